@@ -1,0 +1,69 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Preprocessing on the device, inside the step: normalise, crop, flip.
+
+B = batch, H = height, W = width, C = colours.
+"""
+
+import functools
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+AUGMENTATIONS = ('none', 'crop', 'crop_flip')
+CROP_PADDING = 4
+
+# By number of colours; ImageNet's, which suit natural images.
+_MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
+_STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
+
+
+def normalize(images: jax.Array) -> jax.Array:
+  """Maps `uint8[B, H, W, C]` pixels to about zero mean and unit variance."""
+  colours = images.shape[-1]
+  mean = jnp.array(_MEANS[colours]).reshape(1, 1, 1, colours)
+  std = jnp.array(_STDS[colours]).reshape(1, 1, 1, colours)
+  return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def augment(
+    kind: str, rng: jax.Array, images: jax.Array, first: jax.Array
+) -> jax.Array:
+  """Shifts and mirrors each image by its own random numbers.
+
+  They depend on an image's place in the global batch only, not on how the batch
+  is laid out over devices.
+
+  Args:
+    kind: one of `AUGMENTATIONS`.
+    rng: key of the step.
+    images: `uint8[B, H, W, C]`.
+    first: place of `images[0]` in the global batch.
+
+  Returns:
+    `uint8[B, H, W, C]`; `images` itself if `kind` is 'none'.
+  """
+  if kind == 'none':
+    return images
+  places = first + jnp.arange(images.shape[0])
+  rngs = jax.vmap(functools.partial(jax.random.fold_in, rng))(places)
+  padding = CROP_PADDING
+  padded = jnp.pad(
+      images, ((0, 0), (padding, padding), (padding, padding), (0, 0))
+  )
+  one = functools.partial(
+      _crop_flip, shape=images.shape[1:], flip=kind == 'crop_flip'
+  )
+  return jax.vmap(one)(rngs, padded)
+
+
+def _crop_flip(
+    rng: jax.Array, image: jax.Array, *, shape: tuple[int, ...], flip: bool
+) -> jax.Array:
+  crop_rng, flip_rng = jax.random.split(rng)
+  top, left = jax.random.randint(crop_rng, (2,), 0, 2 * CROP_PADDING + 1)
+  image = lax.dynamic_slice(image, (top, left, 0), shape)
+  if not flip:
+    return image
+  return jnp.where(jax.random.bernoulli(flip_rng), image[:, ::-1], image)

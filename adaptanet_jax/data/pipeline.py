@@ -1,0 +1,176 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Batches as pure functions of (seed, phase, step), sharded by process.
+
+Every process computes the same permutation and takes its own slice, so all
+agree, and a run that starts again at a step sees what it would have seen.
+
+D = local devices, B = examples of one device's batch.
+"""
+
+from collections.abc import Iterator
+import queue
+import threading
+from typing import Any
+import zlib
+
+import numpy as np
+
+from adaptanet_jax.data.sources import Split
+from adaptanet_jax.errors import UsageError
+
+Batch = dict[str, np.ndarray]
+
+
+def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
+  """Raises UsageError unless a batch splits evenly among all devices."""
+  if batch_size <= 0 or batch_size % num_devices:
+    raise UsageError(
+        f'{name} = {batch_size} is not divisible by the {num_devices} devices '
+        f'in use; expected a positive multiple of {num_devices}.'
+    )
+
+
+def steps_per_epoch(split: Split, batch_size: int) -> int:
+  """Returns the full batches in an epoch; raises UsageError if there is none.
+
+  Batches are drawn from a fresh permutation each epoch, so leaving out the last
+  partial one leaves out other examples each time.
+  """
+  if batch_size > len(split):
+    raise UsageError(
+        f'A batch of {batch_size} is larger than the {len(split)} training '
+        'examples; expected a smaller batch_size.'
+    )
+  return len(split) // batch_size
+
+
+def positions_of_step(
+    num_examples: int, batch_size: int, *, seed: int, phase: str, step: int
+) -> np.ndarray:
+  """Returns the `int[batch_size]` positions that a training step sees."""
+  epoch, batch = divmod(step, num_examples // batch_size)
+  key = (seed, zlib.crc32(phase.encode()), epoch)
+  order = np.random.default_rng(key).permutation(num_examples)
+  return order[batch * batch_size : (batch + 1) * batch_size]
+
+
+def train_batches(
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    phase: str,
+    steps: range,
+    num_devices: int,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+  """Yields this process's share of the batches of `steps`.
+
+  Args:
+    split: training examples.
+    batch_size: examples in a batch over all processes.
+    seed: of the whole run.
+    phase: name of the training phase.
+    steps: which steps to yield, in order.
+    num_devices: D.
+    process: index of this process, and how many there are.
+
+  Yields:
+    `image`, `uint8[D, B, H, W, C]`, and `label`, `int32[D, B]`.
+  """
+  index, count = process
+  share = slice(
+      index * batch_size // count, (index + 1) * batch_size // count
+  )
+  for step in steps:
+    positions = positions_of_step(
+        len(split), batch_size, seed=seed, phase=phase, step=step
+    )[share]
+    yield _by_device(
+        {'image': split.gather(positions), 'label': split.labels[positions]},
+        num_devices,
+    )
+
+
+def eval_batches(
+    split: Split,
+    *,
+    batch_size: int,
+    num_devices: int,
+    process: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+  """Yields every example of a split exactly once, in order.
+
+  The last batch is padded with copies of its first example.
+
+  Args:
+    split: examples to evaluate.
+    batch_size: examples in a batch over all processes.
+    num_devices: D.
+    process: index of this process, and how many there are.
+
+  Yields:
+    `image`, `uint8[D, B, H, W, C]`, `position`, `int32[D, B]` in the split, and
+    `valid`, `bool[D, B]`, false for padding.
+  """
+  index, count = process
+  for start in range(0, len(split), batch_size):
+    positions = np.arange(start, start + batch_size)
+    valid = positions < len(split)
+    positions = np.where(valid, positions, start)
+    share = slice(
+        index * batch_size // count, (index + 1) * batch_size // count
+    )
+    batch = {
+        'image': split.gather(positions[share]),
+        'position': positions[share].astype(np.int32),
+        'valid': valid[share],
+    }
+    yield _by_device(batch, num_devices)
+
+
+def _by_device(batch: Batch, num_devices: int) -> Batch:
+  return {
+      name: array.reshape(num_devices, -1, *array.shape[1:])
+      for name, array in batch.items()
+  }
+
+
+def prefetch(batches: Iterator[Any], size: int = 2) -> Iterator[Any]:
+  """Yields from `batches`, made up to `size` ahead in a thread.
+
+  An exception in the thread is raised here; leaving early stops the thread.
+  """
+  ready: queue.Queue[tuple[str, Any]] = queue.Queue(size)
+  stop = threading.Event()
+
+  def offer(kind: str, value: Any) -> bool:
+    while not stop.is_set():
+      try:
+        ready.put((kind, value), timeout=0.1)
+        return True
+      except queue.Full:
+        continue
+    return False
+
+  def produce() -> None:
+    try:
+      for batch in batches:
+        if not offer('batch', batch):
+          return
+      offer('end', None)
+    except BaseException as error:  # pylint: disable=broad-except
+      offer('error', error)
+
+  threading.Thread(target=produce, daemon=True).start()
+  try:
+    while True:
+      kind, value = ready.get()
+      if kind == 'end':
+        return
+      if kind == 'error':
+        raise value
+      yield value
+  finally:
+    stop.set()

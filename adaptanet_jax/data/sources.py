@@ -1,0 +1,304 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets: bundled digits, any TFDS image-classification set, and a fake one.
+
+N = examples, H = height, W = width, C = colours.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent import futures
+import dataclasses
+import functools
+import multiprocessing
+import os
+from typing import Any
+
+from absl import logging
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from adaptanet_jax.errors import UsageError
+
+# Decoded pixels kept in memory; a larger set is decoded as batches need it.
+MAX_BYTES_IN_MEMORY = 8 * 2**30
+# Examples that one worker decodes at a time.
+_CHUNK = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Examples that can be gathered by position.
+
+  Attributes:
+    labels: `int32[N]`.
+    gather: maps `int[B]` positions to `uint8[B, H, W, C]` images.
+  """
+
+  labels: np.ndarray
+  gather: Callable[[np.ndarray], np.ndarray]
+
+  def __len__(self) -> int:
+    return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A classification data set.
+
+  Attributes:
+    name: its name; `fake` for a made-up one.
+    num_classes: number of labels.
+    image_shape: `(H, W, C)` of every image.
+    train: training split.
+    test: test split.
+  """
+
+  name: str
+  num_classes: int
+  image_shape: tuple[int, int, int]
+  train: Split
+  test: Split
+
+
+def load(config: ml_collections.ConfigDict) -> Dataset:
+  """Loads the data set that `config.data` names.
+
+  Args:
+    config: the whole configuration; only its `data` section is read.
+
+  Returns:
+    The data set, its splits cut to `data.train_examples` and
+    `data.test_examples` where those are not 0.
+
+  Raises:
+    UsageError: the set is missing, unreadable or not one of images and labels.
+  """
+  data = config.data
+  if data.name == 'digits':
+    dataset = _digits(data.image_size)
+  elif data.name == 'fake':
+    dataset = _fake(data)
+  else:
+    dataset = _tfds_or_fake(data)
+  return dataclasses.replace(
+      dataset,
+      train=_first(dataset.train, data.train_examples),
+      test=_first(dataset.test, data.test_examples),
+  )
+
+
+def _first(split: Split, count: int) -> Split:
+  if not 0 < count < len(split):
+    return split
+  return Split(split.labels[:count], split.gather)
+
+
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
+  return Split(labels.astype(np.int32), images.__getitem__)
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+  """Scales the shorter side to `size` and cuts the centre square.
+
+  Args:
+    image: `uint8[H, W, C]`, C 1 or 3.
+    size: side of the result, in pixels.
+
+  Returns:
+    `uint8[size, size, C]`; `image` itself if it has that shape.
+  """
+  height, width, colours = image.shape
+  if height == width == size:
+    return image
+  scale = size / min(height, width)
+  shape = (round(width * scale), round(height * scale))
+  picture = Image.fromarray(image[..., 0] if colours == 1 else image)
+  scaled = np.asarray(picture.resize(shape, Image.Resampling.BILINEAR))
+  top, left = (shape[1] - size) // 2, (shape[0] - size) // 2
+  cut = scaled[top : top + size, left : left + size]
+  return cut.reshape(size, size, colours)
+
+
+def _digits(image_size: int) -> Dataset:
+  """1,797 scanned digits that scikit-learn carries; 500 are the test split."""
+  from sklearn import datasets  # pylint: disable=g-import-not-at-top
+  from sklearn import model_selection  # pylint: disable=g-import-not-at-top
+
+  scans, labels = datasets.load_digits(return_X_y=True)
+  # Scans are 8x8 with 17 shades.
+  pixels = (scans.reshape(-1, 8, 8, 1) * (255 / 16)).round().astype(np.uint8)
+  images = np.stack([resize(image, image_size or 8) for image in pixels])
+  train, test, train_labels, test_labels = model_selection.train_test_split(
+      images, labels, test_size=500, random_state=0, stratify=labels
+  )
+  return Dataset(
+      'digits',
+      10,
+      images.shape[1:],
+      _in_memory(train, train_labels),
+      _in_memory(test, test_labels),
+  )
+
+
+def _fake(data: ml_collections.ConfigDict) -> Dataset:
+  """Noise around one pattern a class: learnable, and nothing to download."""
+  size = data.image_size or 32
+  shape = (size, size, 3)
+  rng = np.random.default_rng(0)
+  coarse = rng.integers(0, 256, (data.fake_classes, 4, 4, 3), np.uint8)
+  patterns = np.stack([resize(pattern, size) for pattern in coarse])
+
+  def split(count: int) -> Split:
+    labels = rng.integers(0, data.fake_classes, count)
+    noise = rng.integers(-64, 64, (count, *shape))
+    images = np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8)
+    return _in_memory(images, labels)
+
+  return Dataset(
+      'fake',
+      data.fake_classes,
+      shape,
+      split(data.train_examples or 512),
+      split(data.test_examples or 128),
+  )
+
+
+def _tfds_or_fake(data: ml_collections.ConfigDict) -> Dataset:
+  try:
+    return _tfds(data)
+  except UsageError as error:
+    if not data.fake_if_missing:
+      raise
+    logging.warning('%s\nGoing on with FAKE data.', error)
+    return _fake(data)
+
+
+def _tfds(data: ml_collections.ConfigDict) -> Dataset:
+  info = _source(data.name, data.dir, data.train_split).dataset_info
+  features = info.features
+  size = data.image_size or features['image'].shape[0]
+  if size is None:
+    raise UsageError(
+        f'The images of {data.name!r} differ in size; expected '
+        'config.data.image_size to say the side to scale them to, in pixels.'
+    )
+  shape = (size, size, features['image'].shape[-1])
+  splits = {'train': data.train_split, 'test': data.test_split}
+  counts = {'train': data.train_examples, 'test': data.test_examples}
+  return Dataset(
+      data.name,
+      features['label'].num_classes,
+      shape,
+      **{
+          key: _tfds_split((data.name, data.dir, split), shape, counts[key])
+          for key, split in splits.items()
+      },
+  )
+
+
+def _source(name: str, data_dir: str, split: str) -> Sequence[Any]:
+  """Opens one split of a prepared TFDS set for random access.
+
+  Raises:
+    UsageError: the set is unknown, not prepared, not in the array_record
+      format, has no such split, or lacks images or labels.
+  """
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  where = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+  try:
+    builder = tfds.builder(name, data_dir=where, try_gcs=False)
+  except tfds.core.DatasetNotFoundError as error:
+    raise UsageError(
+        f'Unknown data set {name!r}; expected "digits", "fake" or a TFDS name '
+        'such as "cifar10", "cifar100" or "imagenet2012".'
+    ) from error
+  if not builder.is_prepared():
+    raise UsageError(f'Data set {name!r} is not prepared under {where!r}. '
+                     + _how_to_prepare(name, where))
+  if split not in builder.info.splits:
+    raise UsageError(
+        f'Data set {name!r} has no split {split!r}; expected one of '
+        f'{sorted(builder.info.splits)}.'
+    )
+  if not {'image', 'label'} <= set(builder.info.features):
+    raise UsageError(
+        f'Data set {name!r} has features {sorted(builder.info.features)}; '
+        'expected "image" and "label".'
+    )
+  try:
+    return builder.as_data_source(split=split)
+  except NotImplementedError as error:
+    raise UsageError(
+        f'Data set {name!r} under {where!r} is in the format '
+        f'{builder.info.file_format.value!r}; expected "array_record". '
+        + _how_to_prepare(name, where)
+    ) from error
+
+
+def _how_to_prepare(name: str, where: str) -> str:
+  return (
+      'Prepare it once with: pip install "adaptanet_jax[prepare]" && python -c '
+      f'"import tensorflow_datasets as tfds; tfds.builder(\'{name}\', '
+      f"data_dir='{where}', file_format='array_record').download_and_prepare()"
+      '"; or name another folder with --config.data.dir=DIR.'
+  )
+
+
+def _tfds_split(
+    location: tuple[str, str, str], shape: tuple[int, int, int], count: int
+) -> Split:
+  """Decodes a split once if it fits in memory, else as batches need it."""
+  source = _source(*location)
+  count = min(count or len(source), len(source))
+  if count * int(np.prod(shape)) > MAX_BYTES_IN_MEMORY:
+    return _on_demand(source, shape, count)
+  starts = range(0, count, _CHUNK)
+  chunks = [range(n, min(n + _CHUNK, count)) for n in starts]
+  work = functools.partial(_decode_chunk, location, shape)
+  if len(chunks) <= 2:
+    parts = [work(chunk) for chunk in chunks]
+  else:
+    # Processes, not threads: for small images the interpreter lock makes two
+    # threads slower than one.
+    spawn = multiprocessing.get_context('spawn')
+    workers = min(os.cpu_count() or 1, len(chunks))
+    with futures.ProcessPoolExecutor(workers, spawn) as pool:
+      parts = list(pool.map(work, chunks))
+  return _in_memory(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _decode_chunk(
+    location: tuple[str, str, str], shape: tuple[int, int, int], chunk: range
+) -> tuple[np.ndarray, np.ndarray]:
+  source = _source(*location)
+  examples = [source[position] for position in chunk]
+  images = np.stack([resize(e['image'], shape[0]) for e in examples])
+  return images, np.array([e['label'] for e in examples], np.int32)
+
+
+def _on_demand(
+    source: Sequence[Any], shape: tuple[int, int, int], count: int
+) -> Split:
+  """A split whose images are decoded when they are gathered."""
+  pool = futures.ThreadPoolExecutor(os.cpu_count())
+
+  def image(position: int) -> np.ndarray:
+    return resize(source[int(position)]['image'], shape[0])
+
+  def gather(positions: np.ndarray) -> np.ndarray:
+    return np.stack(list(pool.map(image, positions)))
+
+  labels = _labels(source, count)
+  return Split(labels, gather)
+
+
+def _labels(source: Sequence[Any], count: int) -> np.ndarray:
+  """Reads every label, leaving the images undecoded."""
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  undecoded = dataclasses.replace(
+      source, decoders={'image': tfds.decode.SkipDecoding()}
+  )
+  return np.array([undecoded[n]['label'] for n in range(count)], np.int32)

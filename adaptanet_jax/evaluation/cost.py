@@ -1,0 +1,138 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a subnet costs, counted off the program that runs it.
+
+MAdds are multiply-accumulates of convolutions and dense layers for one image,
+as the paper counts them; parameters are those that the subnet reads.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+from jax.extend import core
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.resnet import stage_numbers
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.subnet import StageChoice
+from adaptanet_jax.models.subnet import Subnet
+from adaptanet_jax.models.supernet import BRANCHES
+
+# Primitives that pass a part of a parameter on, unchanged.
+_VIEWS = ('slice', 'squeeze', 'reshape', 'convert_element_type')
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """Cost of running something on one image.
+
+  Attributes:
+    madds: multiply-accumulates.
+    params: parameters read.
+  """
+
+  madds: int
+  params: int
+
+  def __add__(self, other: 'Cost') -> 'Cost':
+    return Cost(self.madds + other.madds, self.params + other.params)
+
+
+@dataclasses.dataclass(frozen=True)
+class CostTable:
+  """Cost of every choice of every stage; a subnet's is their sum.
+
+  Attributes:
+    stages: for each stage the cost of each branch; stage 1 has the stem's.
+    head: cost of the head.
+  """
+
+  stages: tuple[tuple[Cost, ...], ...]
+  head: Cost
+
+  def subnet(self, subnet: Subnet) -> Cost:
+    """Returns the cost of a subnet."""
+    return functools.reduce(
+        Cost.__add__,
+        (costs[i] for costs, i in zip(self.stages, subnet.encode())),
+        self.head,
+    )
+
+  def madds_by_subnet(self) -> np.ndarray:
+    """Returns the MAdds of every subnet, `int64[K_1, K_2, K_3, K_4]`."""
+    per_stage = [np.array([c.madds for c in costs]) for costs in self.stages]
+    return sum(np.ix_(*per_stage)) + self.head.madds
+
+
+def cost_table(net: ResNet) -> CostTable:
+  """Counts the cost of every choice of every stage by tracing each once."""
+  variables = jax.eval_shape(net.init, jax.random.key(0))
+  x = jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32)
+  stages = []
+  for n in stage_numbers():
+    costs = []
+    for choice in BRANCHES:
+      run = functools.partial(_run_stage, net, n, choice)
+      costs.append(_count(run, variables, x))
+    stages.append(tuple(costs))
+    x = jax.eval_shape(functools.partial(
+        _run_stage, net, n, StageChoice()), variables, x)
+  return CostTable(tuple(stages), _count(net.run_head, variables, x))
+
+
+def _run_stage(
+    net: ResNet, number: int, choice: StageChoice, variables: Variables,
+    x: jax.Array,
+) -> jax.Array:
+  return net.run_stage(variables, x, number, choice)[0]
+
+
+def _count(function: Any, variables: Any, x: Any) -> Cost:
+  jaxpr = jax.make_jaxpr(function)(variables, x).jaxpr
+  is_param = jax.tree.leaves({
+      name: jax.tree.map(lambda _, name=name: name == 'params', tree)
+      for name, tree in variables.items()
+  })
+  params = {v for v, p in zip(jaxpr.invars, is_param) if p}
+  return Cost(_madds(jaxpr), _params_read(jaxpr, params))
+
+
+def _madds(jaxpr: core.Jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    name = equation.primitive.name
+    out = math.prod(equation.outvars[0].aval.shape)
+    if name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      shape = equation.invars[0].aval.shape
+      total += out * math.prod(shape[axis] for axis in contracted)
+    elif name == 'conv_general_dilated':
+      # Kernels are HWIO: all but the last axis meet in one output.
+      total += out * math.prod(equation.invars[1].aval.shape[:-1])
+    total += sum(_madds(sub) for sub in _sub_jaxprs(equation))
+  return total
+
+
+def _sub_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
+  return [
+      getattr(value, 'jaxpr', value)
+      for value in equation.params.values()
+      if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))
+  ]
+
+
+def _params_read(jaxpr: core.Jaxpr, params: set[Any]) -> int:
+  """Counts the elements of parameters that meet anything but a cut."""
+  views, read = set(params), set()
+  for equation in jaxpr.eqns:
+    inputs = {v for v in equation.invars if isinstance(v, core.Var)} & views
+    if equation.primitive.name in _VIEWS:
+      views |= set(equation.outvars) if inputs else set()
+    else:
+      read |= inputs
+  return sum(math.prod(v.aval.shape) for v in read)

@@ -1,0 +1,96 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`results.json`: what a run has found so far, and its table on the console."""
+
+import json
+import os
+from typing import Any
+
+from adaptanet_jax.errors import UsageError
+
+SCHEMA = 1
+
+
+class Results:
+  """The contents of `results.json`; every change replaces the whole file."""
+
+  def __init__(self, workdir: str) -> None:
+    self._path = os.path.join(workdir, 'results.json')
+    self.values: dict[str, Any] = {'schema': SCHEMA, 'seconds': {}}
+    if os.path.exists(self._path):
+      self.values = read_json(self._path)
+
+  def update(self, **sections: Any) -> None:
+    """Sets sections and writes the file."""
+    self.values.update(sections)
+    write_json(self._path, self.values)
+
+  def add_seconds(self, phase: str, seconds: float) -> None:
+    """Sets the wall seconds of a phase and writes the file."""
+    times = self.values['seconds'] | {phase: round(seconds, 1)}
+    self.update(seconds=times)
+
+
+def write_json(path: str, values: Any) -> None:
+  """Writes a file that is at all times either the old or the new one."""
+  temporary = path + '.tmp'
+  with open(temporary, 'w', encoding='utf-8') as file:
+    json.dump(values, file, indent=1)
+    file.write('\n')
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def read_json(path: str) -> Any:
+  """Reads a file that `write_json` wrote; raises UsageError if it is not."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      return json.load(file)
+  except json.JSONDecodeError as error:
+    raise UsageError(
+        f'{path} is no JSON ({error}); expected a file that a run wrote. Move '
+        'it away, or use another --workdir.'
+    ) from error
+
+
+def table(values: dict[str, Any]) -> str:
+  """Returns the results as a table for the console."""
+  dataset, teacher = values['dataset'], values['teacher']
+  rows = [('teacher', f'{teacher["top1"]:.2%}', _millions(teacher['madds']))]
+  supernet = values.get('supernet')
+  if supernet:
+    for name, entry in (supernet['uniform'] | supernet['mixed']).items():
+      name = f'x{name}' if len(name) <= 4 else name
+      rows.append((name, f'{entry["top1"]:.2%}', _millions(entry['madds'])))
+    random, exact = supernet['random'], supernet['exact']
+    rows += [
+        (
+            f'runtime-random, {random["passes"]} passes',
+            f'{random["mean"]:.2%} +- {random["std"]:.2%}',
+            _millions(random['madds_mean']),
+        ),
+        (
+            f'all {exact["subnets"]} widths: mean',
+            f'{exact["mean"]:.2%}',
+            '',
+        ),
+        ('  lowest', f'{exact["min"]:.2%}', ''),
+        ('  highest', f'{exact["max"]:.2%}', ''),
+    ]
+  head = (
+      f'{dataset["name"]}, {dataset["test_examples"]} test images',
+      'top-1',
+      'M MAdds',
+  )
+  widths = [max(len(row[n]) for row in (head, *rows)) for n in range(3)]
+  line = '  '.join('-' * width for width in widths)
+  body = [
+      f'{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}'
+      for a, b, c in (head, *rows)
+  ]
+  return '\n'.join([body[0], line, *body[1:]])
+
+
+def _millions(madds: int) -> str:
+  return f'{madds / 1e6:.1f}'

@@ -1,0 +1,63 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Trains and evaluates an AdaptaNet:
+
+  python -m adaptanet_jax.main --config=configs/digits.py --workdir=/tmp/digits
+
+This file holds flags and process set-up only.
+"""
+
+import errno
+import os
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+from adaptanet_jax.errors import UsageError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'What to run: a file of configs/.', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+    'workdir', None, 'Folder of checkpoints, metrics and results.'
+)
+flags.mark_flags_as_required(['config', 'workdir'])
+
+
+def main(argv: list[str]) -> None:
+  """Runs the experiment that the flags describe."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}.')
+  # Orbax and TFDS tell much that is of no use to whoever watches a run.
+  logging.set_verbosity(logging.WARNING)
+  # Here, so that processes that only decode images need not load JAX.
+  from adaptanet_jax import experiment  # pylint: disable=g-import-not-at-top
+
+  try:
+    experiment.run(_CONFIG.value, os.path.expanduser(_WORKDIR.value))
+  except UsageError as error:
+    sys.exit(f'adaptanet_jax: {error}')
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    sys.exit(
+        f'adaptanet_jax: No space left on the device of {_WORKDIR.value}. Free '
+        'some and run the same command again: it goes on from its newest '
+        'checkpoint.'
+    )
+  except KeyboardInterrupt:
+    sys.exit(
+        '\nadaptanet_jax: Interrupted. Run the same command again to go on.'
+    )
+
+
+def run() -> None:
+  """Parses flags and calls `main`; the console script's entry."""
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,135 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A 2-D convolution whose gradients XLA's CPU compiler runs at full speed.
+
+Inside a `lax.switch` or a `lax.scan` that compiler leaves gradient convolutions
+as naive loops: it brings a convolution into the form its kernels want only in
+the entry computation (jaxlib 0.10.2, 2 cores, batch 64, 16x16x16: 77 ms for a
+kernel gradient in a branch, 0.9 ms outside of one). So on CPU the gradients are
+written in that form to begin with.
+
+B = batch, H = height, W = width, C = input channels, D = output channels.
+"""
+
+import functools
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+# Below this many output rows or columns XLA's CPU convolution is 10 to 50 times
+# slower than the matrix product that it amounts to.
+_SMALLEST_CPU_IMAGE = 3
+
+
+def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  """Convolves with symmetric padding (k - 1) // 2, as PyTorch does.
+
+  Args:
+    x: `(B, H, W, C)` input.
+    kernel: `(k, k, C, D)` kernel, k odd.
+    strides: step in both directions.
+
+  Returns:
+    `(B, ceil(H / strides), ceil(W / strides), D)`.
+  """
+  if jax.default_backend() != 'cpu':
+    return _xla_conv(x, kernel, strides)
+  if min(x.shape[1:3]) <= strides * (_SMALLEST_CPU_IMAGE - 1):
+    return _matrix_conv(x, kernel, strides)
+  return _cpu_conv(x, kernel, strides)
+
+
+def _xla_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  pad = (kernel.shape[0] - 1) // 2
+  return lax.conv_general_dilated(
+      x,
+      kernel,
+      (strides, strides),
+      ((pad, pad), (pad, pad)),
+      dimension_numbers=_LAYOUT,
+  )
+
+
+def _matrix_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  size, _, _, features = kernel.shape
+  pad = (size - 1) // 2
+  rows, columns = (-(-side // strides) for side in x.shape[1:3])
+  x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  patches = [
+      x[
+          :,
+          i : i + (rows - 1) * strides + 1 : strides,
+          j : j + (columns - 1) * strides + 1 : strides,
+      ]
+      for i in range(size)
+      for j in range(size)
+  ]
+  return jnp.dot(jnp.concatenate(patches, -1), kernel.reshape(-1, features))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _cpu_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  return _xla_conv(x, kernel, strides)
+
+
+def _cpu_conv_fwd(
+    x: jax.Array, kernel: jax.Array, strides: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return _xla_conv(x, kernel, strides), (x, kernel)
+
+
+def _cpu_conv_bwd(
+    strides: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  x, kernel = residuals
+  return _input_gradient(x, kernel, g, strides), _kernel_gradient(
+      x, kernel, g, strides
+  )
+
+
+_cpu_conv.defvjp(_cpu_conv_fwd, _cpu_conv_bwd)
+
+
+def _input_gradient(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
+) -> jax.Array:
+  """The convolution of the spread-out `g` with the turned kernel."""
+  pad = (kernel.shape[0] - 1) // 2
+  # The barrier keeps XLA from folding the transpose back into the convolution.
+  turned = lax.optimization_barrier(
+      jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+  )
+  edges = [
+      (pad, side + pad - 1 - (out - 1) * strides)
+      for side, out in zip(x.shape[1:3], g.shape[1:3])
+  ]
+  spread = [(low, high, strides - 1) for low, high in edges]
+  if strides > 1:
+    g = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
+    edges = [(0, 0), (0, 0)]
+  return lax.conv_general_dilated(
+      g, turned, (1, 1), edges, dimension_numbers=_LAYOUT
+  )
+
+
+def _kernel_gradient(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
+) -> jax.Array:
+  """The convolution of `x` with `g`, channels and batch changing places."""
+  size = kernel.shape[0]
+  pad = (size - 1) // 2
+  edges = [
+      (pad, (out - 1) * strides + size - side - pad)
+      for side, out in zip(x.shape[1:3], g.shape[1:3])
+  ]
+  gradient = lax.conv_general_dilated(
+      lax.optimization_barrier(x.transpose(3, 1, 2, 0)),
+      lax.optimization_barrier(g.transpose(1, 2, 0, 3)),
+      (1, 1),
+      edges,
+      rhs_dilation=(strides, strides),
+      dimension_numbers=_LAYOUT,
+  )
+  return gradient.transpose(1, 2, 0, 3)

@@ -1,0 +1,254 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Slimmable operations: full-size parameters, computed at a static width.
+
+The one module that slices parameters. Every operation takes `WidthMask`s as
+static arguments and cuts its parameters to the leading active channels, so a
+narrow network does narrow work: nothing is computed and then masked away.
+
+B = batch, H = height, W = width, C = active channels of the input, D = active
+channels of the output; upper-case names with a prime (C', D') are the totals.
+"""
+
+import functools
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from adaptanet_jax.models.convolution import conv2d
+from adaptanet_jax.models.subnet import WidthMask
+
+
+def cut(array: jax.Array, *masks: WidthMask) -> jax.Array:
+  """Cuts the trailing axes of `array` to the active channels of `masks`.
+
+  Args:
+    array: parameter whose last `len(masks)` axes have the masks' totals.
+    *masks: one mask for each of those axes, in order.
+
+  Returns:
+    The leading part of `array`; `array` itself when every mask is full.
+
+  Raises:
+    ValueError: an axis does not have its mask's total.
+  """
+  totals = tuple(mask.total for mask in masks)
+  if array.shape[-len(masks) :] != totals:
+    raise ValueError(
+        f'Expected trailing axes {totals}, got array of shape {array.shape}.'
+    )
+  for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
+    array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
+  return array
+
+
+def _check_channels(x: jax.Array, mask: WidthMask) -> None:
+  if x.shape[-1] != mask.active:
+    raise ValueError(
+        f'Expected {mask.active} active channels of {mask.total}, got input of '
+        f'shape {x.shape}.'
+    )
+
+
+def conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    in_mask: WidthMask,
+    out_mask: WidthMask,
+    *,
+    strides: int = 1,
+) -> jax.Array:
+  """Convolves with the active channels of a kernel, without bias.
+
+  Padding is symmetric, (k - 1) // 2 on each side, as in PyTorch, so imported
+  teachers see the pixels that they were trained on.
+
+  Args:
+    x: `(B, H, W, C)` input.
+    kernel: `(k, k, C', D')` full-size kernel, k odd.
+    in_mask: C of C' channels.
+    out_mask: D of D' channels.
+    strides: step in both directions.
+
+  Returns:
+    `(B, ceil(H / strides), ceil(W / strides), D)` in the type of `x`.
+
+  Raises:
+    ValueError: `x` or `kernel` does not fit the masks.
+  """
+  _check_channels(x, in_mask)
+  kernel = cut(kernel, in_mask, out_mask).astype(x.dtype)
+  if kernel.shape[0] == 1:
+    # A dot: XLA's CPU back end runs it 1.2 to 2 times faster than the same
+    # convolution, and the other back ends see no difference.
+    return jnp.dot(x[:, ::strides, ::strides, :], kernel[0, 0])
+  return conv2d(x, kernel, strides)
+
+
+def dense(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    in_mask: WidthMask,
+    out_mask: WidthMask,
+) -> jax.Array:
+  """Applies the active part of a fully connected layer.
+
+  Args:
+    x: `(B, C)` input.
+    kernel: `(C', D')` full-size kernel.
+    bias: `(D',)` full-size bias.
+    in_mask: C of C' channels.
+    out_mask: D of D' channels.
+
+  Returns:
+    `(B, D)` in the type of `x`.
+
+  Raises:
+    ValueError: `x`, `kernel` or `bias` does not fit the masks.
+  """
+  _check_channels(x, in_mask)
+  y = jnp.dot(x, cut(kernel, in_mask, out_mask).astype(x.dtype))
+  return y + cut(bias, out_mask).astype(x.dtype)[None]
+
+
+def _affine(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, dtype: jnp.dtype
+) -> jax.Array:
+  shape = (1,) * (x.ndim - 1) + (-1,)
+  return (x * scale.reshape(shape) + bias.reshape(shape)).astype(dtype)
+
+
+def group_size(total: int) -> int:
+  """Returns the channels of a group: at most 16, dividing a quarter of `total`.
+
+  Fixed for a layer whatever its width, so that no group straddles a width and
+  a sliced GroupNorm equals the slice of the full one.
+  """
+  quarter = total // 4
+  return max(d for d in range(1, 17) if quarter % d == 0)
+
+
+def group_norm(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mask: WidthMask,
+    *,
+    epsilon: float = 1e-5,
+) -> jax.Array:
+  """Normalises groups of `group_size` channels over space, in float32.
+
+  Args:
+    x: `(B, H, W, C)` input.
+    scale: `(C',)` full-size scale.
+    bias: `(C',)` full-size offset.
+    mask: C of C' channels.
+    epsilon: added to the variance.
+
+  Returns:
+    `(B, H, W, C)` in the type of `x`.
+
+  Raises:
+    ValueError: `x` or the parameters do not fit the mask.
+  """
+  _check_channels(x, mask)
+  size = group_size(mask.total)
+  y = x.astype(jnp.float32)
+  # Per-channel moments first: they read `x` once, in its own layout.
+  moments = jnp.stack([y.mean((1, 2)), jnp.square(y).mean((1, 2))])
+  moments = moments.reshape(2, x.shape[0], -1, size).mean(-1)
+  mean, square = jnp.repeat(moments, size, axis=-1)
+  inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
+  scale = inverse * cut(scale, mask)[None]
+  bias = cut(bias, mask)[None] - mean * scale
+  return (y * scale[:, None, None] + bias[:, None, None]).astype(x.dtype)
+
+
+def layer_norm(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mask: WidthMask,
+    *,
+    epsilon: float = 1e-5,
+) -> jax.Array:
+  """Normalises the active channels at each position, in float32.
+
+  Args:
+    x: `(..., C)` input.
+    scale: `(C',)` full-size scale.
+    bias: `(C',)` full-size offset.
+    mask: C of C' channels.
+    epsilon: added to the variance.
+
+  Returns:
+    `(..., C)` in the type of `x`.
+
+  Raises:
+    ValueError: `x` or the parameters do not fit the mask.
+  """
+  _check_channels(x, mask)
+  y = x.astype(jnp.float32)
+  y = y - y.mean(-1, keepdims=True)
+  y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + epsilon)
+  return _affine(y, cut(scale, mask), cut(bias, mask), x.dtype)
+
+
+def batch_norm(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    mask: WidthMask,
+    *,
+    train: bool,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Normalises each active channel over batch and space, in float32.
+
+  Args:
+    x: `(B, H, W, C)` input.
+    scale: `(C',)` full-size scale.
+    bias: `(C',)` full-size offset.
+    mean: `(C',)` running mean.
+    var: `(C',)` running variance.
+    mask: C of C' channels.
+    train: use the batch's statistics, and move the running ones towards them.
+    momentum: weight of the old running statistics.
+    epsilon: added to the variance.
+    axis_name: mapped axis over which batch statistics are averaged.
+
+  Returns:
+    `(B, H, W, C)` in the type of `x`; running mean and variance, full size,
+    their inactive channels untouched.
+
+  Raises:
+    ValueError: `x` or the parameters do not fit the mask.
+  """
+  _check_channels(x, mask)
+  y = x.astype(jnp.float32)
+  if train:
+    moments = jnp.stack([y.mean((0, 1, 2)), jnp.square(y).mean((0, 1, 2))])
+    if axis_name is not None:
+      moments = lax.pmean(moments, axis_name)
+    now_mean = moments[0]
+    now_var = jnp.maximum(moments[1] - jnp.square(now_mean), 0.0)
+    move = functools.partial(_moving_average, mask=mask, momentum=momentum)
+    mean, var = move(mean, now_mean), move(var, now_var)
+  else:
+    now_mean, now_var = cut(mean, mask), cut(var, mask)
+  scale = cut(scale, mask) * lax.rsqrt(now_var + epsilon)
+  bias = cut(bias, mask) - now_mean * scale
+  return _affine(y, scale, bias, x.dtype), mean, var
+
+
+def _moving_average(
+    old: jax.Array, new: jax.Array, *, mask: WidthMask, momentum: float
+) -> jax.Array:
+  new = momentum * cut(old, mask) + (1.0 - momentum) * lax.stop_gradient(new)
+  return old.at[: mask.active].set(new)

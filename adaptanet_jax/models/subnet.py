@@ -1,0 +1,148 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Names of sub-networks: how wide and how deep each stage runs (Sec. III-A).
+
+A supernet has four stages. Each runs at one of four widths `rho`, with its
+own blocks or with its delta substitute, whatever the others do. Everything here
+is frozen and hashable, so it can be a static argument of a traced function.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import itertools
+
+import numpy as np
+
+WIDTHS = (1.0, 0.75, 0.5, 0.25)
+NUM_STAGES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class WidthMask:
+  """The leading `active` of `total` channels.
+
+  Attributes:
+    active: number of channels that are computed.
+    total: number of channels at full width.
+  """
+
+  active: int
+  total: int
+
+  def __post_init__(self) -> None:
+    if not 0 < self.active <= self.total:
+      raise ValueError(
+          f'A width mask needs 0 < active <= total, got {self.active} of '
+          f'{self.total}.'
+      )
+
+  @classmethod
+  def full(cls, total: int) -> 'WidthMask':
+    """Returns the mask that keeps every channel."""
+    return cls(total, total)
+
+  @classmethod
+  def at(cls, rho: float, total: int) -> 'WidthMask':
+    """Returns the mask of width `rho`; raises if it is no whole number."""
+    active = rho * total
+    if active != int(active):
+      raise ValueError(
+          f'Width {rho} of {total} channels is {active}, not a whole number of '
+          'channels; expected a multiple of 4 channels.'
+      )
+    return cls(int(active), total)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageChoice:
+  """How one stage runs.
+
+  Attributes:
+    rho: its width, one of `WIDTHS`.
+    delta: whether its delta substitute stands in for its non-anchor blocks.
+  """
+
+  rho: float = 1.0
+  delta: bool = False
+
+  def __post_init__(self) -> None:
+    if self.rho not in WIDTHS:
+      raise ValueError(f'Unknown width {self.rho!r}; expected one of {WIDTHS}.')
+
+  def __str__(self) -> str:
+    return f'{self.rho}{"d" * self.delta}'
+
+  @property
+  def index(self) -> int:
+    """Position among the branches of the stage's switch."""
+    return WIDTHS.index(self.rho) + len(WIDTHS) * self.delta
+
+
+# In the order of the switch: the four widths, then the four delta widths.
+CHOICES = tuple(
+    StageChoice(rho, delta) for delta in (False, True) for rho in WIDTHS
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Subnet:
+  """One sub-network: a choice for each of the four stages."""
+
+  stages: tuple[StageChoice, ...]
+
+  def __post_init__(self) -> None:
+    if len(self.stages) != NUM_STAGES:
+      raise ValueError(
+          f'A subnet has {NUM_STAGES} stages, got {len(self.stages)}.'
+      )
+
+  def __str__(self) -> str:
+    return '-'.join(str(stage) for stage in self.stages)
+
+  @classmethod
+  def uniform(cls, rho: float, *, delta: bool = False) -> 'Subnet':
+    """Returns the subnet with the same choice at every stage."""
+    return cls((StageChoice(rho, delta),) * NUM_STAGES)
+
+  @classmethod
+  def parse(cls, text: str) -> 'Subnet':
+    """Reads `1.0-0.5d-0.25-1.0`; raises ValueError with the choices."""
+    by_name = {str(choice): choice for choice in CHOICES}
+    names = text.split('-')
+    if len(names) != NUM_STAGES or not set(names) <= set(by_name):
+      raise ValueError(
+          f'Unknown subnet {text!r}; expected {NUM_STAGES} of '
+          f'{", ".join(by_name)} joined by "-", such as "1.0-0.5d-0.25-1.0".'
+      )
+    return cls(tuple(by_name[name] for name in names))
+
+  @classmethod
+  def decode(cls, indices: Sequence[int] | np.ndarray) -> 'Subnet':
+    """Returns the subnet of four branch indices; inverse of `encode`."""
+    return cls(tuple(CHOICES[index] for index in indices))
+
+  def encode(self) -> np.ndarray:
+    """Returns the branch indices of the four switches, `int32[4]`."""
+    return np.array([stage.index for stage in self.stages], np.int32)
+
+
+LARGEST = Subnet.uniform(1.0)
+UNIFORM = tuple(Subnet.uniform(rho) for rho in WIDTHS)
+# The four stage-wise permutations of Table II.
+MIXED = tuple(
+    Subnet.parse(name)
+    for name in (
+        '0.25-1.0-1.0-0.25',
+        '1.0-0.25-0.25-1.0',
+        '0.25-1.0-0.25-1.0',
+        '1.0-0.25-1.0-0.25',
+    )
+)
+
+
+def width_subnets() -> tuple[Subnet, ...]:
+  """Returns all 256 width settings, the last stage varying fastest."""
+  return tuple(
+      Subnet(stages)
+      for stages in itertools.product(CHOICES[: len(WIDTHS)], repeat=NUM_STAGES)
+  )

@@ -1,0 +1,139 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of a configuration, all of them before the first compile."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+
+from adaptanet_jax.data.augment import AUGMENTATIONS
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.models.resnet import ARCHITECTURES
+from adaptanet_jax.models.resnet import NORMS
+from adaptanet_jax.models.resnet import STEMS
+from adaptanet_jax.models.subnet import NUM_STAGES
+from adaptanet_jax.training.phases import GROUPS
+
+_TRAINED = ('teacher', 'cascade', 'lock_in')
+
+# Settings with a fixed set of values.
+CHOICES: dict[str, tuple[str, ...]] = {
+    'compute_dtype': ('auto', 'float32', 'bfloat16'),
+    'data.augment': AUGMENTATIONS,
+    'model.architecture': tuple(ARCHITECTURES),
+    'model.stem': tuple(STEMS),
+    'model.norm': NORMS,
+    # A teacher has one width, so nothing to switch statistics between.
+    'teacher.norm': tuple(norm for norm in NORMS if norm != 'bn_switchable'),
+    'cascade.input': ('student', 'teacher'),
+} | {
+    f'{section}.{key}': choices
+    for section in _TRAINED
+    for key, choices in {
+        'optimizer': ('adam', 'sgd'),
+        'schedule': ('constant', 'cosine'),
+    }.items()
+}
+
+# Settings that are numbers: lowest and highest value, both allowed.
+RANGES: dict[str, tuple[float, float]] = {
+    'seed': (0, 2**31 - 1),
+    'log_every_steps': (1, float('inf')),
+    'data.image_size': (0, float('inf')),
+    'data.train_examples': (0, float('inf')),
+    'data.test_examples': (0, float('inf')),
+    'data.fake_classes': (2, float('inf')),
+    'teacher.label_smoothing': (0, 1),
+    'mdsr.num_random': (1, float('inf')),
+    'mdsr.teacher_weight': (0, 1),
+    'evaluation.random_passes': (1, float('inf')),
+    'checkpoint.every_steps': (1, float('inf')),
+    'checkpoint.keep': (1, float('inf')),
+} | {
+    f'{section}.{key}': (low, float('inf'))
+    for section in _TRAINED
+    for key, low in {
+        'learning_rate': 0,
+        'warmup_epochs': 0,
+        'momentum': 0,
+        'weight_decay': 0,
+    }.items()
+}
+
+# Settings that may change between two runs in one workdir.
+_FREE = ('phases', 'data.dir')
+
+
+def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Returns the settings by dotted key; tuples become lists, as in JSON."""
+  return dict(_items(config, prefix))
+
+
+def _items(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+  for key, value in config.items():
+    if isinstance(value, Mapping | ml_collections.ConfigDict):
+      yield from _items(value, f'{prefix}{key}.')
+    else:
+      yield prefix + key, list(value) if isinstance(value, tuple) else value
+
+
+def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the groups of phases to run, in order.
+
+  Raises:
+    UsageError: `config.phases` names an unknown one.
+  """
+  if config.phases == 'all':
+    return GROUPS
+  names = [name.strip() for name in config.phases.split(',')]
+  unknown = [name for name in names if name not in GROUPS]
+  if unknown:
+    raise UsageError(
+        f'Unknown phase {unknown[0]!r} in --config.phases={config.phases}; '
+        f'expected "all", or some of {", ".join(GROUPS)}, comma-separated.'
+    )
+  return tuple(group for group in GROUPS if group in names)
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Raises UsageError for the first setting that cannot be."""
+  selected_groups(config)
+  values = flatten(config)
+  for key, choices in CHOICES.items():
+    if values[key] not in choices:
+      raise UsageError(
+          f'config.{key} = {values[key]!r}; expected one of '
+          f'{", ".join(choices)}.'
+      )
+  for key, (low, high) in RANGES.items():
+    if not low <= values[key] <= high:
+      raise UsageError(
+          f'config.{key} = {values[key]!r}; expected a number from {low} to '
+          f'{high}.'
+      )
+  epochs = {
+      'teacher.epochs': [config.teacher.epochs],
+      'cascade.epochs': config.cascade.epochs,
+      'lock_in.epochs': [config.lock_in.epochs],
+  }
+  for key, numbers in epochs.items():
+    if min(numbers) <= 0:
+      raise UsageError(f'config.{key} = {values[key]!r}; expected more than 0.')
+  if len(config.cascade.epochs) != NUM_STAGES:
+    raise UsageError(
+        f'config.cascade.epochs = {tuple(config.cascade.epochs)}; expected '
+        f'{NUM_STAGES} numbers, one for each module.'
+    )
+
+
+def differing_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[str]:
+  """Lists `key: old value -> new value` for all that may not change."""
+  old, new = flatten(old), flatten(new)
+  return [
+      f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
+      for key in sorted(old.keys() | new.keys())
+      if key not in _FREE and old.get(key) != new.get(key)
+  ]

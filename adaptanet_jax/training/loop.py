@@ -1,0 +1,153 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one training loop of every phase."""
+
+from collections.abc import Callable
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from adaptanet_jax import trees
+from adaptanet_jax.data import pipeline
+from adaptanet_jax.data.sources import Split
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.training import phases
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.objectives import Metrics
+from adaptanet_jax.training.objectives import Objective
+from adaptanet_jax.training.progress import MetricsLog
+from adaptanet_jax.training.progress import Progress
+from adaptanet_jax.training.step import map_train_step
+from adaptanet_jax.training.step import replicate
+from adaptanet_jax.training.step import TrainState
+
+
+
+def split_variables(
+    variables: Variables, trains: tuple[str, ...]
+) -> tuple[Variables, Variables]:
+  """Splits a network's collections into a trained part and a frozen rest."""
+  trained, frozen = {}, {}
+  for name, tree in variables.items():
+    trained[name], frozen[name] = trees.split(tree, trains)
+  return trained, frozen
+
+
+def train_phase(
+    phase: phases.Phase,
+    variables: Variables,
+    teacher: Variables,
+    split: Split,
+    *,
+    objective: Objective,
+    config: ml_collections.ConfigDict,
+    checkpoints: PhaseCheckpoints,
+    log: MetricsLog,
+    validate: Callable[[Variables], dict[str, float]] | None,
+) -> tuple[Variables, float]:
+  """Trains one phase, from its newest checkpoint if it has one.
+
+  Args:
+    phase: what to train.
+    variables: collections of the network that the phase trains.
+    teacher: collections of the frozen teacher; `{}` while it trains itself.
+    split: training examples.
+    objective: gives the gradients of a step.
+    config: the whole configuration.
+    checkpoints: of this phase.
+    log: receives metrics.
+    validate: measures a network's accuracies after each epoch, if anything.
+
+  Returns:
+    The network's collections after the phase, and the wall seconds it took.
+
+  Raises:
+    UsageError: a loss is not finite, or a checkpoint does not fit.
+  """
+  batch_size = phase.settings.batch_size
+  num_devices = jax.local_device_count()
+  epoch_steps = pipeline.steps_per_epoch(split, batch_size)
+  num_steps = phases.num_steps(phase, epoch_steps)
+  tx = phases.make_optimizer(
+      phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
+  )
+  trained, frozen = split_variables(variables, phase.trains)
+  state = TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=trained['params'],
+      batch_stats=trained.get('batch_stats', {}),
+      opt_state=tx.init(trained['params']),
+  )
+  if checkpoints.latest_step() is not None:
+    state = checkpoints.restore(state)
+  first_step = int(state.step)
+  seconds_before = log.rewind(phase.name, first_step)
+  started = time.monotonic()
+
+  def elapsed() -> float:
+    return seconds_before + time.monotonic() - started
+
+  rng = phases.make_rng(config.seed, phase)
+  state, shared_frozen, teacher, rng = replicate(
+      (state, frozen, teacher, rng), num_devices
+  )
+  step_fn = map_train_step(objective, tx, config.data.augment)
+  batches = pipeline.train_batches(
+      split,
+      batch_size=batch_size,
+      seed=config.seed,
+      phase=phase.name,
+      steps=range(first_step, num_steps),
+      num_devices=num_devices,
+  )
+  progress = Progress(
+      phase.name,
+      first_step=first_step,
+      num_steps=num_steps,
+      batch_size=batch_size,
+  )
+  with progress:
+    for step, batch in enumerate(pipeline.prefetch(batches), first_step + 1):
+      state, metrics = step_fn(state, shared_frozen, teacher, rng, batch)
+      progress.advance()
+      last = step == num_steps
+      save = last or step % config.checkpoint.every_steps == 0
+      if save or step % config.log_every_steps == 0:
+        values = finite_values(phase.name, step, metrics)
+        log.write(phase.name, step, elapsed(), values)
+        progress.show({'loss': values['loss']})
+      if validate and (last or step % epoch_steps == 0):
+        network = _merged(frozen, state)
+        log.write(phase.name, step, elapsed(), validate(network))
+      if save:
+        checkpoints.save(state)
+  return _merged(frozen, state), elapsed()
+
+
+def finite_values(phase: str, step: int, metrics: Metrics) -> dict[str, float]:
+  """Fetches metrics; raises UsageError if one of them is not finite."""
+  values = {name: float(value) for name, value in metrics.items()}
+  bad = [name for name, value in values.items() if not np.isfinite(value)]
+  if bad:
+    raise UsageError(
+        f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase!r}; '
+        'expected a finite number. Nothing of this step was saved. Try a lower '
+        f'--config.{phase_section(phase)}.learning_rate in a new workdir.'
+    )
+  return values
+
+
+def phase_section(phase: str) -> str:
+  """Returns the section of the configuration that a phase is set by."""
+  return phase.rstrip('0123456789')
+
+
+def _merged(frozen: Variables, state: TrainState) -> Variables:
+  trained = {'params': state.params}
+  if state.batch_stats:
+    trained['batch_stats'] = state.batch_stats
+  return trees.merge(frozen, jax.device_get(trained))

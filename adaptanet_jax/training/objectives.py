@@ -1,0 +1,264 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients of a step: with labels (teacher) or with anchors (Eq. 1 to 3).
+
+B = batch, H = height, W = width, C = channels, K = classes.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from adaptanet_jax import trees
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import anchor_name
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.resnet import stage_numbers
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.subnet import NUM_STAGES
+from adaptanet_jax.models.subnet import StageChoice
+from adaptanet_jax.training import losses
+from adaptanet_jax.training import mdsr
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+  """The static halves of the two networks.
+
+  Attributes:
+    teacher: run at full width only.
+    student: the supernet.
+  """
+
+  teacher: ResNet
+  student: ResNet
+
+
+def run_full(
+    net: ResNet, variables: Variables, x: jax.Array, *, first: int = 1,
+    train: bool = False,
+) -> tuple[losses.Outputs, Variables]:
+  """Runs a network at full width from one stage to the logits.
+
+  Args:
+    net: the network.
+    variables: its collections.
+    x: `(B, H, W, C)` images if `first` is 1, else the anchor before it.
+    first: first stage to run; 5 runs the head alone.
+    train: whether batch statistics are used and moved.
+
+  Returns:
+    Anchors `first` to 4 and logits, by name; new batch statistics.
+  """
+  outputs = {}
+  stats: Variables = {}
+  for n in range(first, NUM_STAGES + 1):
+    x, new = net.run_stage(variables, x, n, StageChoice(), train=train)
+    stats = trees.merge(stats, new)
+    outputs[anchor_name(n)] = x
+  outputs['logits'] = net.run_head(variables, x)
+  return outputs, stats
+
+
+def run_module(
+    nets: Networks,
+    student: Variables,
+    teacher: Variables,
+    x: jax.Array,
+    choices: jax.Array,
+    *,
+    stages: range,
+) -> tuple[losses.Outputs, Variables]:
+  """Runs student stages, then the teacher's from there on (Eq. 2).
+
+  Args:
+    nets: both networks.
+    student: collections of the student.
+    teacher: collections of the teacher.
+    x: `(B, H, W, C)` images if `stages` starts at 1, else the anchor before.
+    choices: `int32[4]` branch indices.
+    stages: numbers of the student's stages to run.
+
+  Returns:
+    Anchors from the first of `stages` on and logits, by name; the student's
+    new batch statistics.
+  """
+  outputs = {}
+  stats: Variables = {}
+  for n in stages:
+    x, new = supernet.switch_stage(
+        nets.student, student, x, n, choices[n - 1], train=True
+    )
+    stats = trees.merge(stats, new)
+    outputs[anchor_name(n)] = x
+  if stages[-1] == NUM_STAGES:
+    rest = {'logits': nets.student.run_head(student, x)}
+  else:
+    # A GroupNorm student may stand before a BatchNorm teacher, so this cannot
+    # be the student's own code with other parameters.
+    rest, _ = run_full(nets.teacher, teacher, x, first=stages[-1] + 1)
+  return outputs | rest, stats
+
+
+def label_gradients(
+    params: trees.Tree,
+    stats: trees.Tree,
+    frozen: Variables,
+    teacher: Variables,
+    images: jax.Array,
+    labels: jax.Array,
+    rng: jax.Array,
+    *,
+    net: ResNet,
+    label_smoothing: float,
+) -> tuple[trees.Tree, trees.Tree, Metrics]:
+  """Gradients of a full network's cross-entropy to the labels.
+
+  Args:
+    params: the trained parameters.
+    stats: their batch statistics, `{}` if there are none.
+    frozen: collections that do not train; differentiated by nothing.
+    teacher: unused, so that all objectives have one signature.
+    images: `(B, H, W, C)` normalised images.
+    labels: `int32[B]`.
+    rng: unused.
+    net: the network.
+    label_smoothing: see `losses.cross_entropy`.
+
+  Returns:
+    Gradients by `params`, new batch statistics, metrics.
+  """
+  del teacher, rng
+
+  def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
+    variables = _with(frozen, params, stats)
+    outputs, new_stats = run_full(net, variables, images, train=True)
+    logits = outputs['logits']
+    loss = losses.cross_entropy(
+        logits, labels, label_smoothing=label_smoothing
+    )
+    return loss, (new_stats, losses.top1(logits, labels))
+
+  (loss, (stats, top1)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      params
+  )
+  return grads, stats, {'loss': loss, 'top1': top1}
+
+
+def anchor_gradients(
+    params: trees.Tree,
+    stats: trees.Tree,
+    frozen: Variables,
+    teacher: Variables,
+    images: jax.Array,
+    labels: jax.Array,
+    rng: jax.Array,
+    *,
+    nets: Networks,
+    space: mdsr.SubnetSpace,
+    prefix: str,
+    num_random: int,
+    teacher_weight: float,
+) -> tuple[trees.Tree, trees.Tree, Metrics]:
+  """Gradients of Eq. 3 for the subnets that this step draws.
+
+  The subnets run one after the other through one traced body, so a step needs
+  the activations of one subnet at a time.
+
+  Args:
+    params: the trained parameters.
+    stats: their batch statistics, `{}` if there are none.
+    frozen: the rest of the student; differentiated by nothing.
+    teacher: collections of the teacher; gradients pass through its layers to
+      the student's anchor, but it has none itself.
+    images: `(B, H, W, C)` normalised images.
+    labels: `int32[B]`, for the metrics alone.
+    rng: key of the step, the same on every device.
+    nets: both networks.
+    space: the subnets to draw from.
+    prefix: what feeds the first trained stage, 'student' or 'teacher'.
+    num_random: random subnets beside the corners.
+    teacher_weight: v of Eq. 3.
+
+  Returns:
+    Gradients by `params`, new batch statistics, metrics.
+  """
+  subnets = mdsr.draw_subnets(rng, space, num_random)
+  targets, _ = run_full(nets.teacher, teacher, images)
+  x = images
+  if space.first > 1 and prefix == 'teacher':
+    x = targets[anchor_name(space.first - 1)]
+  elif space.first > 1:
+    for n in range(1, space.first):
+      x, _ = supernet.switch_stage(nets.student, frozen, x, n, subnets[0, n - 1])
+  targets = {
+      name: target
+      for name, target in targets.items()
+      if name not in map(anchor_name, range(1, space.first))
+  }
+
+  def loss_fn(
+      params: trees.Tree, stats: trees.Tree, largest: losses.Outputs, subnet: Any
+  ) -> tuple[jax.Array, Any]:
+    choices, to_teacher, to_largest = subnet
+    outputs, stats = run_module(
+        nets,
+        _with(frozen, params, stats),
+        teacher,
+        x,
+        choices,
+        stages=space.stages,
+    )
+    teacher_loss = losses.anchor_loss(outputs, targets)
+    # `largest` entered the scan as data: no gradient flows into it (Eq. 3).
+    loss = to_teacher * teacher_loss + to_largest * losses.anchor_loss(
+        outputs, largest
+    )
+    metrics = {
+        'loss': loss,
+        'teacher_loss': teacher_loss,
+        'top1': losses.top1(outputs['logits'], labels),
+    }
+    return loss, (outputs, stats, metrics)
+
+  def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
+    grads, stats, largest, is_largest = carry
+    new_grads, (outputs, stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        params, stats, largest, subnet
+    )
+    grads = jax.tree.map(jnp.add, grads, new_grads)
+    largest = lax.cond(is_largest, lambda: outputs, lambda: largest)
+    return (grads, stats, largest, jnp.array(False)), metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, (params, targets))
+  to_teacher, to_largest = mdsr.loss_weights(len(subnets), teacher_weight)
+  (grads, stats, _, _), metrics = lax.scan(
+      body,
+      (zeros[0], stats, zeros[1], jnp.array(True)),
+      (subnets, jnp.asarray(to_teacher), jnp.asarray(to_largest)),
+  )
+  # Corners come first: the largest subnet, then the smallest.
+  return grads, stats, {
+      'loss': metrics['loss'].sum(),
+      'loss_largest': metrics['teacher_loss'][0],
+      'loss_smallest': metrics['teacher_loss'][1],
+      'top1_largest': metrics['top1'][0],
+      'top1_smallest': metrics['top1'][1],
+  }
+
+
+def _with(
+    frozen: Variables, params: trees.Tree, stats: trees.Tree
+) -> Variables:
+  trained = {'params': params} | ({'batch_stats': stats} if stats else {})
+  return trees.merge(frozen, trained)
+
+
+# (params, stats, frozen, teacher, images, labels, rng) -> (grads, stats, metrics)
+Objective = Callable[..., tuple[trees.Tree, trees.Tree, Metrics]]

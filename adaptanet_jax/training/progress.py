@@ -1,0 +1,126 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run tells while it trains: `metrics.jsonl`, and a bar or lines."""
+
+from collections.abc import Mapping
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import tqdm
+
+
+class MetricsLog:
+  """`metrics.jsonl`: one object a line, with phase, step and seconds."""
+
+  def __init__(self, workdir: str) -> None:
+    self._path = os.path.join(workdir, 'metrics.jsonl')
+
+  def write(
+      self, phase: str, step: int, seconds: float, values: Mapping[str, Any]
+  ) -> None:
+    """Appends a line.
+
+    Args:
+      phase: name of the phase.
+      step: steps done in it.
+      seconds: wall time spent in it, over all runs.
+      values: numbers by name.
+    """
+    row = {'phase': phase, 'step': step, 'seconds': round(seconds, 3)}
+    with open(self._path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps(row | dict(values)) + '\n')
+
+  def rewind(self, phase: str, step: int) -> float:
+    """Drops what a phase will do again, and a line that was cut off.
+
+    Args:
+      phase: name of the phase that starts again.
+      step: the step of its checkpoint.
+
+    Returns:
+      Seconds spent in the phase up to that step.
+    """
+    if not os.path.exists(self._path):
+      return 0.0
+    rows = [
+        row
+        for row in self.read()
+        if row['phase'] != phase or row['step'] <= step
+    ]
+    temporary = self._path + '.tmp'
+    with open(temporary, 'w', encoding='utf-8') as file:
+      file.writelines(json.dumps(row) + '\n' for row in rows)
+    os.replace(temporary, self._path)
+    return max(
+        (row['seconds'] for row in rows if row['phase'] == phase), default=0.0
+    )
+
+  def read(self) -> list[dict[str, Any]]:
+    """Returns every whole line."""
+    rows = []
+    with open(self._path, encoding='utf-8') as file:
+      for line in file:
+        try:
+          rows.append(json.loads(line))
+        except json.JSONDecodeError:
+          continue  # Cut off when the run was killed.
+    return rows
+
+
+class Progress:
+  """A bar on a terminal, a line now and then elsewhere; a context manager."""
+
+  # Seconds between two lines where there is no terminal.
+  LINE_EVERY_SECS = 20.0
+
+  def __init__(
+      self, name: str, *, first_step: int, num_steps: int, batch_size: int
+  ) -> None:
+    self._name, self._batch_size = name, batch_size
+    self._first, self._done, self._total = first_step, first_step, num_steps
+    self._started = self._last_line = time.monotonic()
+    self._shown = ''
+    self._bar = tqdm.tqdm(
+        desc=name,
+        total=num_steps * batch_size,
+        initial=first_step * batch_size,
+        unit='img',
+        unit_scale=True,
+        disable=None,
+    )
+
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(self, *unused: Any) -> None:
+    self._bar.close()
+    if self._bar.disable:
+      self._line()
+
+  def advance(self) -> None:
+    """Counts one step."""
+    self._done += 1
+    self._bar.update(self._batch_size)
+    now = time.monotonic()
+    if self._bar.disable and now - self._last_line > self.LINE_EVERY_SECS:
+      self._last_line = now
+      self._line()
+
+  def show(self, values: Mapping[str, float]) -> None:
+    """Shows numbers beside the bar from now on."""
+    self._shown = '  '.join(f'{k} {v:.4g}' for k, v in values.items())
+    self._bar.set_postfix_str(self._shown, refresh=False)
+
+  def _line(self) -> None:
+    seconds = time.monotonic() - self._started
+    rate = (self._done - self._first) / max(seconds, 1e-9)
+    left = (self._total - self._done) / max(rate, 1e-9)
+    print(
+        f'{self._name}: step {self._done}/{self._total}  {self._shown}  '
+        f'{rate * self._batch_size:.0f} img/s  {left:.0f} s left',
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,0 +1,137 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one training step of every phase, and the one place that maps it."""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+from jax import lax
+import numpy as np
+import optax
+
+from adaptanet_jax import trees
+from adaptanet_jax.data import augment
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.training.objectives import Metrics
+from adaptanet_jax.training.objectives import Objective
+
+AXIS = 'batch'
+
+
+@flax.struct.dataclass
+class TrainState:
+  """What a phase changes, and all that its checkpoints need to hold.
+
+  Attributes:
+    step: steps done in this phase, `int32[]`.
+    params: the trained part of the parameters.
+    batch_stats: its batch statistics, `{}` if there are none.
+    opt_state: state of the optimizer.
+  """
+
+  step: jax.Array
+  params: trees.Tree
+  batch_stats: trees.Tree
+  opt_state: optax.OptState
+
+
+def train_step(
+    state: TrainState,
+    frozen: Variables,
+    teacher: Variables,
+    rng: jax.Array,
+    batch: Mapping[str, jax.Array],
+    *,
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    augmentation: str,
+) -> tuple[TrainState, Metrics]:
+  """Takes one step on one device's share of a batch.
+
+  Pure; averages gradients and metrics over the mapped axis `AXIS`. Everything
+  random is a function of `rng` and the step number alone.
+
+  Args:
+    state: before the step.
+    frozen: collections of the trained network that this phase does not train.
+    teacher: collections of the teacher; read only.
+    rng: key of the phase, the same on every device.
+    batch: `image`, `uint8[B, H, W, C]`, and `label`, `int32[B]`.
+    objective: gives gradients, batch statistics and metrics.
+    tx: the phase's optimizer.
+    augmentation: one of `augment.AUGMENTATIONS`.
+
+  Returns:
+    The state after the step, and metrics, float32 scalars by name.
+  """
+  augment_rng, objective_rng = jax.random.split(
+      jax.random.fold_in(rng, state.step)
+  )
+  first = lax.axis_index(AXIS) * batch['image'].shape[0]
+  images = augment.augment(augmentation, augment_rng, batch['image'], first)
+  grads, batch_stats, metrics = objective(
+      state.params,
+      state.batch_stats,
+      frozen,
+      teacher,
+      augment.normalize(images),
+      batch['label'],
+      objective_rng,
+  )
+  grads, metrics = lax.pmean((grads, metrics), AXIS)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  state = TrainState(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+  )
+  return state, metrics | {'grad_norm': optax.global_norm(grads)}
+
+
+def map_train_step(
+    objective: Objective, tx: optax.GradientTransformation, augmentation: str
+) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Maps `train_step` over devices: the batch is split, all else replicated.
+
+  Args:
+    objective: see `train_step`.
+    tx: see `train_step`.
+    augmentation: see `train_step`.
+
+  Returns:
+    `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
+    of `batch` have a leading axis of local devices. The old state is donated.
+  """
+  step = functools.partial(
+      train_step, objective=objective, tx=tx, augmentation=augmentation
+  )
+  return jax.pmap(
+      step,
+      axis_name=AXIS,
+      in_axes=(None, None, None, None, 0),
+      out_axes=(None, None),
+      donate_argnums=(0,),
+  )
+
+
+def replicate(tree: Any, num_devices: int) -> Any:
+  """Puts a tree on all local devices, laid out as a mapped step returns it.
+
+  A step compiles once for each layout of its arguments: without this, a second
+  time when it first meets a state of its own making.
+
+  Args:
+    tree: arrays on the host or on one device.
+    num_devices: local devices that the step is mapped over.
+
+  Returns:
+    The same tree, every array replicated.
+  """
+  copy = jax.pmap(
+      lambda tree, _: tree, axis_name=AXIS, in_axes=(None, 0), out_axes=None
+  )
+  return copy(tree, np.zeros(num_devices))

@@ -1,0 +1,65 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of nested dicts, named by slash-separated path prefixes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flax import traverse_util
+
+Tree = dict[str, Any]
+
+
+def split(
+    tree: Mapping[str, Any], prefixes: Sequence[str]
+) -> tuple[Tree, Tree]:
+  """Splits a tree into the leaves below some prefixes, and the rest.
+
+  Args:
+    tree: nested dict of arrays.
+    prefixes: paths such as `backbone/stage1`; each must name something.
+
+  Returns:
+    Two nested dicts that `merge` puts together again.
+
+  Raises:
+    ValueError: a prefix names nothing in `tree`.
+  """
+  flat = traverse_util.flatten_dict(tree, sep='/')
+  below = {prefix: _below(flat, prefix) for prefix in prefixes}
+  for prefix, names in below.items():
+    if not names:
+      raise ValueError(
+          f'No part {prefix!r} in the tree; its leaves are {sorted(flat)}.'
+      )
+  chosen = set().union(*below.values())
+  inside = {name: leaf for name, leaf in flat.items() if name in chosen}
+  outside = {name: leaf for name, leaf in flat.items() if name not in chosen}
+  return (
+      traverse_util.unflatten_dict(inside, sep='/'),
+      traverse_util.unflatten_dict(outside, sep='/'),
+  )
+
+
+def merge(*trees: Mapping[str, Any]) -> Tree:
+  """Merges nested dicts; a later leaf replaces an earlier one."""
+  flat: dict[str, Any] = {}
+  for tree in trees:
+    flat.update(traverse_util.flatten_dict(tree, sep='/'))
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
+  """Replaces the leaves of `tree` that `other` has in the same shape."""
+  flat = traverse_util.flatten_dict(tree, sep='/')
+  others = traverse_util.flatten_dict(other, sep='/')
+  for name, leaf in flat.items():
+    if name in others and others[name].shape == leaf.shape:
+      flat[name] = others[name]
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _below(flat: Mapping[str, Any], prefix: str) -> list[str]:
+  return [
+      name for name in flat if name == prefix or name.startswith(prefix + '/')
+  ]

@@ -1,0 +1,141 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of a run, with the paper's CIFAR-100 values as defaults.
+
+A configuration calls `get_config`, and changes only what differs.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """Returns the default configuration."""
+  c = ml_collections.ConfigDict()
+  # Name of the configuration, as results.json gives it.
+  c.name = ''
+  # Seed of parameters, data order, augmentation and subnets.
+  c.seed = 0
+  # What to run, comma-separated: teacher, cascade, lock_in, evaluation; or all.
+  c.phases = 'all'
+  # Type of activations: float32, bfloat16, or auto: bfloat16 but on a CPU.
+  c.compute_dtype = 'auto'
+  # Steps between two lines of metrics.jsonl.
+  c.log_every_steps = 50
+
+  c.data = ml_collections.ConfigDict()
+  # digits (bundled), fake, or the name of an image-classification set of TFDS.
+  c.data.name = 'cifar100'
+  # The folder of TFDS's prepared data sets; empty: ~/tensorflow_datasets.
+  c.data.dir = ''
+  # Splits to train on and to evaluate on.
+  c.data.train_split = 'train'
+  c.data.test_split = 'test'
+  # Side that images are scaled and cut to, in pixels; 0: as they are.
+  c.data.image_size = 0
+  # Examples to use of each split, from its start; 0: all.
+  c.data.train_examples = 0
+  c.data.test_examples = 0
+  # none, crop (after padding by 4 pixels), or crop_flip (and mirrored).
+  c.data.augment = 'crop_flip'
+  # Whether a missing set is replaced by a fake one, saying so.
+  c.data.fake_if_missing = False
+  # Classes of a fake set.
+  c.data.fake_classes = 10
+
+  c.model = ml_collections.ConfigDict()
+  # resnet50, resnet26, resnet26x32, resnet26x16 or resnet26x8.
+  c.model.architecture = 'resnet50'
+  # cifar (3x3), cifar_half (3x3, stride 2) or imagenet (7x7, stride 2, pool).
+  c.model.stem = 'cifar'
+  # Normalisation of the supernet: gn, ln, bn or bn_switchable.
+  c.model.norm = 'gn'
+  # Whether the supernet starts from the teacher's parameters.
+  c.model.init_from_teacher = True
+
+  c.teacher = _optimizer('sgd', learning_rate=0.1, schedule='cosine')
+  # Normalisation of the teacher: gn, ln or bn.
+  c.teacher.norm = 'gn'
+  # Passes over the training split.
+  c.teacher.epochs = 200.0
+  c.teacher.warmup_epochs = 5.0
+  # Images in a batch, over all devices.
+  c.teacher.batch_size = 128
+  # Share of the target spread evenly over the classes.
+  c.teacher.label_smoothing = 0.1
+
+  c.cascade = _optimizer('adam', learning_rate=1e-3, schedule='constant')
+  # Passes over the training split for M1, M2, M3 and M4.
+  c.cascade.epochs = (3.0, 4.0, 5.0, 6.0)
+  c.cascade.batch_size = 64
+  # What module n reads: the anchor n - 1 of the student or of the teacher.
+  c.cascade.input = 'student'
+
+  c.lock_in = _optimizer('adam', learning_rate=1e-4, schedule='constant')
+  c.lock_in.epochs = 7.0
+  c.lock_in.batch_size = 64
+
+  c.mdsr = ml_collections.ConfigDict()
+  # Random subnets of a step, beside the largest and the smallest.
+  c.mdsr.num_random = 3
+  # v of Eq. 3: the teacher's share against the largest subnet's.
+  c.mdsr.teacher_weight = 0.5
+
+  c.evaluation = ml_collections.ConfigDict()
+  # Images that go through the network at a time, over all devices.
+  c.evaluation.batch_size = 256
+  # Passes of runtime-random over the test split.
+  c.evaluation.random_passes = 10
+  # Whether to measure test accuracies after each epoch of teacher and lock-in.
+  c.evaluation.every_epoch = True
+
+  c.checkpoint = ml_collections.ConfigDict()
+  # Steps between two checkpoints, and how many of a phase are kept.
+  c.checkpoint.every_steps = 500
+  c.checkpoint.keep = 2
+  return c
+
+
+def _optimizer(
+    name: str, *, learning_rate: float, schedule: str
+) -> ml_collections.ConfigDict:
+  c = ml_collections.ConfigDict()
+  # adam or sgd (Nesterov).
+  c.optimizer = name
+  c.learning_rate = learning_rate
+  # constant or cosine (to zero), after a linear warm-up.
+  c.schedule = schedule
+  c.warmup_epochs = 0.0
+  # Of sgd alone; the decay applies to kernels alone.
+  c.momentum = 0.9
+  c.weight_decay = 5e-4
+  return c
+
+
+def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Shrinks a configuration until one CPU runs it in under two minutes."""
+  c.model.architecture = 'resnet26x8'
+  c.data.image_size = 16
+  c.data.train_examples = 256
+  c.data.test_examples = 64
+  c.data.fake_if_missing = True
+  c.model.stem = 'cifar'
+  c.teacher.epochs = 4.0
+  c.teacher.warmup_epochs = 1.0
+  c.teacher.batch_size = 32
+  c.cascade.epochs = (1.0, 1.0, 1.0, 1.0)
+  c.lock_in.epochs = 1.0
+  c.cascade.batch_size = c.lock_in.batch_size = 32
+  c.evaluation.batch_size = 64
+  c.log_every_steps = 4
+  return c
+
+
+def unknown_argument(
+    name: str, arg: str, choices: tuple[str, ...]
+) -> ValueError:
+  """Returns the error for an argument that a configuration does not know."""
+  return ValueError(
+      f'configs/{name}.py has no variant {arg!r}; expected '
+      f'--config=configs/{name}.py, or that followed by one of '
+      + ', '.join(f':{choice}' for choice in choices)
+  )

@@ -1,0 +1,31 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Digits: 1,797 scans that scikit-learn carries. Needs no download.
+
+  launch/local.sh --config=configs/digits.py --workdir=/tmp/digits
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = '') -> ml_collections.ConfigDict:
+  """Returns the configuration; `arg` is empty or 'smoke'."""
+  c = common.get_config()
+  c.name = 'digits'
+  c.data.name = 'digits'
+  # 8x8 scans, enlarged so that four stages have something to halve.
+  c.data.image_size = 16
+  # A mirrored digit is no digit.
+  c.data.augment = 'crop'
+  c.model.architecture = 'resnet26x16'
+  c.teacher.epochs = 30.0
+  c.teacher.batch_size = 64
+  c.log_every_steps = 10
+  c.checkpoint.every_steps = 100
+  if arg == 'smoke':
+    c = common.smoke(c)
+  elif arg:
+    raise common.unknown_argument('digits', arg, ('smoke',))
+  return c

@@ -1,0 +1,33 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ImageNet with ResNet-50 at 224 pixels, on the paper's schedule (Sec. V-B).
+
+  python -m adaptanet_jax.main --config=configs/imagenet.py \
+      --workdir=/tmp/imagenet --config.data.dir=DIR
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = '') -> ml_collections.ConfigDict:
+  """Returns the configuration; `arg` is empty or 'smoke'."""
+  c = common.get_config()
+  c.name = f'imagenet:{arg}' if arg else 'imagenet'
+  c.data.name = 'imagenet2012'
+  c.data.test_split = 'validation'
+  c.data.image_size = 224
+  c.model.stem = 'imagenet'
+  c.teacher.epochs = 90.0
+  c.teacher.batch_size = 256
+  c.teacher.weight_decay = 1e-4
+  c.cascade.epochs = (3.0, 5.0, 7.0, 8.0)
+  c.cascade.batch_size = 100
+  c.lock_in.epochs = 8.0
+  c.lock_in.batch_size = 100
+  if arg == 'smoke':
+    c = common.smoke(c)
+  elif arg:
+    raise common.unknown_argument('imagenet', arg, ('smoke',))
+  return c
