@@ -126,6 +126,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.lock_in.epochs = 1.0
   c.cascade.batch_size = c.lock_in.batch_size = 32
   c.evaluation.batch_size = 64
+  c.evaluation.every_epoch = False
   c.log_every_steps = 4
   return c
 

@@ -11,6 +11,7 @@ channels of the output; upper-case names with a prime (C', D') are the totals.
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -155,15 +156,64 @@ def group_norm(
   """
   _check_channels(x, mask)
   size = group_size(mask.total)
-  y = x.astype(jnp.float32)
+  y = _normalize_groups(
+      x.astype(jnp.float32), cut(scale, mask), cut(bias, mask), size, epsilon
+  )
+  return y.astype(x.dtype)
+
+
+def _over_groups(moments: jax.Array, size: int) -> jax.Array:
+  """Replaces `(B, C)` moments by their means over groups of channels."""
+  means = moments.reshape(moments.shape[0], -1, size).mean(-1)
+  return jnp.repeat(means, size, axis=-1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalize_groups(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, size: int, epsilon: float
+) -> jax.Array:
+  return _normalize_groups_fwd(x, scale, bias, size, epsilon)[0]
+
+
+def _normalize_groups_fwd(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, size: int, epsilon: float
+) -> tuple[jax.Array, Any]:
   # Per-channel moments first: they read `x` once, in its own layout.
-  moments = jnp.stack([y.mean((1, 2)), jnp.square(y).mean((1, 2))])
-  moments = moments.reshape(2, x.shape[0], -1, size).mean(-1)
-  mean, square = jnp.repeat(moments, size, axis=-1)
+  mean = _over_groups(x.mean((1, 2)), size)
+  square = _over_groups(jnp.square(x).mean((1, 2)), size)
   inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
-  scale = inverse * cut(scale, mask)[None]
-  bias = cut(bias, mask)[None] - mean * scale
-  return (y * scale[:, None, None] + bias[:, None, None]).astype(x.dtype)
+  slope = inverse * scale[None]
+  offset = bias[None] - mean * slope
+  y = x * slope[:, None, None] + offset[:, None, None]
+  return y, (x, scale, mean, inverse)
+
+
+def _normalize_groups_bwd(
+    size: int, epsilon: float, residuals: Any, g: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """By hand: half the time of the derived gradient on CPU, and less memory."""
+  del epsilon
+  x, scale, mean, inverse = residuals
+  num_positions = x.shape[1] * x.shape[2]
+  g_sum = g.sum((1, 2))
+  # Sum over space of g times the normalised input, (B, C).
+  g_dot = ((g * x).sum((1, 2)) - mean * g_sum) * inverse
+  # With z the normalised input and h = scale * g, the gradient by x is
+  # inverse * (h - group mean of h - z * group mean of (h * z)).
+  h_mean = _over_groups(g_sum * scale[None], size) / num_positions
+  hz_mean = _over_groups(g_dot * scale[None], size) / num_positions
+  by_g = inverse * scale[None]
+  by_x = -hz_mean * jnp.square(inverse)
+  constant = -inverse * h_mean - by_x * mean
+  g_x = (
+      g * by_g[:, None, None]
+      + x * by_x[:, None, None]
+      + constant[:, None, None]
+  )
+  return g_x, g_dot.sum(0), g_sum.sum(0)
+
+
+_normalize_groups.defvjp(_normalize_groups_fwd, _normalize_groups_bwd)
 
 
 def layer_norm(

@@ -7,7 +7,9 @@ over its branches and the network is four of them. An `int32[4]` picks the
 sub-network at run time, and only its own work is done.
 """
 
+from collections.abc import Sequence
 import functools
+from typing import Any
 
 import jax
 from jax import lax
@@ -50,13 +52,55 @@ def switch_stage(
     The stage's anchor and the new batch statistics.
   """
 
-  def branch(
-      stage_choice: StageChoice, variables: Variables, x: jax.Array
-  ) -> tuple[jax.Array, Variables]:
-    return net.run_stage(variables, x, number, stage_choice, train=train)
+  branches = tuple(
+      functools.partial(_run_branch, net, number, stage_choice, train)
+      for stage_choice in BRANCHES
+  )
+  return _switch(branches, choice, variables, x)
 
-  branches = [functools.partial(branch, choice) for choice in BRANCHES]
-  return lax.switch(choice, branches, variables, x)
+
+def _run_branch(
+    net: ResNet,
+    number: int,
+    choice: StageChoice,
+    train: bool,
+    variables: Variables,
+    x: jax.Array,
+) -> tuple[jax.Array, Variables]:
+  return net.run_stage(variables, x, number, choice, train=train)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _switch(branches: Sequence[Any], choice: jax.Array, *operands: Any) -> Any:
+  """`lax.switch` whose gradient runs the chosen branch once more.
+
+  JAX's own gradient of a switch keeps the activations of every branch, those
+  that did not run as zeros: with four widths it takes longer to write them than
+  to run a narrow stage again, and with eight branches more memory than the
+  network. Here the input alone is kept.
+  """
+  return lax.switch(choice, branches, *operands)
+
+
+def _switch_fwd(
+    branches: Sequence[Any], choice: jax.Array, *operands: Any
+) -> tuple[Any, Any]:
+  return lax.switch(choice, branches, *operands), (choice, operands)
+
+
+def _switch_bwd(
+    branches: Sequence[Any], residuals: tuple[jax.Array, Any], cotangents: Any
+) -> tuple[Any, ...]:
+  choice, operands = residuals
+
+  def pull_back(branch: Any, operands: Any, cotangents: Any) -> Any:
+    return jax.vjp(branch, *operands)[1](cotangents)
+
+  pulls = [functools.partial(pull_back, branch) for branch in branches]
+  return None, *lax.switch(choice, pulls, operands, cotangents)
+
+
+_switch.defvjp(_switch_fwd, _switch_bwd)
 
 
 def forward(
