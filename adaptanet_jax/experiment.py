@@ -11,21 +11,13 @@ import time
 import jax
 import ml_collections
 
-from adaptanet_jax import settings
-from adaptanet_jax import trees
-from adaptanet_jax.data import pipeline
-from adaptanet_jax.data import sources
+from adaptanet_jax import settings, trees
+from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import cost
-from adaptanet_jax.evaluation import protocols
-from adaptanet_jax.evaluation import results as results_lib
-from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.subnet import LARGEST
-from adaptanet_jax.models.subnet import UNIFORM
-from adaptanet_jax.training import loop
-from adaptanet_jax.training import objectives
-from adaptanet_jax.training import phases as phases_lib
+from adaptanet_jax.evaluation import cost, protocols, results as results_lib
+from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.subnet import LARGEST, UNIFORM
+from adaptanet_jax.training import loop, objectives, phases as phases_lib
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.progress import MetricsLog
 from adaptanet_jax.training.step import AXIS
@@ -93,8 +85,9 @@ def _check_same(
   )
   if differing:
     raise UsageError(
-        f'{workdir} was made by another configuration ({"; ".join(differing)}); '
-        'expected the same one, or another --workdir.'
+        f'{workdir} was made by another configuration '
+        f'({"; ".join(differing)}); expected the same one, or another '
+        '--workdir.'
     )
 
 
@@ -147,10 +140,15 @@ def _create(
 def _git_commit() -> str:
   """Returns the commit that runs, marked if it has changes; or 'unknown'."""
   here = os.path.dirname(os.path.abspath(__file__))
-  describe = ['git', '-C', here, 'describe', '--always', '--dirty', '--abbrev=12']
+  describe = ('describe', '--always', '--dirty', '--abbrev=12')
   try:
-    done = subprocess.run(describe, capture_output=True, text=True, check=False)
-  except OSError:
+    done = subprocess.run(
+        ('git', '-C', here, *describe),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+  except OSError:  # There is no git.
     return 'unknown'
   return done.stdout.strip() or 'unknown'
 

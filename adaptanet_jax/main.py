@@ -11,9 +11,7 @@ import errno
 import os
 import sys
 
-from absl import app
-from absl import flags
-from absl import logging
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from adaptanet_jax.errors import UsageError
@@ -37,7 +35,7 @@ def main(argv: list[str]) -> None:
   from adaptanet_jax import experiment  # pylint: disable=g-import-not-at-top
 
   try:
-    experiment.run(_CONFIG.value, os.path.expanduser(_WORKDIR.value))
+    experiment.run(_CONFIG.value, os.path.expanduser(str(_WORKDIR.value)))
   except UsageError as error:
     sys.exit(f'adaptanet_jax: {error}')
   except OSError as error:

@@ -9,9 +9,7 @@ import ml_collections
 
 from adaptanet_jax.data.augment import AUGMENTATIONS
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.models.resnet import ARCHITECTURES
-from adaptanet_jax.models.resnet import NORMS
-from adaptanet_jax.models.resnet import STEMS
+from adaptanet_jax.models.resnet import ARCHITECTURES, NORMS, STEMS
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.training.phases import GROUPS
 
@@ -37,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 # Settings that are numbers: lowest and highest value, both allowed.
-RANGES: dict[str, tuple[float, float]] = {
+RANGES: Mapping[str, tuple[float, float]] = {
     'seed': (0, 2**31 - 1),
     'log_every_steps': (1, float('inf')),
     'data.image_size': (0, float('inf')),
@@ -51,14 +49,9 @@ RANGES: dict[str, tuple[float, float]] = {
     'checkpoint.every_steps': (1, float('inf')),
     'checkpoint.keep': (1, float('inf')),
 } | {
-    f'{section}.{key}': (low, float('inf'))
+    f'{section}.{key}': (0, float('inf'))
     for section in _TRAINED
-    for key, low in {
-        'learning_rate': 0,
-        'warmup_epochs': 0,
-        'momentum': 0,
-        'weight_decay': 0,
-    }.items()
+    for key in ('learning_rate', 'warmup_epochs', 'momentum', 'weight_decay')
 }
 
 # Settings that may change between two runs in one workdir.

@@ -5,7 +5,7 @@
 N = examples, H = height, W = width, C = colours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent import futures
 import dataclasses
 import functools
@@ -122,8 +122,10 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 
 def _digits(image_size: int) -> Dataset:
   """1,797 scanned digits that scikit-learn carries; 500 are the test split."""
-  from sklearn import datasets  # pylint: disable=g-import-not-at-top
-  from sklearn import model_selection  # pylint: disable=g-import-not-at-top
+  from sklearn import (
+    datasets,  # pylint: disable=g-import-not-at-top
+    model_selection,  # pylint: disable=g-import-not-at-top
+  )
 
   scans, labels = datasets.load_digits(return_X_y=True)
   # Scans are 8x8 with 17 shades.
@@ -197,7 +199,7 @@ def _tfds(data: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def _source(name: str, data_dir: str, split: str) -> Sequence[Any]:
+def _source(name: str, data_dir: str, split: str) -> Any:
   """Opens one split of a prepared TFDS set for random access.
 
   Raises:
@@ -279,7 +281,7 @@ def _decode_chunk(
 
 
 def _on_demand(
-    source: Sequence[Any], shape: tuple[int, int, int], count: int
+    source: Any, shape: tuple[int, int, int], count: int
 ) -> Split:
   """A split whose images are decoded when they are gathered."""
   pool = futures.ThreadPoolExecutor(os.cpu_count())
@@ -294,7 +296,7 @@ def _on_demand(
   return Split(labels, gather)
 
 
-def _labels(source: Sequence[Any], count: int) -> np.ndarray:
+def _labels(source: Any, count: int) -> np.ndarray:
   """Reads every label, leaving the images undecoded."""
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 

@@ -16,11 +16,8 @@ from jax.extend import core
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.resnet import stage_numbers
-from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.subnet import StageChoice
-from adaptanet_jax.models.subnet import Subnet
+from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
+from adaptanet_jax.models.subnet import StageChoice, Subnet
 from adaptanet_jax.models.supernet import BRANCHES
 
 # Primitives that pass a part of a parameter on, unchanged.
@@ -66,7 +63,7 @@ class CostTable:
   def madds_by_subnet(self) -> np.ndarray:
     """Returns the MAdds of every subnet, `int64[K_1, K_2, K_3, K_4]`."""
     per_stage = [np.array([c.madds for c in costs]) for costs in self.stages]
-    return sum(np.ix_(*per_stage)) + self.head.madds
+    return functools.reduce(np.add, np.ix_(*per_stage)) + self.head.madds
 
 
 def cost_table(net: ResNet) -> CostTable:
@@ -106,33 +103,38 @@ def _madds(jaxpr: core.Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
     name = equation.primitive.name
-    out = math.prod(equation.outvars[0].aval.shape)
     if name == 'dot_general':
       (contracted, _), _ = equation.params['dimension_numbers']
-      shape = equation.invars[0].aval.shape
-      total += out * math.prod(shape[axis] for axis in contracted)
+      shape = _shape(equation.invars[0])
+      inner = math.prod(shape[axis] for axis in contracted)
+      total += inner * math.prod(_shape(equation.outvars[0]))
     elif name == 'conv_general_dilated':
       # Kernels are HWIO: all but the last axis meet in one output.
-      total += out * math.prod(equation.invars[1].aval.shape[:-1])
+      inner = math.prod(_shape(equation.invars[1])[:-1])
+      total += inner * math.prod(_shape(equation.outvars[0]))
     total += sum(_madds(sub) for sub in _sub_jaxprs(equation))
   return total
 
 
+def _shape(variable: Any) -> tuple[int, ...]:
+  return variable.aval.shape
+
+
 def _sub_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
   return [
-      getattr(value, 'jaxpr', value)
+      value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
       for value in equation.params.values()
-      if isinstance(value, (core.Jaxpr, core.ClosedJaxpr))
+      if isinstance(value, core.Jaxpr | core.ClosedJaxpr)
   ]
 
 
 def _params_read(jaxpr: core.Jaxpr, params: set[Any]) -> int:
   """Counts the elements of parameters that meet anything but a cut."""
-  views, read = set(params), set()
+  views, read = set(params), set[Any]()
   for equation in jaxpr.eqns:
     inputs = {v for v in equation.invars if isinstance(v, core.Var)} & views
     if equation.primitive.name in _VIEWS:
       views |= set(equation.outvars) if inputs else set()
     else:
       read |= inputs
-  return sum(math.prod(v.aval.shape) for v in read)
+  return sum(math.prod(_shape(v)) for v in read)

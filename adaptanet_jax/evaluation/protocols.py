@@ -17,20 +17,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.data import augment
-from adaptanet_jax.data import pipeline
+from adaptanet_jax.data import augment, pipeline
 from adaptanet_jax.data.sources import Split
 from adaptanet_jax.evaluation.cost import CostTable
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.subnet import LARGEST
-from adaptanet_jax.models.subnet import MIXED
-from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.models.subnet import Subnet
-from adaptanet_jax.models.subnet import UNIFORM
-from adaptanet_jax.training.step import AXIS
-from adaptanet_jax.training.step import replicate
+from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.subnet import (
+  LARGEST,
+  MIXED,
+  NUM_STAGES,
+  UNIFORM,
+  Subnet,
+)
+from adaptanet_jax.training.step import AXIS, replicate
 
 
 def correct_by_subnet(
@@ -117,9 +116,9 @@ def _predict(
   for batch in pipeline.eval_batches(
       split, batch_size=batch_size, num_devices=num_devices
   ):
+    predicted = np.asarray(mapped(variables, batch['image']))
     # `(D, ..., B)` to `(..., D, B)`, then without the padding.
-    predicted = np.moveaxis(np.asarray(mapped(variables, batch['image'])), 0, -2)
-    rows.append(predicted[..., batch['valid']])
+    rows.append(np.moveaxis(predicted, 0, -2)[..., batch['valid']])
     positions.append(batch['position'][batch['valid']])
   order = np.argsort(np.concatenate(positions))
   return np.concatenate(rows, axis=-1)[..., order]

@@ -21,12 +21,14 @@ import jax.numpy as jnp
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import slimmable
-from adaptanet_jax.models.subnet import LARGEST
-from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.models.subnet import StageChoice
-from adaptanet_jax.models.subnet import Subnet
-from adaptanet_jax.models.subnet import WIDTHS
-from adaptanet_jax.models.subnet import WidthMask
+from adaptanet_jax.models.subnet import (
+  LARGEST,
+  NUM_STAGES,
+  WIDTHS,
+  StageChoice,
+  Subnet,
+  WidthMask,
+)
 
 EXPANSION = 4
 # The part of every collection that the network's own layers live in.
@@ -354,9 +356,9 @@ class ResNet:
     """Draws the variables of the full-width network."""
     rngs = dict(zip(('stem', *map(stage_name, stage_numbers()), 'head'),
                     jax.random.split(rng, NUM_STAGES + 2)))
-    full = {'rho': 1.0, 'train': False}
-    x = jnp.zeros((1, *self.image_shape), jnp.float32)
-    parts = {}
+    full: dict[str, Any] = {'rho': 1.0, 'train': False}
+    x: Any = jnp.zeros((1, *self.image_shape), jnp.float32)
+    parts: dict[str, Any] = {}
     x, parts['stem'] = self._stem().init_with_output(rngs['stem'], x, **full)
     for n in stage_numbers():
       name = stage_name(n)
@@ -396,7 +398,7 @@ class ResNet:
           f'expected a width in {WIDTHS}.'
       )
     x = x.astype(self.dtype)
-    run = {'rho': choice.rho, 'train': train}
+    run: dict[str, Any] = {'rho': choice.rho, 'train': train}
     in_mask = WidthMask.full(x.shape[-1])
     stem_stats: Variables = {}
     if number == 1:
@@ -410,7 +412,7 @@ class ResNet:
   def run_head(self, variables: Variables, anchor: jax.Array) -> jax.Array:
     """Returns the float32 logits `(B, num_classes)` of the last anchor."""
     params = {'params': variables['params'][BACKBONE]['head']}
-    logits = Head(self.num_classes).apply(params, anchor)
+    logits: Any = Head(self.num_classes).apply(params, anchor)
     return logits.astype(jnp.float32)
 
   def forward(
@@ -474,8 +476,10 @@ def _apply(
       for collection, tree in variables.items()
       if name in tree[BACKBONE]
   }
+  x: Any
   if not train or 'batch_stats' not in own:
-    return module.apply(own, *args, train=train, **kwargs), {}
+    x = module.apply(own, *args, train=train, **kwargs)
+    return x, {}
   x, new = module.apply(
       own, *args, train=train, mutable=['batch_stats'], **kwargs
   )

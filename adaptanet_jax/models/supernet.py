@@ -15,13 +15,13 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from adaptanet_jax.models.resnet import anchor_name
-from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.resnet import stage_numbers
-from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.subnet import CHOICES
-from adaptanet_jax.models.subnet import StageChoice
-from adaptanet_jax.models.subnet import WIDTHS
+from adaptanet_jax.models.resnet import (
+  ResNet,
+  Variables,
+  anchor_name,
+  stage_numbers,
+)
+from adaptanet_jax.models.subnet import CHOICES, WIDTHS, StageChoice
 
 # The branches of each stage, in the order of `StageChoice.index`.
 BRANCHES = CHOICES[: len(WIDTHS)]

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a phase: its trained part, and its optimizer's state.
 
-`checkpoints/<phase>/<step>/` holds the items `variables` and `opt_state`. What a
-phase does not train is in the last checkpoint of an earlier phase, and is never
-written again.
+`checkpoints/<phase>/<step>/` holds the items `variables` and `opt_state`. What
+a phase does not train is in the last checkpoint of an earlier phase, and is
+never written again.
 """
 
 from collections.abc import Mapping
@@ -136,10 +136,10 @@ def _leaves(tree: Any) -> dict[str, Any]:
 def _mismatches(found: Any, expected: trees.Tree) -> list[str]:
   """Lists what differs between a checkpoint's shapes and a network's."""
   have, want = (
-      {
-          name: tuple(leaf.shape)
-          for name, leaf in traverse_util.flatten_dict(dict(tree), sep='/').items()
-      }
+      jax.tree.map(
+          lambda leaf: tuple(leaf.shape),
+          traverse_util.flatten_dict(dict(tree), sep='/'),
+      )
       for tree in (getattr(found, 'tree', found), expected)
   )
   problems = []

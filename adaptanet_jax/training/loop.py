@@ -17,14 +17,9 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.training.objectives import Metrics
-from adaptanet_jax.training.objectives import Objective
-from adaptanet_jax.training.progress import MetricsLog
-from adaptanet_jax.training.progress import Progress
-from adaptanet_jax.training.step import map_train_step
-from adaptanet_jax.training.step import replicate
-from adaptanet_jax.training.step import TrainState
-
+from adaptanet_jax.training.objectives import Metrics, Objective
+from adaptanet_jax.training.progress import MetricsLog, Progress
+from adaptanet_jax.training.step import TrainState, map_train_step, replicate
 
 
 def split_variables(

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.models.subnet import WIDTHS
+from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
 
 
 @dataclasses.dataclass(frozen=True)

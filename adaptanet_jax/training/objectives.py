@@ -15,14 +15,13 @@ import jax.numpy as jnp
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import anchor_name
-from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.resnet import stage_numbers
-from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.models.subnet import StageChoice
-from adaptanet_jax.training import losses
-from adaptanet_jax.training import mdsr
+from adaptanet_jax.models.resnet import (
+  ResNet,
+  Variables,
+  anchor_name,
+)
+from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice
+from adaptanet_jax.training import losses, mdsr
 
 Metrics = dict[str, jax.Array]
 
@@ -196,7 +195,8 @@ def anchor_gradients(
     x = targets[anchor_name(space.first - 1)]
   elif space.first > 1:
     for n in range(1, space.first):
-      x, _ = supernet.switch_stage(nets.student, frozen, x, n, subnets[0, n - 1])
+      choice = subnets[0, n - 1]
+      x, _ = supernet.switch_stage(nets.student, frozen, x, n, choice)
   targets = {
       name: target
       for name, target in targets.items()
@@ -204,7 +204,10 @@ def anchor_gradients(
   }
 
   def loss_fn(
-      params: trees.Tree, stats: trees.Tree, largest: losses.Outputs, subnet: Any
+      params: trees.Tree,
+      stats: trees.Tree,
+      largest: losses.Outputs,
+      subnet: Any,
   ) -> tuple[jax.Array, Any]:
     choices, to_teacher, to_largest = subnet
     outputs, stats = run_module(
@@ -260,5 +263,6 @@ def _with(
   return trees.merge(frozen, trained)
 
 
-# (params, stats, frozen, teacher, images, labels, rng) -> (grads, stats, metrics)
+# (params, stats, frozen, teacher, images, labels, rng)
+# -> (grads, stats, metrics)
 Objective = Callable[..., tuple[trees.Tree, trees.Tree, Metrics]]

@@ -10,9 +10,7 @@ import ml_collections
 import optax
 
 from adaptanet_jax import trees
-from adaptanet_jax.models.resnet import BACKBONE
-from adaptanet_jax.models.resnet import stage_name
-from adaptanet_jax.models.resnet import stage_numbers
+from adaptanet_jax.models.resnet import BACKBONE, stage_name, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.training.mdsr import SubnetSpace
 

@@ -15,8 +15,7 @@ import optax
 from adaptanet_jax import trees
 from adaptanet_jax.data import augment
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.training.objectives import Metrics
-from adaptanet_jax.training.objectives import Objective
+from adaptanet_jax.training.objectives import Metrics, Objective
 
 AXIS = 'batch'
 

@@ -1,0 +1,22 @@
+# Sourced from the repository's root: makes .venv once, installs, activates.
+#   source launch/environment.sh [EXTRA]
+extra="${1:-}"
+python="${PYTHON:-python3}"
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  echo "Python >= 3.11 is needed; '$python' is $("$python" --version 2>&1)." \
+    'Name another one with PYTHON=...' >&2
+  exit 1
+fi
+# The stamp names what was installed, and is written only once all of it was.
+stamp=".venv/installed-${extra:-run}"
+want="$(cksum setup.cfg)"
+if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
+  echo 'Installing into .venv ...' >&2
+  [[ -x .venv/bin/python ]] || "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --editable ".${extra:+[$extra]}"
+  echo "$want" > "$stamp"
+fi
+source .venv/bin/activate
+# Compiled programs are kept, so that a second run starts at once.
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.venv/xla}"

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Sets all up the first time, then runs lint, types and tests.
+set -euo pipefail
+cd "$(dirname "$0")"
+source launch/environment.sh test
+ruff check .
+mypy
+exec pytest -n "${TEST_WORKERS:-2}" "$@"
