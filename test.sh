@@ -5,4 +5,4 @@ cd "$(dirname "$0")"
 source launch/environment.sh test
 ruff check .
 mypy
-exec pytest -n "${TEST_WORKERS:-2}" "$@"
+exec pytest -n "${TEST_WORKERS:-2}" --dist loadfile "$@"

@@ -25,6 +25,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.teacher.epochs = 16.0
     c.teacher.warmup_epochs = 1.0
     c.teacher.batch_size = 64
+    common.short_schedule(c)
   elif arg == 'smoke':
     c = common.smoke(c)
   elif arg:

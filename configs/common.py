@@ -111,6 +111,13 @@ def _optimizer(
   return c
 
 
+def short_schedule(c: ml_collections.ConfigDict) -> None:
+  """Sets what makes few steps go far: a lock-in at full rate, and decay."""
+  c.cascade.schedule = 'cosine'
+  c.lock_in.schedule = 'cosine'
+  c.lock_in.learning_rate = 1e-3
+
+
 def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Shrinks a configuration until one CPU runs it in under two minutes."""
   c.model.architecture = 'resnet26x8'

@@ -20,8 +20,12 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   # A mirrored digit is no digit.
   c.data.augment = 'crop'
   c.model.architecture = 'resnet26x16'
-  c.teacher.epochs = 30.0
+  c.teacher.epochs = 26.0
   c.teacher.batch_size = 64
+  # An epoch is 20 steps only.
+  common.short_schedule(c)
+  c.cascade.epochs = (6.0, 8.0, 10.0, 12.0)
+  c.lock_in.epochs = 16.0
   c.log_every_steps = 10
   c.checkpoint.every_steps = 100
   if arg == 'smoke':

@@ -31,7 +31,10 @@ class PhaseCheckpoints:
     )
     self._manager = ocp.CheckpointManager(
         self._directory,
-        item_names=('variables', 'opt_state'),
+        item_handlers={
+            name: ocp.StandardCheckpointHandler()
+            for name in ('variables', 'opt_state')
+        },
         options=ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=False
         ),

@@ -1,0 +1,171 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input and bad surroundings: one clear line, nothing half-written."""
+
+import errno
+import json
+import pathlib
+import shutil
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from adaptanet_jax import main
+from tests import testing
+
+TEACHER = (*testing.TINY, '--config.phases=teacher')
+
+
+class BadInputTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.folder)
+    cls.trained = cls.folder / 'trained'
+    cls.done = testing.run(cls.trained, *TEACHER)
+
+  def assert_refused(self, done, *texts):
+    self.assertNotEqual(done.returncode, 0)
+    self.assertNotIn('Traceback', done.stderr)
+    for text in texts:
+      self.assertIn(text, done.stderr)
+
+  @parameterized.named_parameters(
+      (
+          'value',
+          ['--config.model.norm=batchnorm'],
+          ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_switchable'],
+      ),
+      (
+          'key',
+          ['--config.model.depth=3'],
+          ['config.model.depth'],
+      ),
+      (
+          'type',
+          ['--config.teacher.batch_size=many'],
+          ['config.teacher.batch_size', 'many'],
+      ),
+      (
+          'phase',
+          ['--config.phases=teacher,lockin'],
+          ["'lockin'", 'teacher, cascade, lock_in, evaluation'],
+      ),
+      (
+          'order',
+          ['--config.phases=lock_in'],
+          ["'lock_in' needs 'teacher'", '--config.phases'],
+      ),
+      (
+          'data_set',
+          ['--config.data.name=no_such_set'],
+          ["'no_such_set'", 'cifar100'],
+      ),
+      (
+          'data_folder',
+          ['--config.data.name=cifar100', '--config.data.dir=/nowhere'],
+          ["'cifar100'", '/nowhere', 'download_and_prepare', 'data.dir'],
+      ),
+      (
+          'large_batch',
+          ['--config.teacher.batch_size=128'],
+          ['128', '64 training examples'],
+      ),
+  )
+  def test_names_value_and_choices(self, flags, texts):
+    workdir = self.folder / 'refused'
+    shutil.rmtree(workdir, ignore_errors=True)
+    flags = [*testing.TINY, *flags]
+    if '--config.data.name=cifar100' in flags:
+      flags.append('--noconfig.data.fake_if_missing')
+    done = testing.run(workdir, *flags)
+    self.assert_refused(done, *texts)
+    self.assertFalse((workdir / 'checkpoints' / 'teacher' / '2').exists())
+
+  def test_unknown_variant_of_a_config(self):
+    done = testing.run(self.folder / 'x', '--config=configs/digits.py:tiny')
+    self.assertNotEqual(done.returncode, 0)
+    self.assertIn("no variant 'tiny'", done.stderr)
+    self.assertIn(':smoke', done.stderr)
+
+  def test_batch_that_devices_cannot_share(self):
+    done = testing.run(
+        self.folder / 'x',
+        *testing.TINY,
+        '--config.cascade.batch_size=18',
+        num_devices=4,
+    )
+    self.assert_refused(done, 'config.cascade.batch_size = 18', '4 devices')
+
+  def test_workdir_of_another_config(self):
+    before = sorted(self.trained.rglob('*'))
+    done = testing.run(self.trained, *TEACHER, '--config.seed=7')
+    self.assert_refused(done, 'another configuration', 'seed: 0 -> 7')
+    self.assertEqual(sorted(self.trained.rglob('*')), before)
+
+  def test_loss_that_is_not_finite(self):
+    workdir = self.folder / 'nan'
+    done = testing.run(workdir, *TEACHER, '--config.teacher.learning_rate=1e30')
+    self.assert_refused(
+        done, "of phase 'teacher'", 'finite', 'config.teacher.learning_rate'
+    )
+    rows = (workdir / 'metrics.jsonl').read_text().splitlines()
+    self.assertNotIn('NaN', ''.join(rows))
+
+  def test_damaged_checkpoint(self):
+    workdir = self.folder / 'damaged'
+    shutil.copytree(self.trained, workdir)
+    newest = workdir / 'checkpoints' / 'teacher' / '8'
+    for file in newest.rglob('*'):
+      if file.is_file() and file.stat().st_size > 0:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    done = testing.run(workdir, *TEACHER)
+    self.assert_refused(done, str(newest), 'Delete that folder')
+
+    shutil.rmtree(newest)
+    again = testing.run(workdir, *TEACHER)
+    self.assertEqual(again.returncode, 0, again.stderr)
+
+  def test_checkpoint_of_another_network(self):
+    workdir = self.folder / 'foreign'
+    shutil.copytree(self.trained / 'checkpoints', workdir / 'checkpoints')
+    done = testing.run(
+        workdir, *TEACHER, '--config.model.architecture=resnet26x16'
+    )
+    # Stage 1 has 8 planes there and 16 here: both sides are named.
+    self.assert_refused(
+        done, 'another network', '(1, 1, 8, 8)', '(1, 1, 16, 16)'
+    )
+
+  def test_results_that_are_no_json(self):
+    workdir = self.folder / 'torn'
+    shutil.copytree(self.trained, workdir)
+    (workdir / 'results.json').write_text('{"schema":')
+    done = testing.run(workdir, *TEACHER)
+    self.assert_refused(done, 'results.json is no JSON')
+
+  def test_trained_workdir_is_readable(self):
+    self.assertEqual(self.done.returncode, 0, self.done.stderr)
+    results = json.loads((self.trained / 'results.json').read_text())
+    self.assertBetween(results['teacher']['top1'], 0.0, 1.0)
+
+
+class OutOfDiskTest(absltest.TestCase):
+
+  def test_says_so_and_how_to_go_on(self):
+    full = OSError(errno.ENOSPC, 'No space left on device')
+    flags = mock.Mock(value='/somewhere')
+    with (
+        mock.patch.object(main, '_WORKDIR', flags),
+        mock.patch.object(main, '_CONFIG', flags),
+        mock.patch('adaptanet_jax.experiment.run', side_effect=full),
+        self.assertRaisesRegex(SystemExit, 'No space left.*goes on'),
+    ):
+      main.main(['main'])
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,56 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Helpers of tests that run the program as a user does."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# The smallest run that has every phase, with several checkpoints in each.
+TINY = (
+    '--config=configs/digits.py:smoke',
+    '--config.data.train_examples=64',
+    '--config.data.test_examples=40',
+    '--config.teacher.epochs=2.',
+    '--config.teacher.warmup_epochs=0.',
+    '--config.teacher.batch_size=16',
+    '--config.cascade.batch_size=16',
+    '--config.lock_in.batch_size=16',
+    '--config.evaluation.batch_size=16',
+    '--config.checkpoint.every_steps=2',
+    '--config.log_every_steps=1',
+)
+
+
+def command(workdir: pathlib.Path | str, *flags: str) -> list[str]:
+  """Returns the command that a user would type."""
+  return [
+      sys.executable,
+      '-m',
+      'adaptanet_jax.main',
+      f'--workdir={workdir}',
+      *flags,
+  ]
+
+
+def run(
+    workdir: pathlib.Path | str, *flags: str, num_devices: int = 1
+) -> subprocess.CompletedProcess[str]:
+  """Runs the program on some fake CPU devices and returns what it did."""
+  return subprocess.run(
+      command(workdir, *flags),
+      cwd=ROOT,
+      env=environment(num_devices),
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+
+
+def environment(num_devices: int = 1) -> dict[str, str]:
+  """Returns the environment of a run on some fake CPU devices."""
+  flag = f'--xla_force_host_platform_device_count={num_devices}'
+  return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flag}
