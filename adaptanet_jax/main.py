@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
   # Orbax and TFDS tell much that is of no use to whoever watches a run.
   logging.set_verbosity(logging.WARNING)
   # Here, so that processes that only decode images need not load JAX.
-  from adaptanet_jax import experiment  # pylint: disable=g-import-not-at-top
+  from adaptanet_jax import experiment
 
   try:
     experiment.run(_CONFIG.value, os.path.expanduser(str(_WORKDIR.value)))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent import futures
 import dataclasses
 import functools
+import io
 import multiprocessing
 import os
 from typing import Any
@@ -123,8 +124,8 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
 def _digits(image_size: int) -> Dataset:
   """1,797 scanned digits that scikit-learn carries; 500 are the test split."""
   from sklearn import (
-    datasets,  # pylint: disable=g-import-not-at-top
-    model_selection,  # pylint: disable=g-import-not-at-top
+    datasets,
+    model_selection,
   )
 
   scans, labels = datasets.load_digits(return_X_y=True)
@@ -200,13 +201,13 @@ def _tfds(data: ml_collections.ConfigDict) -> Dataset:
 
 
 def _source(name: str, data_dir: str, split: str) -> Any:
-  """Opens one split of a prepared TFDS set for random access.
+  """Opens one split of a prepared TFDS set, its images still encoded.
 
   Raises:
     UsageError: the set is unknown, not prepared, not in the array_record
       format, has no such split, or lacks images or labels.
   """
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+  import tensorflow_datasets as tfds
 
   where = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
   try:
@@ -230,7 +231,8 @@ def _source(name: str, data_dir: str, split: str) -> Any:
         'expected "image" and "label".'
     )
   try:
-    return builder.as_data_source(split=split)
+    undecoded = {'image': tfds.decode.SkipDecoding()}
+    return builder.as_data_source(split=split, decoders=undecoded)
   except NotImplementedError as error:
     raise UsageError(
         f'Data set {name!r} under {where!r} is in the format '
@@ -276,8 +278,15 @@ def _decode_chunk(
 ) -> tuple[np.ndarray, np.ndarray]:
   source = _source(*location)
   examples = [source[position] for position in chunk]
-  images = np.stack([resize(e['image'], shape[0]) for e in examples])
+  images = np.stack([_decode(example['image'], shape) for example in examples])
   return images, np.array([e['label'] for e in examples], np.int32)
+
+
+def _decode(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
+  """Decodes JPEG or PNG bytes to `uint8[H, W, C]` of the given shape."""
+  picture = Image.open(io.BytesIO(encoded))
+  pixels = np.asarray(picture.convert('L' if shape[-1] == 1 else 'RGB'))
+  return resize(pixels.reshape(*pixels.shape[:2], shape[-1]), shape[0])
 
 
 def _on_demand(
@@ -287,20 +296,10 @@ def _on_demand(
   pool = futures.ThreadPoolExecutor(os.cpu_count())
 
   def image(position: int) -> np.ndarray:
-    return resize(source[int(position)]['image'], shape[0])
+    return _decode(source[int(position)]['image'], shape)
 
   def gather(positions: np.ndarray) -> np.ndarray:
     return np.stack(list(pool.map(image, positions)))
 
-  labels = _labels(source, count)
+  labels = np.array([source[n]['label'] for n in range(count)], np.int32)
   return Split(labels, gather)
-
-
-def _labels(source: Any, count: int) -> np.ndarray:
-  """Reads every label, leaving the images undecoded."""
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-
-  undecoded = dataclasses.replace(
-      source, decoders={'image': tfds.decode.SkipDecoding()}
-  )
-  return np.array([undecoded[n]['label'] for n in range(count)], np.int32)

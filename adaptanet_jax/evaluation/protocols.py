@@ -46,10 +46,7 @@ def correct_by_subnet(
   Returns:
     `bool[K_1, K_2, K_3, K_4, N]`.
   """
-  widths = jnp.arange(len(supernet.BRANCHES))
-  predict = functools.partial(
-      supernet.predictions_by_subnet, net, choices=(widths,) * NUM_STAGES
-  )
+  predict = _tree_predictor(net)
   return _predict(predict, variables, split, batch_size) == split.labels
 
 
@@ -73,15 +70,7 @@ def correct_of_subnets(
   Returns:
     `bool[len(subnets), N]`.
   """
-  choices = jnp.stack([subnet.encode() for subnet in subnets])
-
-  def predict(variables: Variables, images: jax.Array) -> jax.Array:
-    def one(choice: jax.Array) -> jax.Array:
-      logits, _ = supernet.forward(net, variables, images, choice)
-      return logits.argmax(-1).astype(jnp.int32)
-
-    return jax.lax.map(one, choices)
-
+  predict = _subnets_predictor(net, subnets)
   return _predict(predict, variables, split, batch_size) == split.labels
 
 
@@ -89,34 +78,70 @@ def correct_at_full_width(
     net: ResNet, variables: Variables, split: Split, *, batch_size: int
 ) -> np.ndarray:
   """Says which examples the full network gets right, `bool[N]`."""
+  predict = _full_predictor(net)
+  return _predict(predict, variables, split, batch_size) == split.labels
 
+
+# (variables, `uint8[D, B, H, W, C]`) -> `int32[D, ..., B]` predicted classes.
+Predictor = Callable[[Variables, jax.Array | np.ndarray], jax.Array]
+
+
+def _map(
+    predict: Callable[[Variables, jax.Array], jax.Array],
+) -> Predictor:
+  def run(variables: Variables, images: jax.Array) -> jax.Array:
+    return predict(variables, augment.normalize(images))
+
+  return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+
+
+# Cached, so that a network that is evaluated after each epoch compiles once.
+@functools.cache
+def _tree_predictor(net: ResNet) -> Predictor:
+  widths = jnp.arange(len(supernet.BRANCHES))
+  choices = (widths,) * NUM_STAGES
+  return _map(
+      functools.partial(supernet.predictions_by_subnet, net, choices=choices)
+  )
+
+
+@functools.cache
+def _subnets_predictor(
+    net: ResNet, subnets: tuple[Subnet, ...]
+) -> Predictor:
+  choices = np.stack([subnet.encode() for subnet in subnets])
+
+  def predict(variables: Variables, images: jax.Array) -> jax.Array:
+    def one(choice: jax.Array) -> jax.Array:
+      logits, _ = supernet.forward(net, variables, images, choice)
+      return logits.argmax(-1).astype(jnp.int32)
+
+    return jax.lax.map(one, jnp.asarray(choices))
+
+  return _map(predict)
+
+
+@functools.cache
+def _full_predictor(net: ResNet) -> Predictor:
   def predict(variables: Variables, images: jax.Array) -> jax.Array:
     logits, _ = net.forward(variables, images, LARGEST)
     return logits.argmax(-1).astype(jnp.int32)
 
-  return _predict(predict, variables, split, batch_size) == split.labels
+  return _map(predict)
 
 
 def _predict(
-    predict: Callable[[Variables, jax.Array], jax.Array],
-    variables: Variables,
-    split: Split,
-    batch_size: int,
+    predict: Predictor, variables: Variables, split: Split, batch_size: int
 ) -> np.ndarray:
   """Runs `predict` over a split on all devices; returns `int32[..., N]`."""
   num_devices = jax.local_device_count()
-
-  def run(variables: Variables, images: jax.Array) -> jax.Array:
-    return predict(variables, augment.normalize(images))
-
-  mapped = jax.pmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
   variables = replicate(variables, num_devices)
-  rows: list[Any] = []
+  rows = []
   positions = []
   for batch in pipeline.eval_batches(
       split, batch_size=batch_size, num_devices=num_devices
   ):
-    predicted = np.asarray(mapped(variables, batch['image']))
+    predicted = np.asarray(predict(variables, batch['image']))
     # `(D, ..., B)` to `(..., D, B)`, then without the padding.
     rows.append(np.moveaxis(predicted, 0, -2)[..., batch['valid']])
     positions.append(batch['position'][batch['valid']])

@@ -8,6 +8,7 @@ never written again.
 """
 
 from collections.abc import Mapping
+import errno
 import os
 from typing import Any
 
@@ -54,16 +55,23 @@ class PhaseCheckpoints:
     return self._manager.latest_step()
 
   def save(self, state: TrainState) -> None:
-    """Writes a checkpoint; it takes its name only once it is whole."""
+    """Writes a checkpoint; it takes its name only once it is whole.
+
+    Raises:
+      OSError: with `errno.ENOSPC`, the disk is full.
+    """
     state = jax.device_get(state)
-    self._manager.save(
-        int(state.step),
-        args=ocp.args.Composite(
-            variables=ocp.args.StandardSave(_variables(state)),
-            opt_state=ocp.args.StandardSave(_leaves(state.opt_state)),
-        ),
-        force=True,
+    items = ocp.args.Composite(
+        variables=ocp.args.StandardSave(_variables(state)),
+        opt_state=ocp.args.StandardSave(_leaves(state.opt_state)),
     )
+    try:
+      self._manager.save(int(state.step), args=items, force=True)
+    except Exception as error:
+      # TensorStore has its own kind of error for each layer below.
+      if os.strerror(errno.ENOSPC) in str(error):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+      raise
 
   def restore(self, like: TrainState) -> TrainState:
     """Returns the newest checkpoint as a state of the same shapes as `like`.

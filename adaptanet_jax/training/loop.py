@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 
 from adaptanet_jax import trees
 from adaptanet_jax.data import pipeline
@@ -70,27 +71,12 @@ def train_phase(
   tx = phases.make_optimizer(
       phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
   )
-  trained, frozen = split_variables(variables, phase.trains)
-  state = TrainState(
-      step=jnp.zeros((), jnp.int32),
-      params=trained['params'],
-      batch_stats=trained.get('batch_stats', {}),
-      opt_state=tx.init(trained['params']),
-  )
-  if checkpoints.latest_step() is not None:
-    state = checkpoints.restore(state)
+  state, frozen = start(phase, variables, tx, checkpoints)
   first_step = int(state.step)
-  seconds_before = log.rewind(phase.name, first_step)
-  started = time.monotonic()
-
-  def elapsed() -> float:
-    return seconds_before + time.monotonic() - started
-
-  rng = phases.make_rng(config.seed, phase)
-  state, shared_frozen, teacher, rng = replicate(
-      (state, frozen, teacher, rng), num_devices
-  )
+  clock = Clock(log.rewind(phase.name, first_step))
   step_fn = map_train_step(objective, tx, config.data.augment)
+  rng = phases.make_rng(config.seed, phase)
+  state, *constants = replicate((state, frozen, teacher, rng), num_devices)
   batches = pipeline.train_batches(
       split,
       batch_size=batch_size,
@@ -107,42 +93,81 @@ def train_phase(
   )
   with progress:
     for step, batch in enumerate(pipeline.prefetch(batches), first_step + 1):
-      state, metrics = step_fn(state, shared_frozen, teacher, rng, batch)
+      state, metrics = step_fn(state, *constants, batch)
       progress.advance()
       last = step == num_steps
       save = last or step % config.checkpoint.every_steps == 0
       if save or step % config.log_every_steps == 0:
-        values = finite_values(phase.name, step, metrics)
-        log.write(phase.name, step, elapsed(), values)
+        values = finite_values(phase, step, metrics)
+        log.write(phase.name, step, clock.seconds(), values)
         progress.show({'loss': values['loss']})
       if validate and (last or step % epoch_steps == 0):
-        network = _merged(frozen, state)
-        log.write(phase.name, step, elapsed(), validate(network))
+        accuracies = validate(merged(frozen, state))
+        log.write(phase.name, step, clock.seconds(), accuracies)
       if save:
         checkpoints.save(state)
-  return _merged(frozen, state), elapsed()
+  return merged(frozen, state), clock.seconds()
 
 
-def finite_values(phase: str, step: int, metrics: Metrics) -> dict[str, float]:
+class Clock:
+  """Wall seconds since it was made, on top of some from before."""
+
+  def __init__(self, seconds_before: float) -> None:
+    self._zero = time.monotonic() - seconds_before
+
+  def seconds(self) -> float:
+    """Returns the seconds by now."""
+    return time.monotonic() - self._zero
+
+
+def start(
+    phase: phases.Phase,
+    variables: Variables,
+    tx: optax.GradientTransformation,
+    checkpoints: PhaseCheckpoints,
+) -> tuple[TrainState, Variables]:
+  """Returns the state that a phase starts or goes on from, and what is frozen.
+
+  Args:
+    phase: what to train.
+    variables: collections of the network that the phase trains.
+    tx: the phase's optimizer.
+    checkpoints: of this phase.
+
+  Returns:
+    The state, from the newest checkpoint if there is one; and the collections
+    that the phase does not train.
+  """
+  trained, frozen = split_variables(variables, phase.trains)
+  state = TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=trained['params'],
+      batch_stats=trained.get('batch_stats', {}),
+      opt_state=tx.init(trained['params']),
+  )
+  if checkpoints.latest_step() is not None:
+    state = checkpoints.restore(state)
+  return state, frozen
+
+
+def merged(frozen: Variables, state: TrainState) -> Variables:
+  """Returns a network's collections: what is frozen, and what has trained."""
+  trained = {'params': state.params}
+  if state.batch_stats:
+    trained['batch_stats'] = state.batch_stats
+  return trees.merge(frozen, jax.device_get(trained))
+
+
+def finite_values(
+    phase: phases.Phase, step: int, metrics: Metrics
+) -> dict[str, float]:
   """Fetches metrics; raises UsageError if one of them is not finite."""
   values = {name: float(value) for name, value in metrics.items()}
   bad = [name for name, value in values.items() if not np.isfinite(value)]
   if bad:
     raise UsageError(
-        f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase!r}; '
+        f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase.name!r}; '
         'expected a finite number. Nothing of this step was saved. Try a lower '
-        f'--config.{phase_section(phase)}.learning_rate in a new workdir.'
+        f'--config.{phase.group}.learning_rate in a new workdir.'
     )
   return values
-
-
-def phase_section(phase: str) -> str:
-  """Returns the section of the configuration that a phase is set by."""
-  return phase.rstrip('0123456789')
-
-
-def _merged(frozen: Variables, state: TrainState) -> Variables:
-  trained = {'params': state.params}
-  if state.batch_stats:
-    trained['batch_stats'] = state.batch_stats
-  return trees.merge(frozen, jax.device_get(trained))
