@@ -28,7 +28,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 def main(argv: list[str]) -> None:
   """Runs the experiment that the flags describe."""
   if len(argv) > 1:
-    raise app.UsageError(f'Unexpected arguments: {" ".join(argv[1:])}.')
+    sys.exit(f'adaptanet_jax: Unexpected argument {argv[1]!r}; expected flags.')
   # Orbax and TFDS tell much that is of no use to whoever watches a run.
   logging.set_verbosity(logging.WARNING)
   # Here, so that processes that only decode images need not load JAX.
@@ -52,9 +52,36 @@ def main(argv: list[str]) -> None:
     )
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses flags; exits with one line if that fails.
+
+  Args:
+    argv: the command line, program name first.
+
+  Returns:
+    What is left of it.
+  """
+  try:
+    rest = flags.FLAGS(argv)
+    _ = _CONFIG.value  # A missing file is an error only when it is read.
+    return rest
+  except AttributeError as error:  # A setting that the config lacks.
+    name = str(error).split("'")[1]
+    given = [arg for arg in argv if arg.split('=')[0].endswith(f'.{name}')]
+    problem = (
+        f'Unknown setting {given[0] if given else name}; expected one that '
+        'configs/common.py declares.'
+    )
+  except (flags.Error, OSError) as error:
+    # The last line: a config's own error comes with its traceback as text.
+    problem = str(error).strip().splitlines()[-1].strip().rstrip('.')
+    problem += '. Usage: --config=configs/FILE.py[:VARIANT] --workdir=DIR'
+  sys.exit(f'adaptanet_jax: {problem}')
+
+
 def run() -> None:
   """Parses flags and calls `main`; the console script's entry."""
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == '__main__':

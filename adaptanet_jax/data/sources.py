@@ -187,6 +187,11 @@ def _tfds(data: ml_collections.ConfigDict) -> Dataset:
         'config.data.image_size to say the side to scale them to, in pixels.'
     )
   shape = (size, size, features['image'].shape[-1])
+  if shape[-1] not in (1, 3):
+    raise UsageError(
+        f'The images of {data.name!r} have {shape[-1]} channels; expected 1 '
+        '(grey) or 3 (colour).'
+    )
   splits = {'train': data.train_split, 'test': data.test_split}
   counts = {'train': data.train_examples, 'test': data.test_examples}
   return Dataset(

@@ -10,6 +10,7 @@ never written again.
 from collections.abc import Mapping
 import errno
 import os
+import shutil
 from typing import Any
 
 from flax import traverse_util
@@ -65,6 +66,10 @@ class PhaseCheckpoints:
         variables=ocp.args.StandardSave(_variables(state)),
         opt_state=ocp.args.StandardSave(_leaves(state.opt_state)),
     )
+    # Orbax tells of a full disk from several threads at once: ask before.
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    if shutil.disk_usage(self._directory).free < size:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
       self._manager.save(int(state.step), args=items, force=True)
     except Exception as error:

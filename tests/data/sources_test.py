@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.data.sources."""
 
+from concurrent import futures
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
+from sklearn import datasets
 import tensorflow_datasets as tfds
 
 from adaptanet_jax.data import sources
@@ -55,25 +57,25 @@ def _fixed_image(number):
 
 
 class _TinySet(tfds.core.GeneratorBasedBuilder):
-  """Six training and four test images, each with label `number % 3`."""
+  """Six training and four test examples, labelled by their number modulo 3."""
 
   VERSION = tfds.core.Version('1.0.0')
-  FEATURES: dict
 
   def _info(self):
-    features = tfds.features.FeaturesDict(self.FEATURES)
+    label = tfds.features.ClassLabel(num_classes=3)
+    features = tfds.features.FeaturesDict({'label': label} | self.inputs())
     return tfds.core.DatasetInfo(builder=self, features=features)
 
   def _split_generators(self, dl_manager):
     del dl_manager
-    return {'train': self._examples(6), 'test': self._examples(4)}
+    return {
+        'train': self._generate_examples(6),
+        'test': self._generate_examples(4),
+    }
 
-  def _generate_examples(self):
-    raise NotImplementedError
-
-  def _examples(self, count):
+  def _generate_examples(self, count):
     for number in range(count):
-      yield number, self.example(number)
+      yield number, {'label': number % 3} | self.example(number)
 
 
 # Unregistered, so that TFDS has to find them in their folder by name alone.
@@ -81,33 +83,30 @@ with tfds.core.registered.skip_registration():
 
   class TinyUneven(_TinySet):
     name = 'tiny_uneven'
-    FEATURES = {
-        'image': tfds.features.Image(shape=(None, None, 3)),
-        'label': tfds.features.ClassLabel(num_classes=3),
-    }
+
+    def inputs(self):
+      return {'image': tfds.features.Image(shape=(None, None, 3))}
 
     def example(self, number):
-      return {'image': _png(_uneven_image(number)), 'label': number % 3}
+      return {'image': _png(_uneven_image(number))}
 
   class TinyFixed(_TinySet):
     name = 'tiny_fixed'
-    FEATURES = {
-        'image': tfds.features.Image(shape=(5, 5, 1)),
-        'label': tfds.features.ClassLabel(num_classes=3),
-    }
+
+    def inputs(self):
+      return {'image': tfds.features.Image(shape=(5, 5, 1))}
 
     def example(self, number):
-      return {'image': _png(_fixed_image(number)), 'label': number % 3}
+      return {'image': _png(_fixed_image(number))}
 
   class TinyWords(_TinySet):
     name = 'tiny_words'
-    FEATURES = {
-        'word': tfds.features.Text(),
-        'label': tfds.features.ClassLabel(num_classes=3),
-    }
+
+    def inputs(self):
+      return {'word': tfds.features.Text()}
 
     def example(self, number):
-      return {'word': 'word', 'label': number % 3}
+      return {'word': f'word {number}'}
 
 
 class DigitsTest(parameterized.TestCase):
@@ -156,8 +155,6 @@ class DigitsTest(parameterized.TestCase):
     shades = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207,
               223, 239, 255]
     np.testing.assert_array_equal(np.unique(images), shades)
-    from sklearn import datasets
-
     scans = datasets.load_digits().images.reshape(-1, 8, 8, 1)
     scans = np.array(shades, np.uint8)[scans.astype(int)]
     # Every scan is in one split, and in no more than one.
@@ -334,8 +331,13 @@ class TfdsTest(parameterized.TestCase):
     with (
         mock.patch.object(sources, '_CHUNK', 2),
         mock.patch.object(os, 'cpu_count', return_value=1),
+        mock.patch.object(
+            futures, 'ProcessPoolExecutor', wraps=futures.ProcessPoolExecutor
+        ) as pool,
     ):
       chunked = self._tiny('tiny_fixed')
+    # For the three chunks of the training split; the test split has but two.
+    self.assertEqual(pool.call_count, 1)
     np.testing.assert_array_equal(_pixels(chunked.train), _pixels(whole.train))
     np.testing.assert_array_equal(chunked.train.labels, whole.train.labels)
 
@@ -423,7 +425,7 @@ class TfdsTest(parameterized.TestCase):
     self.assertEqual(tiny.name, 'tiny_fixed')
 
   @absltest.skipUnless(
-      os.path.isdir(os.path.join(_REAL, 'cifar100')) if _REAL else False,
+      _REAL and os.path.isdir(os.path.join(_REAL, 'cifar100')),
       'ADAPTANET_TFDS_DIR names no folder with a prepared cifar100.',
   )
   def test_the_real_cifar100_is_whole(self):

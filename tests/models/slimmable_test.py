@@ -30,17 +30,20 @@ def _images(mask, *, seed=0):
 
 
 def _affine(total=_TOTAL):
-  return _normal(total, seed=1), _normal(total, seed=2)
+  return jnp.array(_normal(total, seed=1)), jnp.array(_normal(total, seed=2))
 
 
 def _statistics():
-  return _normal(_TOTAL, seed=3), np.square(_normal(_TOTAL, seed=4)) + 0.5
+  variance = np.square(_normal(_TOTAL, seed=4)) + 0.5
+  return jnp.array(_normal(_TOTAL, seed=3)), jnp.array(variance)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _group_norm(x, mask):
   return slimmable.group_norm(x, *_affine(mask.total), mask)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _layer_norm(x, mask):
   return slimmable.layer_norm(x, *_affine(mask.total), mask)
 
@@ -368,9 +371,9 @@ class LayerNormTest(parameterized.TestCase):
     mask = WidthMask.at(rho, _TOTAL)
     x = _images(mask)
     scale, bias = (param[: mask.active] for param in _affine())
-    expected = nn.LayerNorm(epsilon=1e-5).apply(
-        {'params': {'scale': scale, 'bias': bias}}, x
-    )
+    # E[x^2] - E[x]^2 is not exact enough for the few channels here.
+    reference = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)
+    expected = reference.apply({'params': {'scale': scale, 'bias': bias}}, x)
     _close(_layer_norm(x, mask), expected)
 
   def test_each_position_stands_alone(self):

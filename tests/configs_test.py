@@ -1,0 +1,295 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of configs and adaptanet_jax.settings: no setting lies."""
+
+import ast
+import importlib
+import json
+import pathlib
+import re
+
+from absl.testing import absltest, parameterized
+
+from adaptanet_jax import settings
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.training.phases import GROUPS
+from configs import common
+
+_ROOT = pathlib.Path(__file__).parent.parent
+_SOURCES = sorted((_ROOT / 'adaptanet_jax').rglob('*.py'))
+_FILES = sorted(
+    path.stem
+    for path in (_ROOT / 'configs').glob('*.py')
+    if path.stem not in ('__init__', 'common')
+)
+_DECLARED = settings.flatten(common.get_config())
+# Sections that a phase reads as `phase.settings`.
+_TRAINED = ('teacher', 'cascade', 'lock_in')
+
+
+def _get_config(name, arg=''):
+  return importlib.import_module(f'configs.{name}').get_config(arg)
+
+
+def _variants(name):
+  """The variants that a configuration file says it has."""
+  try:
+    _get_config(name, 'no_such')
+  except ValueError as error:
+    return re.findall(r' :(\w+)', str(error))
+  return []
+
+
+_ALL = [(name, arg) for name in _FILES for arg in ('', *_variants(name))]
+
+
+def _chain(node):
+  """Spells `a.b.c` out; what is no plain name before the dots is left out."""
+  names = []
+  while isinstance(node, ast.Attribute):
+    names.append(node.attr)
+    node = node.value
+  if isinstance(node, ast.Name):
+    names.append(node.id)
+  return '.'.join(reversed(names))
+
+
+def _chains(paths):
+  """Every attribute that some files read, with all that is before it."""
+  return {
+      _chain(node)
+      for path in paths
+      for node in ast.walk(ast.parse(path.read_text()))
+      if isinstance(node, ast.Attribute)
+  }
+
+
+def _spellings(key):
+  """The ways to read a setting, as the ends of a chain of attributes."""
+  yield f'config.{key}'
+  section, _, leaf = key.rpartition('.')
+  if section == 'data':
+    yield key
+  if section in _TRAINED:
+    yield f'settings.{leaf}'
+
+
+def _with(key, value):
+  """The default configuration with one setting changed, checked or not."""
+  config = common.get_config()
+  section, _, leaf = key.rpartition('.')
+  (config[section] if section else config)[leaf] = value
+  return config
+
+
+class ConfigsTest(parameterized.TestCase):
+
+  @parameterized.parameters(*_DECLARED)
+  def test_every_declared_setting_is_read(self, key):
+    # A check of a setting is no use of it.
+    users = [path for path in _SOURCES if path.stem != 'settings']
+    chains = {'.' + chain for chain in _chains(users)}
+    spellings = tuple('.' + spelling for spelling in _spellings(key))
+    self.assertTrue(
+        any(chain.endswith(spellings) for chain in chains),
+        f'Nothing reads {key}, as any of {spellings}.',
+    )
+
+  def test_every_setting_that_is_read_is_declared(self):
+    methods = {'to_dict'}
+    known = methods | {
+        '.'.join(key.split('.')[:depth])
+        for key in _DECLARED
+        for depth in (1, 2)
+    }
+    read = {
+        chain.rpartition('config.')[2]
+        for chain in _chains(_SOURCES)
+        if re.search(r'(^|\.)config\.', chain)
+    }
+    # Methods of a value, as of `config.phases.split(',')`, come third.
+    read = {
+        key.removesuffix('.split') for key in read if key.split('.')[0] in key
+    }
+    self.assertIn('data.augment', read)
+    self.assertEmpty(read - known)
+
+  def test_no_setting_has_a_default_in_the_package(self):
+    self.assertGreater(len(_SOURCES), 20)
+    guilty = [
+        str(path) for path in _SOURCES if 'config.get(' in path.read_text()
+    ]
+    self.assertEmpty(guilty)
+
+  def test_every_data_set_has_a_configuration_with_a_smoke_run(self):
+    self.assertContainsSubset(['cifar100', 'digits', 'imagenet'], _FILES)
+    for name in _FILES:
+      self.assertIn('smoke', _variants(name))
+
+  @parameterized.parameters(*_ALL)
+  def test_every_variant_passes_the_checks(self, name, arg):
+    config = _get_config(name, arg)
+    self.assertIsNone(settings.check(config))
+    self.assertEqual(config.name.split(':')[0], name)
+
+  @parameterized.parameters(*_ALL)
+  def test_every_variant_has_the_settings_of_common_and_no_other(
+      self, name, arg
+  ):
+    values = settings.flatten(_get_config(name, arg))
+    self.assertSameElements(values, _DECLARED)
+    types = {key: type(value) for key, value in values.items()}
+    self.assertEqual(
+        types, {key: type(value) for key, value in _DECLARED.items()}
+    )
+
+  @parameterized.parameters(*_ALL)
+  def test_only_small_variants_shrink_the_papers_schedule(self, name, arg):
+    config = _get_config(name, arg)
+    smoke = arg == 'smoke'
+    self.assertEqual(config.data.fake_if_missing, smoke)
+    self.assertEqual(sum(config.cascade.epochs) < 10, smoke)
+
+  @parameterized.parameters(*_FILES)
+  def test_an_unknown_variant_is_refused_with_the_choices(self, name):
+    with self.assertRaisesRegex(
+        ValueError, rf"configs/{name}\.py has no variant 'no_such'.*:smoke"
+    ):
+      _get_config(name, 'no_such')
+
+
+class CheckTest(parameterized.TestCase):
+
+  def assert_refused(self, config, key, value):
+    with self.assertRaisesRegex(
+        UsageError, re.escape(f'config.{key} = {value!r}; expected')
+    ) as caught:
+      settings.check(config)
+    return str(caught.exception)
+
+  def test_the_defaults_pass(self):
+    self.assertIsNone(settings.check(common.get_config()))
+
+  @parameterized.parameters(*settings.CHOICES)
+  def test_a_value_that_is_no_choice_is_refused_with_the_choices(self, key):
+    message = self.assert_refused(_with(key, 'no_such'), key, 'no_such')
+    for choice in settings.CHOICES[key]:
+      self.assertIn(choice, message)
+
+  @parameterized.parameters(
+      *((key, value) for key in settings.CHOICES
+        for value in settings.CHOICES[key])
+  )
+  def test_every_choice_passes(self, key, value):
+    self.assertIsNone(settings.check(_with(key, value)))
+
+  @parameterized.parameters(*settings.RANGES)
+  def test_a_number_below_its_range_is_refused_with_the_range(self, key):
+    low, high = settings.RANGES[key]
+    value = type(_DECLARED[key])(low - 1)
+    message = self.assert_refused(_with(key, value), key, value)
+    self.assertIn(f'from {low} to {high}', message)
+    lowest = type(_DECLARED[key])(low)
+    self.assertIsNone(settings.check(_with(key, lowest)))
+
+  @parameterized.parameters(
+      *(key for key, (_, high) in settings.RANGES.items() if high < 2**63)
+  )
+  def test_a_number_above_its_range_is_refused(self, key):
+    value = type(_DECLARED[key])(settings.RANGES[key][1] + 1)
+    self.assert_refused(_with(key, value), key, value)
+
+  @parameterized.parameters('teacher.learning_rate', 'mdsr.teacher_weight')
+  def test_what_is_no_number_is_refused(self, key):
+    self.assert_refused(_with(key, float('nan')), key, float('nan'))
+
+  @parameterized.parameters('teacher.epochs', 'lock_in.epochs')
+  def test_a_phase_without_epochs_is_refused(self, key):
+    self.assert_refused(_with(key, 0.0), key, 0.0)
+
+  def test_a_cascade_module_without_epochs_is_refused(self):
+    config = _with('cascade.epochs', (1.0, 0.0, 1.0, 1.0))
+    self.assert_refused(config, 'cascade.epochs', [1.0, 0.0, 1.0, 1.0])
+
+  @parameterized.parameters(((1.0, 1.0, 1.0),), ((1.0,) * 5,), ((),))
+  def test_cascade_epochs_that_are_not_four_are_refused(self, epochs):
+    with self.assertRaisesRegex(
+        UsageError, r'config\.cascade\.epochs = .*; expected'
+    ):
+      settings.check(_with('cascade.epochs', epochs))
+
+  def test_an_unknown_phase_is_refused(self):
+    with self.assertRaisesRegex(UsageError, "Unknown phase 'lockin'"):
+      settings.check(_with('phases', 'teacher,lockin'))
+
+
+class SelectedGroupsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('all', GROUPS),
+      ('teacher', ('teacher',)),
+      # In the order in which they run, however they are named.
+      ('evaluation, teacher,lock_in', ('teacher', 'lock_in', 'evaluation')),
+      ('cascade,cascade', ('cascade',)),
+  )
+  def test_groups_come_in_order(self, phases, expected):
+    self.assertEqual(
+        settings.selected_groups(_with('phases', phases)), expected
+    )
+
+  @parameterized.parameters(
+      ('', ''), ('teacher,', ''), ('teacher,gates', 'gates'), ('All', 'All')
+  )
+  def test_an_unknown_group_is_refused_with_the_choices(self, phases, name):
+    with self.assertRaisesRegex(
+        UsageError,
+        f"Unknown phase '{name}' in --config.phases={phases}; expected "
+        '"all", or some of teacher, cascade, lock_in, evaluation',
+    ):
+      settings.selected_groups(_with('phases', phases))
+
+
+class DifferingKeysTest(parameterized.TestCase):
+
+  def test_the_same_configuration_differs_in_nothing(self):
+    saved = json.loads(json.dumps(common.get_config().to_dict()))
+    self.assertEmpty(
+        settings.differing_keys(saved, common.get_config().to_dict())
+    )
+
+  def test_changed_keys_are_named_with_both_values(self):
+    new = common.get_config()
+    new.seed = 3
+    new.model.norm = 'bn'
+    new.cascade.epochs = (1.0, 1.0, 1.0, 1.0)
+    self.assertEqual(
+        settings.differing_keys(common.get_config().to_dict(), new.to_dict()),
+        [
+            'cascade.epochs: [3.0, 4.0, 5.0, 6.0] -> [1.0, 1.0, 1.0, 1.0]',
+            "model.norm: 'gn' -> 'bn'",
+            'seed: 0 -> 3',
+        ],
+    )
+
+  def test_a_key_that_one_side_lacks_differs(self):
+    old = common.get_config().to_dict()
+    del old['mdsr']['num_random']
+    new = common.get_config().to_dict()
+    self.assertEqual(
+        settings.differing_keys(old, new), ['mdsr.num_random: None -> 3']
+    )
+    self.assertEqual(
+        settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
+    )
+
+  def test_phases_and_the_data_folder_may_change(self):
+    new = common.get_config()
+    new.phases = 'teacher'
+    new.data.dir = '/elsewhere'
+    self.assertEmpty(
+        settings.differing_keys(common.get_config().to_dict(), new.to_dict())
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,218 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.models.supernet."""
+
+import functools
+import itertools
+
+from absl.testing import absltest, parameterized
+import chex
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import ResNet, anchor_name, stage_numbers
+from adaptanet_jax.models.subnet import (
+  LARGEST,
+  MIXED,
+  Subnet,
+  width_subnets,
+)
+from tests.variables import draw
+
+_NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1))
+# A place of each width in turn, so that no stage's branch goes untried.
+_STAIRS = Subnet.parse('0.75-0.5-0.25-1.0')
+_close = functools.partial(chex.assert_trees_all_close, rtol=1e-5, atol=1e-5)
+
+
+def _images():
+  return np.random.default_rng(1).standard_normal((2, 16, 16, 1), np.float32)
+
+
+@functools.cache
+def _variables():
+  return draw(_NET)
+
+
+@functools.cache
+def _stage(number, choice):
+  """Returns a stage of one choice, compiled by itself, without a switch."""
+  run = functools.partial(_NET.run_stage, number=number, choice=choice)
+  return jax.jit(lambda variables, x: run(variables, x)[0])
+
+
+@functools.cache
+def _anchor(stages):
+  """Returns the anchor after some stages, run one by one; each prefix once."""
+  if not stages:
+    return _images()
+  stage = _stage(len(stages), stages[-1])
+  return stage(_variables(), _anchor(stages[:-1]))
+
+
+_head = jax.jit(_NET.run_head)
+
+
+@functools.cache
+def _logits(subnet):
+  return _head(_variables(), _anchor(subnet.stages))
+
+
+class ForwardTest(parameterized.TestCase):
+
+  def test_one_program_equals_the_static_form_of_all_256_subnets(self):
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def run(variables, images, choices):
+      return supernet.forward(_NET, variables, images, choices)
+
+    variables = _variables()
+    subnets = width_subnets()
+    self.assertLen(subnets, 256)
+    distinct = set()
+    for subnet in subnets:
+      logits, features = run(variables, _images(), subnet.encode())
+      _close(logits, _logits(subnet))
+      for n in stage_numbers():
+        _close(features[anchor_name(n)], _anchor(subnet.stages[:n]))
+      distinct.add(np.asarray(logits).tobytes())
+    # They are different networks, so none can stand in for another.
+    self.assertLen(distinct, 256)
+
+  @parameterized.parameters(LARGEST, Subnet.uniform(0.25), MIXED[0], _STAIRS)
+  def test_the_static_form_is_the_stages_one_after_the_other(self, subnet):
+    run = jax.jit(functools.partial(_NET.forward, subnet=subnet))
+    logits, features = run(_variables(), _images())
+    _close(logits, _logits(subnet))
+    for n in stage_numbers():
+      _close(features[anchor_name(n)], _anchor(subnet.stages[:n]))
+
+
+class GradientTest(parameterized.TestCase):
+
+  @functools.cached_property
+  def _switched(self):
+    """The one compiled gradient of all subnets, by parameters and images."""
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(1)
+    def run(variables, images, choices):
+      return _gradients(
+          functools.partial(supernet.forward, _NET, choices=choices),
+          variables,
+          images,
+      )
+
+    return run
+
+  def test_equals_that_of_the_static_form(self):
+    variables, images = _variables(), _images()
+    for subnet in (_STAIRS, MIXED[3]):
+      static = jax.jit(
+          functools.partial(
+              _gradients, functools.partial(_NET.forward, subnet=subnet)
+          )
+      )
+      actual = self._switched(variables, images, subnet.encode())
+      expected = static(variables, images)
+      chex.assert_trees_all_equal_shapes_and_dtypes(actual, expected)
+      for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+        scale = float(np.abs(e).max())
+        self.assertGreater(scale, 0.0)
+        np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4 * scale)
+
+    # At a quarter: what it does not read gets exactly zero.
+    subnet = Subnet.uniform(0.25)
+    gradients, _ = self._switched(variables, images, subnet.encode())
+    stages = gradients['params']['backbone']
+    for name, g in traverse_util.flatten_dict(stages, sep='/').items():
+      g = np.array(g)
+      kept = _quarter(name, g.shape)
+      self.assertTrue(np.any(g[kept] != 0.0), name)
+      g[kept] = 0.0
+      np.testing.assert_array_equal(g, 0.0, name)
+
+
+def _gradients(forward, variables, images):
+  def loss(variables, images):
+    logits, features = forward(variables, images)
+    weights = jnp.arange(logits.size, dtype=jnp.float32)
+    anchors = sum(jnp.square(f).mean() for f in features.values())
+    return jnp.sum(logits * weights.reshape(logits.shape)) + anchors
+
+  return jax.grad(loss, argnums=(0, 1))(variables, images)
+
+
+def _quarter(name, shape):
+  """Returns the index of what the narrowest subnet reads of a parameter."""
+  part, _, layer = name.partition('/')
+  ins, outs = shape[-2] // 4 if len(shape) == 4 else None, shape[-1] // 4
+  if part == 'stem':
+    ins = None  # All colours.
+  # The first block reads the whole anchor before; in stage 1 that is the stem.
+  if part != 'stage1' and layer.startswith('block1/conv1/'):
+    ins = None
+  if layer.startswith('block1/shortcut/'):
+    outs = None
+    ins = ins if part == 'stage1' else None
+  if layer.startswith('block2/conv3/'):  # The anchor block writes all.
+    outs = None
+  if part == 'head':
+    ins = outs = None
+  if len(shape) == 1:
+    return (slice(outs),)
+  return (..., slice(ins), slice(outs))
+
+
+class PredictionsBySubnetTest(parameterized.TestCase):
+
+  def test_equals_the_static_predictions_of_every_combination(self):
+    # Branches of each stage; not in order, and not as many everywhere.
+    choices = ((3, 0), (2,), (1, 3, 0), (0, 3))
+    run = jax.jit(functools.partial(supernet.predictions_by_subnet, _NET))
+    actual = run(
+        _variables(),
+        _images(),
+        choices=tuple(jnp.array(branches) for branches in choices),
+    )
+    chex.assert_shape(actual, (2, 1, 3, 2, 2))
+    chex.assert_type(actual, jnp.int32)
+    expected = [
+        np.argmax(_logits(Subnet.decode(branches)), -1)
+        for branches in itertools.product(*choices)
+    ]
+    np.testing.assert_array_equal(
+        actual, np.reshape(expected, (2, 1, 3, 2, 2))
+    )
+
+
+class BatchStatsTest(parameterized.TestCase):
+
+  def test_a_training_switch_moves_what_the_static_stage_moves(self):
+    net = ResNet('resnet26x8', 'cifar', 'bn_switchable', 10, (16, 16, 1))
+    variables = draw(net)
+    choice = supernet.BRANCHES[2]
+    x = np.random.default_rng(2).standard_normal((2, 8, 8, 32), np.float32)
+
+    @jax.jit
+    def switched(variables, x, index):
+      return supernet.switch_stage(net, variables, x, 2, index, train=True)
+
+    @jax.jit
+    def static(variables, x):
+      return net.run_stage(variables, x, 2, choice, train=True)
+
+    actual = switched(variables, x, choice.index)
+    expected = static(variables, x)
+    self.assertNotEmpty(expected[1])
+    _close(actual, expected)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,125 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A phase changes what it trains, and nothing else."""
+
+import functools
+import shutil
+import tempfile
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import numpy as np
+
+from adaptanet_jax import trees
+from adaptanet_jax.data import sources
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.training import loop, objectives, phases
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.progress import MetricsLog
+from configs import digits
+
+NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1), axis_name='batch')
+NETS = objectives.Networks(NET, NET)
+STEPS = 2
+BATCH_SIZE = 8
+
+
+def _config():
+  c = digits.get_config('smoke')
+  c.data.train_examples = STEPS * BATCH_SIZE
+  c.cascade.batch_size = BATCH_SIZE
+  c.log_every_steps = 1
+  return c
+
+
+def _host(tree):
+  return jax.tree.map(np.array, tree)
+
+
+def _all_differ(old, new):
+  differ = jax.tree.map(lambda a, b: not np.array_equal(a, b), old, new)
+  return all(jax.tree.leaves(differ))
+
+
+class LoopTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.workdir = tempfile.mkdtemp()
+    cls.addClassCleanup(shutil.rmtree, cls.workdir)
+    cls.config = _config()
+    cls.split = sources.load(cls.config).train
+    init = jax.jit(NET.init)
+    cls.teacher = _host(init(jax.random.key(0)))
+    cls.student = _host(init(jax.random.key(1)))
+    cls.phases = {p.name: p for p in phases.build_phases(cls.config)}
+
+  def _train(self, phase, objective):
+    with PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints:
+      return loop.train_phase(
+          phase,
+          self.student,
+          self.teacher,
+          self.split,
+          objective=objective,
+          config=self.config,
+          checkpoints=checkpoints,
+          log=MetricsLog(self.workdir),
+          validate=None,
+      )
+
+  @parameterized.parameters(1, 2, 3, 4)
+  def test_cascade_phase_leaves_the_rest_bit_equal(self, number):
+    phase = self.phases[f'cascade{number}']
+    teacher_before = _host(self.teacher)
+    num_traces = 0
+
+    def objective(*args):
+      nonlocal num_traces
+      num_traces += 1
+      return objectives.anchor_gradients(
+          *args,
+          nets=NETS,
+          space=phase.space,
+          prefix=phase.prefix,
+          num_random=3,
+          teacher_weight=0.5,
+      )
+
+    after, seconds = self._train(phase, objective)
+
+    trained_before, frozen_before = loop.split_variables(
+        self.student, phase.trains
+    )
+    trained_after, frozen_after = loop.split_variables(after, phase.trains)
+    chex.assert_trees_all_equal(frozen_after, frozen_before)
+    chex.assert_trees_all_equal(self.teacher, teacher_before)
+    self.assertTrue(_all_differ(trained_before, trained_after))
+    self.assertGreater(seconds, 0.0)
+    # Two steps, each with other subnets, and one trace.
+    self.assertEqual(num_traces, 1)
+
+  def test_loss_that_is_not_finite_names_phase_step_and_metric(self):
+    phase = self.phases['cascade3']
+    metrics = {'loss': jax.numpy.array(1.0), 'top1': jax.numpy.array(np.nan)}
+    with self.assertRaisesRegex(
+        UsageError, "top1 is nan at step 7 of phase 'cascade3'.*cascade.learn"
+    ):
+      loop.finite_values(phase, 7, metrics)
+
+  def test_split_and_merge_give_the_network_back(self):
+    phase = self.phases['cascade4']
+    trained, frozen = loop.split_variables(self.student, phase.trains)
+    self.assertEqual(set(trained['params']['backbone']), {'stage4', 'head'})
+    merge = functools.reduce(trees.merge, [trained, frozen])
+    chex.assert_trees_all_equal(merge, self.student)
+
+  def test_clock_goes_on_from_earlier_runs(self):
+    self.assertGreaterEqual(loop.Clock(100.0).seconds(), 100.0)
+
+
+if __name__ == '__main__':
+  absltest.main()

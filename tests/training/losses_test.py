@@ -1,0 +1,176 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.training.losses."""
+
+import math
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.training import losses
+
+_PREDICTION = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+_TARGET = jnp.array([[1.0, 0.0], [0.0, 4.0]])
+
+
+def _random(seed, *shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def _outputs(seed):
+  return {'anchor4': _random(seed, 4, 2, 2, 3), 'logits': _random(seed, 4, 5)}
+
+
+class MeanSquaredErrorTest(parameterized.TestCase):
+
+  def test_value_by_hand(self):
+    # (0 + 4 + 9 + 0) / 4.
+    self.assertEqual(losses.mean_squared_error(_PREDICTION, _TARGET), 3.25)
+
+  def test_gradient_by_hand(self):
+    grads = jax.grad(losses.mean_squared_error)(_PREDICTION, _TARGET)
+    # 2 (prediction - target) / 4.
+    np.testing.assert_allclose(grads, [[0.0, 1.0], [1.5, 0.0]])
+
+  def test_a_common_shift_and_a_batch_twice_change_nothing(self):
+    loss = losses.mean_squared_error(_PREDICTION, _TARGET)
+    self.assertEqual(
+        losses.mean_squared_error(_PREDICTION + 8, _TARGET + 8), loss
+    )
+    twice = [jnp.concatenate([x, x]) for x in (_PREDICTION, _TARGET)]
+    self.assertEqual(losses.mean_squared_error(*twice), loss)
+
+  def test_bfloat16_is_averaged_in_float32(self):
+    ones = jnp.ones((64, 64), jnp.bfloat16)
+    loss = losses.mean_squared_error(ones, jnp.zeros_like(ones))
+    self.assertEqual(loss.dtype, jnp.float32)
+    # A sum of ones in bfloat16 would stop at 256.
+    self.assertEqual(loss, 1.0)
+    # 1 + 2^-7 is the next number after 1 in bfloat16.
+    loss = losses.mean_squared_error(ones + 2**-7, ones)
+    self.assertEqual(loss, 2.0**-14)
+
+
+class AnchorLossTest(parameterized.TestCase):
+
+  def test_value_by_hand(self):
+    outputs = {'anchor4': _PREDICTION, 'logits': jnp.array([[1.0, 1.0, 4.0]])}
+    targets = {'anchor4': _TARGET, 'logits': jnp.array([[1.0, 2.0, 1.0]])}
+    # 3.25, as above, and (0 + 1 + 9) / 3; an output's size has no say.
+    self.assertAlmostEqual(
+        float(losses.anchor_loss(outputs, targets)), 3.25 + 10 / 3, places=6
+    )
+
+  def test_zero_where_all_match(self):
+    self.assertEqual(losses.anchor_loss(_outputs(0), _outputs(0)), 0.0)
+
+  def test_order_of_names_and_of_examples_changes_nothing(self):
+    outputs, targets = _outputs(0), _outputs(1)
+    loss = losses.anchor_loss(outputs, targets)
+    backwards = dict(reversed(outputs.items()))
+    self.assertEqual(losses.anchor_loss(backwards, targets), loss)
+    order = jnp.array([2, 0, 3, 1])
+    shuffled = [{k: v[order] for k, v in x.items()} for x in (outputs, targets)]
+    np.testing.assert_allclose(losses.anchor_loss(*shuffled), loss, rtol=1e-6)
+
+  def test_gradients_are_finite_and_zero_at_the_target(self):
+    grad = jax.grad(losses.anchor_loss)
+    grads = grad({k: 1e4 * v for k, v in _outputs(0).items()}, _outputs(1))
+    chex.assert_tree_all_finite(grads)
+    self.assertGreater(float(jnp.abs(grads['logits']).min()), 0.0)
+    chex.assert_trees_all_equal(
+        grad(_outputs(0), _outputs(0)),
+        jax.tree.map(jnp.zeros_like, _outputs(0)),
+    )
+
+  def test_float32_from_bfloat16(self):
+    half = {k: v.astype(jnp.bfloat16) for k, v in _outputs(0).items()}
+    single = {k: v.astype(jnp.float32) for k, v in half.items()}
+    loss = losses.anchor_loss(half, _outputs(1))
+    self.assertEqual(loss.dtype, jnp.float32)
+    np.testing.assert_allclose(
+        loss, losses.anchor_loss(single, _outputs(1)), rtol=1e-6
+    )
+
+  @parameterized.parameters(('logits',), ('anchor3', 'anchor4', 'logits'))
+  def test_other_names_are_refused_with_both_lists(self, *names):
+    targets = dict.fromkeys(names, _TARGET)
+    with self.assertRaisesRegex(
+        ValueError,
+        rf"\['anchor4', 'logits'\] do not match targets \['{names[0]}'",
+    ):
+      losses.anchor_loss(_outputs(0), targets)
+
+
+class CrossEntropyTest(parameterized.TestCase):
+
+  # Probabilities are 1/4 and 3/4.
+  LOGITS = ((0.0, math.log(3)),) * 2
+
+  def test_value_by_hand(self):
+    loss = losses.cross_entropy(jnp.array(self.LOGITS), jnp.array([1, 0]))
+    # (-ln 3/4 - ln 1/4) / 2 = (.287682 + 1.386294) / 2.
+    self.assertAlmostEqual(float(loss), 0.836988, places=6)
+
+  def test_label_smoothing_by_hand(self):
+    loss = losses.cross_entropy(
+        jnp.array(self.LOGITS), jnp.array([1, 1]), label_smoothing=0.2
+    )
+    # Targets are .1 and .8 + .1: .9 * .287682 + .1 * 1.386294.
+    self.assertAlmostEqual(float(loss), 0.397543, places=6)
+
+  @parameterized.parameters(0.0, 0.3, 1.0)
+  def test_even_logits_cost_log_k_however_smoothed(self, label_smoothing):
+    loss = losses.cross_entropy(
+        jnp.full((3, 7), 2.0), jnp.array([0, 3, 6]),
+        label_smoothing=label_smoothing,
+    )
+    self.assertAlmostEqual(float(loss), math.log(7), places=6)
+
+  def test_a_shift_of_all_logits_changes_nothing(self):
+    logits, labels = _random(0, 4, 5), jnp.array([0, 1, 2, 4])
+    np.testing.assert_allclose(
+        losses.cross_entropy(logits + 10, labels, label_smoothing=0.1),
+        losses.cross_entropy(logits, labels, label_smoothing=0.1),
+        rtol=1e-5,
+    )
+
+  def test_gradient_by_hand(self):
+    grads = jax.grad(losses.cross_entropy)(
+        jnp.array(self.LOGITS), jnp.array([1, 0])
+    )
+    # (probabilities - one-hot targets) / 2 examples.
+    np.testing.assert_allclose(
+        grads, [[0.125, -0.125], [-0.375, 0.375]], rtol=1e-6
+    )
+
+  def test_gradients_are_finite_for_huge_logits(self):
+    loss, grads = jax.value_and_grad(losses.cross_entropy)(
+        jnp.array([[1e6, -1e6], [-1e6, 1e6]]), jnp.array([0, 0])
+    )
+    self.assertEqual(loss, 1e6)
+    np.testing.assert_array_equal(grads, [[0.0, 0.0], [-0.5, 0.5]])
+
+  def test_float32_from_bfloat16(self):
+    # Probabilities are 1/5 and 4/5: -ln 1/5 = 1.609; logits round to 1.3828.
+    logits = jnp.array([[0.0, math.log(4)]], jnp.bfloat16)
+    loss = losses.cross_entropy(logits, jnp.array([0]))
+    self.assertEqual(loss.dtype, jnp.float32)
+    self.assertAlmostEqual(float(loss), 1.609, delta=0.01)
+
+
+class Top1Test(parameterized.TestCase):
+
+  def test_value_by_hand(self):
+    logits = jnp.array([[1.0, 3.0], [0.0, -1.0], [2.0, 5.0]])
+    # The largest are 1, 0 and 1: two of three are right.
+    top1 = losses.top1(logits, jnp.array([1, 1, 1]))
+    self.assertAlmostEqual(float(top1), 2 / 3, places=6)
+    self.assertEqual(top1.dtype, jnp.float32)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,149 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.training.mdsr."""
+
+import functools
+import itertools
+
+from absl.testing import absltest, parameterized
+import jax
+import numpy as np
+
+from adaptanet_jax.training import mdsr
+
+_FOUR_STAGES = mdsr.SubnetSpace(1, 4)
+
+
+# Keys of `_draw_many`.
+_NUM_KEYS = 2000
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw(rng, space, num_random):
+  return mdsr.draw_subnets(rng, space, num_random)
+
+
+@functools.cache
+def _draw_many(space):
+  """One draw of three random subnets for each key, `int32[keys, |eta|, 4]`."""
+  rngs = jax.random.split(jax.random.key(7), _NUM_KEYS)
+  draw = jax.vmap(lambda rng: mdsr.draw_subnets(rng, space, 3))
+  return np.asarray(jax.jit(draw)(rngs))
+
+
+def _as_set(subnets):
+  return {tuple(subnet) for subnet in subnets.tolist()}
+
+
+class SubnetSpaceTest(parameterized.TestCase):
+
+  def test_corners_are_the_largest_and_the_smallest(self):
+    np.testing.assert_array_equal(
+        _FOUR_STAGES.corners(), [[0, 0, 0, 0], [3, 3, 3, 3]]
+    )
+    np.testing.assert_array_equal(mdsr.SubnetSpace(2, 2).corners(), [[0], [3]])
+
+  def test_others_are_all_that_are_no_corner(self):
+    np.testing.assert_array_equal(mdsr.SubnetSpace(3, 3).others(), [[1], [2]])
+    others = _as_set(_FOUR_STAGES.others())
+    # 4^4 less two.
+    self.assertLen(others, 254)
+    self.assertNoCommonElements(others, [(0, 0, 0, 0), (3, 3, 3, 3)])
+
+  def test_stages_are_numbered_as_in_the_paper(self):
+    self.assertEqual(list(mdsr.SubnetSpace(2, 4).stages), [2, 3, 4])
+
+  @parameterized.parameters((0, 1), (3, 2), (1, 5), (5, 5))
+  def test_stages_that_are_not_there_are_refused(self, first, last):
+    with self.assertRaisesRegex(
+        ValueError, f'first <= last <= 4, got first={first}, last={last}'
+    ):
+      mdsr.SubnetSpace(first, last)
+
+
+class DrawSubnetsTest(parameterized.TestCase):
+
+  @parameterized.parameters((1, 1), (4, 4), (2, 3), (1, 4))
+  def test_corners_come_first(self, first, last):
+    space = mdsr.SubnetSpace(first, last)
+    eta = _draw_many(space)
+    varied = eta[..., first - 1 : last]
+    self.assertTrue((varied[:, 0] == 0).all())
+    self.assertTrue((varied[:, 1] == 3).all())
+
+  @parameterized.parameters(1, 2, 3, 4)
+  def test_one_stage_trains_all_four_widths_in_each_step(self, stage):
+    eta = _draw_many(mdsr.SubnetSpace(stage, stage))
+    self.assertEqual(eta.shape, (_NUM_KEYS, 4, 4))
+    widths = np.sort(eta[..., stage - 1], axis=-1)
+    np.testing.assert_array_equal(
+        widths, np.broadcast_to(np.arange(4), widths.shape)
+    )
+
+  def test_four_stages_train_five_different_subnets(self):
+    for eta in _draw_many(_FOUR_STAGES):
+      self.assertEqual(eta.shape, (5, 4))
+      self.assertEqual(eta.dtype, np.int32)
+      self.assertLen(_as_set(eta), 5)
+      self.assertEqual(eta[0].tolist(), [0, 0, 0, 0])
+      self.assertEqual(eta[1].tolist(), [3, 3, 3, 3])
+
+  @parameterized.parameters((1, 3), (10, 12), (254, 256), (1000, 256))
+  def test_num_random_is_met_as_far_as_there_are_others(self, asked, size):
+    eta = np.asarray(_draw(jax.random.key(0), _FOUR_STAGES, asked))
+    self.assertEqual(eta.shape, (size, 4))
+    self.assertLen(_as_set(eta), size)
+
+  def test_draws_are_a_function_of_the_key(self):
+    space = mdsr.SubnetSpace(3, 4)
+    eta = mdsr.draw_subnets(jax.random.key(3), space, 3)
+    # Whether traced or not, and as often as one asks.
+    for _ in range(2):
+      np.testing.assert_array_equal(_draw(jax.random.key(3), space, 3), eta)
+    first_keys = _draw_many(_FOUR_STAGES)[:50, 2:]
+    self.assertLen({draw.tobytes() for draw in first_keys}, 50)
+
+  def test_over_many_keys_every_other_subnet_appears(self):
+    # Each is missed with odds of (1 - 3 / 254)^2000 = 5e-11.
+    drawn = _draw_many(_FOUR_STAGES)[:, 2:].reshape(-1, 4)
+    self.assertEqual(_as_set(drawn), _as_set(_FOUR_STAGES.others()))
+
+  def test_subnets_of_a_step_share_a_prefix_that_varies_over_steps(self):
+    # Each of 16 prefixes is missed with odds of (15 / 16)^2000 = 9e-57.
+    eta = _draw_many(mdsr.SubnetSpace(3, 3))
+    prefixes = eta[..., :2]
+    np.testing.assert_array_equal(
+        prefixes, np.broadcast_to(prefixes[:, :1], prefixes.shape)
+    )
+    every = set(itertools.product(range(4), repeat=2))
+    self.assertEqual(_as_set(prefixes[:, 0]), every)
+
+  @parameterized.parameters((1, 1), (2, 2), (1, 3))
+  def test_stages_after_the_space_are_at_full_width(self, first, last):
+    eta = _draw_many(mdsr.SubnetSpace(first, last))
+    self.assertTrue((eta[..., last:] == 0).all())
+
+
+class LossWeightsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # 1 for the largest, then v / (|eta| - 1) and (1 - v) / (|eta| - 1).
+      (5, 0.5, 0.125, 0.125),
+      (4, 0.25, 0.25 / 3, 0.75 / 3),
+      (3, 1.0, 0.5, 0.0),
+      (3, 0.0, 0.0, 0.5),
+  )
+  def test_values_of_equation_3(self, size, v, to_teacher, to_largest):
+    weights = mdsr.loss_weights(size, v)
+    self.assertEqual({weight.dtype.name for weight in weights}, {'float32'})
+    np.testing.assert_allclose(weights[0], [1.0] + [to_teacher] * (size - 1))
+    np.testing.assert_allclose(weights[1], [0.0] + [to_largest] * (size - 1))
+
+  @parameterized.product(size=(3, 5, 256), v=(0.0, 0.3, 1.0))
+  def test_all_others_together_weigh_as_much_as_the_largest(self, size, v):
+    to_teacher, to_largest = mdsr.loss_weights(size, v)
+    self.assertAlmostEqual(to_teacher.sum() + to_largest.sum(), 2.0, places=5)
+
+
+if __name__ == '__main__':
+  absltest.main()

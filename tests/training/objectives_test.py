@@ -1,0 +1,262 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.training.objectives."""
+
+import functools
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax import trees
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import CHOICES
+from adaptanet_jax.training import losses, mdsr, objectives
+
+_NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1))
+_NETS = objectives.Networks(teacher=_NET, student=_NET)
+_SPACE = mdsr.SubnetSpace(4, 4)
+# v of Eq. 3; not a half, so that it cannot stand where 1 - v should.
+_V = 0.25
+
+# These networks take far longer to compile than to run.
+_jit = functools.partial(
+    jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
+@functools.cache
+def _variables(seed, norm='gn'):
+  net = ResNet('resnet26x8', 'cifar', norm, 5, (16, 16, 1))
+  return jax.device_get(_jit(net.init)(jax.random.key(seed)))
+
+
+@functools.cache
+def _batch():
+  images = jax.random.normal(jax.random.key(9), (4, 16, 16, 1))
+  return images, jnp.array([0, 1, 2, 4])
+
+
+@functools.cache
+def _rng(prefix):
+  """Returns the first key that draws a prefix, and the subnets it draws."""
+  rngs = jax.random.split(jax.random.key(0), 1000)
+  draw = jax.jit(jax.vmap(lambda rng: mdsr.draw_subnets(rng, _SPACE, 3)))
+  subnets = np.asarray(draw(rngs))
+  first = (subnets[:, 0, :3] == prefix).all(-1).argmax()
+  np.testing.assert_array_equal(subnets[first, 0, :3], prefix)
+  return rngs[first], subnets[first]
+
+
+@_jit
+def _gradients(student, teacher, rng):
+  """Gradients and metrics of M4, as a step of phase cascade4 has them."""
+  params, rest = trees.split(
+      student['params'], ('backbone/stage4', 'backbone/head')
+  )
+  grads, _, metrics = objectives.anchor_gradients(
+      params,
+      {},
+      {'params': rest},
+      teacher,
+      *_batch(),
+      rng,
+      nets=_NETS,
+      space=_SPACE,
+      prefix='student',
+      num_random=3,
+      teacher_weight=_V,
+  )
+  return grads, metrics
+
+
+def _module_4(variables, x, choice):
+  anchor, _ = _NET.run_stage(variables, x, 4, choice)
+  return {'anchor4': anchor, 'logits': _NET.run_head(variables, anchor)}
+
+
+def _mean_squared_errors(outputs, targets):
+  return sum(jnp.mean((outputs[k] - targets[k]) ** 2) for k in outputs)
+
+
+@functools.partial(_jit, static_argnums=3)
+def _equation_3(student, teacher, stops, subnets):
+  """Eq. 3 of M4 and its gradient, one subnet after the other, by the paper.
+
+  Args:
+    student: variables of the student.
+    teacher: variables of the teacher.
+    stops: 1 to hold the largest subnet's output still as a target, 0 not to.
+    subnets: branch indices of each subnet, the largest first.
+
+  Returns:
+    `(loss, loss of the largest)`, and the gradient of the loss.
+  """
+  x, _ = _batch()
+  for n in (1, 2, 3):
+    x, _ = _NET.run_stage(student, x, n, CHOICES[subnets[0][n - 1]])
+  logits, anchors = _NET.forward(teacher, _batch()[0])
+  y = {'anchor4': anchors['anchor4'], 'logits': logits}
+
+  def equation(params):
+    variables = {'params': trees.merge(student['params'], params)}
+    largest, *others = [
+        _module_4(variables, x, CHOICES[subnet[3]]) for subnet in subnets
+    ]
+    held = jax.tree.map(
+        lambda out: stops * jax.lax.stop_gradient(out) + (1 - stops) * out,
+        largest,
+    )
+    first = _mean_squared_errors(largest, y)
+    rest = sum(
+        _V * _mean_squared_errors(other, y)
+        + (1 - _V) * _mean_squared_errors(other, held)
+        for other in others
+    )
+    return first + rest / len(others), first
+
+  params, _ = trees.split(
+      student['params'], ('backbone/stage4', 'backbone/head')
+  )
+  return jax.value_and_grad(equation, has_aux=True)(params)
+
+
+class AnchorGradientsTest(parameterized.TestCase):
+
+  def test_they_are_those_of_equation_3_written_out(self):
+    rng, subnets = _rng((2, 0, 3))
+    self.assertEqual(sorted(subnets[:, 3]), [0, 1, 2, 3])
+    grads, metrics = _gradients(_variables(1), _variables(0), rng)
+    (loss, first), expected = _equation_3(
+        _variables(1), _variables(0), 1.0, tuple(map(tuple, subnets))
+    )
+    chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics['loss_largest'], first, rtol=1e-5)
+
+  def test_the_largest_subnet_is_held_still_as_a_target(self):
+    rng, subnets = _rng((2, 0, 3))
+    grads, _ = _gradients(_variables(1), _variables(0), rng)
+    _, moving = _equation_3(
+        _variables(1), _variables(0), 0.0, tuple(map(tuple, subnets))
+    )
+    kernel = ('backbone', 'stage4', 'block1', 'conv1', 'kernel')
+    actual, wrong = grads, moving
+    for key in kernel:
+      actual, wrong = actual[key], wrong[key]
+    # Not a matter of rounding.
+    difference = np.abs(actual - wrong).max()
+    self.assertGreater(difference, 0.01 * np.abs(actual).max())
+
+  def test_a_largest_subnet_that_equals_the_teacher_is_left_alone(self):
+    # Before the module the student is at full width, so the largest subnet is
+    # the teacher. What only it reads gets no gradient: not from its own loss,
+    # which is zero, nor from the narrower ones that are compared with it.
+    rng, _ = _rng((0, 0, 0))
+    grads, metrics = _gradients(_variables(0), _variables(0), rng)
+    self.assertAlmostEqual(float(metrics['loss_largest']), 0.0, places=9)
+    self.assertGreater(float(metrics['loss_smallest']), 0.0)
+    # The 64 inner channels of stage 4; widths below 1 have at most 48.
+    kernel = np.abs(grads['backbone']['stage4']['block1']['conv1']['kernel'])
+    self.assertEqual(kernel.shape, (1, 1, 128, 64))
+    self.assertLess(kernel[..., 48:].max(), 1e-5 * kernel.max())
+    for first in (0, 16, 32):
+      self.assertGreater(kernel[..., first : first + 16].max(), 0.0)
+
+  def test_metrics_are_of_the_corners(self):
+    rng, subnets = _rng((2, 0, 3))
+    _, metrics = _gradients(_variables(1), _variables(0), rng)
+    self.assertSameElements(
+        metrics,
+        [
+            'loss',
+            'loss_largest',
+            'loss_smallest',
+            'top1_largest',
+            'top1_smallest',
+        ],
+    )
+    (_, first), _ = _equation_3(
+        _variables(1), _variables(0), 1.0, tuple(map(tuple, subnets))
+    )
+    np.testing.assert_allclose(metrics['loss_largest'], first, rtol=1e-5)
+    self.assertNotAlmostEqual(
+        float(metrics['loss_smallest']), float(first), places=3
+    )
+    # Of four images.
+    self.assertIn(float(metrics['top1_largest']), [0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+class RunModuleTest(parameterized.TestCase):
+
+  @parameterized.parameters((2, 2), (3, 4))
+  def test_a_student_that_is_the_teacher_has_no_loss(self, first, last):
+
+    @_jit
+    def run(variables, choices):
+      targets, _ = objectives.run_full(_NET, variables, _batch()[0])
+      outputs, _ = objectives.run_module(
+          _NETS,
+          variables,
+          variables,
+          targets[f'anchor{first - 1}'],
+          choices,
+          stages=range(first, last + 1),
+      )
+      targets = {name: targets[name] for name in outputs}
+      return outputs, losses.anchor_loss(outputs, targets)
+
+    outputs, loss = run(_variables(0), jnp.zeros(4, jnp.int32))
+    names = [f'anchor{n}' for n in range(first, 5)]
+    self.assertSameElements(outputs, [*names, 'logits'])
+    self.assertLess(float(loss), 1e-9)
+    # The stages after the module are the teacher's, whatever is asked of them;
+    # those of the module are as narrow as asked.
+    after = jnp.where(jnp.arange(4) < last, 0, 3)
+    _, loss = run(_variables(0), after)
+    self.assertLess(float(loss), 1e-9)
+    _, loss = run(_variables(0), 3 - after)
+    self.assertGreater(float(loss), 1e-3)
+
+
+class LabelGradientsTest(parameterized.TestCase):
+
+  @parameterized.parameters('gn', 'bn')
+  def test_gradients_are_finite_and_batch_stats_new(self, norm):
+    net = ResNet('resnet26x8', 'cifar', norm, 5, (16, 16, 1))
+    variables = _variables(0, norm)
+    stats = variables.get('batch_stats', {})
+    run = functools.partial(
+        objectives.label_gradients, net=net, label_smoothing=0.1
+    )
+    grads, new_stats, metrics = _jit(run)(
+        variables['params'], stats, {}, {}, *_batch(), jax.random.key(0)
+    )
+    chex.assert_trees_all_equal_shapes(grads, variables['params'])
+    chex.assert_tree_all_finite((grads, new_stats, metrics))
+    largest = jax.tree.map(lambda grad: float(jnp.abs(grad).max()), grads)
+    self.assertGreater(min(jax.tree.leaves(largest)), 0.0)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_stats, stats)
+    moved = jax.tree.map(np.array_equal, new_stats, stats)
+    self.assertFalse(any(jax.tree.leaves(moved)))
+    self.assertEqual(bool(new_stats), norm == 'bn')
+
+  def test_loss_is_the_cross_entropy_of_the_full_network(self):
+    run = functools.partial(
+        objectives.label_gradients, net=_NET, label_smoothing=0.1
+    )
+    images, labels = _batch()
+    _, _, metrics = _jit(run)(
+        _variables(0)['params'], {}, {}, {}, images, labels, jax.random.key(0)
+    )
+    logits, _ = _jit(_NET.forward)(_variables(0), images)
+    loss = losses.cross_entropy(logits, labels, label_smoothing=0.1)
+    np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
+    right = (np.argmax(logits, -1) == labels).mean()
+    self.assertEqual(metrics['top1'], right)
+
+
+if __name__ == '__main__':
+  absltest.main()
