@@ -105,19 +105,21 @@ def check(config: ml_collections.ConfigDict) -> None:
           f'config.{key} = {values[key]!r}; expected a number from {low} to '
           f'{high}.'
       )
+  if len(config.cascade.epochs) != NUM_STAGES:
+    raise UsageError(
+        f'config.cascade.epochs = {tuple(config.cascade.epochs)}; expected '
+        f'{NUM_STAGES} numbers, one for each module.'
+    )
   epochs = {
       'teacher.epochs': [config.teacher.epochs],
       'cascade.epochs': config.cascade.epochs,
       'lock_in.epochs': [config.lock_in.epochs],
   }
   for key, numbers in epochs.items():
-    if min(numbers) <= 0:
-      raise UsageError(f'config.{key} = {values[key]!r}; expected more than 0.')
-  if len(config.cascade.epochs) != NUM_STAGES:
-    raise UsageError(
-        f'config.cascade.epochs = {tuple(config.cascade.epochs)}; expected '
-        f'{NUM_STAGES} numbers, one for each module.'
-    )
+    if not all(0 < number < float('inf') for number in numbers):
+      raise UsageError(
+          f'config.{key} = {values[key]!r}; expected more than 0, and finite.'
+      )
 
 
 def differing_keys(

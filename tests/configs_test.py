@@ -96,20 +96,14 @@ class ConfigsTest(parameterized.TestCase):
     )
 
   def test_every_setting_that_is_read_is_declared(self):
-    methods = {'to_dict'}
-    known = methods | {
-        '.'.join(key.split('.')[:depth])
-        for key in _DECLARED
-        for depth in (1, 2)
-    }
+    # Sections and settings, and the methods of configurations and of texts.
+    known = {'items', 'to_dict', 'phases.split'}
+    for key in _DECLARED:
+      known |= {key, key.partition('.')[0]}
+    chains = [f'.{chain}' for chain in _chains(_SOURCES)]
     read = {
-        chain.rpartition('config.')[2]
-        for chain in _chains(_SOURCES)
-        if re.search(r'(^|\.)config\.', chain)
-    }
-    # Methods of a value, as of `config.phases.split(',')`, come third.
-    read = {
-        key.removesuffix('.split') for key in read if key.split('.')[0] in key
+        chain.rpartition('.config.')[2] for chain in chains
+        if '.config.' in chain
     }
     self.assertIn('data.augment', read)
     self.assertEmpty(read - known)

@@ -42,16 +42,22 @@ def write_json(path: str, values: Any) -> None:
   os.replace(temporary, path)
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str) -> dict[str, Any]:
   """Reads a file that `write_json` wrote; raises UsageError if it is not."""
   try:
     with open(path, encoding='utf-8') as file:
-      return json.load(file)
-  except json.JSONDecodeError as error:
+      values = json.load(file)
+  except ValueError as error:  # No JSON, or no text at all.
     raise UsageError(
         f'{path} is no JSON ({error}); expected a file that a run wrote. Move '
         'it away, or use another --workdir.'
     ) from error
+  if not isinstance(values, dict):
+    raise UsageError(
+        f'{path} holds {values!r}; expected an object that a run wrote. Move '
+        'it away, or use another --workdir.'
+    )
+  return values
 
 
 def table(values: dict[str, Any]) -> str:

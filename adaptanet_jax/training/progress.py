@@ -61,13 +61,13 @@ class MetricsLog:
   def read(self) -> list[dict[str, Any]]:
     """Returns every whole line."""
     rows = []
-    with open(self._path, encoding='utf-8') as file:
+    with open(self._path, encoding='utf-8', errors='replace') as file:
       for line in file:
         try:
           rows.append(json.loads(line))
         except json.JSONDecodeError:
           continue  # Cut off when the run was killed.
-    return rows
+    return [row for row in rows if isinstance(row, dict)]
 
 
 class Progress:
@@ -83,13 +83,14 @@ class Progress:
     self._first, self._done, self._total = first_step, first_step, num_steps
     self._started = self._last_line = time.monotonic()
     self._shown = ''
+    self._is_terminal = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
         desc=name,
         total=num_steps * batch_size,
         initial=first_step * batch_size,
         unit='img',
         unit_scale=True,
-        disable=None,
+        disable=not self._is_terminal,
     )
 
   def __enter__(self) -> 'Progress':
@@ -97,7 +98,7 @@ class Progress:
 
   def __exit__(self, *unused: Any) -> None:
     self._bar.close()
-    if self._bar.disable:
+    if not self._is_terminal:
       self._line()
 
   def advance(self) -> None:
@@ -105,7 +106,7 @@ class Progress:
     self._done += 1
     self._bar.update(self._batch_size)
     now = time.monotonic()
-    if self._bar.disable and now - self._last_line > self.LINE_EVERY_SECS:
+    if not self._is_terminal and now - self._last_line > self.LINE_EVERY_SECS:
       self._last_line = now
       self._line()
 

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.training.checkpoints."""
 
+import errno
 import os
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
@@ -126,6 +128,18 @@ class PhaseCheckpointsTest(parameterized.TestCase):
     chex.assert_trees_all_equal(
         checkpoints.restore(_blank(state)), _state(6, seed=7)
     )
+
+  def test_a_full_disk_is_told_as_such_and_leaves_the_one_before(self):
+    state = _state(3)
+    self._save(state)
+    checkpoints = self._open()
+    full = mock.Mock(free=8)
+    with mock.patch.object(shutil, 'disk_usage', return_value=full):
+      with self.assertRaisesRegex(OSError, 'No space left') as caught:
+        checkpoints.save(_state(6, seed=6))
+    self.assertEqual(caught.exception.errno, errno.ENOSPC)
+    self.assertEqual(os.listdir(self.folder), ['3'])
+    chex.assert_trees_all_equal(checkpoints.restore(_blank(state)), state)
 
   @parameterized.product(
       item=('variables', 'opt_state'),

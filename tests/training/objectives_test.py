@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.training.objectives."""
 
+import dataclasses
 import functools
 
 from absl.testing import absltest, parameterized
@@ -29,14 +30,26 @@ _jit = functools.partial(
 
 @functools.cache
 def _variables(seed, norm='gn'):
-  net = ResNet('resnet26x8', 'cifar', norm, 5, (16, 16, 1))
+  net = dataclasses.replace(_NET, norm=norm)
   return jax.device_get(_jit(net.init)(jax.random.key(seed)))
 
 
-@functools.cache
 def _batch():
-  images = jax.random.normal(jax.random.key(9), (4, 16, 16, 1))
-  return images, jnp.array([0, 1, 2, 4])
+  rng = np.random.default_rng(9)
+  images = rng.standard_normal((4, 16, 16, 1), np.float32)
+  return jnp.asarray(images), jnp.array([0, 1, 2, 4])
+
+
+@functools.cache
+def _outputs(seed):
+  """What a network makes of the batch: its anchors and logits, by name."""
+  logits, anchors = _forward(_variables(seed), _batch()[0])
+  return anchors | {'logits': logits}
+
+
+@_jit
+def _forward(variables, images):
+  return _NET.forward(variables, images)
 
 
 @functools.cache
@@ -82,12 +95,12 @@ def _mean_squared_errors(outputs, targets):
 
 
 @functools.partial(_jit, static_argnums=3)
-def _equation_3(student, teacher, stops, subnets):
+def _equation_3(student, targets, stops, subnets):
   """Eq. 3 of M4 and its gradient, one subnet after the other, by the paper.
 
   Args:
     student: variables of the student.
-    teacher: variables of the teacher.
+    targets: anchors and logits of the teacher.
     stops: 1 to hold the largest subnet's output still as a target, 0 not to.
     subnets: branch indices of each subnet, the largest first.
 
@@ -97,8 +110,7 @@ def _equation_3(student, teacher, stops, subnets):
   x, _ = _batch()
   for n in (1, 2, 3):
     x, _ = _NET.run_stage(student, x, n, CHOICES[subnets[0][n - 1]])
-  logits, anchors = _NET.forward(teacher, _batch()[0])
-  y = {'anchor4': anchors['anchor4'], 'logits': logits}
+  y = {name: targets[name] for name in ('anchor4', 'logits')}
 
   def equation(params):
     variables = {'params': trees.merge(student['params'], params)}
@@ -130,7 +142,7 @@ class AnchorGradientsTest(parameterized.TestCase):
     self.assertEqual(sorted(subnets[:, 3]), [0, 1, 2, 3])
     grads, metrics = _gradients(_variables(1), _variables(0), rng)
     (loss, first), expected = _equation_3(
-        _variables(1), _variables(0), 1.0, tuple(map(tuple, subnets))
+        _variables(1), _outputs(0), 1.0, tuple(map(tuple, subnets))
     )
     chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
@@ -140,7 +152,7 @@ class AnchorGradientsTest(parameterized.TestCase):
     rng, subnets = _rng((2, 0, 3))
     grads, _ = _gradients(_variables(1), _variables(0), rng)
     _, moving = _equation_3(
-        _variables(1), _variables(0), 0.0, tuple(map(tuple, subnets))
+        _variables(1), _outputs(0), 0.0, tuple(map(tuple, subnets))
     )
     kernel = ('backbone', 'stage4', 'block1', 'conv1', 'kernel')
     actual, wrong = grads, moving
@@ -179,7 +191,7 @@ class AnchorGradientsTest(parameterized.TestCase):
         ],
     )
     (_, first), _ = _equation_3(
-        _variables(1), _variables(0), 1.0, tuple(map(tuple, subnets))
+        _variables(1), _outputs(0), 1.0, tuple(map(tuple, subnets))
     )
     np.testing.assert_allclose(metrics['loss_largest'], first, rtol=1e-5)
     self.assertNotAlmostEqual(
@@ -195,8 +207,7 @@ class RunModuleTest(parameterized.TestCase):
   def test_a_student_that_is_the_teacher_has_no_loss(self, first, last):
 
     @_jit
-    def run(variables, choices):
-      targets, _ = objectives.run_full(_NET, variables, _batch()[0])
+    def run(variables, targets, choices):
       outputs, _ = objectives.run_module(
           _NETS,
           variables,
@@ -208,50 +219,52 @@ class RunModuleTest(parameterized.TestCase):
       targets = {name: targets[name] for name in outputs}
       return outputs, losses.anchor_loss(outputs, targets)
 
-    outputs, loss = run(_variables(0), jnp.zeros(4, jnp.int32))
+    outputs, loss = run(_variables(0), _outputs(0), jnp.zeros(4, jnp.int32))
     names = [f'anchor{n}' for n in range(first, 5)]
     self.assertSameElements(outputs, [*names, 'logits'])
     self.assertLess(float(loss), 1e-9)
     # The stages after the module are the teacher's, whatever is asked of them;
     # those of the module are as narrow as asked.
     after = jnp.where(jnp.arange(4) < last, 0, 3)
-    _, loss = run(_variables(0), after)
+    _, loss = run(_variables(0), _outputs(0), after)
     self.assertLess(float(loss), 1e-9)
-    _, loss = run(_variables(0), 3 - after)
+    _, loss = run(_variables(0), _outputs(0), 3 - after)
     self.assertGreater(float(loss), 1e-3)
+
+
+@functools.cache
+def _label_gradients(norm):
+  run = functools.partial(
+      objectives.label_gradients,
+      net=dataclasses.replace(_NET, norm=norm),
+      label_smoothing=0.1,
+  )
+  variables = _variables(0, norm)
+  stats = variables.get('batch_stats', {})
+  return _jit(run)(
+      variables['params'], stats, {}, {}, *_batch(), jax.random.key(0)
+  )
 
 
 class LabelGradientsTest(parameterized.TestCase):
 
   @parameterized.parameters('gn', 'bn')
   def test_gradients_are_finite_and_batch_stats_new(self, norm):
-    net = ResNet('resnet26x8', 'cifar', norm, 5, (16, 16, 1))
-    variables = _variables(0, norm)
-    stats = variables.get('batch_stats', {})
-    run = functools.partial(
-        objectives.label_gradients, net=net, label_smoothing=0.1
-    )
-    grads, new_stats, metrics = _jit(run)(
-        variables['params'], stats, {}, {}, *_batch(), jax.random.key(0)
-    )
-    chex.assert_trees_all_equal_shapes(grads, variables['params'])
-    chex.assert_tree_all_finite((grads, new_stats, metrics))
-    largest = jax.tree.map(lambda grad: float(jnp.abs(grad).max()), grads)
+    grads, stats, metrics = _label_gradients(norm)
+    chex.assert_tree_all_finite((grads, stats, metrics))
+    params = _variables(0, norm)['params']
+    chex.assert_trees_all_equal_shapes_and_dtypes(grads, params)
+    largest = jax.tree.map(lambda grad: np.abs(grad).max(), grads)
     self.assertGreater(min(jax.tree.leaves(largest)), 0.0)
-    chex.assert_trees_all_equal_shapes_and_dtypes(new_stats, stats)
-    moved = jax.tree.map(np.array_equal, new_stats, stats)
-    self.assertFalse(any(jax.tree.leaves(moved)))
-    self.assertEqual(bool(new_stats), norm == 'bn')
+    old_stats = _variables(0, norm).get('batch_stats', {})
+    self.assertEqual(bool(stats), norm == 'bn')
+    chex.assert_trees_all_equal_shapes_and_dtypes(stats, old_stats)
+    stayed = jax.tree.map(np.array_equal, stats, old_stats)
+    self.assertFalse(any(jax.tree.leaves(stayed)))
 
-  def test_loss_is_the_cross_entropy_of_the_full_network(self):
-    run = functools.partial(
-        objectives.label_gradients, net=_NET, label_smoothing=0.1
-    )
-    images, labels = _batch()
-    _, _, metrics = _jit(run)(
-        _variables(0)['params'], {}, {}, {}, images, labels, jax.random.key(0)
-    )
-    logits, _ = _jit(_NET.forward)(_variables(0), images)
+  def test_metrics_are_of_the_full_network(self):
+    _, _, metrics = _label_gradients('gn')
+    logits, (_, labels) = _outputs(0)['logits'], _batch()
     loss = losses.cross_entropy(logits, labels, label_smoothing=0.1)
     np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
     right = (np.argmax(logits, -1) == labels).mean()

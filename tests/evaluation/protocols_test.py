@@ -1,0 +1,223 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.evaluation.protocols."""
+
+import functools
+
+from absl.testing import absltest, parameterized
+import jax
+import numpy as np
+
+from adaptanet_jax.data import augment
+from adaptanet_jax.data.sources import Split
+from adaptanet_jax.evaluation import protocols
+from adaptanet_jax.evaluation.cost import Cost, CostTable
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
+from tests.variables import draw
+
+_NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1))
+# Not a multiple of the batch: the last one holds two, and two of padding.
+_NUM_EXAMPLES = 10
+_BATCH_SIZE = 4
+
+
+def _costs():
+  """Returns a table where branch i of stage n costs i * 10^n, the head 5."""
+  stages = tuple(
+      tuple(Cost(i * 10**n, 0) for i in range(4)) for n in range(4)
+  )
+  return CostTable(stages, Cost(5, 0))
+
+
+def _table(num_examples):
+  return np.zeros((4, 4, 4, 4, num_examples), bool)
+
+
+def _summarize(correct, *, passes=10, seed=0):
+  return protocols.summarize(correct, _costs(), passes=passes, seed=seed)
+
+
+class SummarizeTest(parameterized.TestCase):
+
+  def test_uniform_widths_by_hand(self):
+    correct = _table(4)
+    correct[0, 0, 0, 0, :3] = True
+    correct[2, 2, 2, 2, 1] = True
+    # MAdds of branch i everywhere: i * 1111 + 5.
+    self.assertEqual(
+        _summarize(correct)['uniform'],
+        {
+            '1.0': {'top1': 0.75, 'madds': 5},
+            '0.75': {'top1': 0.0, 'madds': 1116},
+            '0.5': {'top1': 0.25, 'madds': 2227},
+            '0.25': {'top1': 0.0, 'madds': 3338},
+        },
+    )
+
+  def test_mixed_widths_by_hand(self):
+    correct = _table(4)
+    correct[3, 0, 0, 3, 0] = True
+    correct[0, 3, 3, 0, :2] = True
+    correct[3, 0, 3, 0, :3] = True
+    correct[0, 3, 0, 3, :] = True
+    # Branch 3 of stage n costs 3 * 10^(n - 1).
+    self.assertEqual(
+        _summarize(correct)['mixed'],
+        {
+            '0.25-1.0-1.0-0.25': {'top1': 0.25, 'madds': 3008},
+            '1.0-0.25-0.25-1.0': {'top1': 0.5, 'madds': 335},
+            '0.25-1.0-0.25-1.0': {'top1': 0.75, 'madds': 308},
+            '1.0-0.25-1.0-0.25': {'top1': 1.0, 'madds': 3035},
+        },
+    )
+
+  def test_exact_figures_by_hand(self):
+    correct = _table(4)
+    # 64 subnets are right on two of four, one on three, the rest on none:
+    # (64 * 2 + 3) / (256 * 4).
+    correct[0, ..., :2] = True
+    correct[3, 1, 2, 0, 1:] = True
+    self.assertEqual(
+        _summarize(correct)['exact'],
+        {'mean': 131 / 1024, 'min': 0.0, 'max': 0.75, 'subnets': 256},
+    )
+
+  def test_one_wrong_subnet_sets_the_minimum(self):
+    correct = ~_table(5)
+    correct[1, 2, 3, 0, :4] = False
+    exact = _summarize(correct)['exact']
+    self.assertEqual((exact['min'], exact['max']), (0.2, 1.0))
+    self.assertAlmostEqual(exact['mean'], 1.0 - 4 / (5 * 256))
+
+  def test_random_depends_on_the_seed_and_on_nothing_else(self):
+    correct = np.random.default_rng(0).random((4, 4, 4, 4, 50)) < 0.5
+    first = _summarize(correct, seed=3)['random']
+    self.assertEqual(_summarize(correct, seed=3)['random'], first)
+    self.assertNotEqual(_summarize(correct, seed=4)['random'], first)
+
+  def test_random_has_no_spread_when_all_subnets_agree(self):
+    correct = _table(4)
+    correct[..., :3] = True
+    random = _summarize(correct, passes=7)['random']
+    self.assertEqual(
+        (random['mean'], random['std'], random['passes']), (0.75, 0.0, 7)
+    )
+
+  def test_random_draws_a_subnet_for_each_sample(self):
+    # Stage 1 at full width is right, 64 of 256. Were one subnet drawn for a
+    # whole pass, a pass were all right or all wrong: deviation sqrt(3) / 4,
+    # 0.43. Drawn for each of 1000 samples it is sqrt(3 / 16 / 1000) = 0.0137.
+    correct = _table(1000)
+    correct[0] = True
+    random = _summarize(correct, passes=100)['random']
+    self.assertBetween(random['mean'], 0.24, 0.26)
+    self.assertBetween(random['std'], 0.010, 0.018)
+    # The mean branch is 1.5: 1.5 * 1111 + 5 = 1671.5. One draw has deviation
+    # sqrt(1.25 * 1010101) = 1124, the mean of 100000 draws 3.6.
+    self.assertBetween(random['madds_mean'], 1671 - 18, 1672 + 18)
+
+  def test_random_reaches_every_subnet(self):
+    # The sum over one sample's 256 subnets, each right alone, in 4000 passes:
+    # a subnet is missed with probability (255 / 256)^4000 = 1.6e-7.
+    for place in ((0, 0, 0, 0), (3, 3, 3, 3), (1, 0, 2, 3)):
+      correct = _table(1)
+      correct[place] = True
+      random = _summarize(correct, passes=4000)['random']
+      # 1 / 256 = 0.0039, with a deviation of 0.001.
+      self.assertBetween(random['mean'], 0.0005, 0.008)
+
+  def test_random_is_within_the_range_of_the_samples(self):
+    # Two of eight samples are always right and one is never: from 0.25 to
+    # 0.875.
+    correct = np.random.default_rng(1).random((4, 4, 4, 4, 8)) < 0.5
+    correct[..., :2] = True
+    correct[..., 7] = False
+    for seed in range(5):
+      mean = _summarize(correct, passes=1, seed=seed)['random']['mean']
+      self.assertBetween(mean, 0.25, 0.875)
+
+
+@functools.cache
+def _images():
+  shape = (_NUM_EXAMPLES, *_NET.image_shape)
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+@functools.cache
+def _variables():
+  """Draws variables with which no class is likelier than another."""
+  variables = draw(_NET)
+  logits = _logits(variables, LARGEST)
+  head = variables['params']['backbone']['head']
+  head['bias'] -= logits.mean(0)
+  return variables
+
+
+def _logits(variables, subnet):
+  """Runs the static form of a subnet on all examples in one batch."""
+  run = jax.jit(functools.partial(_NET.forward, subnet=subnet))
+  return run(variables, augment.normalize(_images()))[0]
+
+
+@functools.cache
+def _predictions(subnet):
+  return np.asarray(_logits(_variables(), subnet)).argmax(-1)
+
+
+@functools.cache
+def _labels():
+  """Returns labels that the full network is right about in most places."""
+  labels = _predictions(LARGEST).astype(np.int32)
+  labels[[1, 8]] = (labels[[1, 8]] + 1) % 10
+  return labels
+
+
+@functools.cache
+def _by_subnet():
+  return protocols.correct_by_subnet(
+      _NET, _variables(), _split(), batch_size=_BATCH_SIZE
+  )
+
+
+def _split():
+  return Split(_labels(), _images().__getitem__)
+
+
+class CorrectTest(parameterized.TestCase):
+
+  def test_examples_are_told_apart(self):
+    # Else the tests below could not see an example at a wrong place.
+    self.assertGreater(len(set(_predictions(LARGEST).tolist())), 3)
+
+  def test_the_full_network_is_evaluated_on_each_example_once(self):
+    actual = protocols.correct_at_full_width(
+        _NET, _variables(), _split(), batch_size=_BATCH_SIZE
+    )
+    # Wrong at the two places where the label was changed.
+    expected = np.ones(_NUM_EXAMPLES, bool)
+    expected[[1, 8]] = False
+    self.assertEqual(actual.dtype, bool)
+    np.testing.assert_array_equal(actual, expected)
+
+  def test_the_table_has_every_subnet_and_each_example_once(self):
+    self.assertEqual(_by_subnet().shape, (4, 4, 4, 4, _NUM_EXAMPLES))
+    for subnet in (LARGEST, MIXED[0]):
+      np.testing.assert_array_equal(
+          _by_subnet()[tuple(subnet.encode())],
+          _predictions(subnet) == _labels(),
+      )
+
+  def test_some_subnets_alone_are_those_of_the_table(self):
+    subnets = (*MIXED, *UNIFORM)
+    actual = protocols.correct_of_subnets(
+        _NET, _variables(), _split(), subnets, batch_size=_BATCH_SIZE
+    )
+    expected = [_by_subnet()[tuple(subnet.encode())] for subnet in subnets]
+    np.testing.assert_array_equal(actual, expected)
+    # They do not all say the same.
+    self.assertGreater(len(np.unique(actual, axis=0)), 2)
+
+
+if __name__ == '__main__':
+  absltest.main()
