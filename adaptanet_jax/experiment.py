@@ -7,6 +7,8 @@ import functools
 import os
 import subprocess
 import time
+from typing import Any
+import zlib
 
 import jax
 import ml_collections
@@ -18,7 +20,7 @@ from adaptanet_jax.evaluation import cost, protocols, results as results_lib
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, UNIFORM
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
-from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints, is_complete
 from adaptanet_jax.training.progress import MetricsLog
 from adaptanet_jax.training.step import AXIS
 
@@ -62,19 +64,73 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     pipeline.check_batch_size(
         f'config.{section}.batch_size', config[section].batch_size, num_devices
     )
+  if jax.process_count() > 1:
+    raise UsageError(
+        f'{jax.process_count()} processes were started; expected one.'
+    )
   config_path = os.path.join(workdir, 'config.json')
   if os.path.exists(config_path):
     _check_same(config_path, config, workdir)
   dataset = sources.load(config)
+  plan = make_plan(config, workdir, dataset)
   os.makedirs(workdir, exist_ok=True)
-  results_lib.write_json(config_path, config.to_dict())
   experiment = _create(config, workdir, dataset)
-  trained = _train(experiment)
-  evaluated = _evaluate(experiment, again=trained > 0)
-  if not trained and not evaluated:
+  results_lib.write_json(config_path, config.to_dict())
+  for phase, action in plan:
+    _ACTIONS[action](experiment, phase)
+  evaluated = _evaluate(experiment)
+  if not evaluated and 'train' not in dict(plan).values():
     print(f'All is done in {workdir}; nothing to run again.')
   if 'teacher' in experiment.results.values:
     print(results_lib.table(experiment.results.values))
+
+
+def make_plan(
+    config: ml_collections.ConfigDict, workdir: str, dataset: sources.Dataset
+) -> list[tuple[phases_lib.Phase, str]]:
+  """Says what is to be done with each phase, before anything is.
+
+  Args:
+    config: the whole configuration.
+    workdir: folder of the run, which need not exist.
+    dataset: its data.
+
+  Returns:
+    For each phase, in order, 'restore' if it is done, 'train' if it is to run,
+    'skip' if it is neither done nor selected.
+
+  Raises:
+    UsageError: a selected phase needs one that is skipped, or a batch is larger
+      than the training split.
+  """
+  groups = settings.selected_groups(config)
+  plan: list[tuple[phases_lib.Phase, str]] = []
+  for phase in phases_lib.build_phases(config):
+    steps = phases_lib.num_steps(
+        phase,
+        pipeline.steps_per_epoch(dataset.train, phase.settings.batch_size),
+    )
+    if is_complete(workdir, phase.name, steps):
+      action = 'restore'
+    else:
+      action = 'train' if phase.group in groups else 'skip'
+    plan.append((phase, action))
+  needs = {
+      phase.name: number
+      for number, (phase, action) in enumerate(plan)
+      if action == 'train'
+  }
+  if 'evaluation' in groups:
+    # Of a supernet that has not been locked in, too.
+    needs['evaluation'] = len(plan) - 1
+  for name, number in needs.items():
+    missing = [p.name for p, action in plan[:number] if action == 'skip']
+    if missing:
+      raise UsageError(
+          f'Phase {name!r} needs {missing[0]!r}, which has not run in '
+          f'{workdir}; expected it among --config.phases={config.phases}.'
+      )
+  return plan
 
 
 def _check_same(
@@ -107,33 +163,47 @@ def _create(
       axis_name=AXIS,
   )
   student = dataclasses.replace(teacher, norm=config.model.norm)
-  rng = jax.random.key(config.seed)
+  variables = {'teacher': _init(teacher, config.seed, 'teacher')}
   results = results_lib.Results(workdir)
+  described = _describe(dataset)
+  if results.values.get('dataset', described) != described:
+    raise UsageError(
+        f'{workdir} was made with the data {results.values["dataset"]}, and '
+        f'config.data now gives {described}; expected the same.'
+    )
+  return Experiment(
+      config=config,
+      workdir=workdir,
+      dataset=dataset,
+      nets=objectives.Networks(teacher, student),
+      variables=variables,
+      results=results,
+  )
+
+
+def _describe(dataset: sources.Dataset) -> dict[str, Any]:
+  return {
+      'name': dataset.name,
+      'train_examples': len(dataset.train),
+      'test_examples': len(dataset.test),
+      'num_classes': dataset.num_classes,
+  }
+
+
+def _stamp(experiment: Experiment) -> None:
+  """Notes in results.json what its figures were made with."""
   device = jax.devices()[0]
-  results.update(
-      config=config.name,
+  experiment.results.update(
+      config=experiment.config.name,
       git=_git_commit(),
-      seed=config.seed,
-      dataset={
-          'name': dataset.name,
-          'train_examples': len(dataset.train),
-          'test_examples': len(dataset.test),
-          'num_classes': dataset.num_classes,
-      },
+      seed=experiment.config.seed,
+      dataset=_describe(experiment.dataset),
       device={
           'platform': device.platform,
           'kind': device.device_kind,
           'count': jax.device_count(),
           'processes': jax.process_count(),
       },
-  )
-  return Experiment(
-      config=config,
-      workdir=workdir,
-      dataset=dataset,
-      nets=objectives.Networks(teacher, student),
-      variables={'teacher': _init(teacher, rng)},
-      results=results,
   )
 
 
@@ -153,112 +223,94 @@ def _git_commit() -> str:
   return done.stdout.strip() or 'unknown'
 
 
-def _init(net: ResNet, rng: jax.Array) -> Variables:
+def _init(net: ResNet, seed: int, network: str) -> Variables:
+  # Not one key for both: a student that starts from scratch would start from
+  # the teacher's first weights.
+  rng = jax.random.fold_in(
+      jax.random.key(seed), zlib.crc32(network.encode())
+  )
   return jax.device_get(jax.jit(net.init)(rng))
 
 
-def init_student(
-    net: ResNet, rng: jax.Array, teacher: Variables, *, from_teacher: bool
-) -> Variables:
+def _student(experiment: Experiment) -> Variables:
   """Returns the student's first variables.
 
-  Args:
-    net: the student.
-    rng: key of its own initial values.
-    teacher: the teacher's variables.
-    from_teacher: take the teacher's parameters where names and shapes match;
-      with different norms those are all kernels and biases of the classifier.
-
-  Returns:
-    Collections of the student.
+  With `model.init_from_teacher` it takes the teacher's parameters where names
+  and shapes match: all of them, but for norms of different kinds.
   """
-  own = _init(net, rng)
-  if not from_teacher:
-    return own
-  return trees.overlay(own, teacher)
-
-
-def _train(experiment: Experiment) -> int:
-  """Runs or restores every phase, in order; returns how many it trained."""
-  groups = settings.selected_groups(experiment.config)
-  missing: list[str] = []
-  trained = 0
-  for phase in phases_lib.build_phases(experiment.config):
-    if phase.network == 'student' and 'student' not in experiment.variables:
-      experiment.variables['student'] = init_student(
-          experiment.nets.student,
-          jax.random.key(experiment.config.seed),
-          experiment.variables['teacher'],
-          from_teacher=experiment.config.model.init_from_teacher,
-      )
-    with PhaseCheckpoints(
-        experiment.workdir, phase.name, keep=experiment.config.checkpoint.keep
-    ) as checkpoints:
-      if checkpoints.latest_step() == _length(experiment, phase):
-        _restore_phase(experiment, phase, checkpoints)
-      elif phase.group not in groups:
-        missing.append(phase.name)
-      elif missing:
-        raise UsageError(
-            f'Phase {phase.name!r} needs {missing[0]!r}, which has not run in '
-            f'{experiment.workdir}; expected it among --config.phases='
-            f'{experiment.config.phases}.'
-        )
-      else:
-        _train_phase(experiment, phase, checkpoints)
-        trained += 1
-    if phase.name == 'teacher' and phase.name not in missing:
-      _evaluate_teacher(experiment)
-  if 'evaluation' in groups and set(missing) - {'lock_in'}:
-    raise UsageError(
-        f'Phase \'evaluation\' needs {missing[0]!r}, which has not run in '
-        f'{experiment.workdir}; expected it among --config.phases='
-        f'{experiment.config.phases}.'
-    )
-  return trained
-
-
-def _length(experiment: Experiment, phase: phases_lib.Phase) -> int:
-  epoch_steps = pipeline.steps_per_epoch(
-      experiment.dataset.train, phase.settings.batch_size
-  )
-  return phases_lib.num_steps(phase, epoch_steps)
-
-
-def _restore_phase(
-    experiment: Experiment,
-    phase: phases_lib.Phase,
-    checkpoints: PhaseCheckpoints,
-) -> None:
-  variables = experiment.variables[phase.network]
-  trained, _ = loop.split_variables(variables, phase.trains)
-  experiment.variables[phase.network] = trees.merge(
-      variables, checkpoints.restore_variables(trained)
-  )
-
-
-def _train_phase(
-    experiment: Experiment,
-    phase: phases_lib.Phase,
-    checkpoints: PhaseCheckpoints,
-) -> None:
   config = experiment.config
+  own = _init(experiment.nets.student, config.seed, 'student')
+  if not config.model.init_from_teacher:
+    return own
+  return trees.overlay(own, experiment.variables['teacher'])
+
+
+def _network(experiment: Experiment, phase: phases_lib.Phase) -> Variables:
+  """Returns the variables that a phase goes on from."""
+  if phase.network not in experiment.variables:
+    experiment.variables[phase.network] = _student(experiment)
+  return experiment.variables[phase.network]
+
+
+def _checkpoints(
+    experiment: Experiment, phase: phases_lib.Phase
+) -> PhaseCheckpoints:
+  return PhaseCheckpoints(
+      experiment.workdir, phase.name, keep=experiment.config.checkpoint.keep
+  )
+
+
+def _restore_phase(experiment: Experiment, phase: phases_lib.Phase) -> None:
+  variables = _network(experiment, phase)
+  trained, _ = loop.split_variables(variables, phase.trains)
+  with _checkpoints(experiment, phase) as checkpoints:
+    experiment.variables[phase.network] = trees.merge(
+        variables, checkpoints.restore_variables(trained)
+    )
+    step = checkpoints.latest_step()
+  results = experiment.results
+  if phase.name not in results.values['seconds']:
+    # Killed between the last checkpoint and this entry.
+    log = MetricsLog(experiment.workdir)
+    results.add_seconds(phase.name, log.rewind(phase.name, step or 0))
+  if phase.network == 'teacher' and 'teacher' not in results.values:
+    _evaluate_teacher(experiment)
+
+
+def _train_phase(experiment: Experiment, phase: phases_lib.Phase) -> None:
+  config, results = experiment.config, experiment.results
+  is_teacher = phase.network == 'teacher'
+  results.discard('supernet', *['teacher'] * is_teacher)
+  _stamp(experiment)
   validate = None
   if config.evaluation.every_epoch and phase.group in _VALIDATORS:
     validate = functools.partial(_VALIDATORS[phase.group], experiment)
-  is_teacher = phase.network == 'teacher'
-  experiment.variables[phase.network], seconds = loop.train_phase(
-      phase,
-      experiment.variables[phase.network],
-      {} if is_teacher else experiment.variables['teacher'],
-      experiment.dataset.train,
-      objective=_objective(experiment, phase),
-      config=config,
-      checkpoints=checkpoints,
-      log=MetricsLog(experiment.workdir),
-      validate=validate,
-  )
-  experiment.results.add_seconds(phase.name, seconds)
+  with _checkpoints(experiment, phase) as checkpoints:
+    experiment.variables[phase.network], seconds = loop.train_phase(
+        phase,
+        _network(experiment, phase),
+        {} if is_teacher else experiment.variables['teacher'],
+        experiment.dataset.train,
+        objective=_objective(experiment, phase),
+        config=config,
+        checkpoints=checkpoints,
+        log=MetricsLog(experiment.workdir),
+        validate=validate,
+    )
+  results.add_seconds(phase.name, seconds)
+  if is_teacher:
+    _evaluate_teacher(experiment)
+
+
+def _skip_phase(experiment: Experiment, phase: phases_lib.Phase) -> None:
+  del experiment, phase
+
+
+_ACTIONS = {
+    'train': _train_phase,
+    'restore': _restore_phase,
+    'skip': _skip_phase,
+}
 
 
 def _objective(
@@ -313,8 +365,6 @@ _VALIDATORS = {'teacher': _validate_teacher, 'lock_in': _validate_student}
 
 
 def _evaluate_teacher(experiment: Experiment) -> None:
-  if 'teacher' in experiment.results.values:
-    return
   measured = _validate_teacher(experiment, experiment.variables['teacher'])
   full = cost.cost_table(experiment.nets.teacher).subnet(LARGEST)
   experiment.results.update(
@@ -326,13 +376,14 @@ def _evaluate_teacher(experiment: Experiment) -> None:
   )
 
 
-def _evaluate(experiment: Experiment, *, again: bool) -> bool:
+def _evaluate(experiment: Experiment) -> bool:
   """Measures the supernet, unless that is done; returns whether it was."""
   config, results = experiment.config, experiment.results
   if 'evaluation' not in settings.selected_groups(config):
     return False
-  if 'supernet' in results.values and not again:
+  if 'supernet' in results.values:
     return False
+  _stamp(experiment)
   started = time.monotonic()
   correct = protocols.correct_by_subnet(
       experiment.nets.student,

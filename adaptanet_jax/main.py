@@ -9,6 +9,7 @@ This file holds flags and process set-up only.
 
 import errno
 import os
+import re
 import sys
 
 from absl import app, flags, logging
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> None:
   except UsageError as error:
     sys.exit(f'adaptanet_jax: {error}')
   except OSError as error:
+    if error.errno != errno.ENOSPC and error.filename:
+      sys.exit(f'adaptanet_jax: {error.filename}: {error.strerror}.')
     if error.errno != errno.ENOSPC:
       raise
     sys.exit(
@@ -65,12 +68,16 @@ def parse_flags(argv: list[str]) -> list[str]:
     rest = flags.FLAGS(argv)
     _ = _CONFIG.value  # A missing file is an error only when it is read.
     return rest
-  except AttributeError as error:  # A setting that the config lacks.
-    name = str(error).split("'")[1]
-    given = [arg for arg in argv if arg.split('=')[0].endswith(f'.{name}')]
+  except (AttributeError, KeyError) as error:  # The config lacks a setting.
+    # ml_collections gives its name in quotes, escaped if it has a suggestion.
+    found = re.search(r"'(\w+)", str(error).replace('\\', ''))
+    name = found[1] if found else str(error)
+    given = [arg for arg in argv if name in arg.split('=')[0].split('.')]
+    hint = re.search(r'Did you mean "(\w+)"', str(error).replace('\\', ''))
     problem = (
         f'Unknown setting {given[0] if given else name}; expected one that '
-        'configs/common.py declares.'
+        'configs/common.py declares'
+        + (f', such as {hint[1]}.' if hint else '.')
     )
   except (flags.Error, OSError) as error:
     # The last line: a config's own error comes with its traceback as text.

@@ -54,8 +54,17 @@ RANGES: Mapping[str, tuple[float, float]] = {
     for key in ('learning_rate', 'warmup_epochs', 'momentum', 'weight_decay')
 }
 
-# Settings that may change between two runs in one workdir.
-_FREE = ('phases', 'data.dir')
+# Settings that may change between two runs in one workdir: none of them has a
+# say in what is trained.
+_FREE = (
+    'phases',
+    'data.dir',
+    'log_every_steps',
+    'evaluation.batch_size',
+    'evaluation.every_epoch',
+    'checkpoint.every_steps',
+    'checkpoint.keep',
+)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

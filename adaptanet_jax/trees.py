@@ -59,6 +59,11 @@ def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
   return traverse_util.unflatten_dict(flat, sep='/')
 
 
+def has(tree: Mapping[str, Any], prefix: str) -> bool:
+  """Returns whether a tree has leaves below a path prefix."""
+  return bool(_below(traverse_util.flatten_dict(tree, sep='/'), prefix))
+
+
 def _below(flat: Mapping[str, Any], prefix: str) -> list[str]:
   return [
       name for name in flat if name == prefix or name.startswith(prefix + '/')

@@ -13,7 +13,7 @@ from configs import common
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` is empty or 'smoke'."""
   c = common.get_config()
-  c.name = 'digits'
+  c.name = f'digits:{arg}' if arg else 'digits'
   c.data.name = 'digits'
   # 8x8 scans, enlarged so that four stages have something to halve.
   c.data.image_size = 16

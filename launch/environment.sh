@@ -12,7 +12,9 @@ stamp=".venv/installed-${extra:-run}"
 want="$(cksum setup.cfg)"
 if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
   echo 'Installing into .venv ...' >&2
-  [[ -x .venv/bin/python ]] || "$python" -m venv .venv
+  # --clear mends one that was cut off while it was made.
+  .venv/bin/python -m pip --version >/dev/null 2>&1 \
+    || "$python" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --editable ".${extra:+[$extra]}"
   echo "$want" > "$stamp"

@@ -17,6 +17,8 @@ TINY = (
     '--config.teacher.epochs=2.',
     '--config.teacher.warmup_epochs=0.',
     '--config.teacher.batch_size=16',
+    # The second module takes long enough to be killed in the middle.
+    '--config.cascade.epochs=(1.,4.,1.,1.)',
     '--config.cascade.batch_size=16',
     '--config.lock_in.batch_size=16',
     '--config.evaluation.batch_size=16',

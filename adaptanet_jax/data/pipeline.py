@@ -9,6 +9,7 @@ D = local devices, B = examples of one device's batch.
 """
 
 from collections.abc import Iterator
+import functools
 import queue
 import threading
 from typing import Any
@@ -50,9 +51,16 @@ def positions_of_step(
 ) -> np.ndarray:
   """Returns the `int[batch_size]` positions that a training step sees."""
   epoch, batch = divmod(step, num_examples // batch_size)
-  key = (seed, zlib.crc32(phase.encode()), epoch)
-  order = np.random.default_rng(key).permutation(num_examples)
+  order = _order_of_epoch(num_examples, seed, phase, epoch)
   return order[batch * batch_size : (batch + 1) * batch_size]
+
+
+@functools.lru_cache(maxsize=2)
+def _order_of_epoch(
+    num_examples: int, seed: int, phase: str, epoch: int
+) -> np.ndarray:
+  key = (seed, zlib.crc32(phase.encode()), epoch)
+  return np.random.default_rng(key).permutation(num_examples)
 
 
 def train_batches(

@@ -12,6 +12,7 @@ import functools
 import io
 import multiprocessing
 import os
+import sys
 from typing import Any
 
 from absl import logging
@@ -248,10 +249,11 @@ def _source(name: str, data_dir: str, split: str) -> Any:
 
 def _how_to_prepare(name: str, where: str) -> str:
   return (
-      'Prepare it once with: pip install "adaptanet_jax[prepare]" && python -c '
-      f'"import tensorflow_datasets as tfds; tfds.builder(\'{name}\', '
-      f"data_dir='{where}', file_format='array_record').download_and_prepare()"
-      '"; or name another folder with --config.data.dir=DIR.'
+      f'Prepare it once with: {sys.executable} -m pip install ".[prepare]" && '
+      f'{sys.executable} -c "import tensorflow_datasets as tfds; '
+      f"tfds.builder('{name}', data_dir='{where}', "
+      "file_format='array_record').download_and_prepare()\"; or name another "
+      'folder with --config.data.dir=DIR.'
   )
 
 

@@ -25,6 +25,12 @@ class Results:
     self.values.update(sections)
     write_json(self._path, self.values)
 
+  def discard(self, *names: str) -> None:
+    """Drops sections that no longer hold, and writes the file if any did."""
+    if any(name in self.values for name in names):
+      self.values = {k: v for k, v in self.values.items() if k not in names}
+      write_json(self._path, self.values)
+
   def add_seconds(self, phase: str, seconds: float) -> None:
     """Sets the wall seconds of a phase and writes the file."""
     times = self.values['seconds'] | {phase: round(seconds, 1)}

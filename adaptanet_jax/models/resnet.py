@@ -273,7 +273,8 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = x.mean((1, 2))
+    # In float32: bfloat16 logits would tie among many classes.
+    x = x.astype(jnp.float32).mean((1, 2))
     in_mask = WidthMask.full(x.shape[-1])
     out_mask = WidthMask.full(self.num_classes)
     kernel = self.param(
@@ -413,7 +414,7 @@ class ResNet:
     """Returns the float32 logits `(B, num_classes)` of the last anchor."""
     params = {'params': variables['params'][BACKBONE]['head']}
     logits: Any = Head(self.num_classes).apply(params, anchor)
-    return logits.astype(jnp.float32)
+    return logits
 
   def forward(
       self, variables: Variables, images: jax.Array, subnet: Subnet = LARGEST

@@ -15,11 +15,14 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from adaptanet_jax import trees
 from adaptanet_jax.models.resnet import (
-  ResNet,
-  Variables,
-  anchor_name,
-  stage_numbers,
+    BACKBONE,
+    ResNet,
+    Variables,
+    anchor_name,
+    stage_name,
+    stage_numbers,
 )
 from adaptanet_jax.models.subnet import CHOICES, WIDTHS, StageChoice
 
@@ -56,7 +59,12 @@ def switch_stage(
       functools.partial(_run_branch, net, number, stage_choice, train)
       for stage_choice in BRANCHES
   )
-  return _switch(branches, choice, variables, x)
+  # Its own parts alone: the gradient has a cotangent for all that goes in.
+  names = [f'{BACKBONE}/{stage_name(number)}']
+  if number == 1:
+    names.append(f'{BACKBONE}/stem')
+  own = {c: trees.split(tree, names)[0] for c, tree in variables.items()}
+  return _switch(branches, choice, own, x)
 
 
 def _run_branch(

@@ -24,6 +24,12 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.step import TrainState
 
 
+def is_complete(workdir: str, phase: str, step: int) -> bool:
+  """Returns whether a phase has a whole checkpoint of its last step."""
+  # Orbax renames a folder to its step once all of it is written.
+  return os.path.isdir(os.path.join(workdir, 'checkpoints', phase, str(step)))
+
+
 class PhaseCheckpoints:
   """Saves and restores one phase of a run; a context manager."""
 

@@ -29,7 +29,9 @@ def split_variables(
   """Splits a network's collections into a trained part and a frozen rest."""
   trained, frozen = {}, {}
   for name, tree in variables.items():
-    trained[name], frozen[name] = trees.split(tree, trains)
+    # A part such as the classifier has parameters, but no batch statistics.
+    here = [t for t in trains if name == 'params' or trees.has(tree, t)]
+    trained[name], frozen[name] = trees.split(tree, here)
   return trained, frozen
 
 
@@ -84,6 +86,7 @@ def train_phase(
       phase=phase.name,
       steps=range(first_step, num_steps),
       num_devices=num_devices,
+      process=(jax.process_index(), jax.process_count()),
   )
   progress = Progress(
       phase.name,
@@ -166,8 +169,9 @@ def finite_values(
   bad = [name for name, value in values.items() if not np.isfinite(value)]
   if bad:
     raise UsageError(
-        f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase.name!r}; '
-        'expected a finite number. Nothing of this step was saved. Try a lower '
+        f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase.name!r} '
+        '(it is looked at every config.log_every_steps); expected a finite '
+        'number. Nothing of this step was saved. Try a lower '
         f'--config.{phase.group}.learning_rate in a new workdir.'
     )
   return values

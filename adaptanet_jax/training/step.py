@@ -130,7 +130,11 @@ def replicate(tree: Any, num_devices: int) -> Any:
   Returns:
     The same tree, every array replicated.
   """
-  copy = jax.pmap(
+  return _replicator()(tree, np.zeros(num_devices))
+
+
+@functools.cache
+def _replicator() -> Callable[..., Any]:
+  return jax.pmap(
       lambda tree, _: tree, axis_name=AXIS, in_axes=(None, 0), out_axes=None
   )
-  return copy(tree, np.zeros(num_devices))
