@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.name = 'cifar100'
   # The folder of TFDS's prepared data sets; empty: ~/tensorflow_datasets.
   c.data.dir = ''
-  # Splits to train on and to evaluate on.
+  # Splits of a TFDS set to train on and to evaluate on.
   c.data.train_split = 'train'
   c.data.test_split = 'test'
   # Side that images are scaled and cut to, in pixels; 0: as they are.

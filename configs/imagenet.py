@@ -4,6 +4,10 @@
 
   python -m adaptanet_jax.main --config=configs/imagenet.py \
       --workdir=/tmp/imagenet --config.data.dir=DIR
+
+The paper's batch of 100 suits 1, 2, 4, 5 or 10 devices; on 8, add
+--config.cascade.batch_size=104 --config.lock_in.batch_size=104. Not yet run in
+full on any device.
 """
 
 import ml_collections

@@ -45,6 +45,16 @@ class BadInputTest(parameterized.TestCase):
           ['config.model.depth'],
       ),
       (
+          'similar_key',
+          ['--config.model.norms=gn'],
+          ['config.model.norms', 'such as norm'],
+      ),
+      (
+          'section',
+          ['--config.modle.norm=gn'],
+          ['config.modle.norm', 'configs/common.py'],
+      ),
+      (
           'type',
           ['--config.teacher.batch_size=many'],
           ['config.teacher.batch_size', 'many'],
@@ -74,6 +84,16 @@ class BadInputTest(parameterized.TestCase):
           ['--config.teacher.batch_size=128'],
           ['128', '64 training examples'],
       ),
+      (
+          'large_batch_of_a_later_phase',
+          ['--config.lock_in.batch_size=128'],
+          ['128', '64 training examples'],
+      ),
+      (
+          'gap',
+          ['--config.phases=teacher,lock_in'],
+          ["'lock_in' needs 'cascade1'"],
+      ),
   )
   def test_names_value_and_choices(self, flags, texts):
     workdir = self.folder / 'refused'
@@ -83,7 +103,7 @@ class BadInputTest(parameterized.TestCase):
       flags.append('--noconfig.data.fake_if_missing')
     done = testing.run(workdir, *flags)
     self.assert_refused(done, *texts)
-    self.assertFalse((workdir / 'checkpoints' / 'teacher' / '2').exists())
+    self.assertFalse(workdir.exists())
 
   def test_unknown_variant_of_a_config(self):
     done = testing.run(self.folder / 'x', '--config=configs/digits.py:tiny')

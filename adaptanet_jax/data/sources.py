@@ -28,6 +28,10 @@ MAX_BYTES_IN_MEMORY = 8 * 2**30
 _CHUNK = 2048
 
 
+class MissingDataError(UsageError):
+  """A data set that is known, but not on this machine."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
   """Examples that can be gathered by position.
@@ -171,7 +175,7 @@ def _fake(data: ml_collections.ConfigDict) -> Dataset:
 def _tfds_or_fake(data: ml_collections.ConfigDict) -> Dataset:
   try:
     return _tfds(data)
-  except UsageError as error:
+  except MissingDataError as error:
     if not data.fake_if_missing:
       raise
     logging.warning('%s\nGoing on with FAKE data.', error)
@@ -224,8 +228,10 @@ def _source(name: str, data_dir: str, split: str) -> Any:
         'such as "cifar10", "cifar100" or "imagenet2012".'
     ) from error
   if not builder.is_prepared():
-    raise UsageError(f'Data set {name!r} is not prepared under {where!r}. '
-                     + _how_to_prepare(name, where))
+    raise MissingDataError(
+        f'Data set {name!r} is not prepared under {where!r}. '
+        + _how_to_prepare(name, where)
+    )
   if split not in builder.info.splits:
     raise UsageError(
         f'Data set {name!r} has no split {split!r}; expected one of '

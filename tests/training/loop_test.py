@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A phase changes what it trains, and nothing else."""
 
+import dataclasses
 import functools
 import shutil
 import tempfile
@@ -116,6 +117,20 @@ class LoopTest(parameterized.TestCase):
     self.assertEqual(set(trained['params']['backbone']), {'stage4', 'head'})
     merge = functools.reduce(trees.merge, [trained, frozen])
     chex.assert_trees_all_equal(merge, self.student)
+
+  def test_a_part_without_batch_statistics_can_train(self):
+    net = dataclasses.replace(NET, norm='bn')
+    variables = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(net.init, jax.random.key(0)),
+    )
+    # The classifier of the fourth module has no norm.
+    trained, frozen = loop.split_variables(
+        variables, self.phases['cascade4'].trains
+    )
+    self.assertEqual(set(trained['batch_stats']['backbone']), {'stage4'})
+    self.assertEqual(set(trained['params']['backbone']), {'stage4', 'head'})
+    chex.assert_trees_all_equal(trees.merge(trained, frozen), variables)
 
   def test_clock_goes_on_from_earlier_runs(self):
     self.assertGreaterEqual(loop.Clock(100.0).seconds(), 100.0)
