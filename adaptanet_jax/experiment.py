@@ -238,8 +238,10 @@ def _student(experiment: Experiment) -> Variables:
   With `model.init_from_teacher` it takes the teacher's parameters where names
   and shapes match: all of them, but for norms of different kinds.
   """
-  config = experiment.config
-  own = _init(experiment.nets.student, config.seed, 'student')
+  config, nets = experiment.config, experiment.nets
+  if config.model.init_from_teacher and nets.student == nets.teacher:
+    return experiment.variables['teacher']
+  own = _init(nets.student, config.seed, 'student')
   if not config.model.init_from_teacher:
     return own
   return trees.overlay(own, experiment.variables['teacher'])
