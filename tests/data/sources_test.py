@@ -408,7 +408,7 @@ class TfdsTest(parameterized.TestCase):
   def test_fake_if_missing_goes_on_with_fake_data_and_says_so(self):
     with self.assertLogs('absl', 'WARNING') as logs:
       fake = _load(
-          name='no_such_set',
+          name='cifar10',
           dir=self.folder,
           fake_if_missing=True,
           image_size=8,
@@ -418,7 +418,11 @@ class TfdsTest(parameterized.TestCase):
     self.assertEqual(fake.name, 'fake')
     self.assertEqual(fake.image_shape, (8, 8, 3))
     self.assertLen(fake.train, 12)
-    self.assertRegex('\n'.join(logs.output), r"'no_such_set'(.|\n)*FAKE data")
+    self.assertRegex('\n'.join(logs.output), r"'cifar10'(.|\n)*FAKE data")
+
+  def test_fake_if_missing_does_not_hide_a_misspelt_name(self):
+    with self.assertRaisesRegex(UsageError, "'cifr100'"):
+      _load(name='cifr100', dir=self.folder, fake_if_missing=True)
 
   def test_fake_if_missing_leaves_a_set_that_is_there(self):
     tiny = self._tiny('tiny_fixed', fake_if_missing=True)
