@@ -7,8 +7,8 @@
 
 The full run has not been made yet. `:small` shows on two CPU cores that the
 method works: 46 minutes; teacher 37.1 %, x1.0 35.9 %, x0.25 22.6 %,
-runtime-random 29.5 % top-1 (2026-11-22, AMD EPYC, one seed). `:smoke` shows that
-it runs.
+runtime-random 29.5 % top-1 (2026-11-22, AMD EPYC, one seed). `:smoke` shows
+that it runs.
 """
 
 import ml_collections

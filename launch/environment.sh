@@ -1,6 +1,6 @@
 # Sourced from the repository's root: makes .venv once, installs, activates.
-#   source launch/environment.sh [EXTRA]
-extra="${1:-}"
+#   source launch/environment.sh EXTRA    (test, prepare, or '' for none)
+extra="$1"
 python="${PYTHON:-python3}"
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   echo "Python >= 3.11 is needed; '$python' is $("$python" --version 2>&1)." \
