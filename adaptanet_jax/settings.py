@@ -9,11 +9,14 @@ import ml_collections
 
 from adaptanet_jax.data.augment import AUGMENTATIONS
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.models.resnet import ARCHITECTURES, NORMS, STEMS
-from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.training.phases import GROUPS
+from adaptanet_jax.models import delta
+from adaptanet_jax.models.layers import NORMS, STEMS
+from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
+from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
+from adaptanet_jax.training.losses import DIVERGENCES
+from adaptanet_jax.training.phases import GROUPS, SECTIONS
 
-_TRAINED = ('teacher', 'cascade', 'lock_in')
+_CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 
 # Settings with a fixed set of values.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -24,10 +27,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'model.norm': NORMS,
     # A teacher has one width, so nothing to switch statistics between.
     'teacher.norm': tuple(norm for norm in NORMS if norm != 'bn_switchable'),
-    'cascade.input': ('student', 'teacher'),
+    'delta.kind': delta.KINDS,
+    'gates.divergence': DIVERGENCES,
+} | {
+    f'{cascade}.input': ('student', 'teacher') for cascade in _CASCADES
 } | {
     f'{section}.{key}': choices
-    for section in _TRAINED
+    for section in SECTIONS
     for key, choices in {
         'optimizer': ('adam', 'sgd'),
         'schedule': ('constant', 'cosine'),
@@ -45,12 +51,19 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'teacher.label_smoothing': (0, 1),
     'mdsr.num_random': (1, float('inf')),
     'mdsr.teacher_weight': (0, 1),
+    'gates.resolution': (1, float('inf')),
     'evaluation.random_passes': (1, float('inf')),
+    'policies.bins': (1, 1000),
+    'policies.calibration': (0, 1),
+    'policies.start': (min(WIDTHS), max(WIDTHS)),
+    'policies.budget': (0, 1),
+    'latency.batch_size': (1, float('inf')),
+    'latency.runs': (1, float('inf')),
     'checkpoint.every_steps': (1, float('inf')),
     'checkpoint.keep': (1, float('inf')),
 } | {
     f'{section}.{key}': (0, float('inf'))
-    for section in _TRAINED
+    for section in SECTIONS
     for key in ('learning_rate', 'warmup_epochs', 'momentum', 'weight_decay')
 }
 
@@ -58,12 +71,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
 # say in what is trained.
 _FREE = (
     'phases',
+    'reuse',
     'data.dir',
     'log_every_steps',
-    'evaluation.batch_size',
-    'evaluation.every_epoch',
-    'checkpoint.every_steps',
-    'checkpoint.keep',
+    'evaluation.',
+    'policies.',
+    'latency.',
+    'checkpoint.',
 )
 
 
@@ -114,30 +128,62 @@ def check(config: ml_collections.ConfigDict) -> None:
           f'config.{key} = {values[key]!r}; expected a number from {low} to '
           f'{high}.'
       )
-  if len(config.cascade.epochs) != NUM_STAGES:
+  if config.policies.start not in WIDTHS:
     raise UsageError(
-        f'config.cascade.epochs = {tuple(config.cascade.epochs)}; expected '
-        f'{NUM_STAGES} numbers, one for each module.'
+        f'config.policies.start = {config.policies.start}; expected one of '
+        f'{", ".join(map(str, WIDTHS))}.'
     )
-  epochs = {
-      'teacher.epochs': [config.teacher.epochs],
-      'cascade.epochs': config.cascade.epochs,
-      'lock_in.epochs': [config.lock_in.epochs],
-  }
-  for key, numbers in epochs.items():
-    if not all(0 < number < float('inf') for number in numbers):
+  anchors = list(config.gates.anchors)
+  if not anchors or anchors != sorted({*anchors} & {*stage_numbers()}):
+    raise UsageError(
+        f'config.gates.anchors = {tuple(anchors)}; expected some of '
+        f'{", ".join(map(str, stage_numbers()))}, in order.'
+    )
+  for section in SECTIONS:
+    _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
+
+
+def _check_epochs(key: str, value: Any) -> None:
+  numbers = [value]
+  if key.removesuffix('.epochs') in _CASCADES:
+    numbers = value
+    if len(numbers) != NUM_STAGES:
       raise UsageError(
-          f'config.{key} = {values[key]!r}; expected more than 0, and finite.'
+          f'config.{key} = {tuple(numbers)}; expected {NUM_STAGES} numbers, '
+          'one for each module.'
       )
+  if not all(0 < number < float('inf') for number in numbers):
+    raise UsageError(
+        f'config.{key} = {value!r}; expected more than 0, and finite.'
+    )
 
 
 def differing_keys(
-    old: Mapping[str, Any], new: Mapping[str, Any]
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    up_to: str = SECTIONS[-1],
 ) -> list[str]:
-  """Lists `key: old value -> new value` for all that may not change."""
+  """Lists `key: old value -> new value` for all that may not change.
+
+  Args:
+    old: one configuration.
+    new: another one.
+    up_to: section of the last phase that is to be the same in both; settings
+      of later phases are not looked at.
+
+  Returns:
+    A line for each differing setting.
+  """
+  later = SECTIONS[SECTIONS.index(up_to) + 1 :]
+  passed_over = _FREE + tuple(f'{section}.' for section in later)
+  if up_to != SECTIONS[-1]:
+    passed_over += ('name',)
+  if 'delta.cascade' in later:
+    passed_over += ('delta.',)
   old, new = flatten(old), flatten(new)
   return [
       f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
       for key in sorted(old.keys() | new.keys())
-      if key not in _FREE and old.get(key) != new.get(key)
+      if not key.startswith(passed_over) and old.get(key) != new.get(key)
   ]

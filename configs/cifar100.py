@@ -28,6 +28,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.teacher.warmup_epochs = 1.0
     c.teacher.batch_size = 64
     common.short_schedule(c)
+    c.delta.cascade.epochs = (2.0, 2.0, 3.0, 3.0)
+    c.delta.lock_in.epochs = 4.0
   elif arg == 'smoke':
     c = common.smoke(c)
   elif arg:

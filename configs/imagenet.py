@@ -26,10 +26,13 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.teacher.epochs = 90.0
   c.teacher.batch_size = 256
   c.teacher.weight_decay = 1e-4
-  c.cascade.epochs = (3.0, 5.0, 7.0, 8.0)
-  c.cascade.batch_size = 100
-  c.lock_in.epochs = 8.0
-  c.lock_in.batch_size = 100
+  for part in (c, c.delta):
+    part.cascade.epochs = (3.0, 5.0, 7.0, 8.0)
+    part.cascade.batch_size = 100
+    part.lock_in.epochs = 8.0
+    part.lock_in.batch_size = 100
+  c.gates.batch_size = 100
+  c.gates.resolution = 7
   if arg == 'smoke':
     c = common.smoke(c)
   elif arg:

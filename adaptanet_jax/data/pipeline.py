@@ -8,7 +8,7 @@ agree, and a run that starts again at a step sees what it would have seen.
 D = local devices, B = examples of one device's batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 import functools
 import queue
 import threading
@@ -32,7 +32,7 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
     )
 
 
-def steps_per_epoch(split: Split, batch_size: int) -> int:
+def steps_per_epoch(split: Sized, batch_size: int) -> int:
   """Returns the full batches in an epoch; raises UsageError if there is none.
 
   Batches are drawn from a fresh permutation each epoch, so leaving out the last

@@ -16,9 +16,10 @@ from jax.extend import core
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax.models.convolution import DEPTHWISE_TAPS
+from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import StageChoice, Subnet
-from adaptanet_jax.models.supernet import BRANCHES
 
 # Primitives that pass a part of a parameter on, unchanged.
 _VIEWS = ('slice', 'squeeze', 'reshape', 'convert_element_type')
@@ -68,18 +69,33 @@ class CostTable:
 
 def cost_table(net: ResNet) -> CostTable:
   """Counts the cost of every choice of every stage by tracing each once."""
-  variables = jax.eval_shape(net.init, jax.random.key(0))
+  variables = net.shapes()
   x = jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32)
   stages = []
   for n in stage_numbers():
     costs = []
-    for choice in BRANCHES:
+    for choice in net.choices:
       run = functools.partial(_run_stage, net, n, choice)
       costs.append(_count(run, variables, x))
     stages.append(tuple(costs))
     x = jax.eval_shape(functools.partial(
         _run_stage, net, n, StageChoice()), variables, x)
   return CostTable(tuple(stages), _count(net.run_head, variables, x))
+
+
+def gate_madds(gates: GateSet, net: ResNet) -> dict[int, int]:
+  """Counts the MAdds of each gate, by the number of its anchor."""
+  shapes = net.anchor_shapes()
+  init = functools.partial(gates.init, anchor_shapes=shapes)
+  variables = jax.eval_shape(init, jax.random.key(0))
+  return {
+      n: _count(
+          lambda variables, x, n=n: gates.run(variables, n, x),
+          variables,
+          jax.ShapeDtypeStruct((1, *shapes[n - 1]), jnp.float32),
+      ).madds
+      for n in gates.anchors
+  }
 
 
 def _run_stage(
@@ -112,6 +128,9 @@ def _madds(jaxpr: core.Jaxpr) -> int:
       # Kernels are HWIO: all but the last axis meet in one output.
       inner = math.prod(_shape(equation.invars[1])[:-1])
       total += inner * math.prod(_shape(equation.outvars[0]))
+    elif equation.params.get('name') == DEPTHWISE_TAPS:
+      taps = math.prod(_shape(equation.invars[1])[:-1])
+      total += taps * math.prod(_shape(equation.outvars[0]))
     total += sum(_madds(sub) for sub in _sub_jaxprs(equation))
   return total
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation protocols of Table II, and exact figures over all widths.
+"""The evaluation protocols of Table II, and exact figures over all subnets.
 
 One pass over the test split by the tree of prefixes says, for every example and
 every subnet, whether it is right. All protocols are read off that table:
@@ -9,7 +9,7 @@ runtime-random, one subnet a sample, is a look-up in it.
 N = examples, K_n = choices of stage n, P = passes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
@@ -19,8 +19,8 @@ import numpy as np
 
 from adaptanet_jax.data import augment, pipeline
 from adaptanet_jax.data.sources import Split
-from adaptanet_jax.evaluation.cost import CostTable
 from adaptanet_jax.models import supernet
+from adaptanet_jax.models.gates import GateSet, confidence
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import (
   LARGEST,
@@ -29,154 +29,193 @@ from adaptanet_jax.models.subnet import (
   UNIFORM,
   Subnet,
 )
+from adaptanet_jax.programs import Programs, shapes_of
 from adaptanet_jax.training.step import AXIS, replicate
 
-
-def correct_by_subnet(
-    net: ResNet, variables: Variables, split: Split, *, batch_size: int
-) -> np.ndarray:
-  """Says which examples each width setting gets right.
-
-  Args:
-    net: the network.
-    variables: its collections.
-    split: examples; each is evaluated exactly once.
-    batch_size: examples that go through the network at a time.
-
-  Returns:
-    `bool[K_1, K_2, K_3, K_4, N]`.
-  """
-  predict = _tree_predictor(net)
-  return _predict(predict, variables, split, batch_size) == split.labels
+# A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a
+# tree of arrays `[D, ..., B]`.
+Predictor = Callable[..., Any]
 
 
-def correct_of_subnets(
-    net: ResNet,
-    variables: Variables,
-    split: Split,
-    subnets: tuple[Subnet, ...],
-    *,
-    batch_size: int,
-) -> np.ndarray:
-  """Says which examples some subnets get right, one after the other.
+def map_predictor(predict: Callable[..., Any]) -> Predictor:
+  """Maps a function of (variables, normalised images, *more) over devices.
 
   Args:
-    net: the network.
-    variables: its collections.
-    split: examples; each is evaluated exactly once.
-    subnets: what to evaluate.
-    batch_size: examples that go through the network at a time.
+    predict: returns a tree of arrays whose last axis is the images'.
 
   Returns:
-    `bool[len(subnets), N]`.
+    The same for images as the data have them, split among devices.
   """
-  predict = _subnets_predictor(net, subnets)
-  return _predict(predict, variables, split, batch_size) == split.labels
 
+  def run(variables: Variables, images: jax.Array, more: Any) -> Any:
+    return predict(variables, augment.normalize(images), *more)
 
-def correct_at_full_width(
-    net: ResNet, variables: Variables, split: Split, *, batch_size: int
-) -> np.ndarray:
-  """Says which examples the full network gets right, `bool[N]`."""
-  predict = _full_predictor(net)
-  return _predict(predict, variables, split, batch_size) == split.labels
-
-
-# (variables, `uint8[D, B, H, W, C]`) -> `int32[D, ..., B]` predicted classes.
-Predictor = Callable[[Variables, jax.Array | np.ndarray], jax.Array]
-
-
-def _map(
-    predict: Callable[[Variables, jax.Array], jax.Array],
-) -> Predictor:
-  def run(variables: Variables, images: jax.Array) -> jax.Array:
-    return predict(variables, augment.normalize(images))
-
-  return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+  return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0)
 
 
 # Cached, so that a network that is evaluated after each epoch compiles once.
 @functools.cache
-def _tree_predictor(net: ResNet) -> Predictor:
-  widths = jnp.arange(len(supernet.BRANCHES))
-  choices = (widths,) * NUM_STAGES
-  return _map(
-      functools.partial(supernet.predictions_by_subnet, net, choices=choices)
-  )
+def tree_predictor(net: ResNet, gates: GateSet | None = None) -> Predictor:
+  """Returns what maps images to `supernet.outputs_by_subnet` of all subnets."""
+  choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
+
+  def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    return supernet.outputs_by_subnet(net, variables, images, choices, gates)
+
+  return map_predictor(predict)
 
 
 @functools.cache
-def _subnets_predictor(
-    net: ResNet, subnets: tuple[Subnet, ...]
+def subnets_predictor(
+    net: ResNet, subnets: tuple[Subnet, ...], gates: GateSet | None = None
 ) -> Predictor:
+  """Returns what runs some subnets, one after the other.
+
+  Args:
+    net: the network.
+    subnets: S of them.
+    gates: gates to read on the way, if any.
+
+  Returns:
+    Maps images to `prediction`, `int32[S, B]`, and for gates to `confidence`
+    and `detected`, `[S, G, B]`, in the order of `gates.anchors`.
+  """
   choices = np.stack([subnet.encode() for subnet in subnets])
 
-  def predict(variables: Variables, images: jax.Array) -> jax.Array:
-    def one(choice: jax.Array) -> jax.Array:
-      logits, _ = supernet.forward(net, variables, images, choice)
-      return logits.argmax(-1).astype(jnp.int32)
+  def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    def one(choice: jax.Array) -> dict[str, jax.Array]:
+      logits, features = supernet.forward(net, variables, images, choice)
+      outputs = {'prediction': _classes(logits)}
+      if gates:
+        read = [
+            gates.run(variables, n, features[f'anchor{n}'])
+            for n in gates.anchors
+        ]
+        outputs['confidence'] = jnp.stack([confidence(*r) for r in read])
+        outputs['detected'] = jnp.stack([_classes(r[0]) for r in read])
+      return outputs
 
     return jax.lax.map(one, jnp.asarray(choices))
 
-  return _map(predict)
+  return map_predictor(predict)
 
 
 @functools.cache
-def _full_predictor(net: ResNet) -> Predictor:
-  def predict(variables: Variables, images: jax.Array) -> jax.Array:
-    logits, _ = net.forward(variables, images, LARGEST)
-    return logits.argmax(-1).astype(jnp.int32)
+def full_predictor(net: ResNet) -> Predictor:
+  """Returns what maps images to `prediction` of the full network."""
 
-  return _map(predict)
+  def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    return {'prediction': _classes(net.forward(variables, images, LARGEST)[0])}
+
+  return map_predictor(predict)
 
 
-def _predict(
-    predict: Predictor, variables: Variables, split: Split, batch_size: int
-) -> np.ndarray:
-  """Runs `predict` over a split on all devices; returns `int32[..., N]`."""
+def _classes(logits: jax.Array) -> jax.Array:
+  return logits.argmax(-1).astype(jnp.int32)
+
+
+def compile_ahead(
+    programs: Programs,
+    predictor: Predictor,
+    variables: Variables,
+    split: Split,
+    batch_size: int,
+    *more: Any,
+) -> None:
+  """Has a predictor compiled in the background; see `predict`."""
   num_devices = jax.local_device_count()
-  variables = replicate(variables, num_devices)
+  shapes = shapes_of((variables, more), num_devices=num_devices)
+  images = _image_shapes(split, batch_size, num_devices)
+  programs.ahead(predictor, shapes[0], images, shapes[1])
+
+
+def _image_shapes(
+    split: Split, batch_size: int, num_devices: int
+) -> jax.ShapeDtypeStruct:
+  image = split.gather(np.zeros(1, np.int64))
+  leading = (num_devices, batch_size // jax.device_count())
+  return jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype)
+
+
+def predict(
+    programs: Programs,
+    predictor: Predictor,
+    variables: Variables,
+    split: Split,
+    batch_size: int,
+    *more: Any,
+) -> Any:
+  """Runs a predictor over a split on all devices.
+
+  Args:
+    programs: compiles it, unless it has.
+    predictor: what to run.
+    variables: collections of its network.
+    split: examples; each is evaluated exactly once.
+    batch_size: examples that go through the network at a time.
+    *more: its further arguments, trees of arrays.
+
+  Returns:
+    What it returns for all examples: numpy arrays `[..., N]`.
+  """
+  num_devices = jax.local_device_count()
+  variables, more = replicate((variables, more), num_devices)
+  images = _image_shapes(split, batch_size, num_devices)
+  program = programs.compiled(predictor, variables, images, more)
   rows = []
   positions = []
   for batch in pipeline.eval_batches(
       split, batch_size=batch_size, num_devices=num_devices
   ):
-    predicted = np.asarray(predict(variables, batch['image']))
+    outputs = program(variables, batch['image'], more)
+    valid = batch['valid']
     # `(D, ..., B)` to `(..., D, B)`, then without the padding.
-    rows.append(np.moveaxis(predicted, 0, -2)[..., batch['valid']])
-    positions.append(batch['position'][batch['valid']])
+    rows.append(jax.tree.map(
+        lambda x, valid=valid: np.moveaxis(np.asarray(x), 0, -2)[..., valid],
+        outputs,
+    ))
+    positions.append(batch['position'][valid])
   order = np.argsort(np.concatenate(positions))
-  return np.concatenate(rows, axis=-1)[..., order]
+  return jax.tree.map(
+      lambda *parts: np.concatenate(parts, axis=-1)[..., order], *rows
+  )
 
 
 def summarize(
-    correct: np.ndarray, costs: CostTable, *, passes: int, seed: int
+    correct: np.ndarray,
+    madds: np.ndarray,
+    *,
+    passes: int,
+    seed: int,
+    delta: bool = False,
 ) -> dict[str, Any]:
   """Reads the protocols of Table II off the table of right answers.
 
   Args:
-    correct: `bool[K_1, K_2, K_3, K_4, N]`.
-    costs: of the same network.
+    correct: `bool[K, K, K, K, N]`.
+    madds: of the same subnets, `int64[K, K, K, K]`.
     passes: P, of runtime-random.
     seed: of the subnets that it draws.
+    delta: whether every stage runs its delta substitute, rather than none.
 
   Returns:
     The `uniform`, `mixed`, `random` and `exact` sections of results.json.
   """
+  first = len(UNIFORM) if delta else 0
+  block = (slice(first, first + len(UNIFORM)),) * NUM_STAGES
+  correct, madds = correct[block], madds[block]
   top1 = correct.mean(-1)
 
   def entry(subnet: Subnet) -> dict[str, Any]:
-    return {
-        'top1': float(top1[tuple(subnet.encode())]),
-        'madds': costs.subnet(subnet).madds,
-    }
+    place = tuple(subnet.encode())  # The same place in either block.
+    return {'top1': float(top1[place]), 'madds': int(madds[place])}
 
   return {
       'uniform': {
           str(subnet.stages[0].rho): entry(subnet) for subnet in UNIFORM
       },
       'mixed': {str(subnet): entry(subnet) for subnet in MIXED},
-      'random': _runtime_random(correct, costs, passes=passes, seed=seed),
+      'random': _runtime_random(correct, madds, passes=passes, seed=seed),
       'exact': {
           'mean': float(top1.mean()),
           'min': float(top1.min()),
@@ -187,7 +226,7 @@ def summarize(
 
 
 def _runtime_random(
-    correct: np.ndarray, costs: CostTable, *, passes: int, seed: int
+    correct: np.ndarray, madds: np.ndarray, *, passes: int, seed: int
 ) -> dict[str, Any]:
   """Mean and standard deviation over passes; one random subnet a sample."""
   num_examples = correct.shape[-1]
@@ -199,5 +238,19 @@ def _runtime_random(
       'mean': float(accuracies.mean()),
       'std': float(accuracies.std()),
       'passes': passes,
-      'madds_mean': round(float(costs.madds_by_subnet().ravel()[drawn].mean())),
+      'madds_mean': round(float(madds.ravel()[drawn].mean())),
   }
+
+
+def stage_runs(num_choices: Sequence[int]) -> dict[str, int]:
+  """Counts the runs of a stage that the tree of prefixes takes, and saves.
+
+  Args:
+    num_choices: of each stage.
+
+  Returns:
+    `done`, and `saved` against running every subnet by itself.
+  """
+  prefixes = np.cumprod(num_choices)
+  done = int(prefixes.sum())
+  return {'done': done, 'saved': int(prefixes[-1]) * len(num_choices) - done}

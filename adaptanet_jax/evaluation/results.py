@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`results.json`: what a run has found so far, and its table on the console."""
 
+import csv
 import json
 import os
 from typing import Any
@@ -35,6 +36,32 @@ class Results:
     """Sets the wall seconds of a phase and writes the file."""
     times = self.values['seconds'] | {phase: round(seconds, 1)}
     self.update(seconds=times)
+
+
+def write_csv(path: str, rows: list[dict[str, Any]]) -> None:
+  """Writes rows of the same keys; the old file is replaced as a whole."""
+  temporary = path + '.tmp'
+  with open(temporary, 'w', encoding='utf-8', newline='') as file:
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+  os.replace(temporary, path)
+
+
+def read_csv(path: str) -> list[dict[str, Any]]:
+  """Reads what `write_csv` wrote; all but the column `subnet` are numbers."""
+  with open(path, encoding='utf-8', newline='') as file:
+    return [
+        {
+            key: value if key == 'subnet' else _number(value)
+            for key, value in row.items()
+        }
+        for row in csv.DictReader(file)
+    ]
+
+
+def _number(text: str) -> int | float:
+  return int(text) if text.lstrip('-').isdigit() else float(text)
 
 
 def write_json(path: str, values: Any) -> None:

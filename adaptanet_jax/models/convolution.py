@@ -41,6 +41,54 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   return _cpu_conv(x, kernel, strides)
 
 
+def depthwise_conv2d(
+    x: jax.Array, kernel: jax.Array, strides: int
+) -> jax.Array:
+  """Convolves each channel by itself, padded as `conv2d` does.
+
+  Args:
+    x: `(B, H, W, C)` input.
+    kernel: `(k, k, C)` kernel, k odd.
+    strides: step in both directions.
+
+  Returns:
+    `(B, ceil(H / strides), ceil(W / strides), C)`.
+  """
+  if jax.default_backend() == 'cpu':
+    return depthwise_taps(x, kernel, strides)
+  pad = (kernel.shape[0] - 1) // 2
+  return lax.conv_general_dilated(
+      x,
+      kernel[:, :, None, :],
+      (strides, strides),
+      ((pad, pad), (pad, pad)),
+      dimension_numbers=_LAYOUT,
+      feature_group_count=x.shape[-1],
+  )
+
+
+# What a traced program calls the next function.
+DEPTHWISE_TAPS = 'depthwise_taps'
+
+
+@functools.partial(jax.jit, static_argnums=(2,))
+def depthwise_taps(
+    x: jax.Array, kernel: jax.Array, strides: int
+) -> jax.Array:
+  """`depthwise_conv2d` as a sum over the taps of the kernel.
+
+  XLA's CPU back end runs it 5 to 20 times faster than its grouped convolution,
+  and its gradients 15 to 400 times (jaxlib 0.10.2, 2 cores, batch 64). A
+  function of its own, so that its MAdds can be counted by name.
+  """
+  taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
+  patches = _patches(x, kernel.shape[0], strides)
+  return sum(
+      (patch * tap for patch, tap in zip(patches[1:], taps[1:])),
+      patches[0] * taps[0],
+  )
+
+
 def _xla_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   pad = (kernel.shape[0] - 1) // 2
   return lax.conv_general_dilated(
@@ -52,12 +100,12 @@ def _xla_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   )
 
 
-def _matrix_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
-  size, _, _, features = kernel.shape
+def _patches(x: jax.Array, size: int, strides: int) -> list[jax.Array]:
+  """Returns what each tap of a kernel reads, row by row."""
   pad = (size - 1) // 2
   rows, columns = (-(-side // strides) for side in x.shape[1:3])
   x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  patches = [
+  return [
       x[
           :,
           i : i + (rows - 1) * strides + 1 : strides,
@@ -66,7 +114,11 @@ def _matrix_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
       for i in range(size)
       for j in range(size)
   ]
-  return jnp.dot(jnp.concatenate(patches, -1), kernel.reshape(-1, features))
+
+
+def _matrix_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  patches = jnp.concatenate(_patches(x, kernel.shape[0], strides), -1)
+  return jnp.dot(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -1,18 +1,16 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet with bottleneck blocks whose stages slim between fixed anchors.
+"""A network of four stages that each run at any width, or shallower.
 
-Which channels slim (Sec. IV-A leaves it open): the stream of a stage keeps its
-full 4 * planes channels. A block reads and writes its first rho * 4 * planes;
-the last block of a stage, the ANCHOR block, writes all of them. The first block
-reads the whole previous anchor, and its shortcut is full to full. Inner
-channels are rho * planes. The stem slims with stage 1, the head never. With
-this reading conv and dense MAdds at 224 px are within 3.1 % of the paper's.
+A stage chosen as a delta runs its delta substitute in place of all its blocks
+but the last, the anchor block (Sec. IV-A); see `delta` and `layers`.
 
-B = batch, H = height, W = width, C = channels. `rho` is static everywhere.
+B = batch, H = height, W = width, C = channels.
 """
 
+from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -20,19 +18,29 @@ import jax
 import jax.numpy as jnp
 
 from adaptanet_jax import trees
-from adaptanet_jax.models import slimmable
+from adaptanet_jax.models import delta as delta_lib
+from adaptanet_jax.models.layers import (
+  EXPANSION,
+  NORMS,
+  STEMS,
+  Bottleneck,
+  Head,
+  Stage,
+  Stem,
+)
 from adaptanet_jax.models.subnet import (
+  CHOICES,
   LARGEST,
   NUM_STAGES,
-  WIDTHS,
+  WIDTH_CHOICES,
   StageChoice,
   Subnet,
   WidthMask,
 )
 
-EXPANSION = 4
-# The part of every collection that the network's own layers live in.
+# The parts of every collection: the network's own layers, its substitutes.
 BACKBONE = 'backbone'
+DELTA = 'delta'
 
 # {'params': tree} and, where the norm keeps statistics, {'batch_stats': tree}.
 Variables = dict[str, Any]
@@ -68,231 +76,15 @@ ARCHITECTURES = {
     'resnet26x8': _architecture((2, 2, 2, 2), 8),
 }
 
-# Kernel size and stride of the convolution, and whether a 3x3 stride-2
-# max-pool follows it.
-STEMS = {
-    'imagenet': (7, 2, True),
-    'cifar': (3, 1, False),
-    'cifar_half': (3, 2, False),
-}
-
-NORMS = ('gn', 'ln', 'bn', 'bn_switchable')
-
-
-class Norm(nn.Module):
-  """Normalisation at a static width.
-
-  Attributes:
-    kind: one of `NORMS`. 'bn' shares statistics and affine parameters among
-      widths; 'bn_switchable' keeps a set for each width (slimmable networks).
-    axis_name: mapped axis over which batch statistics are averaged.
-  """
-
-  kind: str
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(
-      self, x: jax.Array, mask: WidthMask, *, rho: float, train: bool
-  ) -> jax.Array:
-    switchable = self.kind == 'bn_switchable'
-    shape = (len(WIDTHS),) * switchable + (mask.total,)
-    row = WIDTHS.index(rho) if switchable else ...
-    scale = self.param('scale', nn.initializers.ones, shape)
-    bias = self.param('bias', nn.initializers.zeros, shape)
-    if self.kind == 'gn':
-      return slimmable.group_norm(x, scale, bias, mask)
-    if self.kind == 'ln':
-      return slimmable.layer_norm(x, scale, bias, mask)
-    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
-    var = self.variable('batch_stats', 'var', jnp.ones, shape)
-    x, new_mean, new_var = slimmable.batch_norm(
-        x,
-        scale[row],
-        bias[row],
-        mean.value[row],
-        var.value[row],
-        mask,
-        train=train,
-        axis_name=self.axis_name,
-    )
-    if train and not self.is_initializing():
-      mean.value = mean.value.at[row].set(new_mean)
-      var.value = var.value.at[row].set(new_var)
-    return x
-
-
-class ConvNorm(nn.Module):
-  """A slimmable convolution and its normalisation."""
-
-  norm: str
-  size: int
-  strides: int = 1
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(
-      self,
-      x: jax.Array,
-      in_mask: WidthMask,
-      out_mask: WidthMask,
-      *,
-      rho: float,
-      train: bool,
-  ) -> jax.Array:
-    kernel = self.param(
-        'kernel',
-        nn.initializers.he_normal(),
-        (self.size, self.size, in_mask.total, out_mask.total),
-    )
-    x = slimmable.conv(x, kernel, in_mask, out_mask, strides=self.strides)
-    norm = Norm(self.norm, self.axis_name, name='norm')
-    return norm(x, out_mask, rho=rho, train=train)
-
-
-class Stem(nn.Module):
-  """The convolution before stage 1; slims with it."""
-
-  kind: str
-  channels: int
-  norm: str
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(self, x: jax.Array, *, rho: float, train: bool) -> jax.Array:
-    size, strides, pool = STEMS[self.kind]
-    conv = ConvNorm(self.norm, size, strides, self.axis_name, name='conv')
-    out_mask = WidthMask.at(rho, self.channels)
-    in_mask = WidthMask.full(x.shape[-1])
-    x = nn.relu(conv(x, in_mask, out_mask, rho=rho, train=train))
-    if pool:
-      x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-    return x
-
-
-class Bottleneck(nn.Module):
-  """1x1, 3x3 (with the stride), 1x1, and a shortcut where shapes change.
-
-  Attributes:
-    norm: one of `NORMS`.
-    planes: inner channels at full width.
-    strides: stride of the 3x3 convolution and of the shortcut.
-    project: whether a 1x1 shortcut maps the whole input to the whole stream.
-    anchor: whether the block writes the whole stream, at any width.
-    axis_name: mapped axis over which batch statistics are averaged.
-  """
-
-  norm: str
-  planes: int
-  strides: int
-  project: bool
-  anchor: bool
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(
-      self, x: jax.Array, in_mask: WidthMask, *, rho: float, train: bool
-  ) -> jax.Array:
-    """Runs the block at width `rho`.
-
-    Args:
-      x: `(B, H, W, 4 * planes)` whole stream; `(B, H, W, C)` input of the
-        stage if `project`.
-      in_mask: the channels of `x` that the block reads.
-      rho: width of the inner channels, and of the output unless `anchor`.
-      train: whether batch statistics are used and moved.
-
-    Returns:
-      `(B, H / strides, W / strides, 4 * planes)` whole stream.
-    """
-    inner = WidthMask.at(rho, self.planes)
-    total = EXPANSION * self.planes
-    out_mask = WidthMask.at(1.0 if self.anchor else rho, total)
-
-    def conv_norm(name, size, y, in_mask, out_mask, strides=1):
-      layer = ConvNorm(self.norm, size, strides, self.axis_name, name=name)
-      return layer(y, in_mask, out_mask, rho=rho, train=train)
-
-    y = x[..., : in_mask.active]
-    y = nn.relu(conv_norm('conv1', 1, y, in_mask, inner))
-    y = nn.relu(conv_norm('conv2', 3, y, inner, inner, self.strides))
-    y = conv_norm('conv3', 1, y, inner, out_mask)
-    if self.project:
-      full = WidthMask.full(total)
-      x = conv_norm('shortcut', 1, x, in_mask, full, self.strides)
-    written = nn.relu(x[..., : out_mask.active] + y)
-    kept = x[..., out_mask.active :]
-    if self.project:  # The rest of a fresh shortcut has not met a ReLU yet.
-      kept = nn.relu(kept)
-    return jnp.concatenate([written, kept], axis=-1)
-
-
-class Stage(nn.Module):
-  """A run of bottlenecks that ends in an anchor of fixed shape (Sec. III-B)."""
-
-  norm: str
-  depth: int
-  planes: int
-  strides: int
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(
-      self, x: jax.Array, in_mask: WidthMask, *, rho: float, train: bool
-  ) -> jax.Array:
-    """Runs the stage at width `rho`.
-
-    Args:
-      x: `(B, H, W, C)` previous anchor, or the slimmed stem's output.
-      in_mask: C of the previous channels; full for an anchor.
-      rho: width of the stage.
-      train: whether batch statistics are used and moved.
-
-    Returns:
-      `(B, H / strides, W / strides, 4 * planes)` anchor, at any width.
-    """
-    for n in range(self.depth):
-      block = Bottleneck(
-          self.norm,
-          self.planes,
-          strides=self.strides if n == 0 else 1,
-          project=n == 0,
-          anchor=n == self.depth - 1,
-          axis_name=self.axis_name,
-          name=f'block{n + 1}',
-      )
-      x = block(x, in_mask, rho=rho, train=train)
-      in_mask = WidthMask.at(rho, EXPANSION * self.planes)
-    return x
-
-
-class Head(nn.Module):
-  """Global average pooling and the classifier; never slims."""
-
-  num_classes: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    # In float32: bfloat16 logits would tie among many classes.
-    x = x.astype(jnp.float32).mean((1, 2))
-    in_mask = WidthMask.full(x.shape[-1])
-    out_mask = WidthMask.full(self.num_classes)
-    kernel = self.param(
-        'kernel',
-        nn.initializers.lecun_normal(),
-        (in_mask.total, out_mask.total),
-    )
-    bias = self.param('bias', nn.initializers.zeros, (out_mask.total,))
-    return slimmable.dense(x, kernel, bias, in_mask, out_mask)
-
 
 @dataclasses.dataclass(frozen=True)
 class ResNet:
-  """A network that runs stage by stage at any widths.
+  """A network that runs stage by stage at any widths and depths.
 
   Hashable and free of arrays: the static half of a network. Each collection of
-  its variables is `{'backbone': {'stem', 'stage1', ..., 'stage4', 'head'}}`; a
-  teacher is the same thing run at full width.
+  its variables is `{'backbone': {'stem', 'stage1', ..., 'stage4', 'head'},
+  'delta': {'stage1', ..., 'stage4'}}`; a teacher is the same thing without
+  substitutes, run at full width.
 
   Attributes:
     architecture: name in `ARCHITECTURES`.
@@ -302,6 +94,8 @@ class ResNet:
     image_shape: `(H, W, C)` of the images.
     dtype: type of activations; parameters and norms are float32.
     axis_name: mapped axis over which batch statistics are averaged.
+    delta: kind of its delta substitutes, one of `delta.KINDS`; None for a
+      network without.
   """
 
   architecture: str
@@ -311,12 +105,14 @@ class ResNet:
   image_shape: tuple[int, int, int]
   dtype: str = 'float32'
   axis_name: str | None = None
+  delta: str | None = None
 
   def __post_init__(self) -> None:
     for field, name, choices in (
         ('architecture', self.architecture, ARCHITECTURES),
         ('stem', self.stem, STEMS),
         ('norm', self.norm, NORMS),
+        ('delta', self.delta or delta_lib.KINDS[0], delta_lib.KINDS),
     ):
       if name not in choices:
         raise ValueError(
@@ -328,6 +124,11 @@ class ResNet:
     """The row of `ARCHITECTURES`."""
     return ARCHITECTURES[self.architecture]
 
+  @property
+  def choices(self) -> tuple[StageChoice, ...]:
+    """What each stage can be run as, in the order of `StageChoice.index`."""
+    return CHOICES if self.delta else WIDTH_CHOICES
+
   def _stem(self) -> Stem:
     return Stem(
         self.stem, self.shape.stem_channels, self.norm, self.axis_name
@@ -338,13 +139,27 @@ class ResNet:
         self.norm,
         self.shape.depths[number - 1],
         self.shape.planes[number - 1],
-        strides=1 if number == 1 else 2,
+        strides=_strides(number),
+        axis_name=self.axis_name,
+    )
+
+  def _substitute(self, number: int) -> delta_lib.DeltaSubstitute:
+    if not self.delta:
+      raise ValueError(
+          f'Stage {number} has no delta substitute; expected a choice among '
+          f'{", ".join(map(str, self.choices))}.'
+      )
+    return delta_lib.DeltaSubstitute(
+        self.delta,
+        self.norm,
+        self.shape.planes[number - 1],
+        strides=_strides(number),
         axis_name=self.axis_name,
     )
 
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """Returns `(H, W, C)` of the four anchors."""
-    variables = jax.eval_shape(self.init, jax.random.key(0))
+    variables = self.shapes()
     images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
 
     def features(variables, images):
@@ -354,7 +169,7 @@ class ResNet:
     return tuple(anchors[anchor_name(n)].shape[1:] for n in stage_numbers())
 
   def init(self, rng: jax.Array) -> Variables:
-    """Draws the variables of the full-width network."""
+    """Draws the variables of the backbone."""
     rngs = dict(zip(('stem', *map(stage_name, stage_numbers()), 'head'),
                     jax.random.split(rng, NUM_STAGES + 2)))
     full: dict[str, Any] = {'rho': 1.0, 'train': False}
@@ -367,7 +182,29 @@ class ResNet:
           rngs[name], x, WidthMask.full(x.shape[-1]), **full
       )
     parts['head'] = Head(self.num_classes).init(rngs['head'], x)
-    return _collections_first(parts)
+    return collections_first(BACKBONE, parts)
+
+  def init_delta(self, rng: jax.Array) -> Variables:
+    """Draws the variables of the delta substitutes, to be merged with `init`'s.
+    """
+    planes = self.shape.planes
+    channels = (self.shape.stem_channels, *(EXPANSION * p for p in planes))
+    parts = {}
+    for n, key in zip(stage_numbers(), jax.random.split(rng, NUM_STAGES)):
+      x = jnp.zeros((1, 4, 4, channels[n - 1]))
+      parts[stage_name(n)] = self._substitute(n).init(
+          key, x, WidthMask.full(channels[n - 1]), rho=1.0, train=False
+      )
+    return collections_first(DELTA, parts)
+
+  def shapes(self) -> Variables:
+    """Returns the shapes of its variables, those of its substitutes included.
+    """
+    key = jax.random.key(0)
+    backbone = jax.eval_shape(self.init, key)
+    if not self.delta:
+      return backbone
+    return trees.merge(backbone, jax.eval_shape(self.init_delta, key))
 
   def run_stage(
       self,
@@ -376,7 +213,7 @@ class ResNet:
       number: int,
       choice: StageChoice,
       *,
-      train: bool = False,
+      train: str | None = None,
   ) -> tuple[jax.Array, Variables]:
     """Runs one stage; stage 1 takes images and runs the stem as well.
 
@@ -385,30 +222,55 @@ class ResNet:
       x: `(B, H, W, C)` normalised images for stage 1, else the anchor before.
       number: 1 to 4.
       choice: how the stage runs.
-      train: whether batch statistics are used and moved.
+      train: the part, `BACKBONE` or `DELTA`, whose layers use and move batch
+        statistics; None for none.
 
     Returns:
-      The stage's anchor and the new batch statistics, `{}` if there are none.
+      The stage's anchor and the new batch statistics of `train`, `{}` if there
+      are none.
 
     Raises:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
-    if choice.delta:
-      raise ValueError(
-          f'Stage {number} has no delta substitute to run as {str(choice)!r}; '
-          f'expected a width in {WIDTHS}.'
-      )
     x = x.astype(self.dtype)
     run: dict[str, Any] = {'rho': choice.rho, 'train': train}
     in_mask = WidthMask.full(x.shape[-1])
     stem_stats: Variables = {}
+    name = stage_name(number)
     if number == 1:
-      x, stem_stats = _apply(self._stem(), variables, 'stem', x, **run)
+      path = (BACKBONE, 'stem')
+      x, stem_stats = _apply(self._stem(), variables, path, x, **run)
       in_mask = WidthMask.at(choice.rho, self.shape.stem_channels)
-    x, stats = _apply(
-        self._stage(number), variables, stage_name(number), x, in_mask, **run
-    )
+    if choice.delta:
+      substitute = self._substitute(number)
+      x, stats = _apply(substitute, variables, (DELTA, name), x, in_mask, **run)
+      x, anchor_stats = self._run_anchor_block(variables, x, number, **run)
+      stats = trees.merge(stats, anchor_stats)
+    else:
+      stage = self._stage(number)
+      x, stats = _apply(stage, variables, (BACKBONE, name), x, in_mask, **run)
     return x, trees.merge(stem_stats, stats)
+
+  def _run_anchor_block(
+      self, variables: Variables, x: jax.Array, number: int, **run: Any
+  ) -> tuple[jax.Array, Variables]:
+    """Runs a stage's last block on a substitute's rho * planes channels."""
+    planes = self.shape.planes[number - 1]
+    in_mask = WidthMask(x.shape[-1], EXPANSION * planes)
+    # The substitute has no shortcut: what it does not write is zero.
+    rest = in_mask.total - in_mask.active
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, rest)))
+    block = Bottleneck(
+        self.norm,
+        planes,
+        strides=1,
+        project=False,
+        anchor=True,
+        axis_name=self.axis_name,
+    )
+    name = f'block{self.shape.depths[number - 1]}'
+    path = (BACKBONE, stage_name(number), name)
+    return _apply(block, variables, path, x, in_mask, **run)
 
   def run_head(self, variables: Variables, anchor: jax.Array) -> jax.Array:
     """Returns the float32 logits `(B, num_classes)` of the last anchor."""
@@ -438,6 +300,10 @@ class ResNet:
     return self.run_head(variables, x), features
 
 
+def _strides(number: int) -> int:
+  return 1 if number == 1 else 2
+
+
 def stage_numbers() -> range:
   """Returns 1 to 4, as the paper counts stages and anchors."""
   return range(1, NUM_STAGES + 1)
@@ -453,15 +319,15 @@ def anchor_name(number: int) -> str:
   return f'anchor{number}'
 
 
-def _collections_first(parts: dict[str, Variables]) -> Variables:
-  """Turns {part: {collection: tree}} into {collection: {part: tree}}."""
-  collections = {name for part in parts.values() for name in part}
+def collections_first(part: str, modules: Mapping[str, Any]) -> Variables:
+  """Turns {module: {collection: x}} into {collection: {part: {module: x}}}."""
+  collections = {name for module in modules.values() for name in module}
   return {
       collection: {
-          BACKBONE: {
-              name: part[collection]
-              for name, part in parts.items()
-              if collection in part
+          part: {
+              name: module[collection]
+              for name, module in modules.items()
+              if collection in module
           }
       }
       for collection in sorted(collections)
@@ -469,19 +335,28 @@ def _collections_first(parts: dict[str, Variables]) -> Variables:
 
 
 def _apply(
-    module: nn.Module, variables: Variables, name: str, *args: Any, train: bool,
+    module: nn.Module,
+    variables: Variables,
+    path: tuple[str, ...],
+    *args: Any,
+    train: str | None,
     **kwargs: Any,
 ) -> tuple[jax.Array, Variables]:
-  own = {
-      collection: tree[BACKBONE][name]
-      for collection, tree in variables.items()
-      if name in tree[BACKBONE]
-  }
+  """Applies a module to its variables below `path`."""
+  own = {}
+  for collection, tree in variables.items():
+    for name in path:
+      tree = tree.get(name, {})
+    if tree:
+      own[collection] = tree
+  moves = train == path[0]
   x: Any
-  if not train or 'batch_stats' not in own:
-    x = module.apply(own, *args, train=train, **kwargs)
+  if not moves or 'batch_stats' not in own:
+    x = module.apply(own, *args, train=moves, **kwargs)
     return x, {}
   x, new = module.apply(
-      own, *args, train=train, mutable=['batch_stats'], **kwargs
+      own, *args, train=True, mutable=['batch_stats'], **kwargs
   )
-  return x, {BACKBONE: {name: new['batch_stats']}}
+  return x, functools.reduce(
+      lambda tree, name: {name: tree}, reversed(path), new['batch_stats']
+  )

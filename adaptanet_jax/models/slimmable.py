@@ -17,7 +17,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from adaptanet_jax.models.convolution import conv2d
+from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d
 from adaptanet_jax.models.subnet import WidthMask
 
 
@@ -85,6 +85,27 @@ def conv(
     # convolution, and the other back ends see no difference.
     return jnp.dot(x[:, ::strides, ::strides, :], kernel[0, 0])
   return conv2d(x, kernel, strides)
+
+
+def depthwise_conv(
+    x: jax.Array, kernel: jax.Array, mask: WidthMask, *, strides: int = 1
+) -> jax.Array:
+  """Convolves each active channel with a kernel of its own, without bias.
+
+  Args:
+    x: `(B, H, W, C)` input.
+    kernel: `(k, k, C')` full-size kernel, k odd.
+    mask: C of C' channels.
+    strides: step in both directions.
+
+  Returns:
+    `(B, ceil(H / strides), ceil(W / strides), C)` in the type of `x`.
+
+  Raises:
+    ValueError: `x` or `kernel` does not fit the mask.
+  """
+  _check_channels(x, mask)
+  return depthwise_conv2d(x, cut(kernel, mask).astype(x.dtype), strides)
 
 
 def dense(

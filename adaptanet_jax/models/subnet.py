@@ -82,6 +82,7 @@ class StageChoice:
 CHOICES = tuple(
     StageChoice(rho, delta) for delta in (False, True) for rho in WIDTHS
 )
+WIDTH_CHOICES, DELTA_CHOICES = CHOICES[: len(WIDTHS)], CHOICES[len(WIDTHS) :]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Subnet:
 
 LARGEST = Subnet.uniform(1.0)
 UNIFORM = tuple(Subnet.uniform(rho) for rho in WIDTHS)
+UNIFORM_DELTA = tuple(Subnet.uniform(rho, delta=True) for rho in WIDTHS)
 # The four stage-wise permutations of Table II.
 MIXED = tuple(
     Subnet.parse(name)
@@ -140,9 +142,11 @@ MIXED = tuple(
 )
 
 
-def width_subnets() -> tuple[Subnet, ...]:
-  """Returns all 256 width settings, the last stage varying fastest."""
+def all_subnets(
+    choices: Sequence[StageChoice] = CHOICES,
+) -> tuple[Subnet, ...]:
+  """Returns every subnet whose stages take these choices, the last fastest."""
   return tuple(
       Subnet(stages)
-      for stages in itertools.product(CHOICES[: len(WIDTHS)], repeat=NUM_STAGES)
+      for stages in itertools.product(choices, repeat=NUM_STAGES)
   )

@@ -13,21 +13,21 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 import jax.numpy as jnp
 
 from adaptanet_jax import trees
+from adaptanet_jax.models.gates import GateSet, confidence, gate_name
 from adaptanet_jax.models.resnet import (
-    BACKBONE,
-    ResNet,
-    Variables,
-    anchor_name,
-    stage_name,
-    stage_numbers,
+  BACKBONE,
+  DELTA,
+  ResNet,
+  Variables,
+  anchor_name,
+  stage_name,
+  stage_numbers,
 )
-from adaptanet_jax.models.subnet import CHOICES, WIDTHS, StageChoice
-
-# The branches of each stage, in the order of `StageChoice.index`.
-BRANCHES = CHOICES[: len(WIDTHS)]
+from adaptanet_jax.models.subnet import StageChoice
 
 
 def switch_stage(
@@ -37,7 +37,7 @@ def switch_stage(
     number: int,
     choice: jax.Array,
     *,
-    train: bool = False,
+    train: str | None = None,
 ) -> tuple[jax.Array, Variables]:
   """Runs one stage as `choice` says; see `ResNet.run_stage`.
 
@@ -48,34 +48,47 @@ def switch_stage(
     variables: collections of the network, or of at least this stage.
     x: `(B, H, W, C)` images for stage 1, else the anchor before.
     number: 1 to 4.
-    choice: `int32[]`, index into `BRANCHES`.
-    train: whether batch statistics are used and moved.
+    choice: `int32[]`, index into `net.choices`.
+    train: part whose batch statistics are used and moved, if any.
 
   Returns:
-    The stage's anchor and the new batch statistics.
+    The stage's anchor and the new batch statistics of the part `train`.
   """
-
   branches = tuple(
       functools.partial(_run_branch, net, number, stage_choice, train)
-      for stage_choice in BRANCHES
+      for stage_choice in net.choices
   )
-  # Its own parts alone: the gradient has a cotangent for all that goes in.
+  return _switch(branches, choice, stage_variables(net, variables, number), x)
+
+
+def stage_variables(
+    net: ResNet, variables: Variables, number: int
+) -> Variables:
+  """Returns the part of a network's collections that one stage reads."""
   names = [f'{BACKBONE}/{stage_name(number)}']
   if number == 1:
     names.append(f'{BACKBONE}/stem')
-  own = {c: trees.split(tree, names)[0] for c, tree in variables.items()}
-  return _switch(branches, choice, own, x)
+  if net.delta:
+    names.append(f'{DELTA}/{stage_name(number)}')
+  return {
+      collection: trees.split(tree, [n for n in names if trees.has(tree, n)])[0]
+      for collection, tree in variables.items()
+  }
 
 
 def _run_branch(
     net: ResNet,
     number: int,
     choice: StageChoice,
-    train: bool,
+    train: str | None,
     variables: Variables,
     x: jax.Array,
 ) -> tuple[jax.Array, Variables]:
-  return net.run_stage(variables, x, number, choice, train=train)
+  x, stats = net.run_stage(variables, x, number, choice, train=train)
+  old = variables.get('batch_stats', {})
+  if train and train in old:  # All branches return the same tree, moved or not.
+    stats = trees.merge({train: old[train]}, stats)
+  return x, stats
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -85,30 +98,60 @@ def _switch(branches: Sequence[Any], choice: jax.Array, *operands: Any) -> Any:
   JAX's own gradient of a switch keeps the activations of every branch, those
   that did not run as zeros: with four widths it takes longer to write them than
   to run a narrow stage again, and with eight branches more memory than the
-  network. Here the input alone is kept.
+  network. Here the inputs alone are kept, and gradients are computed by those
+  of them alone that something differentiates by: not by a frozen backbone.
   """
   return lax.switch(choice, branches, *operands)
 
 
 def _switch_fwd(
-    branches: Sequence[Any], choice: jax.Array, *operands: Any
+    branches: Sequence[Any], choice: Any, *operands: Any
 ) -> tuple[Any, Any]:
-  return lax.switch(choice, branches, *operands), (choice, operands)
+  moving = jax.tree.map(lambda p: p.value if p.perturbed else None, operands)
+  still = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
+  values = _fill(moving, still)
+  return lax.switch(choice.value, branches, *values), (
+      choice.value,
+      moving,
+      still,
+  )
+
+
+def _fill(first: Any, second: Any) -> Any:
+  """Merges two trees; each has None where the other has a leaf."""
+  return jax.tree.map(
+      lambda a, b: b if a is None else a,
+      first,
+      second,
+      is_leaf=lambda leaf: leaf is None,
+  )
 
 
 def _switch_bwd(
-    branches: Sequence[Any], residuals: tuple[jax.Array, Any], cotangents: Any
+    branches: Sequence[Any], residuals: Any, cotangents: Any
 ) -> tuple[Any, ...]:
-  choice, operands = residuals
+  choice, moving, still = residuals
+  cotangents = jax.tree.map(
+      _instantiate,
+      cotangents,
+      is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
+  )
 
-  def pull_back(branch: Any, operands: Any, cotangents: Any) -> Any:
-    return jax.vjp(branch, *operands)[1](cotangents)
+  def pull_back(branch: Any, moving: Any, still: Any, cotangents: Any) -> Any:
+    _, pull = jax.vjp(lambda moving: branch(*_fill(moving, still)), moving)
+    return pull(cotangents)[0]
 
   pulls = [functools.partial(pull_back, branch) for branch in branches]
-  return None, *lax.switch(choice, pulls, operands, cotangents)
+  return None, *lax.switch(choice, pulls, moving, still, cotangents)
 
 
-_switch.defvjp(_switch_fwd, _switch_bwd)
+def _instantiate(cotangent: Any) -> Any:
+  if isinstance(cotangent, SymbolicZero):
+    return jnp.zeros(cotangent.shape, cotangent.dtype)
+  return cotangent
+
+
+_switch.defvjp(_switch_fwd, _switch_bwd, symbolic_zeros=True)
 
 
 def forward(
@@ -133,34 +176,43 @@ def forward(
   return net.run_head(variables, x), features
 
 
-def predictions_by_subnet(
+def outputs_by_subnet(
     net: ResNet,
     variables: Variables,
     images: jax.Array,
     choices: tuple[jax.Array, ...],
-) -> jax.Array:
+    gates: GateSet | None = None,
+) -> dict[str, jax.Array]:
   """Classifies images under every combination of the stages' choices.
 
   Walks the tree of prefixes, so a stage runs once for each way to reach it:
-  4 + 16 + 64 + 256 stage runs for all widths, in place of 4 * 256.
+  8 + 64 + 512 + 4096 stage runs for all subnets, in place of 4 * 4096.
 
   Args:
     net: the network.
-    variables: its collections.
+    variables: its collections, with those of `gates`.
     images: `(B, H, W, C)` normalised images.
     choices: for each stage the `int32[K_n]` branches to try.
+    gates: gates to read on the way, if any.
 
   Returns:
-    `int32[K_1, K_2, K_3, K_4, B]` predicted classes.
+    `prediction`, the predicted classes, `int32[K_1, K_2, K_3, K_4, B]`; and for
+    each gate its confidence after the stages up to its anchor, such as `gate2`,
+    `float32[K_1, K_2, B]`.
   """
 
-  def walk(x: jax.Array, number: int) -> jax.Array:
+  def walk(x: jax.Array, number: int) -> dict[str, jax.Array]:
     if number > len(choices):
-      return net.run_head(variables, x).argmax(-1).astype(jnp.int32)
+      logits = net.run_head(variables, x)
+      return {'prediction': logits.argmax(-1).astype(jnp.int32)}
 
-    def descend(choice: jax.Array) -> jax.Array:
+    def descend(choice: jax.Array) -> dict[str, jax.Array]:
       anchor, _ = switch_stage(net, variables, x, number, choice)
-      return walk(anchor, number + 1)
+      outputs = walk(anchor, number + 1)
+      if gates and number in gates.anchors:
+        read = gates.run(variables, number, anchor)
+        outputs[gate_name(number)] = confidence(*read)
+      return outputs
 
     return lax.map(descend, choices[number - 1])
 

@@ -3,7 +3,9 @@
 """The one training loop of every phase."""
 
 from collections.abc import Callable
+import dataclasses
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.sources import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.programs import Programs, shapes_of
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.objectives import Metrics, Objective
@@ -35,13 +38,97 @@ def split_variables(
   return trained, frozen
 
 
+@dataclasses.dataclass(frozen=True)
+class PhaseStep:
+  """The step of a phase, not compiled yet, and how often it runs.
+
+  Attributes:
+    function: what `map_train_step` returned.
+    tx: the phase's optimizer.
+    num_steps: length of the phase.
+    epoch_steps: steps in one pass over the training split.
+    batch: shapes of a batch, `(D, B, ...)` each.
+  """
+
+  function: Callable[..., tuple[TrainState, Metrics]]
+  tx: optax.GradientTransformation
+  num_steps: int
+  epoch_steps: int
+  batch: dict[str, jax.ShapeDtypeStruct]
+
+
+def make_step(
+    phase: phases.Phase, split: Split, objective: Objective, augmentation: str
+) -> PhaseStep:
+  """Builds the step of a phase.
+
+  Args:
+    phase: what to train.
+    split: training examples.
+    objective: gives the gradients of a step.
+    augmentation: one of `augment.AUGMENTATIONS`.
+
+  Returns:
+    What `compile_ahead` and `train_phase` take.
+  """
+  batch_size = phase.settings.batch_size
+  num_devices = jax.local_device_count()
+  epoch_steps = pipeline.steps_per_epoch(split, batch_size)
+  num_steps = phases.num_steps(phase, epoch_steps)
+  tx = phases.make_optimizer(
+      phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
+  )
+  leading = (num_devices, batch_size // jax.device_count())
+  image = split.gather(np.zeros(1, np.int64))
+  return PhaseStep(
+      function=map_train_step(objective, tx, augmentation),
+      tx=tx,
+      num_steps=num_steps,
+      epoch_steps=epoch_steps,
+      batch={
+          'image': jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype),
+          'label': jax.ShapeDtypeStruct(leading, np.int32),
+      },
+  )
+
+
+def compile_ahead(
+    programs: Programs,
+    step: PhaseStep,
+    phase: phases.Phase,
+    variables: Variables,
+    teacher: Variables,
+) -> None:
+  """Has the step of a phase compiled in the background.
+
+  Args:
+    programs: compiles it.
+    step: what to compile.
+    phase: its phase.
+    variables: shapes of the network that the phase trains.
+    teacher: shapes of the teacher; `{}` while it trains itself.
+  """
+  trained, frozen = split_variables(variables, phase.trains)
+
+  def create() -> Any:
+    state = _first_state(jax.tree.map(jnp.zeros_like, trained), step.tx)
+    return state, phases.make_rng(0, phase)
+
+  state, rng = jax.eval_shape(create)
+  arguments = shapes_of(
+      (state, frozen, teacher, rng), num_devices=jax.local_device_count()
+  )
+  programs.ahead(step.function, *arguments, step.batch)
+
+
 def train_phase(
     phase: phases.Phase,
     variables: Variables,
     teacher: Variables,
     split: Split,
     *,
-    objective: Objective,
+    step: PhaseStep,
+    programs: Programs,
     config: ml_collections.ConfigDict,
     checkpoints: PhaseCheckpoints,
     log: MetricsLog,
@@ -54,7 +141,8 @@ def train_phase(
     variables: collections of the network that the phase trains.
     teacher: collections of the frozen teacher; `{}` while it trains itself.
     split: training examples.
-    objective: gives the gradients of a step.
+    step: of this phase.
+    programs: compiles the step, unless it has.
     config: the whole configuration.
     checkpoints: of this phase.
     log: receives metrics.
@@ -66,22 +154,17 @@ def train_phase(
   Raises:
     UsageError: a loss is not finite, or a checkpoint does not fit.
   """
-  batch_size = phase.settings.batch_size
   num_devices = jax.local_device_count()
-  epoch_steps = pipeline.steps_per_epoch(split, batch_size)
-  num_steps = phases.num_steps(phase, epoch_steps)
-  tx = phases.make_optimizer(
-      phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
-  )
-  state, frozen = start(phase, variables, tx, checkpoints)
+  num_steps = step.num_steps
+  state, frozen = start(phase, variables, step.tx, checkpoints)
   first_step = int(state.step)
   clock = Clock(log.rewind(phase.name, first_step))
-  step_fn = map_train_step(objective, tx, config.data.augment)
   rng = phases.make_rng(config.seed, phase)
   state, *constants = replicate((state, frozen, teacher, rng), num_devices)
+  step_fn = programs.compiled(step.function, state, *constants, step.batch)
   batches = pipeline.train_batches(
       split,
-      batch_size=batch_size,
+      batch_size=phase.settings.batch_size,
       seed=config.seed,
       phase=phase.name,
       steps=range(first_step, num_steps),
@@ -92,21 +175,21 @@ def train_phase(
       phase.name,
       first_step=first_step,
       num_steps=num_steps,
-      batch_size=batch_size,
+      batch_size=phase.settings.batch_size,
   )
   with progress:
-    for step, batch in enumerate(pipeline.prefetch(batches), first_step + 1):
+    for number, batch in enumerate(pipeline.prefetch(batches), first_step + 1):
       state, metrics = step_fn(state, *constants, batch)
       progress.advance()
-      last = step == num_steps
-      save = last or step % config.checkpoint.every_steps == 0
-      if save or step % config.log_every_steps == 0:
-        values = finite_values(phase, step, metrics)
-        log.write(phase.name, step, clock.seconds(), values)
+      last = number == num_steps
+      save = last or number % config.checkpoint.every_steps == 0
+      if save or number % config.log_every_steps == 0:
+        values = finite_values(phase, number, metrics)
+        log.write(phase.name, number, clock.seconds(), values)
         progress.show({'loss': values['loss']})
-      if validate and (last or step % epoch_steps == 0):
+      if validate and (last or number % step.epoch_steps == 0):
         accuracies = validate(merged(frozen, state))
-        log.write(phase.name, step, clock.seconds(), accuracies)
+        log.write(phase.name, number, clock.seconds(), accuracies)
       if save:
         checkpoints.save(state)
   return merged(frozen, state), clock.seconds()
@@ -142,15 +225,21 @@ def start(
     that the phase does not train.
   """
   trained, frozen = split_variables(variables, phase.trains)
-  state = TrainState(
+  state = _first_state(trained, tx)
+  if checkpoints.latest_step() is not None:
+    state = checkpoints.restore(state)
+  return state, frozen
+
+
+def _first_state(
+    trained: Variables, tx: optax.GradientTransformation
+) -> TrainState:
+  return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=trained['params'],
       batch_stats=trained.get('batch_stats', {}),
       opt_state=tx.init(trained['params']),
   )
-  if checkpoints.latest_step() is not None:
-    state = checkpoints.restore(state)
-  return state, frozen
 
 
 def merged(frozen: Variables, state: TrainState) -> Variables:
@@ -172,6 +261,6 @@ def finite_values(
         f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase.name!r} '
         '(it is looked at every config.log_every_steps); expected a finite '
         'number. Nothing of this step was saved. Try a lower '
-        f'--config.{phase.group}.learning_rate in a new workdir.'
+        f'--config.{phase.section}.learning_rate in a new workdir.'
     )
   return values

@@ -69,6 +69,84 @@ def cross_entropy(
   return optax.softmax_cross_entropy(logits, targets).mean()
 
 
+def soft_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+  """Returns the mean cross-entropy to another network's probabilities.
+
+  Args:
+    logits: `(B, K)`.
+    target: `(B, K)` logits whose softmax is to be matched.
+
+  Returns:
+    A float32 scalar.
+  """
+  return optax.softmax_cross_entropy(logits, jax.nn.softmax(target)).mean()
+
+
+# KL divergences of a gate's prediction P and the pseudo-Dirac target G.
+DIVERGENCES = ('forward', 'literal')
+# Variance of the pseudo-Dirac target (Sec. III-C).
+TARGET_VARIANCE = 1e-4
+
+
+def gaussian_kl(
+    mean: jax.Array,
+    log_variance: jax.Array,
+    target: jax.Array,
+    divergence: str,
+) -> jax.Array:
+  """Returns the KL divergence of a gate (Sec. III-C), mean over all elements.
+
+  Paper: KL(P||G). Its least value by the variance of P is at the variance of G,
+  whatever the error of the mean: the variance head would learn a constant. So
+  the default is KL(G||P), whose best variance is that of G plus the squared
+  error.
+
+  Args:
+    mean: `(B, K)` means of P.
+    log_variance: `(B, K)` logarithms of the variances of P.
+    target: `(B, K)` means of G.
+    divergence: 'forward' for KL(G||P), 'literal' for the paper's KL(P||G).
+
+  Returns:
+    A float32 scalar.
+
+  Raises:
+    ValueError: the divergence is unknown.
+  """
+  if divergence not in DIVERGENCES:
+    raise ValueError(
+        f'Unknown divergence {divergence!r}; expected one of {DIVERGENCES}.'
+    )
+  log_ratio = log_variance - jnp.log(TARGET_VARIANCE)
+  square = jnp.square(mean - target)
+  if divergence == 'forward':
+    scaled = (TARGET_VARIANCE + square) * jnp.exp(-log_variance)
+    return 0.5 * (log_ratio + scaled - 1.0).mean()
+  scaled = (jnp.exp(log_variance) + square) / TARGET_VARIANCE
+  return 0.5 * (scaled - log_ratio - 1.0).mean()
+
+
+def gate_loss(
+    detection: jax.Array,
+    log_variance: jax.Array,
+    target: jax.Array,
+    divergence: str,
+) -> jax.Array:
+  """Returns the loss of a Var Gate (Eq. 4): |KL| + soft cross-entropy.
+
+  Args:
+    detection: `(B, K)`, also the means of the predicted distribution.
+    log_variance: `(B, K)`.
+    target: `(B, K)` logits of the largest subnet.
+    divergence: see `gaussian_kl`.
+
+  Returns:
+    A float32 scalar.
+  """
+  kl = gaussian_kl(detection, log_variance, target, divergence)
+  return jnp.abs(kl) + soft_cross_entropy(detection, target)
+
+
 def top1(logits: jax.Array, labels: jax.Array) -> jax.Array:
   """Returns the share of rows of `(B, K)` whose largest logit is the label."""
   return (logits.argmax(-1) == labels).astype(jnp.float32).mean()

@@ -9,20 +9,43 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
+from adaptanet_jax.models.subnet import (
+  CHOICES,
+  DELTA_CHOICES,
+  NUM_STAGES,
+  WIDTH_CHOICES,
+)
+
+_FIRST_DELTA = len(WIDTH_CHOICES)
+# What varies: the choices of a stage, and the corners that each step has, the
+# largest and the smallest of each dimension.
+_CORNERS = {
+    'width': (WIDTH_CHOICES[0], WIDTH_CHOICES[-1]),
+    'delta': (DELTA_CHOICES[0], DELTA_CHOICES[-1]),
+    'joint': (
+        WIDTH_CHOICES[0],
+        WIDTH_CHOICES[-1],
+        DELTA_CHOICES[0],
+        DELTA_CHOICES[-1],
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class SubnetSpace:
-  """The subnets that a phase may train.
+  """The subnets that a phase may use.
 
   Attributes:
     first: first stage that varies, 1 to 4.
     last: last stage that varies.
+    vary: 'width', D = {rho}; 'joint', D = {rho, delta}; or 'delta', those of
+      'joint' with a delta substitute in them. A subnet without one has no
+      gradient where the substitutes alone train, so none of its is drawn.
   """
 
   first: int
   last: int
+  vary: str = 'width'
 
   def __post_init__(self) -> None:
     if not 1 <= self.first <= self.last <= NUM_STAGES:
@@ -30,27 +53,46 @@ class SubnetSpace:
           f'Expected 1 <= first <= last <= {NUM_STAGES}, got first='
           f'{self.first}, last={self.last}.'
       )
+    if self.vary not in _CORNERS:
+      raise ValueError(
+          f'Unknown vary {self.vary!r}; expected one of {sorted(_CORNERS)}.'
+      )
 
   @property
   def stages(self) -> range:
     """Numbers of the stages that vary."""
     return range(self.first, self.last + 1)
 
-  def corners(self) -> np.ndarray:
-    """Returns the largest and the smallest of each dimension, `int32[2, S]`.
+  @property
+  def num_choices(self) -> int:
+    """The choices of a stage that are drawn from, its first ones."""
+    return len(WIDTH_CHOICES if self.vary == 'width' else CHOICES)
 
-    The dimension is width: D = {rho}, so there are 2^|D| corners, the largest
-    subnet first.
+  @property
+  def has_largest(self) -> bool:
+    """Whether the largest subnet is the first corner."""
+    return _CORNERS[self.vary][0] == CHOICES[0]
+
+  def corners(self) -> np.ndarray:
+    """Returns the corners, `int32[C, S]`: one choice for all stages that vary.
+
+    For each dimension the largest comes before the smallest.
     """
-    return np.array(
-        [[0] * len(self.stages), [len(WIDTHS) - 1] * len(self.stages)], np.int32
-    )
+    indices = [choice.index for choice in _CORNERS[self.vary]]
+    return np.repeat(np.array(indices, np.int32)[:, None], len(self.stages), 1)
 
   def others(self) -> np.ndarray:
     """Returns every subnet that is no corner, `int32[M, S]`."""
     corners = {tuple(corner) for corner in self.corners()}
-    everything = itertools.product(range(len(WIDTHS)), repeat=len(self.stages))
-    others = [subnet for subnet in everything if subnet not in corners]
+    everything = itertools.product(
+        range(self.num_choices), repeat=len(self.stages)
+    )
+    lowest = _FIRST_DELTA if self.vary == 'delta' else 0
+    others = [
+        subnet
+        for subnet in everything
+        if subnet not in corners and max(subnet) >= lowest
+    ]
     return np.array(others, np.int32)
 
 
@@ -66,8 +108,8 @@ def draw_subnets(
       where the space has fewer.
 
   Returns:
-    `int32[|eta|, 4]` branch indices, the largest subnet first. Stages before
-    the space share one random prefix; those after it are at full width.
+    `int32[|eta|, 4]` branch indices, the corners first. Stages before the space
+    share one random prefix; those after it are at full width.
   """
   prefix_rng, subnet_rng = jax.random.split(rng)
   others = space.others()
@@ -76,7 +118,7 @@ def draw_subnets(
   varied = jnp.concatenate([space.corners(), jnp.asarray(others)[chosen]])
   eta = varied.shape[0]
   before, after = space.first - 1, NUM_STAGES - space.last
-  prefix = jax.random.randint(prefix_rng, (1, before), 0, len(WIDTHS))
+  prefix = jax.random.randint(prefix_rng, (1, before), 0, space.num_choices)
   return jnp.concatenate(
       [
           jnp.broadcast_to(prefix, (eta, before)).astype(jnp.int32),
@@ -88,19 +130,22 @@ def draw_subnets(
 
 
 def loss_weights(
-    num_subnets: int, teacher_weight: float
+    num_subnets: int, teacher_weight: float, *, has_largest: bool
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns each subnet's weights in Eq. 3.
 
   Args:
-    num_subnets: |eta|; the largest subnet comes first.
+    num_subnets: how many there are.
     teacher_weight: v, the share of the teacher against the largest subnet.
+    has_largest: whether the first of them is the largest subnet itself.
 
   Returns:
-    `float32[|eta|]` weights of the loss to the teacher, and of the loss to the
-    largest subnet.
+    `float32[num_subnets]` weights of the loss to the teacher, and of the loss
+    to the largest subnet.
   """
-  to_teacher = np.full(num_subnets, teacher_weight / (num_subnets - 1))
-  to_largest = np.full(num_subnets, (1 - teacher_weight) / (num_subnets - 1))
-  to_teacher[0], to_largest[0] = 1.0, 0.0
-  return to_teacher.astype(np.float32), to_largest.astype(np.float32)
+  share = 1.0 / (num_subnets - has_largest)
+  to_teacher = np.full(num_subnets, teacher_weight * share, np.float32)
+  to_largest = np.full(num_subnets, (1 - teacher_weight) * share, np.float32)
+  if has_largest:
+    to_teacher[0], to_largest[0] = 1.0, 0.0
+  return to_teacher, to_largest

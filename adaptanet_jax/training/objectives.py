@@ -7,6 +7,7 @@ B = batch, H = height, W = width, C = channels, K = classes.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ import jax.numpy as jnp
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
+from adaptanet_jax.models.gates import GateSet, gate_name
 from adaptanet_jax.models.resnet import (
+  BACKBONE,
   ResNet,
   Variables,
   anchor_name,
@@ -41,7 +44,7 @@ class Networks:
 
 def run_full(
     net: ResNet, variables: Variables, x: jax.Array, *, first: int = 1,
-    train: bool = False,
+    train: str | None = None,
 ) -> tuple[losses.Outputs, Variables]:
   """Runs a network at full width from one stage to the logits.
 
@@ -50,7 +53,7 @@ def run_full(
     variables: its collections.
     x: `(B, H, W, C)` images if `first` is 1, else the anchor before it.
     first: first stage to run; 5 runs the head alone.
-    train: whether batch statistics are used and moved.
+    train: part whose batch statistics are used and moved, if any.
 
   Returns:
     Anchors `first` to 4 and logits, by name; new batch statistics.
@@ -70,9 +73,10 @@ def run_module(
     student: Variables,
     teacher: Variables,
     x: jax.Array,
-    choices: jax.Array,
+    choices: jax.Array | None,
     *,
     stages: range,
+    train: str | None,
 ) -> tuple[losses.Outputs, Variables]:
   """Runs student stages, then the teacher's from there on (Eq. 2).
 
@@ -81,8 +85,9 @@ def run_module(
     student: collections of the student.
     teacher: collections of the teacher.
     x: `(B, H, W, C)` images if `stages` starts at 1, else the anchor before.
-    choices: `int32[4]` branch indices.
+    choices: `int32[4]` branch indices; None for the largest subnet.
     stages: numbers of the student's stages to run.
+    train: part whose batch statistics are used and moved, if any.
 
   Returns:
     Anchors from the first of `stages` on and logits, by name; the student's
@@ -91,9 +96,14 @@ def run_module(
   outputs = {}
   stats: Variables = {}
   for n in stages:
-    x, new = supernet.switch_stage(
-        nets.student, student, x, n, choices[n - 1], train=True
-    )
+    if choices is None:
+      x, new = nets.student.run_stage(
+          student, x, n, StageChoice(), train=train
+      )
+    else:
+      x, new = supernet.switch_stage(
+          nets.student, student, x, n, choices[n - 1], train=train
+      )
     stats = trees.merge(stats, new)
     outputs[anchor_name(n)] = x
   if stages[-1] == NUM_STAGES:
@@ -137,7 +147,7 @@ def label_gradients(
 
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
     variables = _with(frozen, params, stats)
-    outputs, new_stats = run_full(net, variables, images, train=True)
+    outputs, new_stats = run_full(net, variables, images, train=BACKBONE)
     logits = outputs['logits']
     loss = losses.cross_entropy(
         logits, labels, label_smoothing=label_smoothing
@@ -202,6 +212,14 @@ def anchor_gradients(
       for name, target in targets.items()
       if name not in map(anchor_name, range(1, space.first))
   }
+  run = functools.partial(run_module, nets, stages=space.stages)
+  # A part of a network is trained with its own batch statistics only.
+  (part,) = params
+  if space.has_largest:  # Filled in when it has run.
+    largest = jax.tree.map(jnp.zeros_like, targets)
+  else:
+    variables = _with(frozen, params, stats)
+    largest, _ = run(variables, teacher, x, None, train=None)
 
   def loss_fn(
       params: trees.Tree,
@@ -210,14 +228,8 @@ def anchor_gradients(
       subnet: Any,
   ) -> tuple[jax.Array, Any]:
     choices, to_teacher, to_largest = subnet
-    outputs, stats = run_module(
-        nets,
-        _with(frozen, params, stats),
-        teacher,
-        x,
-        choices,
-        stages=space.stages,
-    )
+    variables = _with(frozen, params, stats)
+    outputs, stats = run(variables, teacher, x, choices, train=part)
     teacher_loss = losses.anchor_loss(outputs, targets)
     # `largest` entered the scan as data: no gradient flows into it (Eq. 3).
     loss = to_teacher * teacher_loss + to_largest * losses.anchor_loss(
@@ -239,14 +251,16 @@ def anchor_gradients(
     largest = lax.cond(is_largest, lambda: outputs, lambda: largest)
     return (grads, stats, largest, jnp.array(False)), metrics
 
-  zeros = jax.tree.map(jnp.zeros_like, (params, targets))
-  to_teacher, to_largest = mdsr.loss_weights(len(subnets), teacher_weight)
+  to_teacher, to_largest = mdsr.loss_weights(
+      len(subnets), teacher_weight, has_largest=space.has_largest
+  )
+  zeros = jax.tree.map(jnp.zeros_like, params)
   (grads, stats, _, _), metrics = lax.scan(
       body,
-      (zeros[0], stats, zeros[1], jnp.array(True)),
+      (zeros, stats, largest, jnp.array(space.has_largest)),
       (subnets, jnp.asarray(to_teacher), jnp.asarray(to_largest)),
   )
-  # Corners come first: the largest subnet, then the smallest.
+  # Corners come first: the largest that trains, then the smallest.
   return grads, stats, {
       'loss': metrics['loss'].sum(),
       'loss_largest': metrics['teacher_loss'][0],
@@ -254,6 +268,72 @@ def anchor_gradients(
       'top1_largest': metrics['top1'][0],
       'top1_smallest': metrics['top1'][1],
   }
+
+
+def gate_gradients(
+    params: trees.Tree,
+    stats: trees.Tree,
+    frozen: Variables,
+    teacher: Variables,
+    images: jax.Array,
+    labels: jax.Array,
+    rng: jax.Array,
+    *,
+    net: ResNet,
+    gates: GateSet,
+    space: mdsr.SubnetSpace,
+    num_random: int,
+    divergence: str,
+) -> tuple[trees.Tree, trees.Tree, Metrics]:
+  """Gradients of Eq. 4 for all gates, on the anchors of the drawn subnets.
+
+  No gate reads what another one puts out, so each trains as if it were alone;
+  they share the runs of the network.
+
+  Args:
+    params: parameters of the gates.
+    stats: their batch statistics.
+    frozen: the network; differentiated by nothing.
+    teacher: unused, so that all objectives have one signature.
+    images: `(B, H, W, C)` normalised images.
+    labels: `int32[B]`, for the metrics alone.
+    rng: key of the step, the same on every device.
+    net: the network.
+    gates: its gates.
+    space: the subnets to draw from, the largest first.
+    num_random: random subnets beside the corners.
+    divergence: see `losses.gate_loss`.
+
+  Returns:
+    Gradients by `params`, new batch statistics, metrics.
+  """
+  del teacher
+  subnets = mdsr.draw_subnets(rng, space, num_random)
+  logits, features = lax.map(
+      functools.partial(supernet.forward, net, frozen, images), subnets
+  )
+  # `(R, B, ...)` to `(R * B, ...)`: a gate sees all subnets as one batch.
+  features = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
+  target = jnp.tile(logits[0], (len(subnets), 1))
+  labels = jnp.tile(labels, len(subnets))
+
+  def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
+    variables = {'params': params, 'batch_stats': stats}
+    outputs, new_stats = gates.train(variables, features)
+    by_gate = {
+        gate_name(n): losses.gate_loss(*output, target, divergence)
+        for n, output in outputs.items()
+    }
+    metrics = {f'loss/{name}': loss for name, loss in by_gate.items()}
+    metrics |= {
+        f'top1/{gate_name(n)}': losses.top1(detection, labels)
+        for n, (detection, _) in outputs.items()
+    }
+    loss = sum(by_gate.values(), jnp.zeros(()))
+    return loss, (new_stats, metrics | {'loss': loss})
+
+  grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(params)
+  return grads, stats, metrics
 
 
 def _with(

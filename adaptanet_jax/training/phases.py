@@ -3,6 +3,8 @@
 """Training phases as data: what trains, on what, against what, for how long."""
 
 import dataclasses
+import functools
+from typing import Any
 import zlib
 
 import jax
@@ -10,12 +12,28 @@ import ml_collections
 import optax
 
 from adaptanet_jax import trees
-from adaptanet_jax.models.resnet import BACKBONE, stage_name, stage_numbers
+from adaptanet_jax.models.gates import GATES
+from adaptanet_jax.models.resnet import (
+  BACKBONE,
+  DELTA,
+  stage_name,
+  stage_numbers,
+)
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.training.mdsr import SubnetSpace
 
 # What a run does, in order; `config.phases` names some of them.
-GROUPS = ('teacher', 'cascade', 'lock_in', 'evaluation')
+GROUPS = (
+    'teacher',
+    'cascade',
+    'lock_in',
+    'delta',
+    'gates',
+    'evaluation',
+    'policies',
+    'latency',
+    'report',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +45,10 @@ class Phase:
     group: one of `GROUPS`.
     network: 'teacher' or 'student', the network whose part is trained.
     trains: path prefixes of the trained part of that network's parameters.
-    space: the subnets that are trained; None for the full network alone.
+    space: the subnets that are run; None for the full network alone.
     prefix: what feeds the first trained stage: 'student' or 'teacher'.
-    settings: the section of the configuration with batch size and optimizer.
+    section: dotted key of the section of the configuration with `settings`.
+    settings: batch size and optimizer.
     epochs: passes over the training split.
   """
 
@@ -39,56 +58,93 @@ class Phase:
   trains: tuple[str, ...]
   space: SubnetSpace | None
   prefix: str
+  section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
 
 
+# The sections that training phases are set in, in order.
+SECTIONS = (
+    'teacher',
+    'cascade',
+    'lock_in',
+    'delta.cascade',
+    'delta.lock_in',
+    'gates',
+)
+
+
+def section_of(
+    config: ml_collections.ConfigDict, section: str
+) -> ml_collections.ConfigDict:
+  """Returns the section of a configuration with a dotted key."""
+  for key in section.split('.'):
+    config = config[key]
+  return config
+
+
 def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
   """Returns every training phase of a run, in order."""
-  teacher = Phase(
-      name='teacher',
-      group='teacher',
-      network='teacher',
-      trains=(BACKBONE,),
-      space=None,
-      prefix='teacher',
-      settings=ml_collections.FrozenConfigDict(config.teacher),
-      epochs=config.teacher.epochs,
+  everything = SubnetSpace(1, NUM_STAGES)
+  vary = functools.partial(dataclasses.replace, everything)
+  return (
+      _phase(config, 'teacher', network='teacher', trains=(BACKBONE,)),
+      *_cascade(config, 'cascade', BACKBONE, 'width'),
+      _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
+      *_cascade(config, 'delta.cascade', DELTA, 'delta'),
+      _phase(
+          config, 'delta.lock_in', trains=(DELTA,), space=vary(vary='delta')
+      ),
+      _phase(config, 'gates', trains=(GATES,), space=vary(vary='joint')),
   )
-  cascade = [
-      Phase(
-          name=f'cascade{n}',
-          group='cascade',
-          network='student',
-          trains=_module_parts(n),
-          space=SubnetSpace(n, n),
-          prefix=config.cascade.input,
-          settings=ml_collections.FrozenConfigDict(config.cascade),
-          epochs=config.cascade.epochs[n - 1],
+
+
+def _phase(
+    config: ml_collections.ConfigDict, section: str, **fields: Any
+) -> Phase:
+  settings = ml_collections.FrozenConfigDict(section_of(config, section))
+  defaults = {
+      'name': section.replace('.', '_'),
+      'network': 'student',
+      'space': None,
+      'prefix': 'student',
+      'epochs': settings.epochs,
+  }
+  group = section.split('.')[0]
+  return Phase(
+      group=group, section=section, settings=settings, **(defaults | fields)
+  )
+
+
+def _cascade(
+    config: ml_collections.ConfigDict, section: str, part: str, vary: str
+) -> list[Phase]:
+  settings = section_of(config, section)
+  return [
+      _phase(
+          config,
+          section,
+          name=f'{section.replace(".", "_")}{n}',
+          trains=_module_parts(n, part),
+          space=SubnetSpace(n, n, vary),
+          prefix=settings.input,
+          epochs=settings.epochs[n - 1],
       )
       for n in stage_numbers()
   ]
-  lock_in = Phase(
-      name='lock_in',
-      group='lock_in',
-      network='student',
-      trains=(BACKBONE,),
-      space=SubnetSpace(1, NUM_STAGES),
-      prefix='student',
-      settings=ml_collections.FrozenConfigDict(config.lock_in),
-      epochs=config.lock_in.epochs,
-  )
-  return (teacher, *cascade, lock_in)
 
 
-def _module_parts(number: int) -> tuple[str, ...]:
-  """M1 = stem + stage 1, M2, M3, M4 = stage 4 + classifier."""
-  parts = [stage_name(number)]
-  if number == 1:
-    parts = ['stem', *parts]
-  if number == NUM_STAGES:
-    parts = [*parts, 'head']
-  return tuple(f'{BACKBONE}/{part}' for part in parts)
+def _module_parts(number: int, part: str) -> tuple[str, ...]:
+  """M1 = stem + stage 1, M2, M3, M4 = stage 4 + classifier.
+
+  Of the delta substitutes, module n has the one of stage n.
+  """
+  names = [stage_name(number)]
+  if part == BACKBONE and number == 1:
+    names = ['stem', *names]
+  if part == BACKBONE and number == NUM_STAGES:
+    names = [*names, 'head']
+  return tuple(f'{part}/{name}' for name in names)
 
 
 def num_steps(phase: Phase, steps_per_epoch: int) -> int:

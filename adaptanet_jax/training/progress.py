@@ -43,8 +43,6 @@ class MetricsLog:
     Returns:
       Seconds spent in the phase up to that step.
     """
-    if not os.path.exists(self._path):
-      return 0.0
     rows = [
         row
         for row in self.read()
@@ -54,13 +52,24 @@ class MetricsLog:
     with open(temporary, 'w', encoding='utf-8') as file:
       file.writelines(json.dumps(row) + '\n' for row in rows)
     os.replace(temporary, self._path)
+    return self.seconds(phase, step)
+
+  def seconds(self, phase: str, step: int) -> float:
+    """Returns the wall seconds that a phase took up to a step."""
     return max(
-        (row['seconds'] for row in rows if row['phase'] == phase), default=0.0
+        (
+            row['seconds']
+            for row in self.read()
+            if row['phase'] == phase and row['step'] <= step
+        ),
+        default=0.0,
     )
 
   def read(self) -> list[dict[str, Any]]:
     """Returns every whole line."""
-    rows = []
+    rows: list[Any] = []
+    if not os.path.exists(self._path):
+      return []
     with open(self._path, encoding='utf-8', errors='replace') as file:
       for line in file:
         try:

@@ -1,0 +1,98 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What all analyses share: predictions of a split, the table of all subnets."""
+
+from collections.abc import Sequence
+import os
+from typing import Any
+
+import numpy as np
+
+from adaptanet_jax.data.sources import Split
+from adaptanet_jax.evaluation import policies, protocols, results as results_lib
+from adaptanet_jax.models.gates import GATES, GateSet
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.workspace import Workspace
+
+
+def compile_ahead(
+    space: Workspace,
+    predictor: protocols.Predictor,
+    variables: Variables,
+    *more: Any,
+) -> None:
+  """Has a predictor compiled in the background, for any split of the run."""
+  protocols.compile_ahead(
+      space.programs,
+      predictor,
+      variables,
+      space.dataset.test,
+      space.config.evaluation.batch_size,
+      *more,
+  )
+
+
+def predict(
+    space: Workspace,
+    predictor: protocols.Predictor,
+    variables: Variables,
+    split: Split,
+    *more: Any,
+) -> Any:
+  """Runs a predictor over a split; see `protocols.predict`."""
+  return protocols.predict(
+      space.programs,
+      predictor,
+      variables,
+      split,
+      space.config.evaluation.batch_size,
+      *more,
+  )
+
+
+def calibration_split(space: Workspace) -> Split:
+  """Returns the share of the training examples that policies are made from."""
+  train = space.dataset.train
+  count = max(1, round(space.config.policies.calibration * len(train)))
+  rng = np.random.default_rng((space.config.seed, count))
+  positions = rng.permutation(len(train))[:count]
+  return Split(
+      train.labels[positions], lambda chosen: train.gather(positions[chosen])
+  )
+
+
+def gates_of(space: Workspace, variables: Any) -> GateSet | None:
+  """Returns the gates that some variables (or their shapes) have, if any."""
+  return space.gates if GATES in variables['params'] else None
+
+
+def routing_gates(gates: GateSet | None) -> GateSet | None:
+  """Returns the gates that policies read; None if one of them is missing."""
+  if not gates or not set(policies.ROUTING_GATES) <= set(gates.anchors):
+    return None
+  return GateSet(
+      policies.ROUTING_GATES,
+      gates.num_classes,
+      gates.resolution,
+      gates.axis_name,
+  )
+
+
+def subnets_path(space: Workspace) -> str:
+  """Returns the path of the table of all subnets."""
+  return os.path.join(space.workdir, 'subnets.csv')
+
+
+def read_subnets(space: Workspace) -> list[dict[str, Any]]:
+  """Reads the table of all subnets; empty before the evaluation."""
+  path = subnets_path(space)
+  return results_lib.read_csv(path) if os.path.exists(path) else []
+
+
+def add_column(space: Workspace, name: str, values: Sequence[float]) -> None:
+  """Adds a column to the table of all subnets, if there is one."""
+  rows = read_subnets(space)
+  for row, value in zip(rows, values):
+    row[name] = float(value)
+  if rows:
+    results_lib.write_csv(subnets_path(space), rows)

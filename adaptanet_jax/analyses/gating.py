@@ -1,0 +1,304 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the Var Gates say (Fig. 4), and what policies make of it (Table III)."""
+
+import functools
+import os
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from adaptanet_jax import workspace
+from adaptanet_jax.analyses import common
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import (
+  cost,
+  policies,
+  protocols,
+  results as results_lib,
+)
+from adaptanet_jax.models import routing
+from adaptanet_jax.models.gates import GateSet, gate_name
+from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.subnet import (
+  LARGEST,
+  NUM_STAGES,
+  UNIFORM,
+  UNIFORM_DELTA,
+  Subnet,
+)
+from adaptanet_jax.workspace import Workspace
+
+_BOTH_UNIFORM = UNIFORM + UNIFORM_DELTA
+
+
+def gate_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
+  """Returns what runs the uniform subnets and reads all gates on the way."""
+  return protocols.subnets_predictor(net, _BOTH_UNIFORM, gates)
+
+
+def gate_section(space: Workspace, gates: GateSet) -> dict[str, Any]:
+  """Measures what each gate says of the uniform subnets.
+
+  Args:
+    space: the run.
+    gates: its gates.
+
+  Returns:
+    The `gates` section of results.json. Bins are of the calibration examples,
+    as in the paper, and in `bins_test` of the test split.
+  """
+  predictor = gate_predictor(space.supernet, gates)
+  read = functools.partial(
+      common.predict, space, predictor, space.variables['student']
+  )
+  splits = {
+      'bins': common.calibration_split(space),
+      'bins_test': space.dataset.test,
+  }
+  outputs = {name: read(split) for name, split in splits.items()}
+  detected = outputs['bins_test']['detected'] == space.dataset.test.labels
+  madds = cost.gate_madds(gates, space.supernet)
+  section: dict[str, Any] = {}
+  for n, anchor in enumerate(gates.anchors):
+    bins = {
+        name: _bins_of_subnets(
+            outputs[name]['confidence'][:, n],
+            outputs[name]['prediction'] == split.labels,
+            space.config.policies.bins,
+        )
+        for name, split in splits.items()
+    }
+    section[str(anchor)] = {
+        # What the gate itself detects on the largest subnet's anchor.
+        'top1': float(detected[0, n].mean()),
+        'madds': madds[anchor],
+        'rank_correlation': rank_correlation(bins['bins']),
+        'rank_correlation_test': rank_correlation(bins['bins_test']),
+    } | bins
+  return section
+
+
+def _bins_of_subnets(
+    confident: np.ndarray, correct: np.ndarray, num_bins: int
+) -> list[dict[str, Any]]:
+  return [
+      row
+      for subnet, *values in zip(_BOTH_UNIFORM, confident, correct)
+      for row in bin_rows(subnet, *values, num_bins=num_bins)
+  ]
+
+
+def bin_rows(
+    subnet: Subnet, confident: np.ndarray, correct: np.ndarray, *, num_bins: int
+) -> list[dict[str, Any]]:
+  """Cuts examples into equal-frequency bins of confidence.
+
+  Args:
+    subnet: the subnet that they ran under.
+    confident: `float[N]`.
+    correct: `bool[N]`.
+    num_bins: how many bins; fewer come back where there are fewer examples.
+
+  Returns:
+    A row for each bin, the least confident first.
+  """
+  order = np.argsort(confident, kind='stable')
+  return [
+      {
+          'subnet': str(subnet),
+          'confidence': float(confident[part].mean()),
+          'top1': float(correct[part].mean()),
+      }
+      for part in np.array_split(order, num_bins)
+      if part.size
+  ]
+
+
+def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
+  """Returns Spearman's rank correlation of confidence and accuracy over bins.
+
+  It is taken within each subnet, and averaged over those whose accuracy or
+  confidence varies at all; None if none does.
+  """
+  by_subnet: dict[str, list[tuple[float, float]]] = {}
+  for row in rows:
+    pair = row['confidence'], row['top1']
+    by_subnet.setdefault(row['subnet'], []).append(pair)
+  found = [
+      stats.spearmanr(*zip(*pairs)).statistic
+      for pairs in by_subnet.values()
+      if all(len(set(values)) > 1 for values in zip(*pairs))
+  ]
+  return float(np.mean(found)) if found else None
+
+
+@functools.cache
+def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
+  """Returns what maps images and a policy to `prediction` and `subnet`.
+
+  The policy is an argument, so all policies share one program.
+  """
+
+  def predict(
+      variables: Variables, images: jax.Array, policy: routing.Policy
+  ) -> dict[str, jax.Array]:
+    logits, subnets = routing.route(net, gates, variables, images, policy)
+    prediction = logits.argmax(-1).astype(jnp.int32)
+    return {'prediction': prediction, 'subnet': subnets.T}
+
+  return protocols.map_predictor(predict)
+
+
+def compile_routing_ahead(space: Workspace, variables: Any) -> None:
+  """Has the routed network compiled, for shapes of its variables."""
+  gates = common.routing_gates(common.gates_of(space, variables))
+  if gates:
+    net = workspace.student_for(space.nets, variables)
+    bins = space.config.policies.bins
+    shapes = policies.policy_shapes(len(net.choices), bins)
+    predictor = routed_predictor(net, gates)
+    common.compile_ahead(space, predictor, variables, shapes)
+
+
+def measure_policies(space: Workspace) -> None:
+  """Calibrates all policies, runs them, and writes `policies.json`."""
+  config = space.config
+  gates = common.routing_gates(
+      common.gates_of(space, space.variables['student'])
+  )
+  if gates is None:
+    raise UsageError(
+        f'config.gates.anchors = {tuple(config.gates.anchors)} leaves out a '
+        f'gate that policies read; expected {policies.ROUTING_GATES} among '
+        'them.'
+    )
+  calibration = _calibrate(space, gates)
+  rules = _make_rules(space, calibration)
+  measured: dict[str, Any] = {}
+  for scope, by_name in rules.items():
+    measured[scope] = {}
+    for name, rule in by_name.items():
+      entry = _run_policy(space, gates, calibration, rule)
+      entry |= _at_equal_madds(space, scope, entry['madds'])
+      measured[scope][name] = entry
+  results_lib.write_json(
+      os.path.join(space.workdir, 'policies.json'),
+      policies.to_json(rules, calibration.edges),
+  )
+  space.results.update(policies=measured)
+
+
+def _make_rules(
+    space: Workspace, calibration: policies.Calibration
+) -> dict[str, dict[str, policies.Rule]]:
+  config = space.config.policies
+  largest = cost.cost_table(space.supernet).subnet(LARGEST).madds
+  rules: dict[str, dict[str, policies.Rule]] = {}
+  for scope in policies.SCOPES:
+    ranked = functools.partial(
+        policies.ranked,
+        calibration,
+        scope,
+        start=policies.start_choice(scope, config.start),
+    )
+    rules[scope] = {
+        'pull_up': ranked(pull_up=True),
+        'pull_down': ranked(pull_up=False),
+    }
+    best = policies.budget(calibration, scope, config.budget * largest)
+    if best:
+      rules[scope]['budget'] = best
+  return rules
+
+
+def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
+  """Runs the calibration examples under every subnet."""
+  net, split = space.supernet, common.calibration_split(space)
+  outputs = common.predict(
+      space,
+      protocols.tree_predictor(net, gates),
+      space.variables['student'],
+      split,
+  )
+  correct = outputs['prediction'] == split.labels
+  common.add_column(space, 'calibration_top1', correct.mean(-1).ravel())
+  return policies.Calibration.create(
+      correct,
+      [outputs[gate_name(n)] for n in gates.anchors],
+      _stage_madds(net, gates),
+      space.config.policies.bins,
+  )
+
+
+def _stage_madds(net: ResNet, gates: GateSet) -> np.ndarray:
+  """Returns the MAdds of stages and what follows them, `int64[4, K]`."""
+  costs = cost.cost_table(net)
+  table = np.array([[c.madds for c in stage] for stage in costs.stages])
+  for anchor, madds in cost.gate_madds(gates, net).items():
+    table[anchor - 1] += madds
+  table[-1] += costs.head.madds
+  return table
+
+
+def _run_policy(
+    space: Workspace,
+    gates: GateSet,
+    calibration: policies.Calibration,
+    rule: policies.Rule,
+) -> dict[str, Any]:
+  """Runs the test split as a policy routes it."""
+  test, batch_size = space.dataset.test, space.config.evaluation.batch_size
+  run = functools.partial(
+      common.predict,
+      space,
+      routed_predictor(space.supernet, gates),
+      space.variables['student'],
+      test,
+      policies.to_policy(rule, calibration.edges),
+  )
+  run()  # What is only done once, such as compiling, is not timed.
+  started = time.monotonic()
+  outputs = run()
+  seconds = time.monotonic() - started
+  subnets = outputs['subnet'].T
+  # A padded chunk of one choice is what a stage runs; gates and head run once
+  # for each example.
+  share = batch_size // jax.device_count()
+  executed = sum(
+      routing.executed(calibration.stage_madds, subnets[start : start + share])
+      for start in range(0, len(test), share)
+  )
+  madds = policies.madds_of(calibration.stage_madds, subnets)
+  return {
+      'top1': float((outputs['prediction'] == test.labels).mean()),
+      'madds': round(float(madds.mean())),
+      'madds_executed': round(executed / len(test)),
+      'seconds': seconds,
+  }
+
+
+def _at_equal_madds(
+    space: Workspace, scope: str, madds: float
+) -> dict[str, float | None]:
+  """Returns what subnets chosen without gates reach with the same MAdds."""
+  rows = common.read_subnets(space)
+  if not rows:
+    return {}
+  choices = policies.SCOPES[scope]
+  points = {row['subnet']: (row['madds'], row['top1']) for row in rows}
+  uniform = [s for s in _BOTH_UNIFORM if s.stages[0] in choices]
+  shape = (len(space.supernet.choices),) * NUM_STAGES
+  costs, top1 = (
+      np.array(column).reshape(shape) for column in zip(*points.values())
+  )
+  return {
+      'uniform_top1': policies.uniform_mixture(
+          [points[str(subnet)] for subnet in uniform], madds
+      ),
+      'random_top1': policies.random_at(top1, costs, scope, madds),
+  }

@@ -1,0 +1,136 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Latency, power and energy: Table I, and every subnet's from a stage table.
+
+What is timed does not depend on the values of parameters, so nothing need be
+trained.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.analyses import common
+from adaptanet_jax.evaluation import latency
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import (
+  LARGEST,
+  NUM_STAGES,
+  UNIFORM_DELTA,
+  Subnet,
+)
+from adaptanet_jax.workspace import Workspace
+
+# Random subnets that the sum over stages is checked on.
+_NUM_CHECKED = 16
+
+
+def _networks(space: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
+  """Returns the rows of Table I."""
+  teacher, student = space.nets.teacher, space.nets.student
+  by_norm = {
+      name: (dataclasses.replace(teacher, norm=norm), LARGEST)
+      for name, norm in (
+          ('batch_norm', 'bn'),
+          ('layer_norm', 'ln'),
+          ('group_norm', 'gn'),
+      )
+  }
+  return by_norm | {
+      'teacher': (teacher, LARGEST),
+      'delta': (student, UNIFORM_DELTA[0]),
+  }
+
+
+def _programs(space: Workspace) -> dict[str, tuple[Any, ...]]:
+  """Returns what is timed: a program and the shapes of its arguments."""
+  batch_size = space.config.latency.batch_size
+  images = latency.image_shape(space.nets.student, batch_size)
+  rows: dict[str, tuple[Any, ...]] = {
+      name: (latency.static_program(net, subnet), net.shapes(), images)
+      for name, (net, subnet) in _networks(space).items()
+  }
+  student = space.nets.student
+  rows['supernet'] = (
+      latency.switched_program(student),
+      student.shapes(),
+      images,
+      jax.ShapeDtypeStruct((NUM_STAGES,), np.int32),
+  )
+  return rows
+
+
+def compile_ahead(space: Workspace) -> None:
+  """Has compiled all that is timed."""
+  for program in _programs(space).values():
+    space.programs.ahead(*program)
+
+
+def measure_latency(space: Workspace) -> None:
+  """Times the networks of Table I and every choice of every stage."""
+  config = space.config.latency
+  runs = {
+      name: functools.partial(
+          space.programs.compiled(*program),
+          *jax.tree.map(_random, program[1:3]),
+      )
+      for name, program in _programs(space).items()
+  }
+  supernet = runs.pop('supernet')
+
+  def run_subnet(choices: np.ndarray) -> Any:
+    return supernet(jnp.asarray(choices, jnp.int32))
+
+  runs['supernet x1.0'] = functools.partial(run_subnet, LARGEST.encode())
+  measured = latency.measure(list(runs.values()), num_runs=config.runs)
+  norms = {name: net.norm for name, (net, _) in _networks(space).items()}
+  rows = [
+      {
+          'network': name,
+          'norm': norms.get(name, space.nets.student.norm),
+          'batch': config.batch_size,
+      }
+      | row
+      for name, row in zip(runs, measured)
+  ]
+  net = space.nets.student
+  base, added = latency.stage_table(net, run_subnet, num_runs=config.runs)
+  every = base + functools.reduce(np.add, np.ix_(*added))
+  subnets = np.random.default_rng(0).integers(
+      0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
+  )
+  checked = latency.measure(
+      [functools.partial(run_subnet, subnet) for subnet in subnets],
+      num_runs=config.runs,
+  )
+  errors = [
+      every[tuple(subnet)] / row['ms_median'] - 1.0
+      for subnet, row in zip(subnets, checked)
+  ]
+  common.add_column(space, 'latency_ms', every[_in_order(space)].ravel())
+  space.results.update(
+      latency=rows,
+      stage_latency={
+          'batch': config.batch_size,
+          'largest_ms': base,
+          'added_ms': added.tolist(),
+          'median_error': float(np.median(np.abs(errors))),
+          'checked_subnets': _NUM_CHECKED,
+      },
+  )
+
+
+def _in_order(space: Workspace) -> Any:
+  """Indexes the subnets that the table of all subnets lists."""
+  listed = len(common.read_subnets(space))
+  return (slice(0, round(listed ** (1 / NUM_STAGES))),) * NUM_STAGES
+
+
+def _random(shape: jax.ShapeDtypeStruct) -> jax.Array:
+  values = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
+  # Variances among them.
+  return jnp.asarray(np.abs(values), shape.dtype)

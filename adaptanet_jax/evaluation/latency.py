@@ -1,0 +1,141 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Measured time, power and energy of networks (Table I).
+
+Power is read from NVML where there is an NVIDIA GPU, and None elsewhere.
+"""
+
+from collections.abc import Callable, Sequence
+import contextlib
+import functools
+import statistics
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
+
+# Runs before those that are timed.
+_WARM_UP = 3
+
+
+@functools.cache
+def static_program(net: ResNet, subnet: Subnet) -> Any:
+  """Returns the jitted form of one subnet, chosen at trace time."""
+
+  def run(variables: Variables, images: jax.Array) -> jax.Array:
+    return net.forward(variables, images, subnet)[0]
+
+  return jax.jit(run)
+
+
+@functools.cache
+def switched_program(net: ResNet) -> Any:
+  """Returns the jitted supernet, `(variables, images, int32[4]) -> logits`."""
+
+  def run(
+      variables: Variables, images: jax.Array, choices: jax.Array
+  ) -> jax.Array:
+    return supernet.forward(net, variables, images, choices)[0]
+
+  return jax.jit(run)
+
+
+def image_shape(net: ResNet, batch_size: int) -> jax.ShapeDtypeStruct:
+  """Returns the shape of a batch of normalised images."""
+  return jax.ShapeDtypeStruct((batch_size, *net.image_shape), np.float32)
+
+
+def measure(
+    runs: Sequence[Callable[[], Any]], *, num_runs: int
+) -> list[dict[str, float | None]]:
+  """Times functions in turn, so that all of them see the machine alike.
+
+  Args:
+    runs: functions that return arrays.
+    num_runs: timed runs of each.
+
+  Returns:
+    For each `ms_median`, `ms_p90`, `watts` and `millijoules`.
+  """
+  for run in runs:
+    for _ in range(_WARM_UP):
+      jax.block_until_ready(run())
+  times: list[list[float]] = [[] for _ in runs]
+  watts: list[list[float]] = [[] for _ in runs]
+  with power_meter() as read_watts:
+    for _ in range(num_runs):
+      for number, run in enumerate(runs):
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        times[number].append(1e3 * (time.perf_counter() - started))
+        if read_watts:
+          watts[number].append(read_watts())
+  return [_summary(*row) for row in zip(times, watts)]
+
+
+def _summary(
+    times: list[float], watts: list[float]
+) -> dict[str, float | None]:
+  mean_watts = statistics.fmean(watts) if watts else None
+  mean_ms = statistics.fmean(times)
+  return {
+      'ms_median': float(np.median(times)),
+      'ms_p90': float(np.quantile(times, 0.9)),
+      'watts': mean_watts,
+      'millijoules': mean_watts * mean_ms if mean_watts else None,
+  }
+
+
+@contextlib.contextmanager
+def power_meter() -> Any:
+  """Gives a function that reads the first NVIDIA GPU's watts; None elsewhere.
+  """
+  if jax.default_backend() != 'gpu':
+    yield None
+    return
+  import pynvml
+
+  try:
+    pynvml.nvmlInit()
+  except pynvml.NVMLError:  # An AMD GPU.
+    yield None
+    return
+  try:
+    device = pynvml.nvmlDeviceGetHandleByIndex(0)
+    yield lambda: pynvml.nvmlDeviceGetPowerUsage(device) / 1e3
+  finally:
+    pynvml.nvmlShutdown()
+
+
+def stage_table(
+    net: ResNet, run: Callable[[np.ndarray], Any], *, num_runs: int
+) -> tuple[float, np.ndarray]:
+  """Measures what each choice of each stage adds to the largest subnet's time.
+
+  Args:
+    net: the supernet.
+    run: runs the subnet of `int32[4]` branch indices.
+    num_runs: timed runs of each.
+
+  Returns:
+    Median milliseconds of the largest subnet, and `float[4, K]` milliseconds
+    that putting a choice in place of x1.0 adds; below zero where it is faster.
+  """
+  largest = LARGEST.encode()
+  subnets = [largest]
+  for n in range(NUM_STAGES):
+    for choice in net.choices[1:]:
+      subnet = largest.copy()
+      subnet[n] = choice.index
+      subnets.append(subnet)
+  measured = measure(
+      [functools.partial(run, subnet) for subnet in subnets], num_runs=num_runs
+  )
+  medians = np.array([row['ms_median'] for row in measured], float)
+  added = (medians[1:] - medians[0]).reshape(NUM_STAGES, -1)
+  return float(medians[0]), np.pad(added, ((0, 0), (1, 0)))

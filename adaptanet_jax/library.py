@@ -1,0 +1,273 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A trained supernet as a function: `adaptanet_jax.load`."""
+
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from adaptanet_jax import experiment, settings, trees, workspace
+from adaptanet_jax.analyses import common
+from adaptanet_jax.data import augment
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import policies, results as results_lib
+from adaptanet_jax.models import routing, supernet
+from adaptanet_jax.models.gates import GATES, GateSet
+from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.subnet import LARGEST, Subnet
+from adaptanet_jax.training import loop
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+
+
+class Supernet:
+  """All subnets of a run, in one compiled program for each shape of a batch.
+
+  Attributes:
+    net: static half of the network.
+    gates: static half of its Var Gates; None before they are trained.
+    variables: collections of both.
+  """
+
+  def __init__(
+      self,
+      net: ResNet,
+      gates: GateSet | None,
+      variables: Variables,
+      *,
+      subnets: list[dict[str, Any]],
+      policy_table: dict[str, Any],
+  ) -> None:
+    self.net, self.gates = net, gates
+    self.variables = jax.device_put(variables)
+    self._subnets, self._policies = subnets, policy_table
+
+  def __call__(
+      self, images: np.ndarray | jax.Array, subnet: str | Subnet = LARGEST
+  ) -> jax.Array:
+    """Runs one subnet; another one compiles nothing.
+
+    Args:
+      images: `uint8[B, H, W, C]`, of the shape that the network was trained on.
+      subnet: such as `1.0-0.5d-0.25-1.0`, width by stage, d for delta.
+
+    Returns:
+      Logits `(B, num_classes)`.
+
+    Raises:
+      UsageError: the images or the subnet do not fit the network.
+    """
+    choices = self._parse(subnet).encode()
+    return _switched(self.net)(self.variables, self._checked(images), choices)
+
+  def within(self, madds: float) -> Subnet:
+    """Returns the most accurate subnet that takes at most so many MAdds.
+
+    Accuracies are those of the calibration examples, none of them test images.
+
+    Args:
+      madds: multiply-accumulates of an image.
+
+    Raises:
+      UsageError: no subnet is that cheap, or the run has no calibration.
+    """
+    if not self._subnets or 'calibration_top1' not in self._subnets[0]:
+      raise UsageError(
+          'The run has no calibrated accuracies; expected one whose phases '
+          'evaluation and policies are done.'
+      )
+    within = [row for row in self._subnets if row['madds'] <= madds]
+    if not within:
+      least = min(row['madds'] for row in self._subnets)
+      raise UsageError(
+          f'No subnet takes at most {madds:,.0f} MAdds; expected {least:,} or '
+          'more.'
+      )
+    # Of equals the cheapest.
+    best = max(within, key=lambda row: (row['calibration_top1'], -row['madds']))
+    return Subnet.parse(best['subnet'])
+
+  def route(
+      self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'
+  ) -> tuple[jax.Array, list[Subnet]]:
+    """Lets the gates choose a subnet for each image.
+
+    Args:
+      images: as for a call.
+      policy: scope and name of one of `policies`.
+
+    Returns:
+      Logits `(B, num_classes)`, and the subnet of each image.
+
+    Raises:
+      UsageError: the images do not fit, or there is no such policy.
+    """
+    if policy not in self.policies:
+      raise UsageError(
+          f'Unknown policy {policy!r}; expected one of '
+          f'{", ".join(self.policies) or "none: run the phase policies"}.'
+      )
+    scope, name = policy.split('/')
+    chosen = policies.from_json(self._policies, scope, name)
+    logits, subnets = _routed(self.net, self.gates)(
+        self.variables, self._checked(images), chosen
+    )
+    return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
+
+  @property
+  def policies(self) -> list[str]:
+    """Scopes and names of the policies that `route` knows."""
+    rules = self._policies.get('rules', {})
+    return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
+
+  def _parse(self, subnet: str | Subnet) -> Subnet:
+    try:
+      parsed = Subnet.parse(str(subnet))
+    except ValueError as error:
+      raise UsageError(str(error)) from error
+    if not set(parsed.stages) <= set(self.net.choices):
+      raise UsageError(
+          f'Subnet {subnet} has a delta stage, and the run has trained none; '
+          f'expected choices among {", ".join(map(str, self.net.choices))}.'
+      )
+    return parsed
+
+  def _checked(self, images: np.ndarray | jax.Array) -> jax.Array:
+    expected = self.net.image_shape
+    if images.dtype != jnp.uint8 or images.shape[1:] != expected:
+      raise UsageError(
+          f'Images are {images.dtype}{list(images.shape)}; expected uint8[B, '
+          f'{", ".join(map(str, expected))}].'
+      )
+    return jnp.asarray(images)
+
+
+def load(workdir: str, *, gates: str | None = None) -> Supernet:
+  """Loads the supernet that a run has trained.
+
+  Args:
+    workdir: of the run.
+    gates: workdir of another run on the same backbone and deltas, whose gates
+      and policies stand in for this run's own.
+
+  Returns:
+    A function of images.
+
+  Raises:
+    UsageError: a workdir is not a run's, has no supernet yet, or the gates were
+      trained on another one.
+  """
+  workdir = os.path.expanduser(workdir)
+  config, variables = _restore(workdir)
+  source = os.path.expanduser(gates) if gates else workdir
+  if gates:
+    other_config, other = _restore(source)
+    differing = settings.differing_keys(
+        config.to_dict(), other_config.to_dict(), up_to='delta.lock_in'
+    )
+    if differing or GATES not in other['params']:
+      reason = '; '.join(differing) or 'it has no trained gates'
+      raise UsageError(
+          f'The gates of {source} do not fit {workdir} ({reason}); expected '
+          'gates that were trained on the same supernet, with config.reuse.'
+      )
+    variables = _swap(variables, other)
+    config.gates = other_config.gates
+  nets, gate_set = _networks(config, workdir)
+  return Supernet(
+      workspace.student_for(nets, variables),
+      common.routing_gates(gate_set) if GATES in variables['params'] else None,
+      variables,
+      subnets=_read(workdir, 'subnets.csv', results_lib.read_csv, []),
+      policy_table=_read(source, 'policies.json', results_lib.read_json, {}),
+  )
+
+
+def _swap(variables: Variables, other: Variables) -> Variables:
+  """Returns a network's collections with another one's gates."""
+  gates = {name: {GATES: tree[GATES]} for name, tree in other.items()
+           if GATES in tree}
+  rest = {
+      name: {part: tree[part] for part in tree if part != GATES}
+      for name, tree in variables.items()
+  }
+  return trees.merge(rest, gates)
+
+
+def _read(workdir: str, name: str, reader: Any, otherwise: Any) -> Any:
+  path = os.path.join(workdir, name)
+  return reader(path) if os.path.exists(path) else otherwise
+
+
+def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:
+  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  dataset = results['dataset']
+  return workspace.networks(
+      config, dataset['num_classes'], tuple(dataset['image_shape'])
+  )
+
+
+def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
+  """Restores the newest checkpoint of each part of a run's supernet."""
+  for name in ('config.json', 'results.json'):
+    if not os.path.exists(os.path.join(workdir, name)):
+      raise UsageError(
+          f'{workdir} has no {name}; expected the workdir of a run.'
+      )
+  config = ml_collections.ConfigDict(
+      results_lib.read_json(os.path.join(workdir, 'config.json'))
+  )
+  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  nets, gates = _networks(config, workdir)
+  shapes = trees.merge(
+      nets.student.shapes(),
+      jax.eval_shape(
+          functools.partial(
+              gates.init, anchor_shapes=nets.student.anchor_shapes()
+          ),
+          jax.random.key(0),
+      ),
+  )
+  config.phases = 'report'  # Nothing is to be trained.
+  tasks = experiment.make_plan(
+      config, workdir, results['dataset']['train_examples']
+  )
+  variables: Variables = {}
+  for task in tasks:
+    if task.phase.network == 'student' and task.action == 'restore':
+      like, _ = loop.split_variables(shapes, task.phase.trains)
+      with PhaseCheckpoints(task.workdir, task.phase.name, keep=1) as found:
+        variables = trees.merge(variables, found.restore_variables(like))
+  names = [task.phase.name for task in tasks if task.action == 'skip']
+  if 'cascade4' in names:
+    raise UsageError(
+        f'{workdir} has no supernet yet; expected one whose phase cascade is '
+        'done.'
+    )
+  return config, variables
+
+
+@functools.cache
+def _switched(net: ResNet) -> Any:
+  def run(
+      variables: Variables, images: jax.Array, choices: jax.Array
+  ) -> jax.Array:
+    images = augment.normalize(images)
+    return supernet.forward(net, variables, images, choices)[0]
+
+  return jax.jit(run)
+
+
+@functools.cache
+def _routed(net: ResNet, gates: GateSet) -> Any:
+  def run(
+      variables: Variables, images: jax.Array, policy: routing.Policy
+  ) -> tuple[jax.Array, jax.Array]:
+    images = augment.normalize(images)
+    return routing.route(net, gates, variables, images, policy)
+
+  return jax.jit(run)

@@ -1,0 +1,227 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Per-sample routing: each image of a batch under a subnet of its own.
+
+One compiled program, as everywhere. At each stage the batch is sorted by
+choice and cut into chunks of one choice each; a `lax.map` of a switch runs the
+chunks, and the sort is undone. Anchors make that legal after every stage: they
+have one shape whatever produced them. Padding fills up the last chunk of each
+choice, and chunks that nothing falls into are passed over.
+
+B = batch, H = height, W = width, C = channels, K = choices of a stage,
+c = images of a chunk.
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.models.gates import GateSet, confidence
+from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
+from adaptanet_jax.models.subnet import NUM_STAGES
+from adaptanet_jax.models.supernet import stage_variables
+
+# Images of a chunk. Fewer waste less on padding, more run faster each.
+CHUNK_SIZE = 8
+
+
+@flax.struct.dataclass
+class Policy:
+  """Turns confidences into choices; arrays, so one program serves all policies.
+
+  Attributes:
+    start: choice of stage 1, which no gate precedes, `int32[]`.
+    edges: for the gates of anchors 1 to 3, the inner borders of the bins of its
+      confidence after each prefix of choices, `float32[K ** n, bins - 1]`.
+    choices: for the same gates, the next stage's choice in each bin,
+      `int32[3, bins]`.
+  """
+
+  start: jax.Array
+  edges: tuple[jax.Array, ...]
+  choices: jax.Array
+
+
+def run_stage_by_sample(
+    net: ResNet,
+    variables: Variables,
+    x: jax.Array,
+    number: int,
+    choices: jax.Array,
+    *,
+    chunk_size: int = CHUNK_SIZE,
+) -> jax.Array:
+  """Runs one stage on each image as its own choice says.
+
+  Args:
+    net: the network.
+    variables: its collections.
+    x: `(B, H, W, C)` images for stage 1, else the anchor before.
+    number: 1 to 4.
+    choices: `int32[B]`, indices into `net.choices`.
+    chunk_size: c.
+
+  Returns:
+    `(B, H', W', C')` anchor.
+  """
+  own = stage_variables(net, variables, number)
+  runs: list[Callable[[jax.Array], jax.Array]] = [
+      functools.partial(_run_chunk, net, own, number, choice, x)
+      for choice in net.choices
+  ]
+  shape = jax.eval_shape(runs[0], jnp.zeros(chunk_size, jnp.int32))
+  idle = len(runs)
+  runs.append(lambda _: jnp.zeros(shape.shape, shape.dtype))
+  slots, takes, chunk_choices = _chunks(choices, len(net.choices), chunk_size)
+  anchors = lax.map(
+      lambda chunk: lax.switch(chunk[0], runs, chunk[1]),
+      (jnp.where(chunk_choices < 0, idle, chunk_choices), takes),
+  )
+  return anchors.reshape(-1, *shape.shape[1:])[slots]
+
+
+def _run_chunk(
+    net: ResNet, variables: Variables, number: int, choice: Any, x: jax.Array,
+    take: jax.Array,
+) -> jax.Array:
+  return net.run_stage(variables, x[take], number, choice)[0]
+
+
+def _chunks(
+    choices: jax.Array, num_choices: int, chunk_size: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Sorts images into chunks of one choice each.
+
+  Args:
+    choices: `int32[B]`.
+    num_choices: K.
+    chunk_size: c.
+
+  Returns:
+    `int32[B]`, each image's place among those of all chunks; `int32[M, c]`, the
+    images of each chunk, image 0 for padding; `int32[M]`, its choice, -1 where
+    it is empty.
+  """
+  (batch_size,) = choices.shape
+  counts = jnp.zeros(num_choices, jnp.int32).at[choices].add(1)
+  num_chunks = -(-counts // chunk_size)
+  ends = jnp.cumsum(num_chunks)
+  first_of_choice = jnp.cumsum(counts) - counts
+  # Undoing the sort: where each image stands among all, in order of choice.
+  order = jnp.argsort(choices, stable=True)
+  ranks = jnp.zeros(batch_size, jnp.int32).at[order].set(
+      jnp.arange(batch_size, dtype=jnp.int32)
+  )
+  slots = (
+      (ends - num_chunks)[choices] * chunk_size
+      + ranks
+      - first_of_choice[choices]
+  )
+  most = max_chunks(batch_size, num_choices, chunk_size)
+  takes = jnp.zeros(most * chunk_size, jnp.int32).at[slots].set(
+      jnp.arange(batch_size, dtype=jnp.int32)
+  )
+  numbers = jnp.arange(most)
+  chunk_choices = jnp.searchsorted(ends, numbers, side='right')
+  chunk_choices = jnp.where(numbers < ends[-1], chunk_choices, -1)
+  return slots, takes.reshape(most, chunk_size), chunk_choices
+
+
+def max_chunks(batch_size: int, num_choices: int, chunk_size: int) -> int:
+  """Returns how many chunks any choices of a batch can need."""
+  used = min(num_choices, batch_size)
+  return (batch_size + used * (chunk_size - 1)) // chunk_size
+
+
+def executed(
+    stage_madds: np.ndarray,
+    subnets: np.ndarray,
+    chunk_size: int = CHUNK_SIZE,
+) -> int:
+  """Counts the MAdds that a batch takes, padding included.
+
+  Args:
+    stage_madds: `int64[4, K]` of each choice of each stage, for one image.
+    subnets: `int[B, 4]`, a subnet for each image of the batch.
+    chunk_size: c.
+
+  Returns:
+    MAdds of all chunks.
+  """
+  counts = np.stack([
+      np.bincount(stage, minlength=stage_madds.shape[1]) for stage in subnets.T
+  ])
+  return int((-(-counts // chunk_size) * chunk_size * stage_madds).sum())
+
+
+def forward_by_sample(
+    net: ResNet,
+    variables: Variables,
+    images: jax.Array,
+    choices: jax.Array,
+    *,
+    chunk_size: int = CHUNK_SIZE,
+) -> jax.Array:
+  """Runs each image under its own subnet.
+
+  Args:
+    net: the network.
+    variables: its collections.
+    images: `(B, H, W, C)` normalised images.
+    choices: `int32[B, 4]`, a subnet for each image, as `Subnet.encode` gives.
+    chunk_size: c.
+
+  Returns:
+    Logits `(B, num_classes)`.
+  """
+  x = images
+  for n in stage_numbers():
+    x = run_stage_by_sample(
+        net, variables, x, n, choices[:, n - 1], chunk_size=chunk_size
+    )
+  return net.run_head(variables, x)
+
+
+def route(
+    net: ResNet,
+    gates: GateSet,
+    variables: Variables,
+    images: jax.Array,
+    policy: Policy,
+    *,
+    chunk_size: int = CHUNK_SIZE,
+) -> tuple[jax.Array, jax.Array]:
+  """Runs each image under the subnet that its own confidences lead to.
+
+  Args:
+    net: the network.
+    gates: gates of anchors 1 to 3, at least.
+    variables: collections of both.
+    images: `(B, H, W, C)` normalised images.
+    policy: how confidences become choices.
+    chunk_size: c.
+
+  Returns:
+    Logits `(B, num_classes)`, and the subnets that were run, `int32[B, 4]`.
+  """
+  choice = jnp.full(images.shape[0], policy.start, jnp.int32)
+  prefix = jnp.zeros_like(choice)
+  taken = []
+  x = images
+  for n in stage_numbers():
+    x = run_stage_by_sample(
+        net, variables, x, n, choice, chunk_size=chunk_size
+    )
+    taken.append(choice)
+    prefix = prefix * len(net.choices) + choice
+    if n < NUM_STAGES:
+      confident = confidence(*gates.run(variables, n, x))
+      bins = (confident[:, None] > policy.edges[n - 1][prefix]).sum(-1)
+      choice = policy.choices[n - 1][bins]
+  return net.run_head(variables, x), jnp.stack(taken, axis=1)

@@ -1,0 +1,229 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a run, each as SVG and PNG."""
+
+from collections.abc import Callable, Sequence
+import os
+from typing import Any
+
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+
+from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA, Subnet
+
+Row = dict[str, Any]
+
+_INK, _QUIET, _GRID = '#1f2933', '#8a94a0', '#e4e7eb'
+# Light to dark with the width; the same for a width and its delta.
+_BY_WIDTH = {1.0: '#0b3c6f', 0.75: '#1f77b4', 0.5: '#4fb0c6', 0.25: '#e8893a'}
+_FRONT = '#c2185b'
+_DPI = 160
+
+
+def pareto_front(costs: Sequence[float], top1: Sequence[float]) -> list[int]:
+  """Returns the positions that nothing cheaper is as accurate as.
+
+  Args:
+    costs: of each network.
+    top1: accuracy of each.
+
+  Returns:
+    Positions in order of cost, each more accurate than all before it.
+  """
+  order = np.lexsort((-np.asarray(top1), np.asarray(costs)))
+  front: list[int] = []
+  for position in order:
+    if not front or top1[position] > top1[front[-1]]:
+      front.append(int(position))
+  return front
+
+
+def draw_all(
+    results: Row, metrics: list[Row], subnets: list[Row], folder: str
+) -> dict[str, str]:
+  """Draws every figure that a run has the data for.
+
+  Args:
+    results: contents of results.json.
+    metrics: rows of metrics.jsonl.
+    subnets: rows of subnets.csv.
+    folder: where they go.
+
+  Returns:
+    SVG text by name of the figure.
+  """
+  os.makedirs(folder, exist_ok=True)
+  drawn: dict[str, Callable[[], Figure]] = {}
+  if any(_accuracies(row) for row in metrics):
+    drawn['training'] = lambda: draw_training(metrics)
+  if 'gates' in results:
+    drawn['confidence'] = lambda: draw_confidence(results['gates'])
+  if subnets:
+    drawn['madds'] = lambda: draw_costs(
+        subnets, 'madds', 'MAdds of an image, millions', 1e-6
+    )
+  if subnets and 'latency_ms' in subnets[0]:
+    batch = results['stage_latency']['batch']
+    drawn['latency'] = lambda: draw_costs(
+        subnets,
+        'latency_ms',
+        f'milliseconds, batch of {batch}, {results["device"]["kind"]}',
+        1.0,
+    )
+  return {name: _save(draw(), name, folder) for name, draw in drawn.items()}
+
+
+def _save(figure: Figure, name: str, folder: str) -> str:
+  path = os.path.join(folder, name)
+  # Without a date, the same results give the same file.
+  figure.savefig(f'{path}.svg', metadata={'Date': None}, dpi=_DPI)
+  figure.savefig(f'{path}.png', dpi=_DPI)
+  with open(f'{path}.svg', encoding='utf-8') as file:
+    svg = file.read()
+  return svg[svg.index('<svg') :]
+
+
+def _style(axes: Axes) -> None:
+  axes.grid(color=_GRID, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.spines[['left', 'bottom']].set_color(_QUIET)
+  axes.tick_params(colors=_INK, labelsize=9)
+  axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+
+
+def _line_of(choice: str) -> dict[str, Any]:
+  """Returns colour and dash of a uniform subnet, named by its choice."""
+  return {
+      'color': _BY_WIDTH[float(choice.rstrip('d'))],
+      'linestyle': '--' if choice.endswith('d') else '-',
+  }
+
+
+def _accuracies(row: Row) -> dict[str, float]:
+  return {k: v for k, v in row.items() if k.startswith('test_top1')}
+
+
+def draw_training(metrics: list[Row]) -> Figure:
+  """Draws test accuracies over the steps of all phases (Fig. 3)."""
+  figure = Figure(figsize=(8.0, 3.8), layout='constrained')
+  axes = figure.add_subplot()
+  lengths: dict[str, int] = {}
+  for row in metrics:
+    known = lengths.get(row['phase'], 0)
+    lengths[row['phase']] = max(known, row['step'])
+  start = 0
+  for number, (phase, length) in enumerate(lengths.items()):
+    rows = [r for r in metrics if r['phase'] == phase and _accuracies(r)]
+    if number % 2:
+      axes.axvspan(start, start + length, color=_GRID, alpha=0.5, linewidth=0)
+    if rows:
+      for name in _accuracies(rows[0]):
+        _, _, choice = name.partition('/')
+        look = _line_of(choice) if choice else {'color': _INK}
+        axes.plot(
+            [start + row['step'] for row in rows],
+            [row[name] for row in rows],
+            linewidth=1.8,
+            label=f'x{choice}' if choice else 'teacher',
+            **look,
+        )
+      axes.text(
+          start + length / 2,
+          1.01,
+          phase.replace('_', ' '),
+          transform=axes.get_xaxis_transform(),
+          ha='center',
+          va='bottom',
+          fontsize=9,
+          color=_INK,
+      )
+    start += length
+  _style(axes)
+  axes.set_xlim(0, start)
+  axes.set_xlabel('training steps, all phases (shaded: every second phase)')
+  axes.set_ylabel('test accuracy')
+  axes.legend(fontsize=8, frameon=False, loc='center left',
+              bbox_to_anchor=(1.0, 0.5))
+  return figure
+
+
+def draw_confidence(gates: Row) -> Figure:
+  """Draws accuracy against confidence, gates by subnets (Fig. 4).
+
+  The upper row has the calibration examples, as in the paper, the lower one the
+  test split.
+  """
+  figure = Figure(figsize=(2.6 * len(gates) + 1.2, 5.2), layout='constrained')
+  grid = figure.subplots(2, len(gates), squeeze=False, sharey='row')
+  for column, (anchor, gate) in enumerate(gates.items()):
+    for row, name in enumerate(('bins', 'bins_test')):
+      axes = grid[row, column]
+      for subnet in map(str, UNIFORM + UNIFORM_DELTA):
+        bins = [b for b in gate[name] if b['subnet'] == subnet]
+        choice = str(Subnet.parse(subnet).stages[0])
+        axes.plot(
+            [b['confidence'] for b in bins],
+            [b['top1'] for b in bins],
+            marker='o',
+            markersize=3,
+            linewidth=1.3,
+            label=f'x{choice}',
+            **_line_of(choice),
+        )
+      _style(axes)
+    grid[0, column].set_title(f'gate {anchor}', fontsize=10, color=_INK)
+    grid[1, column].set_xlabel('confidence', fontsize=9)
+  grid[0, 0].set_ylabel('accuracy, calibration')
+  grid[1, 0].set_ylabel('accuracy, test')
+  lines, labels = grid[0, 0].get_legend_handles_labels()
+  figure.legend(lines, labels, fontsize=8, frameon=False,
+                loc='outside right center')
+  return figure
+
+
+def draw_costs(
+    subnets: list[Row], key: str, label: str, scale: float
+) -> Figure:
+  """Draws accuracy against a cost for all subnets, with the Pareto front."""
+  figure = Figure(figsize=(8.0, 4.2), layout='constrained')
+  axes = figure.add_subplot()
+  costs = np.array([row[key] * scale for row in subnets])
+  top1 = np.array([row['top1'] for row in subnets])
+  deltas = np.array([row['subnet'].count('d') for row in subnets])
+  for choose, name, color in (
+      (deltas == 0, 'widths only', '#1f77b4'),
+      ((deltas > 0) & (deltas < 4), 'some stages delta', '#9aa5b1'),
+      (deltas == 4, 'every stage delta', '#e8893a'),
+  ):
+    if choose.any():
+      axes.scatter(
+          costs[choose],
+          top1[choose],
+          s=7,
+          color=color,
+          alpha=0.6,
+          linewidths=0,
+          label=f'{name}: {choose.sum()}',
+          # Thousands of points: as a picture within the SVG.
+          rasterized=True,
+          zorder=2 + (name != 'some stages delta'),
+      )
+  front = pareto_front(list(costs), list(top1))
+  axes.plot(
+      costs[front],
+      top1[front],
+      color=_FRONT,
+      linewidth=1.4,
+      marker='o',
+      markersize=3,
+      label=f'Pareto front: {len(front)}',
+      zorder=4,
+  )
+  _style(axes)
+  axes.set_xlabel(label)
+  axes.set_ylabel('test accuracy')
+  axes.legend(fontsize=8, frameon=False, loc='lower right')
+  return figure

@@ -1,0 +1,398 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`report.html`: the tables and figures of a run on a page of its own.
+
+It is made of nothing but the files in the workdir, so it can be made again.
+"""
+
+from collections.abc import Iterable, Sequence
+import html
+import os
+import string
+from typing import Any
+
+from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.models.subnet import LARGEST
+from adaptanet_jax.report import figures, paper
+from adaptanet_jax.training.progress import MetricsLog
+
+Row = dict[str, Any]
+
+_CAPTIONS = {
+    'training': (
+        'Figure 3. Test accuracy while whole networks train.',
+        'Phases that train a single module have no accuracy of their own.',
+    ),
+    'confidence': (
+        'Figure 4. Accuracy against confidence, gates by subnets.',
+        'Equal-frequency bins of each gate\'s confidence for each uniform '
+        'subnet; above the calibration examples (training data, as in the '
+        'paper), below the test split.',
+    ),
+    'madds': (
+        'Accuracy against MAdds, all subnets.',
+        'On the front is what no cheaper subnet is as accurate as.',
+    ),
+    'latency': (
+        'Accuracy against latency, all subnets.',
+        'Milliseconds are sums over stages, each choice of each stage measured '
+        'in the one compiled program.',
+    ),
+}
+
+_PAGE = string.Template('''<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>AdaptaNet: $title</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto;
+  max-width: 60rem; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+p { margin: .4rem 0; } .quiet { color: #616e7c; font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; margin: .75rem 0;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .8rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #1f2933; font-weight: 600;
+  vertical-align: bottom; }
+tbody td { border-bottom: 1px solid #e4e7eb; }
+td.paper, th.paper { color: #616e7c; }
+figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; }
+figcaption b { font-weight: 600; }
+</style>
+</head>
+<body>
+<h1>AdaptaNet on $title</h1>
+<p class="quiet">$subtitle</p>
+$body
+</body>
+</html>
+''')
+
+
+def write(workdir: str) -> None:
+  """Draws the figures of a run and writes its page.
+
+  Args:
+    workdir: folder of the run; what it has not measured is left out.
+  """
+  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  path = os.path.join(workdir, 'subnets.csv')
+  subnets = results_lib.read_csv(path) if os.path.exists(path) else []
+  drawn = figures.draw_all(
+      results,
+      MetricsLog(workdir).read(),
+      subnets,
+      os.path.join(workdir, 'figures'),
+  )
+  sections = [
+      _accuracy_section(results),
+      _figure('training', drawn),
+      _subnets_section(results, subnets),
+      _figure('madds', drawn),
+      _policy_section(results),
+      _gate_section(results),
+      _figure('confidence', drawn),
+      _latency_section(results),
+      _figure('latency', drawn),
+      _time_section(results),
+  ]
+  text = _PAGE.substitute(
+      title=html.escape(results['dataset']['name']),
+      subtitle=html.escape(_subtitle(results)),
+      body='\n'.join(filter(None, sections)),
+  )
+  target = os.path.join(workdir, 'report.html')
+  with open(target + '.tmp', 'w', encoding='utf-8') as file:
+    file.write(text)
+  os.replace(target + '.tmp', target)
+
+
+def _subtitle(results: Row) -> str:
+  dataset, device = results['dataset'], results['device']
+  return (
+      f'Configuration {results["config"]}, seed {results["seed"]}, commit '
+      f'{results["git"]}. {dataset["train_examples"]:,} training and '
+      f'{dataset["test_examples"]:,} test images of {dataset["num_classes"]} '
+      f'classes. Device: {device["count"]} x {device["kind"]}.'
+  )
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], num_paper: int = 0
+) -> str:
+  """Returns a table; its last `num_paper` columns are the paper's."""
+  first_paper = len(head) - num_paper
+
+  def cells(tag: str, values: Sequence[str]) -> str:
+    return ''.join(
+        f'<{tag}{" class=paper" * (n >= first_paper)}>{html.escape(v)}</{tag}>'
+        for n, v in enumerate(values)
+    )
+
+  body = ''.join(f'<tr>{cells("td", row)}</tr>\n' for row in rows)
+  return (
+      f'<div class="wide"><table><thead><tr>{cells("th", head)}</tr></thead>\n'
+      f'<tbody>\n{body}</tbody></table></div>'
+  )
+
+
+def _section(title: str, *parts: str) -> str:
+  return f'<h2>{html.escape(title)}</h2>\n' + '\n'.join(parts)
+
+
+def _note(text: str) -> str:
+  return f'<p class="quiet">{html.escape(text)}</p>'
+
+
+def _figure(name: str, drawn: dict[str, str]) -> str:
+  if name not in drawn:
+    return ''
+  title, text = _CAPTIONS[name]
+  # Two SVGs in one page must not share the names of their parts.
+  svg = drawn[name].replace('id="', f'id="{name}-')
+  svg = svg.replace('"#', f'"#{name}-').replace('url(#', f'url(#{name}-')
+  return (
+      f'<figure>{svg}<figcaption><b>{html.escape(title)}</b> '
+      f'{html.escape(text)}</figcaption></figure>'
+  )
+
+
+def _percent(share: float | None) -> str:
+  return '' if share is None else f'{100 * share:.2f}'
+
+
+def _millions(madds: float) -> str:
+  return f'{madds / 1e6:,.1f}'
+
+
+def _accuracy_section(results: Row) -> str:
+  """Table II."""
+  if 'supernet' not in results:
+    return ''
+  column = paper.columns_for(results['dataset']['name'])
+  theirs = paper.TABLE_II[column]
+  parts = {
+      name: results[name] for name in ('supernet', 'delta') if name in results
+  }
+  titles = {'supernet': 'ours', 'delta': 'ours, delta'}
+  teacher = results['teacher']
+  blank = [''] * (2 * (len(parts) - 1))
+  rows = [
+      [
+          'teacher',
+          _percent(teacher['top1']),
+          _millions(teacher['madds']),
+          *blank,
+          f'{theirs["teacher"]:.2f}',
+          *[''] * (len(parts) - 1),
+      ]
+  ]
+  for group in ('uniform', 'mixed'):
+    for name in results['supernet'][group]:
+      row = [f'x{name}' if group == 'uniform' else name]
+      for part in parts.values():
+        entry = part[group][name]
+        row += [_percent(entry['top1']), _millions(entry['madds'])]
+      rows.append(row + [f'{theirs[part][name]:.2f}' for part in parts])
+  drawn = [part['random'] for part in parts.values()]
+  rows.append(
+      ['runtime-random']
+      + [
+          text
+          for random in drawn
+          for text in (
+              f'{_percent(random["mean"])} ± {_percent(random["std"])}',
+              _millions(random['madds_mean']),
+          )
+      ]
+      + ['{:.1f} ± {:.1f}'.format(*theirs['random'][part]) for part in parts]
+  )
+  rows.append(
+      ['all 256: mean, lowest, highest']
+      + [
+          text
+          for part in parts.values()
+          for text in (
+              ' / '.join(
+                  _percent(part['exact'][key]) for key in ('mean', 'min', 'max')
+              ),
+              '',
+          )
+      ]
+      + [''] * len(parts)
+  )
+  head = ['subnet, by stage']
+  for part in parts:
+    head += [f'{titles[part]}: top-1, %', 'M MAdds']
+  head += [f'paper, {titles[part]}' for part in parts]
+  return _section(
+      'Table II. Accuracy of the subnets',
+      _table(head, rows, num_paper=len(parts)),
+      _note(
+          f'Paper: ResNet-50 on {column}. Runtime-random draws a subnet for '
+          f'each image, {drawn[0]["passes"]} passes. Delta: every stage runs '
+          'its delta substitute.'
+      ),
+  )
+
+
+def _subnets_section(results: Row, subnets: list[Row]) -> str:
+  if 'subnets' not in results or not subnets:
+    return ''
+  every = results['subnets']
+  runs = every['stage_runs']
+  costs = [row['madds'] for row in subnets]
+  front = figures.pareto_front(costs, [row['top1'] for row in subnets])
+  # The whole front is in the figure; a table of it stays readable at ten rows.
+  step = max(1, -(-len(front) // 10))
+  chosen = sorted({*front[::step], front[-1]}, key=costs.__getitem__)
+  has_latency = 'latency_ms' in subnets[0]
+  rows = [
+      [
+          row['subnet'],
+          _percent(row['top1']),
+          _millions(row['madds']),
+          f'{row["params"] / 1e6:,.2f}',
+          *([f'{row["latency_ms"]:.2f}'] if has_latency else []),
+      ]
+      for row in (subnets[position] for position in chosen)
+  ]
+  head = ['on the Pareto front', 'top-1, %', 'M MAdds', 'M parameters']
+  head += ['ms'] if has_latency else []
+  return _section(
+      f'All {every["count"]:,} subnets',
+      f'<p>Every subnet on every test image: mean {_percent(every["mean"])} %, '
+      f'lowest {_percent(every["min"])} %, highest {_percent(every["max"])} %. '
+      f'The tree of prefixes took {runs["done"]:,} stage runs and saved '
+      f'{runs["saved"]:,}. All of them are in <code>subnets.csv</code>; "d" '
+      'marks a delta stage.</p>',
+      _table(head, rows),
+  )
+
+
+def _policy_section(results: Row) -> str:
+  """Table III."""
+  if 'policies' not in results:
+    return ''
+  column = paper.columns_for(results['dataset']['name'])
+  theirs = paper.TABLE_III[column]
+  rows = []
+  for scope, by_name in results['policies'].items():
+    for name, entry in by_name.items():
+      top1, madds, _ = theirs[scope].get(name, (None, None, None))
+      rows.append([
+          f'{scope}, {name.replace("_", "-")}',
+          _percent(entry['top1']),
+          _millions(entry['madds']),
+          _millions(entry['madds_executed']),
+          f'{entry["seconds"]:.2f}',
+          _percent(entry.get('uniform_top1')),
+          _percent(entry.get('random_top1')),
+          '' if top1 is None else f'{top1:.1f}',
+          '' if madds is None else f'{madds:.1f}',
+      ])
+  head = [
+      'scope, policy',
+      'top-1, %',
+      'M MAdds',
+      'executed',
+      'seconds',
+      'uniform mix, %',
+      'random, %',
+      'paper, %',
+      'paper, M MAdds',
+  ]
+  return _section(
+      'Table III. Policies',
+      _table(head, rows, num_paper=2),
+      _note(
+          'MAdds are the mean of an image, gates included; executed counts the '
+          'padding of routed chunks. Uniform mix and random: what uniform '
+          'subnets mixed at random, and random subnets within 5 %, reach at '
+          f'the same MAdds without gates. Paper: ResNet-50 on {column}.'
+      ),
+  )
+
+
+def _gate_section(results: Row) -> str:
+  if 'gates' not in results:
+    return ''
+
+  def number(value: float | None) -> str:
+    return 'none' if value is None else f'{value:+.2f}'
+
+  rows = [
+      [
+          f'gate {anchor}',
+          _percent(gate['top1']),
+          f'{gate["madds"] / 1e6:.2f}',
+          number(gate['rank_correlation']),
+          number(gate['rank_correlation_test']),
+      ]
+      for anchor, gate in results['gates'].items()
+  ]
+  head = ['', 'detection top-1, %', 'M MAdds', 'calibration', 'test']
+  return _section(
+      'Var Gates',
+      _table(head, rows),
+      _note(
+          'Detection: the classes that a gate itself names, reading the '
+          'largest subnet. Calibration and test: rank correlation (Spearman) '
+          'of confidence and accuracy over bins, mean of the uniform subnets.'
+      ),
+  )
+
+
+def _latency_section(results: Row) -> str:
+  """Table I."""
+  if 'latency' not in results:
+    return ''
+
+  def number(value: float | None) -> str:
+    return 'n/a' if value is None else f'{value:.2f}'
+
+  rows = [
+      [
+          row['network'].replace('_', ' '),
+          row['norm'],
+          number(row['ms_median']),
+          number(row['ms_p90']),
+          number(row['watts']),
+          number(row['millijoules']),
+          *(
+              f'{value:.2f}'
+              for value in paper.TABLE_I.get(row['network'], ())
+          ),
+      ]
+      for row in results['latency']
+  ]
+  rows = [row + [''] * (9 - len(row)) for row in rows]
+  head = ['network', 'norm', 'ms, median', 'ms, p90', 'W', 'mJ']
+  head += ['paper, ms', 'paper, W', 'paper, mJ']
+  stages = results['stage_latency']
+  return _section(
+      'Table I. Latency and energy',
+      _table(head, rows, num_paper=3),
+      _note(
+          f'Batch of {stages["batch"]}, {results["device"]["kind"]}. Paper: '
+          'ResNet-50 at 224 pixels, RTX 4090, batch of 1. The sum over stages '
+          f'is within {100 * stages["median_error"]:.0f} % (median) of the '
+          f'measured time of {stages["checked_subnets"]} random subnets; '
+          f'{LARGEST} takes {stages["largest_ms"]:.2f} ms.'
+      ),
+  )
+
+
+def _time_section(results: Row) -> str:
+  seconds = results['seconds']
+  rows = [
+      [name.replace('_', ' '), f'{value:,.0f}']
+      for name, value in seconds.items()
+  ]
+  rows.append(['all', f'{sum(seconds.values()):,.0f}'])
+  return _section('Time', _table(['phase', 'seconds'], rows))

@@ -1,0 +1,238 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the steps of a run share: configuration, data, networks, results."""
+
+import dataclasses
+import functools
+import os
+import subprocess
+from typing import Any
+import zlib
+
+import jax
+import ml_collections
+
+from adaptanet_jax import trees
+from adaptanet_jax.data import sources
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation.results import Results
+from adaptanet_jax.models.gates import GATES, GateSet
+from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
+from adaptanet_jax.programs import FAST_COMPILE, Programs
+from adaptanet_jax.training import objectives
+from adaptanet_jax.training.phases import Phase
+from adaptanet_jax.training.step import AXIS
+
+
+@dataclasses.dataclass
+class Workspace:
+  """A run under way.
+
+  Attributes:
+    config: checked configuration.
+    workdir: folder of the run.
+    dataset: its data.
+    nets: static halves of teacher and student.
+    gates: static half of the Var Gates.
+    variables: collections of 'teacher' and 'student', as trained so far. A
+      student's delta substitutes and gates are among them once they are made.
+    results: `results.json`.
+    programs: compiles ahead.
+  """
+
+  config: ml_collections.ConfigDict
+  workdir: str
+  dataset: sources.Dataset
+  nets: objectives.Networks
+  gates: GateSet
+  variables: dict[str, Variables]
+  results: Results
+  programs: Programs
+
+  @property
+  def supernet(self) -> ResNet:
+    """The student with the substitutes that it has by now."""
+    return student_for(self.nets, self.variables['student'])
+
+  def stamp(self) -> None:
+    """Notes in results.json what its figures were made with."""
+    device = jax.devices()[0]
+    self.results.update(
+        config=self.config.name,
+        git=_git_commit(),
+        seed=self.config.seed,
+        dataset=describe(self.dataset),
+        device={
+            'platform': device.platform,
+            'kind': device.device_kind,
+            'count': jax.device_count(),
+            'processes': jax.process_count(),
+        },
+    )
+
+
+def create(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    dataset: sources.Dataset,
+    programs: Programs,
+) -> Workspace:
+  """Sets up a run; raises UsageError if its workdir was made with other data.
+  """
+  results = Results(workdir)
+  described = describe(dataset)
+  if results.values.get('dataset', described) != described:
+    raise UsageError(
+        f'{workdir} was made with the data {results.values["dataset"]}, and '
+        f'config.data now gives {described}; expected the same.'
+    )
+  nets, gates = networks(config, dataset.num_classes, dataset.image_shape)
+  return Workspace(
+      config=config,
+      workdir=workdir,
+      dataset=dataset,
+      nets=nets,
+      gates=gates,
+      variables={},
+      results=results,
+      programs=programs,
+  )
+
+
+def networks(
+    config: ml_collections.ConfigDict,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+) -> tuple[objectives.Networks, GateSet]:
+  """Returns the static halves of a configuration's networks and gates."""
+  dtype = config.compute_dtype
+  if dtype == 'auto':
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  teacher = ResNet(
+      architecture=config.model.architecture,
+      stem=config.model.stem,
+      norm=config.teacher.norm,
+      num_classes=num_classes,
+      image_shape=image_shape,
+      dtype=dtype,
+      axis_name=AXIS,
+  )
+  student = dataclasses.replace(
+      teacher, norm=config.model.norm, delta=config.delta.kind
+  )
+  gates = GateSet(
+      anchors=tuple(config.gates.anchors),
+      num_classes=num_classes,
+      resolution=config.gates.resolution,
+      axis_name=AXIS,
+  )
+  return objectives.Networks(teacher, student), gates
+
+
+def student_for(nets: objectives.Networks, variables: Variables) -> ResNet:
+  """Returns the student, without substitutes where its variables have none."""
+  has_delta = DELTA in variables['params']
+  return nets.student if has_delta else without_delta(nets.student)
+
+
+def without_delta(net: ResNet) -> ResNet:
+  """Returns a network that has no delta substitutes to choose."""
+  return dataclasses.replace(net, delta=None)
+
+
+def describe(dataset: sources.Dataset) -> dict[str, Any]:
+  """Returns the `dataset` section of results.json."""
+  return {
+      'name': dataset.name,
+      'train_examples': len(dataset.train),
+      'test_examples': len(dataset.test),
+      'num_classes': dataset.num_classes,
+      'image_shape': list(dataset.image_shape),
+  }
+
+
+def first_variables(space: Workspace, phase: Phase) -> Variables:
+  """Returns the variables that a phase goes on from.
+
+  The network's own, if it has been trained; with the part that the phase
+  trains, drawn at random where it is new.
+  """
+  network = space.variables.get(phase.network)
+  if network is None:
+    network = _teacher(space) if phase.network == 'teacher' else _student(space)
+  part = phase.trains[0].split('/')[0]
+  if part not in network['params']:
+    network = trees.merge(network, _draw(space, part))
+  space.variables[phase.network] = network
+  return network
+
+
+def variable_shapes(space: Workspace, phase: Phase) -> tuple[Any, Any]:
+  """Returns the shapes of a phase's network and of its teacher, all at once.
+
+  The same that `first_variables` will return once it is the phase's turn.
+  """
+  teacher = space.nets.teacher.shapes()
+  if phase.network == 'teacher':
+    return teacher, {}
+  student = space.nets.student
+  if phase.group not in (DELTA, GATES):
+    student = without_delta(student)
+  variables = student.shapes()
+  if phase.group == GATES:
+    gates = jax.eval_shape(_init_gates(space), jax.random.key(0))
+    variables = trees.merge(variables, gates)
+  return variables, teacher
+
+
+def _teacher(space: Workspace) -> Variables:
+  return _init(space.nets.teacher.init, space.config.seed, 'teacher')
+
+
+def _student(space: Workspace) -> Variables:
+  """Returns the student's first backbone.
+
+  With `model.init_from_teacher` it takes the teacher's parameters where names
+  and shapes match: all of them, but for norms of different kinds.
+  """
+  config, nets = space.config, space.nets
+  teacher = space.variables['teacher']
+  if config.model.init_from_teacher and nets.student.norm == nets.teacher.norm:
+    return teacher
+  own = _init(nets.student.init, config.seed, 'student')
+  if not config.model.init_from_teacher:
+    return own
+  return trees.overlay(own, teacher)
+
+
+def _draw(space: Workspace, part: str) -> Variables:
+  init = {DELTA: space.nets.student.init_delta, GATES: _init_gates(space)}[part]
+  return _init(init, space.config.seed, part)
+
+
+def _init_gates(space: Workspace) -> Any:
+  shapes = space.nets.student.anchor_shapes()
+  return functools.partial(space.gates.init, anchor_shapes=shapes)
+
+
+def _init(init: Any, seed: int, name: str) -> Variables:
+  # Not one key for all: a student that starts from scratch would start from
+  # the teacher's first weights.
+  rng = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+  return jax.device_get(jax.jit(init, compiler_options=FAST_COMPILE)(rng))
+
+
+def _git_commit() -> str:
+  """Returns the commit that runs, marked if it has changes; or 'unknown'."""
+  here = os.path.dirname(os.path.abspath(__file__))
+  describe_head = ('describe', '--always', '--dirty', '--abbrev=12')
+  try:
+    done = subprocess.run(
+        ('git', '-C', here, *describe_head),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+  except OSError:  # There is no git.
+    return 'unknown'
+  return done.stdout.strip() or 'unknown'
