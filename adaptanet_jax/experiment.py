@@ -164,13 +164,19 @@ def _reusable(config: ml_collections.ConfigDict) -> set[str]:
         'workdir that a run wrote.'
     )
   old = results_lib.read_json(path)
-  return {
-      phase.name
-      for phase in phases_lib.build_phases(config)
-      if not settings.differing_keys(
+  differing = {
+      phase.name: settings.differing_keys(
           old, config.to_dict(), up_to=phase.section
       )
+      for phase in phases_lib.build_phases(config)
   }
+  if differing['teacher']:
+    raise UsageError(
+        f'Nothing of config.reuse = {config.reuse!r} can be taken '
+        f'({"; ".join(differing["teacher"])}); expected the same data, model '
+        'and teacher settings.'
+    )
+  return {name for name, keys in differing.items() if not keys}
 
 
 def _check_same(

@@ -68,10 +68,11 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 # Settings that may change between two runs in one workdir: none of them has a
-# say in what is trained.
+# say in what is trained, beyond rounding.
 _FREE = (
     'phases',
     'reuse',
+    'fast_compile',
     'data.dir',
     'log_every_steps',
     'evaluation.',

@@ -2,7 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of every test; set before the first computation."""
 
-import jax
+import os
+
+# A test runs a program a few times and compiles it first: a third of the time.
+os.environ['XLA_FLAGS'] = ' '.join((
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_backend_optimization_level=0',
+    '--xla_cpu_use_fusion_emitters=false',
+))
+
+import jax  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # More than one, so that a mapped function that mixes up devices fails.

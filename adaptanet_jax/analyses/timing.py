@@ -81,11 +81,9 @@ def measure_latency(space: Workspace) -> None:
       for name, program in _programs(space).items()
   }
   supernet = runs.pop('supernet')
-
-  def run_subnet(choices: np.ndarray) -> Any:
-    return supernet(jnp.asarray(choices, jnp.int32))
-
-  runs['supernet x1.0'] = functools.partial(run_subnet, LARGEST.encode())
+  runs['supernet x1.0'] = functools.partial(
+      supernet, jnp.asarray(LARGEST.encode())
+  )
   measured = latency.measure(list(runs.values()), num_runs=config.runs)
   norms = {name: net.norm for name, (net, _) in _networks(space).items()}
   rows = [
@@ -98,13 +96,16 @@ def measure_latency(space: Workspace) -> None:
       for name, row in zip(runs, measured)
   ]
   net = space.nets.student
-  base, added = latency.stage_table(net, run_subnet, num_runs=config.runs)
+  base, added = latency.stage_table(net, supernet, num_runs=config.runs)
   every = base + functools.reduce(np.add, np.ix_(*added))
   subnets = np.random.default_rng(0).integers(
       0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
   )
   checked = latency.measure(
-      [functools.partial(run_subnet, subnet) for subnet in subnets],
+      [
+          functools.partial(supernet, jnp.asarray(subnet, jnp.int32))
+          for subnet in subnets
+      ],
       num_runs=config.runs,
   )
   errors = [

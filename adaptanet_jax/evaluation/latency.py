@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax.models import supernet
@@ -21,6 +22,7 @@ from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 # Runs before those that are timed.
 _WARM_UP = 3
+_ROUNDS = 5
 
 
 @functools.cache
@@ -53,7 +55,9 @@ def image_shape(net: ResNet, batch_size: int) -> jax.ShapeDtypeStruct:
 def measure(
     runs: Sequence[Callable[[], Any]], *, num_runs: int
 ) -> list[dict[str, float | None]]:
-  """Times functions in turn, so that all of them see the machine alike.
+  """Times functions, in rounds, so that all of them see the machine alike.
+
+  Within a round each runs several times in a row, as it would in use.
 
   Args:
     runs: functions that return arrays.
@@ -68,13 +72,15 @@ def measure(
   times: list[list[float]] = [[] for _ in runs]
   watts: list[list[float]] = [[] for _ in runs]
   with power_meter() as read_watts:
-    for _ in range(num_runs):
+    for share in np.array_split(np.arange(num_runs), _ROUNDS):
       for number, run in enumerate(runs):
-        started = time.perf_counter()
         jax.block_until_ready(run())
-        times[number].append(1e3 * (time.perf_counter() - started))
-        if read_watts:
-          watts[number].append(read_watts())
+        for _ in share:
+          started = time.perf_counter()
+          jax.block_until_ready(run())
+          times[number].append(1e3 * (time.perf_counter() - started))
+          if read_watts:
+            watts[number].append(read_watts())
   return [_summary(*row) for row in zip(times, watts)]
 
 
@@ -113,7 +119,7 @@ def power_meter() -> Any:
 
 
 def stage_table(
-    net: ResNet, run: Callable[[np.ndarray], Any], *, num_runs: int
+    net: ResNet, run: Callable[[jax.Array], Any], *, num_runs: int
 ) -> tuple[float, np.ndarray]:
   """Measures what each choice of each stage adds to the largest subnet's time.
 
@@ -134,7 +140,8 @@ def stage_table(
       subnet[n] = choice.index
       subnets.append(subnet)
   measured = measure(
-      [functools.partial(run, subnet) for subnet in subnets], num_runs=num_runs
+      [functools.partial(run, jnp.asarray(subnet)) for subnet in subnets],
+      num_runs=num_runs,
   )
   medians = np.array([row['ms_median'] for row in measured], float)
   added = (medians[1:] - medians[0]).reshape(NUM_STAGES, -1)

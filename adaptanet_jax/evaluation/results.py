@@ -97,25 +97,20 @@ def table(values: dict[str, Any]) -> str:
   """Returns the results as a table for the console."""
   dataset, teacher = values['dataset'], values['teacher']
   rows = [('teacher', f'{teacher["top1"]:.2%}', _millions(teacher['madds']))]
-  supernet = values.get('supernet')
-  if supernet:
-    for name, entry in (supernet['uniform'] | supernet['mixed']).items():
-      name = f'x{name}' if len(name) <= 4 else name
-      rows.append((name, f'{entry["top1"]:.2%}', _millions(entry['madds'])))
-    random, exact = supernet['random'], supernet['exact']
+  rows += [
+      row
+      for part, mark in (('supernet', ''), ('delta', 'd'))
+      if part in values
+      for row in _part_rows(values[part], mark)
+  ]
+  for scope, by_name in values.get('policies', {}).items():
     rows += [
         (
-            f'runtime-random, {random["passes"]} passes',
-            f'{random["mean"]:.2%} +- {random["std"]:.2%}',
-            _millions(random['madds_mean']),
-        ),
-        (
-            f'all {exact["subnets"]} widths: mean',
-            f'{exact["mean"]:.2%}',
-            '',
-        ),
-        ('  lowest', f'{exact["min"]:.2%}', ''),
-        ('  highest', f'{exact["max"]:.2%}', ''),
+            f'policy {scope}/{name}',
+            f'{entry["top1"]:.2%}',
+            _millions(entry['madds']),
+        )
+        for name, entry in by_name.items()
     ]
   head = (
       f'{dataset["name"]}, {dataset["test_examples"]} test images',
@@ -129,6 +124,37 @@ def table(values: dict[str, Any]) -> str:
       for a, b, c in (head, *rows)
   ]
   return '\n'.join([body[0], line, *body[1:]])
+
+
+def _part_rows(
+    part: dict[str, Any], mark: str
+) -> list[tuple[str, str, str]]:
+  """Returns the rows of a section; `mark` follows the widths of its stages."""
+  rows = [
+      (
+          f'x{name}{mark}' if len(name) <= 4 else _marked(name, mark),
+          f'{entry["top1"]:.2%}',
+          _millions(entry['madds']),
+      )
+      for name, entry in (part['uniform'] | part['mixed']).items()
+  ]
+  random, exact = part['random'], part['exact']
+  kind = 'deltas' if mark else 'widths'
+  return [
+      *rows,
+      (
+          f'runtime-random {kind}, {random["passes"]} passes',
+          f'{random["mean"]:.2%} +- {random["std"]:.2%}',
+          _millions(random['madds_mean']),
+      ),
+      (f'all {exact["subnets"]} {kind}: mean', f'{exact["mean"]:.2%}', ''),
+      ('  lowest', f'{exact["min"]:.2%}', ''),
+      ('  highest', f'{exact["max"]:.2%}', ''),
+  ]
+
+
+def _marked(name: str, mark: str) -> str:
+  return '-'.join(stage + mark for stage in name.split('-'))
 
 
 def _millions(madds: int) -> str:

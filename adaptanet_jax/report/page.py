@@ -48,14 +48,14 @@ _PAGE = string.Template('''<!doctype html>
 <title>AdaptaNet: $title</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto;
-  max-width: 60rem; padding: 2rem 1.25rem 4rem; }
+  max-width: 66rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 p { margin: .4rem 0; } .quiet { color: #616e7c; font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; margin: .75rem 0;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .8rem; text-align: right; white-space: nowrap; }
+th, td { padding: .28rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #1f2933; font-weight: 600;
   vertical-align: bottom; }
@@ -212,23 +212,18 @@ def _accuracy_section(results: Row) -> str:
       ]
       + ['{:.1f} ± {:.1f}'.format(*theirs['random'][part]) for part in parts]
   )
-  rows.append(
-      ['all 256: mean, lowest, highest']
-      + [
-          text
-          for part in parts.values()
-          for text in (
-              ' / '.join(
-                  _percent(part['exact'][key]) for key in ('mean', 'min', 'max')
-              ),
-              '',
-          )
-      ]
-      + [''] * len(parts)
-  )
+  for label, key in (
+      ('all 256: mean', 'mean'),
+      ('  lowest', 'min'),
+      ('  highest', 'max'),
+  ):
+    row = [label]
+    for part in parts.values():
+      row += [_percent(part['exact'][key]), '']
+    rows.append(row + [''] * len(parts))
   head = ['subnet, by stage']
   for part in parts:
-    head += [f'{titles[part]}: top-1, %', 'M MAdds']
+    head += [f'{titles[part]}, %', 'M MAdds']
   head += [f'paper, {titles[part]}' for part in parts]
   return _section(
       'Table II. Accuracy of the subnets',
@@ -302,17 +297,17 @@ def _policy_section(results: Row) -> str:
       'M MAdds',
       'executed',
       'seconds',
-      'uniform mix, %',
+      'mix, %',
       'random, %',
       'paper, %',
-      'paper, M MAdds',
+      'paper, M',
   ]
   return _section(
       'Table III. Policies',
       _table(head, rows, num_paper=2),
       _note(
           'MAdds are the mean of an image, gates included; executed counts the '
-          'padding of routed chunks. Uniform mix and random: what uniform '
+          'padding of routed chunks. Mix and random: what uniform '
           'subnets mixed at random, and random subnets within 5 %, reach at '
           f'the same MAdds without gates. Paper: ResNet-50 on {column}.'
       ),

@@ -19,7 +19,7 @@ from adaptanet_jax.models.subnet import (
   MIXED,
   Subnet,
   WidthMask,
-  width_subnets,
+  all_subnets,
 )
 
 _RESNET50 = ResNet('resnet50', 'imagenet', 'gn', 1000, (224, 224, 3))
@@ -111,7 +111,7 @@ class CostTableTest(parameterized.TestCase):
     madds = table.madds_by_subnet()
     self.assertEqual(madds.shape, (4, 4, 4, 4))
     self.assertEqual(madds.dtype, np.int64)
-    single = [table.subnet(subnet).madds for subnet in width_subnets()]
+    single = [table.subnet(subnet).madds for subnet in all_subnets()]
     np.testing.assert_array_equal(madds.ravel(), single)
     self.assertEqual(madds.mean(), sum(single) / 256)
     self.assertEqual(madds.mean(), 2_188_417_024.0)

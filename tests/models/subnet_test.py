@@ -18,7 +18,7 @@ from adaptanet_jax.models.subnet import (
   StageChoice,
   Subnet,
   WidthMask,
-  width_subnets,
+  all_subnets,
 )
 
 
@@ -175,8 +175,8 @@ class SubnetTest(parameterized.TestCase):
         ],
     )
 
-  def test_width_subnets_are_all_256_in_the_order_of_their_codes(self):
-    subnets = width_subnets()
+  def test_all_subnets_are_all_256_in_the_order_of_their_codes(self):
+    subnets = all_subnets()
     self.assertLen(set(subnets), 256)
     codes = [tuple(subnet.encode()) for subnet in subnets]
     self.assertEqual(codes, list(itertools.product(range(4), repeat=4)))

@@ -18,7 +18,7 @@ from adaptanet_jax.models.subnet import (
   LARGEST,
   MIXED,
   Subnet,
-  width_subnets,
+  all_subnets,
 )
 from tests.variables import draw
 
@@ -76,7 +76,7 @@ class ForwardTest(parameterized.TestCase):
       return supernet.forward(_NET, variables, images, choices)
 
     variables = _variables()
-    subnets = width_subnets()
+    subnets = all_subnets()
     self.assertLen(subnets, 256)
     distinct = set()
     for subnet in subnets:
