@@ -62,7 +62,7 @@ class BadInputTest(parameterized.TestCase):
       (
           'phase',
           ['--config.phases=teacher,lockin'],
-          ["'lockin'", 'teacher, cascade, lock_in, evaluation'],
+          ["'lockin'", 'teacher, cascade, lock_in, delta, gates'],
       ),
       (
           'order',
@@ -88,6 +88,31 @@ class BadInputTest(parameterized.TestCase):
           'large_batch_of_a_later_phase',
           ['--config.lock_in.batch_size=128'],
           ['128', '64 training examples'],
+      ),
+      (
+          'missing_gates',
+          ['--config.phases=policies'],
+          ["'policies' needs 'teacher'", '--config.phases'],
+      ),
+      (
+          'start',
+          ['--config.policies.start=0.6'],
+          ['config.policies.start', '0.6', '1.0, 0.75, 0.5, 0.25'],
+      ),
+      (
+          'gates',
+          ['--config.gates.anchors=(2,5)'],
+          ['config.gates.anchors', '(2, 5)', '1, 2, 3, 4'],
+      ),
+      (
+          'delta_kind',
+          ['--config.delta.kind=conv5x5'],
+          ['config.delta.kind', "'conv5x5'", 'conv3x3, separable'],
+      ),
+      (
+          'reuse',
+          ['--config.reuse=/nowhere'],
+          ['config.reuse', '/nowhere', 'config.json'],
       ),
       (
           'gap',
@@ -125,6 +150,17 @@ class BadInputTest(parameterized.TestCase):
     done = testing.run(self.trained, *TEACHER, '--config.seed=7')
     self.assert_refused(done, 'another configuration', 'seed: 0 -> 7')
     self.assertEqual(sorted(self.trained.rglob('*')), before)
+
+  def test_reuse_of_another_teacher(self):
+    done = testing.run(
+        self.folder / 'y',
+        *TEACHER,
+        f'--config.reuse={self.trained}',
+        '--config.teacher.momentum=0.5',
+    )
+    self.assert_refused(
+        done, 'Nothing of config.reuse', 'teacher.momentum: 0.9 -> 0.5'
+    )
 
   def test_loss_that_is_not_finite(self):
     workdir = self.folder / 'nan'

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 
 from adaptanet_jax import settings
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.training.phases import GROUPS
+from adaptanet_jax.training.phases import GROUPS, SECTIONS
 from configs import common
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -23,8 +23,6 @@ _FILES = sorted(
     if path.stem not in ('__init__', 'common')
 )
 _DECLARED = settings.flatten(common.get_config())
-# Sections that a phase reads as `phase.settings`.
-_TRAINED = ('teacher', 'cascade', 'lock_in')
 
 
 def _get_config(name, arg=''):
@@ -70,7 +68,8 @@ def _spellings(key):
   section, _, leaf = key.rpartition('.')
   if section == 'data':
     yield key
-  if section in _TRAINED:
+  # A phase's own section.
+  if section in SECTIONS:
     yield f'settings.{leaf}'
 
 
@@ -232,13 +231,13 @@ class SelectedGroupsTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-      ('', ''), ('teacher,', ''), ('teacher,gates', 'gates'), ('All', 'All')
+      ('', ''), ('teacher,', ''), ('teacher,gate', 'gate'), ('All', 'All')
   )
   def test_an_unknown_group_is_refused_with_the_choices(self, phases, name):
     with self.assertRaisesRegex(
         UsageError,
         f"Unknown phase '{name}' in --config.phases={phases}; expected "
-        '"all", or some of teacher, cascade, lock_in, evaluation',
+        '"all", or some of teacher, cascade, lock_in, delta, gates, evaluation',
     ):
       settings.selected_groups(_with('phases', phases))
 

@@ -11,7 +11,7 @@ os.environ['XLA_FLAGS'] = ' '.join((
     '--xla_cpu_use_fusion_emitters=false',
 ))
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # More than one, so that a mapped function that mixes up devices fails.

@@ -196,7 +196,7 @@ def measure_policies(space: Workspace) -> None:
 def _make_rules(
     space: Workspace, calibration: policies.Calibration
 ) -> dict[str, dict[str, policies.Rule]]:
-  config = space.config.policies
+  config = space.config
   largest = cost.cost_table(space.supernet).subnet(LARGEST).madds
   rules: dict[str, dict[str, policies.Rule]] = {}
   for scope in policies.SCOPES:
@@ -204,13 +204,14 @@ def _make_rules(
         policies.ranked,
         calibration,
         scope,
-        start=policies.start_choice(scope, config.start),
+        start=policies.start_choice(scope, config.policies.start),
     )
     rules[scope] = {
         'pull_up': ranked(pull_up=True),
         'pull_down': ranked(pull_up=False),
     }
-    best = policies.budget(calibration, scope, config.budget * largest)
+    limit = config.policies.budget * largest
+    best = policies.budget(calibration, scope, limit)
     if best:
       rules[scope]['budget'] = best
   return rules

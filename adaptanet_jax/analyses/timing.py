@@ -72,7 +72,7 @@ def compile_ahead(space: Workspace) -> None:
 
 def measure_latency(space: Workspace) -> None:
   """Times the networks of Table I and every choice of every stage."""
-  config = space.config.latency
+  config = space.config
   runs = {
       name: functools.partial(
           space.programs.compiled(*program),
@@ -84,19 +84,19 @@ def measure_latency(space: Workspace) -> None:
   runs['supernet x1.0'] = functools.partial(
       supernet, jnp.asarray(LARGEST.encode())
   )
-  measured = latency.measure(list(runs.values()), num_runs=config.runs)
+  measured = latency.measure(list(runs.values()), num_runs=config.latency.runs)
   norms = {name: net.norm for name, (net, _) in _networks(space).items()}
   rows = [
       {
           'network': name,
           'norm': norms.get(name, space.nets.student.norm),
-          'batch': config.batch_size,
+          'batch': config.latency.batch_size,
       }
       | row
       for name, row in zip(runs, measured)
   ]
   net = space.nets.student
-  base, added = latency.stage_table(net, supernet, num_runs=config.runs)
+  base, added = latency.stage_table(net, supernet, num_runs=config.latency.runs)
   every = base + functools.reduce(np.add, np.ix_(*added))
   subnets = np.random.default_rng(0).integers(
       0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
@@ -106,7 +106,7 @@ def measure_latency(space: Workspace) -> None:
           functools.partial(supernet, jnp.asarray(subnet, jnp.int32))
           for subnet in subnets
       ],
-      num_runs=config.runs,
+      num_runs=config.latency.runs,
   )
   errors = [
       every[tuple(subnet)] / row['ms_median'] - 1.0
@@ -116,7 +116,7 @@ def measure_latency(space: Workspace) -> None:
   space.results.update(
       latency=rows,
       stage_latency={
-          'batch': config.batch_size,
+          'batch': config.latency.batch_size,
           'largest_ms': base,
           'added_ms': added.tolist(),
           'median_error': float(np.median(np.abs(errors))),

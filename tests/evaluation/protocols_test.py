@@ -14,6 +14,7 @@ from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.evaluation.cost import Cost, CostTable
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
+from adaptanet_jax.programs import Programs
 from tests.variables import draw
 
 _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1))
@@ -35,7 +36,8 @@ def _table(num_examples):
 
 
 def _summarize(correct, *, passes=10, seed=0):
-  return protocols.summarize(correct, _costs(), passes=passes, seed=seed)
+  madds = _costs().madds_by_subnet()
+  return protocols.summarize(correct, madds, passes=passes, seed=seed)
 
 
 class SummarizeTest(parameterized.TestCase):
@@ -89,6 +91,28 @@ class SummarizeTest(parameterized.TestCase):
     exact = _summarize(correct)['exact']
     self.assertEqual((exact['min'], exact['max']), (0.2, 1.0))
     self.assertAlmostEqual(exact['mean'], 1.0 - 4 / (5 * 256))
+
+  def test_deltas_are_read_off_their_own_block(self):
+    correct = np.zeros((8, 8, 8, 8, 4), bool)
+    correct[4, 4, 4, 4, :3] = True
+    correct[7, 4, 4, 7, :1] = True
+    correct[0] = True  # Of no consequence: stage 1 runs its blocks.
+    madds = np.arange(8**4).reshape((8,) * 4)
+    found = protocols.summarize(correct, madds, passes=1, seed=0, delta=True)
+    # Place of branch 4 everywhere: 4 * (512 + 64 + 8 + 1).
+    self.assertEqual(
+        found['uniform']['1.0'], {'top1': 0.75, 'madds': 2340}
+    )
+    self.assertEqual(found['mixed']['0.25-1.0-1.0-0.25']['top1'], 0.25)
+    self.assertEqual(found['exact']['subnets'], 256)
+    self.assertEqual(found['exact']['mean'], 4 / (4 * 256))
+
+  def test_stage_runs_of_the_tree_by_hand(self):
+    # 2 + 2 * 3 runs in place of 2 for each of six subnets.
+    self.assertEqual(protocols.stage_runs((2, 3)), {'done': 8, 'saved': 4})
+    self.assertEqual(
+        protocols.stage_runs((8,) * 4), {'done': 4680, 'saved': 4 * 4096 - 4680}
+    )
 
   def test_random_depends_on_the_seed_and_on_nothing_else(self):
     correct = np.random.default_rng(0).random((4, 4, 4, 4, 50)) < 0.5
@@ -175,9 +199,15 @@ def _labels():
 
 @functools.cache
 def _by_subnet():
-  return protocols.correct_by_subnet(
-      _NET, _variables(), _split(), batch_size=_BATCH_SIZE
-  )
+  return _correct(protocols.tree_predictor(_NET))
+
+
+def _correct(predictor):
+  with Programs() as programs:
+    outputs = protocols.predict(
+        programs, predictor, _variables(), _split(), _BATCH_SIZE
+    )
+  return outputs['prediction'] == _labels()
 
 
 def _split():
@@ -191,9 +221,7 @@ class CorrectTest(parameterized.TestCase):
     self.assertGreater(len(set(_predictions(LARGEST).tolist())), 3)
 
   def test_the_full_network_is_evaluated_on_each_example_once(self):
-    actual = protocols.correct_at_full_width(
-        _NET, _variables(), _split(), batch_size=_BATCH_SIZE
-    )
+    actual = _correct(protocols.full_predictor(_NET))
     # Wrong at the two places where the label was changed.
     expected = np.ones(_NUM_EXAMPLES, bool)
     expected[[1, 8]] = False
@@ -210,9 +238,7 @@ class CorrectTest(parameterized.TestCase):
 
   def test_some_subnets_alone_are_those_of_the_table(self):
     subnets = (*MIXED, *UNIFORM)
-    actual = protocols.correct_of_subnets(
-        _NET, _variables(), _split(), subnets, batch_size=_BATCH_SIZE
-    )
+    actual = _correct(protocols.subnets_predictor(_NET, subnets))
     expected = [_by_subnet()[tuple(subnet.encode())] for subnet in subnets]
     np.testing.assert_array_equal(actual, expected)
     # They do not all say the same.

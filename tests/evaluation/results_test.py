@@ -102,6 +102,19 @@ class ResultsTest(parameterized.TestCase):
     self.assertEmpty(os.listdir(self.workdir))
 
 
+class CsvTest(absltest.TestCase):
+
+  def test_what_was_written_is_read(self):
+    rows = [
+        {'subnet': '1.0-0.5d-0.25-1.0', 'madds': 12, 'top1': 0.25},
+        {'subnet': '1.0-1.0-1.0-1.0', 'madds': 10**12, 'top1': 1e-05},
+    ]
+    path = os.path.join(self.create_tempdir(), 'x.csv')
+    results.write_csv(path, rows)
+    self.assertEqual(results.read_csv(path), rows)
+    self.assertIsInstance(results.read_csv(path)[0]['madds'], int)
+
+
 class TableTest(parameterized.TestCase):
 
   def test_numbers_stand_in_their_rows(self):
@@ -119,7 +132,10 @@ class TableTest(parameterized.TestCase):
             ['x1.0', '98.00%', '12.0'],
             ['x0.25', '90.00%', '1.3'],
             ['0.25-1.0-1.0-0.25', '95.00%', '6.5'],
-            ['runtime-random,', '10', 'passes', '93.21%', '+-', '1.23%', '5.5'],
+            [
+                *('runtime-random', 'widths,', '10', 'passes'),
+                *('93.21%', '+-', '1.23%', '5.5'),
+            ],
             ['all', '256', 'widths:', 'mean', '93.33%'],
             ['lowest', '88.88%'],
             ['highest', '97.77%'],
@@ -129,6 +145,17 @@ class TableTest(parameterized.TestCase):
   def test_columns_are_aligned(self):
     lines = results.table(_values()).splitlines()
     self.assertLen({len(line) for line in lines}, 1)
+
+  def test_deltas_and_policies_have_rows_of_their_own(self):
+    values = _values()
+    values['delta'] = values['supernet']
+    values['policies'] = {
+        'joint': {'pull_up': {'top1': 0.5, 'madds': 1_500_000}}
+    }
+    rows = [line.split() for line in results.table(values).splitlines()]
+    self.assertIn(['x0.25d', '90.00%', '1.3'], rows)
+    self.assertIn(['0.25d-1.0d-1.0d-0.25d', '95.00%', '6.5'], rows)
+    self.assertIn(['policy', 'joint/pull_up', '50.00%', '1.5'], rows)
 
   def test_a_teacher_alone_has_a_table(self):
     values = {key: _values()[key] for key in ('dataset', 'teacher')}

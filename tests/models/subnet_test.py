@@ -14,7 +14,8 @@ from adaptanet_jax.models.subnet import (
   MIXED,
   NUM_STAGES,
   UNIFORM,
-  WIDTHS,
+  UNIFORM_DELTA,
+  WIDTH_CHOICES,
   StageChoice,
   Subnet,
   WidthMask,
@@ -175,14 +176,20 @@ class SubnetTest(parameterized.TestCase):
         ],
     )
 
-  def test_all_subnets_are_all_256_in_the_order_of_their_codes(self):
-    subnets = all_subnets()
-    self.assertLen(set(subnets), 256)
-    codes = [tuple(subnet.encode()) for subnet in subnets]
-    self.assertEqual(codes, list(itertools.product(range(4), repeat=4)))
-    for subnet in subnets:
-      self.assertFalse(any(stage.delta for stage in subnet.stages))
-      self.assertTrue(all(stage.rho in WIDTHS for stage in subnet.stages))
+  def test_all_subnets_are_in_the_order_of_their_codes(self):
+    for choices, count in ((WIDTH_CHOICES, 4), (CHOICES, 8)):
+      subnets = all_subnets(choices)
+      codes = [tuple(subnet.encode()) for subnet in subnets]
+      self.assertEqual(codes, list(itertools.product(range(count), repeat=4)))
+      self.assertEqual({*itertools.chain(*(s.stages for s in subnets))},
+                       {*choices})
+    self.assertLen(all_subnets(), 4096)
+
+  def test_uniform_deltas_are_the_uniform_widths_as_deltas(self):
+    names = [str(subnet) for subnet in UNIFORM_DELTA]
+    self.assertEqual(names[0], '1.0d-1.0d-1.0d-1.0d')
+    codes = [subnet.encode() - 4 for subnet in UNIFORM_DELTA]
+    np.testing.assert_array_equal(codes, [s.encode() for s in UNIFORM])
 
 
 if __name__ == '__main__':

@@ -13,10 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import ResNet, anchor_name, stage_numbers
+from adaptanet_jax.models.resnet import (
+  BACKBONE,
+  ResNet,
+  anchor_name,
+  stage_numbers,
+)
 from adaptanet_jax.models.subnet import (
   LARGEST,
   MIXED,
+  WIDTH_CHOICES,
   Subnet,
   all_subnets,
 )
@@ -76,7 +82,7 @@ class ForwardTest(parameterized.TestCase):
       return supernet.forward(_NET, variables, images, choices)
 
     variables = _variables()
-    subnets = all_subnets()
+    subnets = all_subnets(WIDTH_CHOICES)
     self.assertLen(subnets, 256)
     distinct = set()
     for subnet in subnets:
@@ -163,17 +169,17 @@ def _quarter(name, shape):
   return (..., slice(ins), slice(outs))
 
 
-class PredictionsBySubnetTest(parameterized.TestCase):
+class OutputsBySubnetTest(parameterized.TestCase):
 
   def test_equals_the_static_predictions_of_every_combination(self):
     # Branches of each stage; not in order, and not as many everywhere.
     choices = ((3, 0), (2,), (1, 3, 0), (0, 3))
-    run = _jit(functools.partial(supernet.predictions_by_subnet, _NET))
+    run = _jit(functools.partial(supernet.outputs_by_subnet, _NET))
     actual = run(
         _variables(),
         _images(),
         choices=tuple(jnp.array(branches) for branches in choices),
-    )
+    )['prediction']
     chex.assert_shape(actual, (2, 1, 3, 2, 2))
     chex.assert_type(actual, jnp.int32)
     expected = [
@@ -190,16 +196,16 @@ class BatchStatsTest(parameterized.TestCase):
   def test_a_training_switch_moves_what_the_static_stage_moves(self):
     net = ResNet('resnet26x8', 'cifar', 'bn_switchable', 10, (16, 16, 1))
     variables = draw(net)
-    choice = supernet.BRANCHES[2]
+    choice = WIDTH_CHOICES[2]
     x = np.random.default_rng(2).standard_normal((2, 8, 8, 32), np.float32)
 
     @_jit
     def switched(variables, x, index):
-      return supernet.switch_stage(net, variables, x, 2, index, train=True)
+      return supernet.switch_stage(net, variables, x, 2, index, train=BACKBONE)
 
     @_jit
     def static(variables, x):
-      return net.run_stage(variables, x, 2, choice, train=True)
+      return net.run_stage(variables, x, 2, choice, train=BACKBONE)
 
     actual = switched(variables, x, choice.index)
     expected = static(variables, x)

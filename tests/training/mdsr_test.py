@@ -61,6 +61,32 @@ class SubnetSpaceTest(parameterized.TestCase):
       mdsr.SubnetSpace(first, last)
 
 
+  def test_deltas_are_a_second_dimension(self):
+    joint = mdsr.SubnetSpace(1, 2, 'joint')
+    # The largest and the smallest width, with blocks and as deltas.
+    np.testing.assert_array_equal(
+        joint.corners(), [[0, 0], [3, 3], [4, 4], [7, 7]]
+    )
+    self.assertLen(_as_set(joint.others()), 64 - 4)
+    self.assertTrue(joint.has_largest)
+
+  def test_where_deltas_alone_train_each_subnet_has_one(self):
+    delta = mdsr.SubnetSpace(1, 4, 'delta')
+    np.testing.assert_array_equal(delta.corners()[:, 0], [4, 7])
+    others = delta.others()
+    # 8^4 less the 4^4 without any, less two.
+    self.assertLen(_as_set(others), 4096 - 256 - 2)
+    self.assertTrue((others.max(1) >= 4).all())
+    self.assertFalse(delta.has_largest)
+    np.testing.assert_array_equal(
+        mdsr.SubnetSpace(3, 3, 'delta').others(), [[5], [6]]
+    )
+
+  def test_an_unknown_dimension_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "Unknown vary 'depth'.*joint"):
+      mdsr.SubnetSpace(1, 4, 'depth')
+
+
 class DrawSubnetsTest(parameterized.TestCase):
 
   @parameterized.parameters((1, 1), (4, 4), (2, 3), (1, 4))
@@ -124,6 +150,15 @@ class DrawSubnetsTest(parameterized.TestCase):
     self.assertTrue((eta[..., last:] == 0).all())
 
 
+  def test_the_prefix_of_a_delta_is_any_subnet(self):
+    eta = _draw_many(mdsr.SubnetSpace(2, 2, 'delta'))
+    # Each of 8 prefixes is missed with odds of (7 / 8)^2000 = 1e-116.
+    self.assertEqual(set(eta[:, 0, 0].tolist()), set(range(8)))
+    np.testing.assert_array_equal(
+        np.sort(eta[..., 1], axis=-1)[0], [4, 5, 6, 7]
+    )
+
+
 class LossWeightsTest(parameterized.TestCase):
 
   @parameterized.parameters(
@@ -134,15 +169,20 @@ class LossWeightsTest(parameterized.TestCase):
       (3, 0.0, 0.0, 0.5),
   )
   def test_values_of_equation_3(self, size, v, to_teacher, to_largest):
-    weights = mdsr.loss_weights(size, v)
+    weights = mdsr.loss_weights(size, v, has_largest=True)
     self.assertEqual({weight.dtype.name for weight in weights}, {'float32'})
     np.testing.assert_allclose(weights[0], [1.0] + [to_teacher] * (size - 1))
     np.testing.assert_allclose(weights[1], [0.0] + [to_largest] * (size - 1))
 
   @parameterized.product(size=(3, 5, 256), v=(0.0, 0.3, 1.0))
   def test_all_others_together_weigh_as_much_as_the_largest(self, size, v):
-    to_teacher, to_largest = mdsr.loss_weights(size, v)
+    to_teacher, to_largest = mdsr.loss_weights(size, v, has_largest=True)
     self.assertAlmostEqual(to_teacher.sum() + to_largest.sum(), 2.0, places=5)
+
+  def test_without_the_largest_the_others_share_one(self):
+    to_teacher, to_largest = mdsr.loss_weights(5, 0.25, has_largest=False)
+    np.testing.assert_allclose(to_teacher, [0.05] * 5)
+    np.testing.assert_allclose(to_largest, [0.15] * 5)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,14 @@ from adaptanet_jax.training import phases
 from adaptanet_jax.training.mdsr import SubnetSpace
 from configs import common
 
-_NAMES = ['teacher', 'cascade1', 'cascade2', 'cascade3', 'cascade4', 'lock_in']
+_NAMES = [
+    'teacher',
+    *(f'cascade{n}' for n in (1, 2, 3, 4)),
+    'lock_in',
+    *(f'delta_cascade{n}' for n in (1, 2, 3, 4)),
+    'delta_lock_in',
+    'gates',
+]
 
 
 def _build(**cascade):
@@ -65,10 +72,10 @@ class BuildPhasesTest(parameterized.TestCase):
     self.assertEqual([phase.name for phase in built], _NAMES)
     self.assertEqual(
         [phase.group for phase in built],
-        ['teacher', *['cascade'] * 4, 'lock_in'],
+        ['teacher', *['cascade'] * 4, 'lock_in', *['delta'] * 5, 'gates'],
     )
     self.assertEqual(
-        [phase.network for phase in built], ['teacher', *['student'] * 5]
+        [phase.network for phase in built], ['teacher', *['student'] * 11]
     )
     self.assertContainsSubset({phase.group for phase in built}, phases.GROUPS)
 
@@ -79,7 +86,19 @@ class BuildPhasesTest(parameterized.TestCase):
       self.assertEqual(built[f'cascade{n}'].space, SubnetSpace(n, n))
     self.assertEqual(built['lock_in'].space, SubnetSpace(1, 4))
     student = [built[name].epochs for name in _NAMES[1:]]
-    self.assertEqual(student, [3.0, 4.0, 5.0, 6.0, 7.0])
+    # The deltas' own cascade and lock-in mirror the first; then the gates.
+    self.assertEqual(student, [3.0, 4.0, 5.0, 6.0, 7.0] * 2 + [1.0])
+
+  def test_what_varies_while_deltas_and_gates_train(self):
+    built = _build()
+    for n in (1, 2, 3, 4):
+      phase = built[f'delta_cascade{n}']
+      self.assertEqual(phase.space, SubnetSpace(n, n, 'delta'))
+      self.assertEqual(phase.trains, (f'delta/stage{n}',))
+    self.assertEqual(built['delta_lock_in'].space, SubnetSpace(1, 4, 'delta'))
+    self.assertEqual(built['delta_lock_in'].trains, ('delta',))
+    self.assertEqual(built['gates'].space, SubnetSpace(1, 4, 'joint'))
+    self.assertEqual(built['gates'].section, 'gates')
 
   @parameterized.parameters('student', 'teacher')
   def test_the_cascade_reads_what_is_configured(self, source):

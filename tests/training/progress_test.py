@@ -60,9 +60,11 @@ class MetricsLogTest(parameterized.TestCase):
     )
     self.assertEqual(self.log.read()[1]['loss'], 0.4)
 
-  def test_rewind_without_a_file_makes_none(self):
+  def test_without_a_file_there_is_nothing_to_rewind(self):
+    self.assertEqual(self.log.read(), [])
+    self.assertEqual(self.log.seconds('teacher', 8), 0.0)
     self.assertEqual(self.log.rewind('teacher', 0), 0.0)
-    self.assertFalse(self.path.exists())
+    self.assertEqual(self.log.read(), [])
 
   def test_rewind_drops_what_the_phase_will_do_again_alone(self):
     self._write(
