@@ -70,6 +70,7 @@ def run_stage_by_sample(
   Returns:
     `(B, H', W', C')` anchor.
   """
+  x = jnp.asarray(x)
   own = stage_variables(net, variables, number)
   runs: list[Callable[[jax.Array], jax.Array]] = [
       functools.partial(_run_chunk, net, own, number, choice, x)

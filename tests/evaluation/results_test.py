@@ -109,7 +109,7 @@ class CsvTest(absltest.TestCase):
         {'subnet': '1.0-0.5d-0.25-1.0', 'madds': 12, 'top1': 0.25},
         {'subnet': '1.0-1.0-1.0-1.0', 'madds': 10**12, 'top1': 1e-05},
     ]
-    path = os.path.join(self.create_tempdir(), 'x.csv')
+    path = os.path.join(tempfile.mkdtemp(), 'x.csv')
     results.write_csv(path, rows)
     self.assertEqual(results.read_csv(path), rows)
     self.assertIsInstance(results.read_csv(path)[0]['madds'], int)

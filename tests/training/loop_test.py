@@ -97,7 +97,7 @@ class LoopTest(parameterized.TestCase):
       )
 
   @parameterized.parameters(
-      'cascade1', 'cascade4', 'delta_cascade2', 'delta_lock_in', 'gates'
+      'cascade1', 'cascade4', 'delta_cascade2', 'gates'
   )
   def test_a_phase_leaves_the_rest_bit_equal(self, name):
     phase = self.phases[name]

@@ -172,5 +172,97 @@ class Top1Test(parameterized.TestCase):
     self.assertEqual(top1.dtype, jnp.float32)
 
 
+class GaussianKlTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # With the target's variance g = 1e-4, the prediction's p and the error e:
+      # forward (log(p / g) + (g + e^2) / p - 1) / 2, literal
+      # (log(g / p) + (p + e^2) / g - 1) / 2. No divergence from itself:
+      ('forward', 1e-4, 0.0, 0.0),
+      ('literal', 1e-4, 0.0, 0.0),
+      # p = 1e-2, e = 0.1: (log(100) + 1.01 - 1) / 2.
+      ('forward', 1e-2, 0.1, 2.307585),
+      # (-log(100) + 200 - 1) / 2.
+      ('literal', 1e-2, 0.1, 97.197415),
+  )
+  def test_values_by_hand(self, divergence, variance, error, expected):
+    kl = losses.gaussian_kl(
+        jnp.full((2, 3), 5.0 + error),
+        jnp.full((2, 3), np.log(variance)),
+        jnp.full((2, 3), 5.0),
+        divergence,
+    )
+    np.testing.assert_allclose(kl, expected, rtol=1e-4, atol=1e-4)
+
+  def _slope(self, divergence, variance, error):
+    """The derivative of the divergence by the logarithm of the variance."""
+    def kl(log_variance):
+      return losses.gaussian_kl(
+          jnp.full((1, 1), error),
+          log_variance.reshape(1, 1),
+          jnp.zeros((1, 1)),
+          divergence,
+      )
+
+    return float(jax.grad(kl)(jnp.log(variance)))
+
+  @parameterized.parameters(0.0, 0.1, 1.0, 10.0)
+  def test_the_literal_one_s_best_variance_ignores_the_error(self, error):
+    for variance in (1e-5, 1e-4, 1e-2, 1.0):
+      # (p / g - 1) / 2: zero at p = g, whatever the error.
+      np.testing.assert_allclose(
+          self._slope('literal', variance, error),
+          (variance / 1e-4 - 1.0) / 2.0,
+          rtol=1e-3,
+          atol=1e-4,
+      )
+    # That is why the default is the other direction: it learns the error.
+    best = 1e-4 + error**2
+    self.assertAlmostEqual(self._slope('forward', best, error), 0.0, places=4)
+    self.assertLess(self._slope('forward', best / 2, error), -0.1)
+    self.assertGreater(self._slope('forward', best * 2, error), 0.1)
+
+  @parameterized.parameters(*losses.DIVERGENCES)
+  def test_gradients_are_finite_and_of_both_heads(self, divergence):
+    grads = jax.grad(losses.gate_loss, (0, 1))(
+        jnp.array([[1.0, -2.0]]),
+        jnp.array([[0.5, -3.0]]),
+        jnp.array([[0.0, 4.0]]),
+        divergence,
+    )
+    chex.assert_tree_all_finite(grads)
+    for grad in grads:
+      self.assertTrue(np.all(grad != 0.0))
+
+  def test_gate_loss_is_the_sum_of_equation_4(self):
+    arguments = (
+        jnp.array([[1.0, -2.0]]),
+        jnp.array([[0.5, -3.0]]),
+        jnp.array([[0.0, 4.0]]),
+    )
+    expected = losses.gaussian_kl(*arguments, 'forward')
+    expected += losses.soft_cross_entropy(arguments[0], arguments[2])
+    actual = losses.gate_loss(*arguments, 'forward')
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+  def test_an_unknown_divergence_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "'reverse'.*forward.*literal"):
+      losses.gaussian_kl(*[jnp.zeros((1, 1))] * 3, 'reverse')
+
+
+class SoftCrossEntropyTest(parameterized.TestCase):
+
+  def test_value_by_hand(self):
+    # Probabilities 3/4 and 1/4 against 1/2 and 1/2: log 2.
+    target = jnp.log(jnp.array([[3.0, 1.0]]))
+    loss = losses.soft_cross_entropy(jnp.zeros((1, 2)), target)
+    np.testing.assert_allclose(loss, np.log(2.0), rtol=1e-6)
+
+  def test_is_least_where_the_probabilities_agree(self):
+    target = jnp.array([[1.0, 2.0, -1.0]])
+    grad = jax.grad(losses.soft_cross_entropy)(target + 3.0, target)
+    np.testing.assert_allclose(grad, np.zeros((1, 3)), atol=1e-6)
+
+
 if __name__ == '__main__':
   absltest.main()

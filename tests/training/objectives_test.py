@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import trees
+from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import CHOICES
 from adaptanet_jax.training import losses, mdsr, objectives
+from tests.variables import draw_like
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1))
 _NETS = objectives.Networks(teacher=_NET, student=_NET)
@@ -231,6 +233,116 @@ class RunModuleTest(parameterized.TestCase):
     self.assertLess(float(loss), 1e-9)
     _, loss = run(_variables(0), _outputs(0), 3 - after)
     self.assertGreater(float(loss), 1e-3)
+
+
+_DELTA_NET = dataclasses.replace(_NET, delta='conv3x3')
+_GATES = GateSet((1, 4), 5, 4)
+
+
+@functools.cache
+def _with_deltas_and_gates():
+  init = functools.partial(_GATES.init, anchor_shapes=_NET.anchor_shapes())
+  gates = jax.eval_shape(init, jax.random.key(0))
+  return draw_like(trees.merge(_DELTA_NET.shapes(), gates), seed=4)
+
+
+class DeltaGradientsTest(parameterized.TestCase):
+
+  def test_they_are_those_of_equation_3_with_the_largest_as_target(self):
+    student, teacher = _with_deltas_and_gates(), _variables(0)
+    space = mdsr.SubnetSpace(4, 4, 'delta')
+    rng = jax.random.key(5)
+    subnets = np.asarray(mdsr.draw_subnets(rng, space, 3))
+    own, rest = trees.split(student['params'], ('delta/stage4',))
+    grads, _, metrics = _jit(
+        functools.partial(
+            objectives.anchor_gradients,
+            nets=objectives.Networks(_NET, _DELTA_NET),
+            space=space,
+            prefix='student',
+            num_random=3,
+            teacher_weight=_V,
+        )
+    )(own, {}, {'params': rest}, teacher, *_batch(), rng)
+
+    targets = _outputs(0)
+
+    def equation(own):
+      variables = {'params': trees.merge(rest, own)}
+      x, _ = _batch()
+      for n in (1, 2, 3):
+        choice = CHOICES[subnets[0][n - 1]]
+        x, _ = _DELTA_NET.run_stage(variables, x, n, choice)
+      y = {name: targets[name] for name in ('anchor4', 'logits')}
+
+      def module_4(choice):
+        anchor, _ = _DELTA_NET.run_stage(variables, x, 4, choice)
+        return {
+            'anchor4': anchor,
+            'logits': _DELTA_NET.run_head(variables, anchor),
+        }
+
+      largest = module_4(CHOICES[0])  # Frozen: no gradient of its own.
+      others = [module_4(CHOICES[subnet[3]]) for subnet in subnets]
+      return sum(
+          _V * _mean_squared_errors(other, y)
+          + (1 - _V) * _mean_squared_errors(other, largest)
+          for other in others
+      ) / len(others)
+
+    loss, expected = _jit(jax.value_and_grad(equation))(own)
+    self.assertEqual(subnets[:, 3].tolist()[:2], [4, 7])
+    np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-4)
+    chex.assert_trees_all_close(grads, expected, rtol=1e-3, atol=1e-4)
+    self.assertTrue(np.any(grads['delta']['stage4']['conv']['kernel']))
+
+
+class GateGradientsTest(parameterized.TestCase):
+
+  @functools.cached_property
+  def _run(self):
+    variables = _with_deltas_and_gates()
+    _, frozen = trees.split(variables['params'], ('gates',))
+
+    def run(gates, own):
+      return objectives.gate_gradients(
+          {'gates': own},
+          {'gates': {k: variables['batch_stats']['gates'][k] for k in own}},
+          {'params': frozen},
+          {},
+          *_batch(),
+          jax.random.key(0),
+          net=_DELTA_NET,
+          gates=gates,
+          space=mdsr.SubnetSpace(1, 4, 'joint'),
+          num_random=2,
+          divergence='forward',
+      )
+
+    return run
+
+  def test_each_gate_trains_as_if_it_were_alone(self):
+    own = _with_deltas_and_gates()['params']['gates']
+    grads, stats, metrics = _jit(functools.partial(self._run, _GATES))(own)
+    chex.assert_tree_all_finite((grads, stats, metrics))
+    self.assertTrue(np.any(grads['gates']['gate1']['log_variance']['kernel']))
+    alone = dataclasses.replace(_GATES, anchors=(4,))
+    only = {'gate4': own['gate4']}
+    grads4, stats4, metrics4 = _jit(functools.partial(self._run, alone))(only)
+    chex.assert_trees_all_close(
+        grads4['gates']['gate4'], grads['gates']['gate4'], rtol=1e-4, atol=1e-4
+    )
+    chex.assert_trees_all_close(
+        stats4['gates']['gate4'], stats['gates']['gate4'], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        metrics4['loss/gate4'], metrics['loss/gate4'], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        metrics['loss'],
+        metrics['loss/gate1'] + metrics['loss/gate4'],
+        rtol=1e-6,
+    )
 
 
 @functools.cache

@@ -211,7 +211,7 @@ class MakeRngTest(parameterized.TestCase):
         for seed in (0, 1)
         for phase in _build().values()
     ]
-    self.assertLen(set(keys), 12)
+    self.assertLen(set(keys), 2 * len(_NAMES))
 
   def test_a_key_is_a_function_of_seed_and_phase(self):
     phase = _build()['cascade2']

@@ -1,0 +1,114 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.evaluation.latency."""
+
+import itertools
+import sys
+import types
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import jax
+import numpy as np
+
+from adaptanet_jax.evaluation import latency
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import Subnet
+from tests.variables import draw_like
+
+_NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1), delta='conv3x3')
+
+
+def _clock(steps):
+  """A clock of which each timed run takes the next of some milliseconds."""
+  ticks = itertools.chain.from_iterable((0.0, step / 1e3) for step in steps)
+  return mock.patch.object(
+      latency.time, 'perf_counter', side_effect=lambda: next(ticks)
+  )
+
+
+class MeasureTest(parameterized.TestCase):
+
+  def test_median_and_ninetieth_percentile_by_hand(self):
+    calls = []
+    with _clock([1.0, 2.0, 3.0, 4.0, 100.0]):
+      (row,) = latency.measure([lambda: calls.append(1)], num_runs=5)
+    self.assertAlmostEqual(row['ms_median'], 3.0)
+    # Between 4 and 100, at 0.6 of the way.
+    self.assertAlmostEqual(row['ms_p90'], 61.6)
+    self.assertGreater(len(calls), 5)  # Some warm up.
+
+  def test_without_an_nvidia_gpu_there_is_no_power(self):
+    (row,) = latency.measure([lambda: 0], num_runs=2)
+    self.assertIsNone(row['watts'])
+    self.assertIsNone(row['millijoules'])
+
+  def test_power_and_energy_of_an_nvidia_gpu(self):
+    nvml = types.SimpleNamespace(
+        NVMLError=RuntimeError,
+        nvmlInit=mock.Mock(),
+        nvmlShutdown=mock.Mock(),
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        # In milliwatts.
+        nvmlDeviceGetPowerUsage=mock.Mock(side_effect=[60_000, 80_000]),
+    )
+    with (
+        mock.patch.dict(sys.modules, pynvml=nvml),
+        mock.patch.object(jax, 'default_backend', return_value='gpu'),
+        _clock([2.0, 4.0]),
+    ):
+      (row,) = latency.measure([lambda: 0], num_runs=2)
+    self.assertAlmostEqual(row['watts'], 70.0)
+    # 70 W for 3 ms.
+    self.assertAlmostEqual(row['millijoules'], 210.0)
+    nvml.nvmlShutdown.assert_called_once()
+
+  def test_a_gpu_without_nvml_has_no_power(self):
+    nvml = types.SimpleNamespace(
+        NVMLError=RuntimeError, nvmlInit=mock.Mock(side_effect=RuntimeError)
+    )
+    with (
+        mock.patch.dict(sys.modules, pynvml=nvml),
+        mock.patch.object(jax, 'default_backend', return_value='gpu'),
+    ):
+      (row,) = latency.measure([lambda: 0], num_runs=1)
+    self.assertIsNone(row['watts'])
+
+
+class StageTableTest(parameterized.TestCase):
+
+  def test_each_choice_is_set_against_the_largest_subnet(self):
+    # A stage's choice n takes 10 - n ms, ten times that in stage 2.
+    scale = np.array([1.0, 10.0, 1.0, 1.0])
+
+    def cost(subnet):
+      return float(((10.0 - np.asarray(subnet)) * scale).sum())
+
+    def measure(runs, *, num_runs):
+      self.assertEqual(num_runs, 7)
+      return [{'ms_median': run()} for run in runs]
+
+    with mock.patch.object(latency, 'measure', measure):
+      largest, added = latency.stage_table(_NET, cost, num_runs=7)
+    self.assertEqual(largest, 130.0)
+    np.testing.assert_allclose(added[0], -np.arange(8.0))
+    np.testing.assert_allclose(added[1], -10.0 * np.arange(8.0))
+
+
+class ProgramTest(parameterized.TestCase):
+
+  def test_the_switched_program_is_the_static_one(self):
+    variables = draw_like(_NET.shapes())
+    shape = latency.image_shape(_NET, 2)
+    images = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
+    subnet = Subnet.parse('0.5-1.0d-0.25-0.75')
+    np.testing.assert_allclose(
+        latency.switched_program(_NET)(variables, images, subnet.encode()),
+        latency.static_program(_NET, subnet)(variables, images),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

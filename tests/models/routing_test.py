@@ -1,0 +1,169 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.models.routing."""
+
+import functools
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax import trees
+from adaptanet_jax.evaluation import policies
+from adaptanet_jax.models import routing, supernet
+from adaptanet_jax.models.gates import GateSet, confidence
+from adaptanet_jax.models.resnet import ResNet
+from tests.variables import draw_like
+
+_NET = ResNet(
+    'resnet26x8', 'cifar_half', 'gn', 10, (16, 16, 1), delta='conv3x3'
+)
+_GATES = GateSet((1, 2, 3), 10, 4)
+_NUM_IMAGES = 21
+
+
+@functools.cache
+def _variables():
+  init = functools.partial(_GATES.init, anchor_shapes=_NET.anchor_shapes())
+  gates = jax.eval_shape(init, jax.random.key(0))
+  return draw_like(trees.merge(_NET.shapes(), gates))
+
+
+@functools.cache
+def _images():
+  shape = (_NUM_IMAGES, 16, 16, 1)
+  return np.random.default_rng(1).standard_normal(shape, np.float32)
+
+
+@functools.cache
+def _by_sample():
+  chex.clear_trace_counter()
+
+  @jax.jit
+  @chex.assert_max_traces(1)
+  def run(variables, choices):
+    return routing.forward_by_sample(
+        _NET, variables, _images(), choices, chunk_size=4
+    )
+
+  return functools.partial(run, _variables())
+
+
+@functools.cache
+def _alone():
+  """Runs one image under one subnet, with the anchors on the way."""
+  return jax.jit(functools.partial(supernet.forward, _NET, _variables()))
+
+
+class ForwardBySampleTest(parameterized.TestCase):
+
+  def _assert_equals_each_alone(self, choices):
+    actual = _by_sample()(jnp.asarray(choices, jnp.int32))
+    for n, image in enumerate(_images()):
+      expected, _ = _alone()(image[None], choices[n].astype(np.int32))
+      chex.assert_trees_all_close(
+          actual[n], expected[0], rtol=1e-4, atol=1e-4
+      )
+
+  def test_each_image_is_run_as_if_it_were_alone(self):
+    rng = np.random.default_rng(0)
+    self._assert_equals_each_alone(rng.integers(0, 8, (_NUM_IMAGES, 4)))
+
+  @parameterized.parameters(0, 7)
+  def test_one_choice_for_all_leaves_other_chunks_empty(self, choice):
+    self._assert_equals_each_alone(np.full((_NUM_IMAGES, 4), choice))
+
+  def test_most_chunks_that_can_be_needed(self):
+    # One image of each of seven choices, the rest of the eighth.
+    choices = np.minimum(np.arange(_NUM_IMAGES), 7)
+    self._assert_equals_each_alone(np.repeat(choices[:, None], 4, 1))
+
+
+class ChunksTest(parameterized.TestCase):
+
+  @parameterized.product(
+      batch_size=(1, 3, 8, 29), num_choices=(1, 4, 8), chunk_size=(1, 4, 16)
+  )
+  def test_every_image_has_a_place_in_a_chunk_of_its_choice(
+      self, batch_size, num_choices, chunk_size
+  ):
+    rng = np.random.default_rng(batch_size)
+    for _ in range(5):
+      choices = rng.integers(0, rng.integers(1, num_choices + 1), batch_size)
+      slots, takes, chunk_choices = map(
+          np.asarray,
+          routing._chunks(
+              jnp.asarray(choices, jnp.int32), num_choices, chunk_size
+          ),
+      )
+      self.assertLen(set(slots.tolist()), batch_size)
+      np.testing.assert_array_equal(
+          takes.ravel()[slots], np.arange(batch_size)
+      )
+      np.testing.assert_array_equal(chunk_choices[slots // chunk_size], choices)
+      # No chunk but those that hold an image is run.
+      used = np.unique(slots // chunk_size)
+      np.testing.assert_array_equal(np.flatnonzero(chunk_choices >= 0), used)
+
+  @parameterized.parameters(
+      # By hand: chunks of 4 for choices with 1, 1 and 6 images.
+      (8, 3, 4, 4),
+      # 8 choices of one image each but one: 7 + ceil(14 / 8).
+      (21, 8, 8, 9),
+      # Two images cannot fill three choices.
+      (2, 3, 4, 2),
+  )
+  def test_most_chunks_by_hand(self, batch_size, num_choices, size, expected):
+    actual = routing.max_chunks(batch_size, num_choices, size)
+    self.assertEqual(actual, expected)
+
+  def test_executed_madds_count_padding_by_hand(self):
+    stage_madds = np.array([[10, 1], [20, 2], [30, 3], [40, 4]])
+    subnets = np.array([[0, 0, 1, 1]] * 3 + [[1, 0, 1, 0]] * 2)
+    # Chunks of 4. Stage 1: 3 and 2 images, a chunk each: 4 * 11. Stage 2: five
+    # images of choice 0, two chunks: 8 * 20. Stage 3: 8 * 3. Stage 4: 4 * 44.
+    expected = 44 + 160 + 24 + 176
+    self.assertEqual(routing.executed(stage_madds, subnets, 4), expected)
+    # Chunks of one image waste nothing.
+    own = policies.madds_of(stage_madds, subnets).sum()
+    self.assertEqual(routing.executed(stage_madds, subnets, 1), own)
+
+
+class RouteTest(parameterized.TestCase):
+
+  def test_images_take_the_choices_of_their_own_confidences(self):
+    edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
+    table = np.array([[2, 5], [5, 2], [7, 0]])
+    run = _alone()
+    taken, confidences = [], []
+    for image in _images():
+      choices, prefix = [5], 5
+      for n in (1, 2, 3):
+        code = np.array(choices + [0] * (4 - n), np.int32)
+        _, features = run(image[None], code)
+        read = _GATES.run(_variables(), n, features[f'anchor{n}'])
+        confident = float(confidence(*read)[0])
+        if n == 1 and not confidences:
+          # A border near the first image's confidence, so that both bins
+          # are met.
+          edges[0][:] = confident + 0.01
+        confidences.append(confident)
+        number = int(confident > edges[n - 1][prefix, 0])
+        choices.append(int(table[n - 1][number]))
+        prefix = prefix * 8 + choices[-1]
+      taken.append(choices)
+    self.assertGreater(len({tuple(c) for c in taken}), 1)
+    policy = policies.to_policy(policies.Rule(5, table), edges)
+    logits, subnets = jax.jit(
+        functools.partial(routing.route, _NET, _GATES, chunk_size=4)
+    )(_variables(), _images(), policy)
+    np.testing.assert_array_equal(subnets, taken)
+    for n, image in enumerate(_images()):
+      expected, _ = run(image[None], np.array(taken[n], np.int32))
+      chex.assert_trees_all_close(logits[n], expected[0], rtol=1e-4, atol=1e-4)
+
+
+if __name__ == '__main__':
+  absltest.main()

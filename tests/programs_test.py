@@ -1,0 +1,74 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.programs."""
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.programs import FAST_COMPILE, Programs, shapes_of
+from adaptanet_jax.training.step import replicate
+
+
+class ProgramsTest(parameterized.TestCase):
+
+  def test_a_program_compiled_ahead_is_the_one_that_runs(self):
+    num_traces = 0
+
+    def double(tree):
+      nonlocal num_traces
+      num_traces += 1
+      return jax.tree.map(lambda x: 2 * x, tree)
+
+    function = jax.jit(double)
+    tree = {'a': jnp.arange(3.0), 'b': np.ones((2, 2), np.float32)}
+    with Programs() as programs:
+      programs.ahead(function, shapes_of(tree))
+      first = programs.compiled(function, tree)
+      self.assertIs(programs.compiled(function, tree), first)
+      chex.assert_trees_all_close(
+          first(tree), {'a': jnp.array([0.0, 2.0, 4.0]), 'b': 2 * tree['b']}
+      )
+    self.assertEqual(num_traces, 1)
+
+  def test_other_shapes_are_another_program(self):
+    function = jax.jit(jnp.sum)
+    with Programs(fast_compile=True) as programs:
+      first = programs.compiled(function, jnp.ones(3))
+      second = programs.compiled(function, jnp.ones(4))
+      self.assertIsNot(first, second)
+      self.assertEqual((first(jnp.ones(3)), second(jnp.ones(4))), (3.0, 4.0))
+
+  def test_replicated_shapes_serve_replicated_arrays(self):
+    function = jax.pmap(
+        lambda x, y: x + y, axis_name='batch', in_axes=(None, 0)
+    )
+    num_devices = jax.local_device_count()
+    y = np.arange(num_devices, dtype=np.float32)
+    shape = shapes_of(np.ones((), np.float32), num_devices=num_devices)
+    with Programs() as programs:
+      programs.ahead(function, shape, y)
+      x = replicate(np.float32(1.0), num_devices)
+      np.testing.assert_array_equal(
+          programs.compiled(function, x, y)(x, y), y + 1.0
+      )
+
+  def test_what_cannot_be_compiled_raises_where_it_is_used(self):
+    def wrong(x):
+      raise ValueError(f'no use for {x.shape}')
+
+    with Programs() as programs:
+      programs.ahead(jax.jit(wrong), jnp.ones(3))
+      with self.assertRaisesRegex(ValueError, 'no use'):
+        programs.compiled(jax.jit(wrong), jnp.ones(3))
+
+  def test_xla_knows_the_options_for_fast_compiles(self):
+    # An option that a later XLA has dropped would raise.
+    function = jax.jit(lambda x: x + 1, compiler_options=FAST_COMPILE)
+    self.assertEqual(function(1), 2)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,193 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.report.page."""
+
+import html.parser
+import json
+import pathlib
+import re
+import tempfile
+
+from absl.testing import absltest, parameterized
+
+from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.models.subnet import (
+  MIXED,
+  UNIFORM,
+  UNIFORM_DELTA,
+  all_subnets,
+)
+from adaptanet_jax.report import page
+
+
+def _part():
+  names = [str(subnet.stages[0].rho) for subnet in UNIFORM]
+  return {
+      'uniform': {n: {'top1': 0.5 + i / 100, 'madds': 1_500_000 + i}
+                  for i, n in enumerate(names)},
+      'mixed': {str(s): {'top1': 0.25, 'madds': 1_000_000} for s in MIXED},
+      'random': {'mean': 0.4, 'std': 0.01, 'passes': 10, 'madds_mean': 900_000},
+      'exact': {'mean': 0.41, 'min': 0.1, 'max': 0.61, 'subnets': 256},
+  }
+
+
+def _bins():
+  return [
+      {'subnet': str(subnet), 'confidence': n / 8, 'top1': n / 10}
+      for subnet in UNIFORM + UNIFORM_DELTA
+      for n in range(8)
+  ]
+
+
+def _results():
+  entry = {'top1': 0.625, 'madds': 2_000_000, 'madds_executed': 2_500_000,
+           'seconds': 0.75, 'uniform_top1': 0.61, 'random_top1': None}
+  gate = {'top1': 0.3, 'madds': 250_000, 'rank_correlation': -0.5,
+          'rank_correlation_test': None, 'bins': _bins(),
+          'bins_test': _bins()}
+  row = {'norm': 'gn', 'batch': 1, 'ms_median': 1.25, 'ms_p90': 1.5,
+         'watts': None, 'millijoules': None}
+  return {
+      'schema': 1,
+      'config': 'digits',
+      'git': 'abc',
+      'seed': 3,
+      'dataset': {'name': 'a <b> & c', 'train_examples': 1297,
+                  'test_examples': 500, 'num_classes': 10},
+      'device': {'platform': 'cpu', 'kind': 'cpu', 'count': 1, 'processes': 1},
+      'teacher': {'top1': 0.9, 'madds': 3_000_000, 'params': 10},
+      'supernet': _part(),
+      'delta': _part(),
+      'subnets': {'count': 4096, 'mean': 0.4, 'min': 0.1, 'max': 0.7,
+                  'stage_runs': {'done': 4680, 'saved': 11704}},
+      'gates': {'1': gate, '2': gate},
+      'policies': {'joint': {'pull_up': entry, 'budget': entry}},
+      'latency': [{'network': n} | row
+                  for n in ('batch_norm', 'teacher', 'supernet x1.0')],
+      'stage_latency': {'batch': 1, 'largest_ms': 1.25, 'median_error': 0.125,
+                        'added_ms': [], 'checked_subnets': 16},
+      'seconds': {'teacher': 61.0, 'delta_lock_in': 39.0},
+  }
+
+
+class _Reader(html.parser.HTMLParser):
+  """Checks that tags nest, and gathers ids, links and text."""
+
+  _VOID = ('meta', 'br')
+
+  def __init__(self):
+    super().__init__()
+    self.open, self.ids, self.links, self.text = [], [], [], []
+
+  def handle_starttag(self, tag, attrs):
+    if tag not in self._VOID:
+      self.open.append(tag)
+    for name, value in attrs:
+      if name == 'id':
+        self.ids.append(value)
+      elif name in ('src', 'href', 'xlink:href'):
+        self.links.append(value)
+
+  def handle_startendtag(self, tag, attrs):
+    self.handle_starttag(tag, attrs)
+    if tag not in self._VOID:
+      self.open.pop()
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag, tag
+
+  def handle_data(self, data):
+    self.text.append(data)
+
+
+class PageTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.workdir = pathlib.Path(
+        cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    results_lib.write_json(str(cls.workdir / 'results.json'), _results())
+    rows = [
+        {'subnet': str(s), 'madds': 1000 * n, 'params': n, 'top1': n / 4096,
+         'latency_ms': n / 1000}
+        for n, s in enumerate(all_subnets())
+    ]
+    results_lib.write_csv(str(cls.workdir / 'subnets.csv'), rows)
+    metrics = [
+        {'phase': 'teacher', 'step': 5, 'seconds': 1.0, 'test_top1': 0.5},
+        {'phase': 'cascade1', 'step': 4, 'seconds': 1.0, 'loss': 0.5},
+        {'phase': 'lock_in', 'step': 5, 'seconds': 1.0, 'test_top1/0.5': 0.5},
+    ]
+    (cls.workdir / 'metrics.jsonl').write_text(
+        ''.join(json.dumps(row) + '\n' for row in metrics)
+    )
+    page.write(str(cls.workdir))
+    cls.html = (cls.workdir / 'report.html').read_text()
+    cls.reader = _Reader()
+    cls.reader.feed(cls.html)
+    cls.text = ' '.join(' '.join(cls.reader.text).split())
+
+  def test_it_is_well_formed_and_needs_nothing_from_elsewhere(self):
+    self.assertEmpty(self.reader.open)
+    for link in self.reader.links:
+      self.assertRegex(link, r'^(#|data:)')
+    # Each link leads to a part of the page, and no name stands for two.
+    self.assertLen(set(self.reader.ids), len(self.reader.ids))
+    for link in self.reader.links:
+      if link.startswith('#'):
+        self.assertIn(link[1:], self.reader.ids)
+
+  @parameterized.parameters(
+      'Table I. ', 'Table II. ', 'Table III. ', 'Figure 3.', 'Figure 4.',
+      'All 4,096 subnets', 'a <b> & c', 'saved 11,704',
+  )
+  def test_it_has_the_tables_and_figures_of_the_paper(self, text):
+    self.assertIn(text, self.text)
+
+  def _cells(self, first):
+    for row in re.findall(r'<tr>(.*?)</tr>', self.html):
+      cells = re.findall(r'<td.*?>(.*?)</td>', row)
+      if cells and cells[0] == first:
+        return cells
+    raise AssertionError(f'No row {first!r}.')
+
+  @parameterized.parameters(
+      # Ours, our deltas, and the paper's of both on CIFAR-100.
+      ('x0.5', ['52.00', '1.5', '52.00', '1.5', '67.80', '62.10']),
+      ('runtime-random', ['40.00 ± 1.00', '0.9', '40.00 ± 1.00', '0.9',
+                          '67.9 ± 1.8', '61.2 ± 2.7']),
+      ('joint, pull-up', ['62.50', '2.0', '2.5', '0.75', '61.00', '', '63.3',
+                          '445.1']),
+      ('joint, budget', ['62.50', '2.0', '2.5', '0.75', '61.00', '', '', '']),
+      ('gate 1', ['30.00', '0.25', '-0.50', 'none']),
+      ('batch norm', ['gn', '1.25', '1.50', 'n/a', 'n/a', '4.77', '72.47',
+                      '345.68']),
+      ('all', ['100']),
+  )
+  def test_figures_stand_in_their_rows(self, first, expected):
+    self.assertEqual(self._cells(first)[1:], expected)
+
+  @parameterized.parameters('training', 'confidence', 'madds', 'latency')
+  def test_each_figure_is_there_as_svg_and_png(self, name):
+    folder = self.workdir / 'figures'
+    self.assertIn('<svg', (folder / f'{name}.svg').read_text())
+    png = (folder / f'{name}.png').read_bytes()
+    self.assertTrue(png.startswith(b'\x89PNG'))
+    self.assertGreater(len(png), 5000)
+
+  def test_what_was_not_measured_is_left_out(self):
+    workdir = self.workdir / 'early'
+    workdir.mkdir()
+    kept = ('config', 'git', 'seed', 'dataset', 'device', 'teacher', 'seconds')
+    results = {key: _results()[key] for key in kept}
+    results_lib.write_json(str(workdir / 'results.json'), results)
+    page.write(str(workdir))
+    text = (workdir / 'report.html').read_text()
+    self.assertNotIn('Table', text)
+    self.assertIn('<h2>Time</h2>', text)
+
+
+if __name__ == '__main__':
+  absltest.main()
