@@ -68,6 +68,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     _check_same(config_path, config, workdir)
   dataset = sources.load(config)
   tasks = make_plan(config, workdir, len(dataset.train))
+  taken = [task.phase.name for task in tasks if task.workdir != workdir]
+  if taken:
+    print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
   os.makedirs(workdir, exist_ok=True)
   with Programs(fast_compile=config.fast_compile) as programs:
     space = workspace.create(config, workdir, dataset, programs)
@@ -122,17 +125,15 @@ def make_plan(
         range(num_examples), phase.settings.batch_size
     )
     steps = phases_lib.num_steps(phase, epoch_steps)
-    action, place = 'skip', workdir
-    if is_complete(workdir, phase.name, steps):
-      action = 'restore'
-    elif phase.name in reuse and is_complete(config.reuse, phase.name, steps):
-      action, place = 'restore', config.reuse
-    elif phase.group in groups:
-      action = 'train'
-    tasks.append(Task(phase, action, place))
-  taken = [task.phase.name for task in tasks if task.workdir != workdir]
-  if taken:
-    print(f'Taking {", ".join(taken)} from {config.reuse}.', file=sys.stderr)
+    done = [
+        place
+        for place in (workdir, *reuse.get(phase.name, ()))
+        if is_complete(place, phase.name, steps)
+    ]
+    action = 'train' if phase.group in groups else 'skip'
+    tasks.append(
+        Task(phase, 'restore', done[0]) if done else Task(phase, action, workdir)
+    )
   needs = {
       task.phase.name: number
       for number, task in enumerate(tasks)
@@ -153,30 +154,38 @@ def make_plan(
   return tasks
 
 
-def _reusable(config: ml_collections.ConfigDict) -> set[str]:
-  """Returns the phases that the workdir `config.reuse` may have trained."""
-  if not config.reuse:
-    return set()
-  path = os.path.join(config.reuse, 'config.json')
-  if not os.path.exists(path):
-    raise UsageError(
-        f'config.reuse = {config.reuse!r} has no config.json; expected a '
-        'workdir that a run wrote.'
-    )
-  old = results_lib.read_json(path)
-  differing = {
-      phase.name: settings.differing_keys(
-          old, config.to_dict(), up_to=phase.section
+def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
+  """Returns the workdirs that may have trained each phase, `config.reuse` first.
+
+  A workdir may have taken phases from another one in its turn.
+  """
+  places: dict[str, list[str]] = {}
+  place, seen = config.reuse, set[str]()
+  while place and place not in seen:
+    seen.add(place)
+    path = os.path.join(place, 'config.json')
+    if not os.path.exists(path):
+      raise UsageError(
+          f'config.reuse = {place!r} has no config.json; expected a workdir '
+          'that a run wrote.'
       )
-      for phase in phases_lib.build_phases(config)
-  }
-  if differing['teacher']:
-    raise UsageError(
-        f'Nothing of config.reuse = {config.reuse!r} can be taken '
-        f'({"; ".join(differing["teacher"])}); expected the same data, model '
-        'and teacher settings.'
-    )
-  return {name for name, keys in differing.items() if not keys}
+    old = results_lib.read_json(path)
+    differing = {
+        phase.name: settings.differing_keys(
+            old, config.to_dict(), up_to=phase.section
+        )
+        for phase in phases_lib.build_phases(config)
+    }
+    if differing['teacher']:
+      raise UsageError(
+          f'Nothing of config.reuse = {place!r} can be taken '
+          f'({"; ".join(differing["teacher"])}); expected the same data, model '
+          'and teacher settings.'
+      )
+    for name, keys in differing.items():
+      places.setdefault(name, []).extend([] if keys else [place])
+    place = old.get('reuse', '')
+  return places
 
 
 def _check_same(

@@ -30,6 +30,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     common.short_schedule(c)
     c.delta.cascade.epochs = (2.0, 2.0, 3.0, 3.0)
     c.delta.lock_in.epochs = 4.0
+    # Of so small a net the gates take more than a third.
+    c.policies.budget = 0.75
   elif arg == 'smoke':
     c = common.smoke(c)
   elif arg:

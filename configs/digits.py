@@ -33,6 +33,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.delta.cascade.epochs = (6.0, 8.0, 10.0, 12.0)
   c.delta.lock_in.epochs = 16.0
   c.gates.epochs = 10.0
+  c.policies.budget = 0.5
   c.log_every_steps = 10
   c.checkpoint.every_steps = 100
   if arg == 'smoke':

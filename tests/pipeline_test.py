@@ -15,9 +15,22 @@ import chex
 import numpy as np
 import orbax.checkpoint as ocp
 
+import adaptanet_jax
+from adaptanet_jax.data import sources
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import results as results_lib
+from configs import digits as configs_digits
 from tests import testing
 
-PHASES = ('teacher', 'cascade1', 'cascade2', 'cascade3', 'cascade4', 'lock_in')
+PHASES = (
+    'teacher',
+    *(f'cascade{n}' for n in (1, 2, 3, 4)),
+    'lock_in',
+    *(f'delta_cascade{n}' for n in (1, 2, 3, 4)),
+    'delta_lock_in',
+    'gates',
+)
+ANALYSES = ('evaluation', 'policies', 'latency')
 # 64 examples in batches of 16: four steps an epoch.
 STEPS = {phase: 4 for phase in PHASES} | {'teacher': 8, 'cascade2': 16}
 
@@ -51,7 +64,10 @@ class PipelineTest(absltest.TestCase):
 
   def test_one_command_gives_the_table(self):
     self.assertEqual(self.done.returncode, 0, self.done.stderr)
-    for text in ('teacher', 'x0.25', '0.25-1.0-1.0-0.25', 'runtime-random'):
+    for text in (
+        *('teacher', 'x0.25', '0.25-1.0-1.0-0.25', 'runtime-random'),
+        *('x0.25d', '0.25d-1.0d-1.0d-0.25d', 'policy joint/pull_up'),
+    ):
       self.assertIn(text, self.done.stdout)
     self.assertIn('img/s', self.done.stderr)
 
@@ -66,22 +82,148 @@ class PipelineTest(absltest.TestCase):
             'train_examples': 64,
             'test_examples': 40,
             'num_classes': 10,
+            'image_shape': [16, 16, 1],
         },
     )
     self.assertEqual(results['device']['platform'], 'cpu')
     self.assertEqual(set(results['teacher']), {'top1', 'madds', 'params'})
+    for part in ('supernet', 'delta'):
+      section = results[part]
+      widths = ['1.0', '0.75', '0.5', '0.25']
+      self.assertEqual(list(section['uniform']), widths)
+      self.assertLen(section['mixed'], 4)
+      self.assertEqual(section['exact']['subnets'], 256)
+      self.assertEqual(section['random']['passes'], 10)
     supernet = results['supernet']
-    self.assertEqual(list(supernet['uniform']), ['1.0', '0.75', '0.5', '0.25'])
-    self.assertLen(supernet['mixed'], 4)
-    self.assertEqual(supernet['exact']['subnets'], 256)
-    self.assertEqual(supernet['random']['passes'], 10)
     self.assertEqual(
         supernet['uniform']['1.0']['madds'], results['teacher']['madds']
     )
     # Of 40 test images every accuracy is a multiple of 1 / 40: all were seen.
     for entry in supernet['uniform'].values():
       self.assertAlmostEqual(entry['top1'] * 40 % 1.0, 0.0)
-    self.assertEqual(set(results['seconds']), {*PHASES, 'evaluation'})
+    self.assertEqual(set(results['seconds']), {*PHASES, *ANALYSES})
+    subnets = results['subnets']
+    self.assertEqual(subnets['count'], 4096)
+    # Three batches of 16 for 40 images.
+    runs = {'done': 3 * 4680, 'saved': 3 * (4 * 4096 - 4680)}
+    self.assertEqual(subnets['stage_runs'], runs)
+    self.assertEqual(set(results['gates']), {'1', '2', '3', '4'})
+    for gate in results['gates'].values():
+      self.assertLen(gate['bins'], 8 * 8)
+      self.assertEqual(
+          set(gate['bins'][0]), {'subnet', 'confidence', 'top1'}
+      )
+    self.assertEqual(set(results['policies']), {'joint', 'width', 'depth'})
+    for by_name in results['policies'].values():
+      self.assertContainsSubset({'pull_up', 'pull_down'}, by_name)
+      for entry in by_name.values():
+        self.assertLessEqual(entry['madds'], entry['madds_executed'])
+        self.assertGreater(entry['seconds'], 0.0)
+    for row in results['latency']:
+      self.assertContainsSubset(
+          {'network', 'norm', 'batch', 'watts', 'millijoules'}, row
+      )
+      self.assertLessEqual(row['ms_median'], row['ms_p90'])
+    self.assertEqual(
+        [row['network'] for row in results['latency'][:5]],
+        ['batch_norm', 'layer_norm', 'group_norm', 'teacher', 'delta'],
+    )
+
+  def test_the_table_of_all_subnets_agrees_with_the_results(self):
+    rows = results_lib.read_csv(str(self.workdir / 'subnets.csv'))
+    self.assertLen({row['subnet'] for row in rows}, 4096)
+    by_name = {row['subnet']: row for row in rows}
+    results = _results(self.workdir)
+    for part, mark in (('supernet', ''), ('delta', 'd')):
+      for rho, entry in results[part]['uniform'].items():
+        row = by_name['-'.join([rho + mark] * 4)]
+        self.assertEqual(row['top1'], entry['top1'])
+        self.assertEqual(row['madds'], entry['madds'])
+    for row in rows:
+      self.assertGreater(row['latency_ms'], 0.0)
+      self.assertBetween(row['calibration_top1'], 0.0, 1.0)
+
+  def test_the_report_is_there(self):
+    text = (self.workdir / 'report.html').read_text()
+    for table in ('Table I.', 'Table II.', 'Table III.', 'Figure 4.'):
+      self.assertIn(table, text)
+    names = {path.name for path in (self.workdir / 'figures').iterdir()}
+    for name in ('confidence', 'madds', 'latency'):
+      self.assertContainsSubset({f'{name}.svg', f'{name}.png'}, names)
+
+  def test_a_loaded_supernet_gives_the_accuracies_of_the_results(self):
+    config = configs_digits.get_config('smoke')
+    config.data.train_examples, config.data.test_examples = 64, 40
+    test = sources.load(config).test
+    images = test.gather(np.arange(40))
+
+    def top1(logits):
+      return float((np.argmax(logits, -1) == test.labels).mean())
+
+    supernet = adaptanet_jax.load(str(self.workdir))
+    results = _results(self.workdir)
+    for name, entry in results['supernet']['mixed'].items():
+      self.assertAlmostEqual(top1(supernet(images, name)), entry['top1'])
+    uniform = results['delta']['uniform']['0.5']
+    logits = supernet(images, '0.5d-0.5d-0.5d-0.5d')
+    self.assertAlmostEqual(top1(logits), uniform['top1'])
+
+    self.assertContainsSubset(['joint/pull_up'], supernet.policies)
+    logits, subnets = supernet.route(images, 'joint/pull_up')
+    entry = results['policies']['joint']['pull_up']
+    self.assertAlmostEqual(top1(logits), entry['top1'])
+    rows = results_lib.read_csv(str(self.workdir / 'subnets.csv'))
+    madds = {row['subnet']: row['madds'] for row in rows}
+    mean = np.mean([madds[str(subnet)] for subnet in subnets])
+    self.assertEqual(round(mean) + entry['madds_gates'], entry['madds'])
+
+    limit = 1_000_000
+    chosen = str(supernet.within(limit))
+    best = max(r['calibration_top1'] for r in rows if r['madds'] <= limit)
+    accuracy = {row['subnet']: row['calibration_top1'] for row in rows}
+    self.assertLessEqual(madds[chosen], limit)
+    self.assertEqual(accuracy[chosen], best)
+
+    for call, text in (
+        (lambda: supernet(images, '1.0-0.3-1.0-1.0'), "Unknown subnet '1.0-0"),
+        (lambda: supernet(images[..., 0]), r'uint8\[40, 16, 16\]; expected'),
+        (lambda: supernet(images / 255.0), 'float64.*expected uint8'),
+        (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
+        (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
+        (lambda: adaptanet_jax.load('/nowhere'), 'has no config.json'),
+    ):
+      with self.assertRaisesRegex(UsageError, text):
+        call()
+
+  def test_other_gates_on_the_same_backbone(self):
+    workdir = self.folder / 'gates'
+    flags = (
+        *testing.TINY,
+        f'--config.reuse={self.workdir}',
+        '--config.gates.divergence=literal',
+    )
+    done = testing.run(workdir, *flags, '--config.phases=gates,policies')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('Reusing teacher, cascade1', done.stderr)
+    # Nothing but gates was trained, and nothing else is here.
+    trained = [path.name for path in (workdir / 'checkpoints').iterdir()]
+    self.assertEqual(trained, ['gates'])
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1), np.uint8)
+    first = adaptanet_jax.load(str(self.workdir))
+    swapped = adaptanet_jax.load(str(self.workdir), gates=str(workdir))
+    for part in ('backbone', 'delta'):
+      chex.assert_trees_all_equal(
+          first.variables['params'][part], swapped.variables['params'][part]
+      )
+    kernels = [
+        s.variables['params']['gates']['gate2']['log_variance']['kernel']
+        for s in (first, swapped, adaptanet_jax.load(str(workdir)))
+    ]
+    self.assertFalse(np.array_equal(kernels[0], kernels[1]))
+    np.testing.assert_array_equal(kernels[1], kernels[2])
+    np.testing.assert_array_equal(first(images), swapped(images))
+    logits, _ = swapped.route(images, 'width/pull_down')
+    chex.assert_tree_all_finite(logits)
 
   def test_metrics_have_every_step_of_every_phase(self):
     rows = _rows(self.workdir)
@@ -90,20 +232,24 @@ class PipelineTest(absltest.TestCase):
       self.assertEqual(steps, list(range(1, STEPS[phase] + 1)))
 
   def test_a_checkpoint_holds_what_its_phase_trains_and_nothing_else(self):
-    parts = {
-        phase: set(_restore(self.workdir, phase)['params']['backbone'])
-        for phase in PHASES
-    }
-    everything = {'stem', 'stage1', 'stage2', 'stage3', 'stage4', 'head'}
+    def parts(phase):
+      (part, tree), = _restore(self.workdir, phase)['params'].items()
+      return {f'{part}/{name}' for name in tree}
+
+    stages = ('stage1', 'stage2', 'stage3', 'stage4')
+    everything = {f'backbone/{name}' for name in ('stem', *stages, 'head')}
     self.assertEqual(
-        parts,
+        {phase: parts(phase) for phase in PHASES},
         {
             'teacher': everything,
-            'cascade1': {'stem', 'stage1'},
-            'cascade2': {'stage2'},
-            'cascade3': {'stage3'},
-            'cascade4': {'stage4', 'head'},
+            'cascade1': {'backbone/stem', 'backbone/stage1'},
+            'cascade2': {'backbone/stage2'},
+            'cascade3': {'backbone/stage3'},
+            'cascade4': {'backbone/stage4', 'backbone/head'},
             'lock_in': everything,
+            **{f'delta_cascade{n}': {f'delta/stage{n}'} for n in (1, 2, 3, 4)},
+            'delta_lock_in': {f'delta/{name}' for name in stages},
+            'gates': {f'gates/gate{n}' for n in (1, 2, 3, 4)},
         },
     )
 
@@ -117,8 +263,11 @@ class PipelineTest(absltest.TestCase):
 
   def test_killed_run_goes_on_to_the_same_bits(self):
     workdir = self.folder / 'killed'
+    # The rest of the phases have no other loop.
+    flags = (*testing.TINY, '--config.phases=teacher,cascade,lock_in')
+    phases = PHASES[: PHASES.index('lock_in') + 1]
     process = subprocess.Popen(
-        testing.command(workdir, *testing.TINY),
+        testing.command(workdir, *flags),
         cwd=testing.ROOT,
         env=testing.environment(),
         stdout=subprocess.DEVNULL,
@@ -137,15 +286,16 @@ class PipelineTest(absltest.TestCase):
     with open(workdir / 'metrics.jsonl', 'a', encoding='utf-8') as file:
       file.write('{"phase": "casc')
 
-    again = testing.run(workdir, *testing.TINY)
+    again = testing.run(workdir, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
-    for phase in PHASES:
+    for phase in phases:
       chex.assert_trees_all_equal(
           _restore(workdir, phase), _restore(self.workdir, phase)
       )
-    self.assertEqual(_rows(workdir), _rows(self.workdir))
+    rows = [row for row in _rows(self.workdir) if row['phase'] in phases]
+    self.assertEqual(_rows(workdir), rows)
     self.assertEqual(
-        _results(workdir)['supernet'], _results(self.workdir)['supernet']
+        _results(workdir)['teacher'], _results(self.workdir)['teacher']
     )
 
   def test_four_devices_give_what_one_gives(self):
@@ -172,7 +322,12 @@ class PipelineTest(absltest.TestCase):
   def test_phases_run_one_at_a_time(self):
     workdir = self.folder / 'parts'
     measured = []
-    for phases in ('teacher', 'cascade,evaluation', 'lock_in', 'evaluation'):
+    for phases in (
+        'teacher',
+        'cascade,evaluation',
+        'lock_in',
+        'evaluation,report',
+    ):
       done = testing.run(
           workdir, *testing.TINY, f'--config.phases={phases}'
       )
@@ -183,6 +338,15 @@ class PipelineTest(absltest.TestCase):
     self.assertIsNotNone(measured[1])
     self.assertIsNone(measured[2])
     self.assertEqual(measured[3], _results(self.workdir)['supernet'])
+    # Of widths alone, as nothing else has been trained.
+    results = _results(workdir)
+    self.assertEqual(results['subnets']['count'], 256)
+    self.assertNotIn('delta', results)
+    self.assertIn('Table II', (workdir / 'report.html').read_text())
+    with self.assertRaisesRegex(UsageError, 'delta stage.*trained none'):
+      adaptanet_jax.load(str(workdir))(
+          np.zeros((1, 16, 16, 1), np.uint8), '1.0d-1.0-1.0-1.0'
+      )
 
 
 if __name__ == '__main__':

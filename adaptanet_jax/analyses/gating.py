@@ -184,7 +184,7 @@ def measure_policies(space: Workspace) -> None:
     measured[scope] = {}
     for name, rule in by_name.items():
       entry = _run_policy(space, gates, calibration, rule)
-      entry |= _at_equal_madds(space, scope, entry['madds'])
+      entry |= _at_equal_madds(space, scope, entry)
       measured[scope][name] = entry
   results_lib.write_json(
       os.path.join(space.workdir, 'policies.json'),
@@ -278,15 +278,20 @@ def _run_policy(
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),
       'madds': round(float(madds.mean())),
+      'madds_gates': sum(cost.gate_madds(gates, space.supernet).values()),
       'madds_executed': round(executed / len(test)),
       'seconds': seconds,
   }
 
 
 def _at_equal_madds(
-    space: Workspace, scope: str, madds: float
+    space: Workspace, scope: str, entry: dict[str, Any]
 ) -> dict[str, float | None]:
-  """Returns what subnets chosen without gates reach with the same MAdds."""
+  """Returns what subnets chosen without gates reach with the same MAdds.
+
+  Once with all the MAdds of a policy, which is the fair comparison, and once
+  with those of its stages alone: what gates would be worth if they were free.
+  """
   rows = common.read_subnets(space)
   if not rows:
     return {}
@@ -297,9 +302,15 @@ def _at_equal_madds(
   costs, top1 = (
       np.array(column).reshape(shape) for column in zip(*points.values())
   )
-  return {
-      'uniform_top1': policies.uniform_mixture(
-          [points[str(subnet)] for subnet in uniform], madds
-      ),
-      'random_top1': policies.random_at(top1, costs, scope, madds),
-  }
+  found: dict[str, float | None] = {}
+  for suffix, madds in (
+      ('', entry['madds']),
+      ('_free_gates', entry['madds'] - entry['madds_gates']),
+  ):
+    found[f'uniform_top1{suffix}'] = policies.uniform_mixture(
+        [points[str(subnet)] for subnet in uniform], madds
+    )
+    found[f'random_top1{suffix}'] = policies.random_at(
+        top1, costs, scope, madds
+    )
+  return found

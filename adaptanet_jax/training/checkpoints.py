@@ -108,7 +108,9 @@ class PhaseCheckpoints:
 
   def restore_variables(self, like: Mapping[str, Any]) -> trees.Tree:
     """Returns the newest checkpoint's variables; raises as `restore` does."""
-    return self._restore(variables=dict(like))['variables']
+    # A collection that the phase trains nothing of was not saved.
+    trained = {name: tree for name, tree in like.items() if tree}
+    return self._restore(variables=trained)['variables']
 
   def _restore(self, **like: Any) -> dict[str, Any]:
     step = self._manager.latest_step()
