@@ -130,10 +130,11 @@ def make_plan(
         for place in (workdir, *reuse.get(phase.name, ()))
         if is_complete(place, phase.name, steps)
     ]
-    action = 'train' if phase.group in groups else 'skip'
-    tasks.append(
-        Task(phase, 'restore', done[0]) if done else Task(phase, action, workdir)
-    )
+    if done:
+      tasks.append(Task(phase, 'restore', done[0]))
+    else:
+      action = 'train' if phase.group in groups else 'skip'
+      tasks.append(Task(phase, action, workdir))
   needs = {
       task.phase.name: number
       for number, task in enumerate(tasks)
@@ -155,9 +156,9 @@ def make_plan(
 
 
 def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
-  """Returns the workdirs that may have trained each phase, `config.reuse` first.
+  """Returns the workdirs that may have trained each phase.
 
-  A workdir may have taken phases from another one in its turn.
+  `config.reuse` comes first. A workdir may have taken phases from another one in its turn.
   """
   places: dict[str, list[str]] = {}
   place, seen = config.reuse, set[str]()
