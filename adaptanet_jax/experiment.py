@@ -158,7 +158,7 @@ def make_plan(
 def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
   """Returns the workdirs that may have trained each phase.
 
-  `config.reuse` comes first. A workdir may have taken phases from another one in its turn.
+  `config.reuse` comes first; it may have taken phases from another one itself.
   """
   places: dict[str, list[str]] = {}
   place, seen = config.reuse, set[str]()
