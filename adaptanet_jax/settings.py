@@ -12,6 +12,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models import delta
 from adaptanet_jax.models.layers import NORMS, STEMS
 from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
+from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
 from adaptanet_jax.training.losses import DIVERGENCES
 from adaptanet_jax.training.phases import GROUPS, SECTIONS
@@ -115,7 +116,7 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UsageError for the first setting that cannot be."""
-  selected_groups(config)
+  groups = selected_groups(config)
   values = flatten(config)
   for key, choices in CHOICES.items():
     if values[key] not in choices:
@@ -139,6 +140,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UsageError(
         f'config.gates.anchors = {tuple(anchors)}; expected some of '
         f'{", ".join(map(str, stage_numbers()))}, in order.'
+    )
+  if 'policies' in groups and not set(ROUTING_GATES) <= set(anchors):
+    raise UsageError(
+        f'config.gates.anchors = {tuple(anchors)} leaves out a gate that '
+        f'policies read; expected {ROUTING_GATES} among them, or '
+        '--config.phases without policies.'
     )
   for section in SECTIONS:
     _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])

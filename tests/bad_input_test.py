@@ -105,6 +105,11 @@ class BadInputTest(parameterized.TestCase):
           ['config.gates.anchors', '(2, 5)', '1, 2, 3, 4'],
       ),
       (
+          'gates_of_policies',
+          ['--config.gates.anchors=(2,3)'],
+          ['config.gates.anchors', '(2, 3)', '(1, 2, 3)', 'without policies'],
+      ),
+      (
           'delta_kind',
           ['--config.delta.kind=conv5x5'],
           ['config.delta.kind', "'conv5x5'", 'conv3x3, separable'],

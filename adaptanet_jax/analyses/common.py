@@ -3,15 +3,17 @@
 """What all analyses share: predictions of a split, the table of all subnets."""
 
 from collections.abc import Sequence
+import dataclasses
 import os
 from typing import Any
 
 import numpy as np
 
 from adaptanet_jax.data.sources import Split
-from adaptanet_jax.evaluation import policies, protocols, results as results_lib
+from adaptanet_jax.evaluation import protocols, results as results_lib
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.workspace import Workspace
 
 
@@ -68,14 +70,9 @@ def gates_of(space: Workspace, variables: Any) -> GateSet | None:
 
 def routing_gates(gates: GateSet | None) -> GateSet | None:
   """Returns the gates that policies read; None if one of them is missing."""
-  if not gates or not set(policies.ROUTING_GATES) <= set(gates.anchors):
+  if not gates or not set(ROUTING_GATES) <= set(gates.anchors):
     return None
-  return GateSet(
-      policies.ROUTING_GATES,
-      gates.num_classes,
-      gates.resolution,
-      gates.axis_name,
-  )
+  return dataclasses.replace(gates, anchors=ROUTING_GATES)
 
 
 def subnets_path(space: Workspace) -> str:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from adaptanet_jax.models.routing import Policy
+from adaptanet_jax.models.routing import ROUTING_GATES, Policy
 from adaptanet_jax.models.subnet import (
   CHOICES,
   DELTA_CHOICES,
@@ -28,8 +28,6 @@ from adaptanet_jax.models.subnet import (
   StageChoice,
 )
 
-# Gates that policies read.
-ROUTING_GATES = tuple(range(1, NUM_STAGES))
 # The choices that a policy may make.
 SCOPES = {'joint': CHOICES, 'width': WIDTH_CHOICES, 'depth': DELTA_CHOICES}
 # Improvements of `budget` on its first solution; it settles in fewer.

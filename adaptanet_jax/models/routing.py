@@ -27,6 +27,8 @@ from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.models.supernet import stage_variables
 
+# Anchors whose gates choose: each for the stage after it.
+ROUTING_GATES = tuple(range(1, NUM_STAGES))
 # Images of a chunk. Fewer waste less on padding, more run faster each.
 CHUNK_SIZE = 8
 
