@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import sys
+from typing import Any
 
 import jax
 import ml_collections
@@ -64,8 +65,13 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
         f'{jax.process_count()} processes were started; expected one.'
     )
   config_path = os.path.join(workdir, 'config.json')
+  if config.reuse:  # It is looked up again, from wherever that may be.
+    config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
   if os.path.exists(config_path):
-    _check_same(config_path, config, workdir)
+    old = results_lib.read_json(config_path)
+    _check_same(old, config, workdir)
+    # Else a run that goes on would train what it had taken over.
+    config.reuse = config.reuse or old.get('reuse', '')
   dataset = sources.load(config)
   tasks = make_plan(config, workdir, len(dataset.train))
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
@@ -75,6 +81,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   with Programs(fast_compile=config.fast_compile) as programs:
     space = workspace.create(config, workdir, dataset, programs)
     results_lib.write_json(config_path, config.to_dict())
+    space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
+    if 'dataset' not in space.results.values:
+      space.stamp()
     busy = _run_tasks(space, tasks)
   if not busy:
     print(f'All is done in {workdir}; nothing to run again.')
@@ -141,6 +150,14 @@ def make_plan(
       if task.action == 'train'
   }
   names = [task.phase.name for task in tasks]
+  if tasks[names.index('delta_cascade4')].action == 'skip':
+    # Substitutes of some stages only are of no use yet.
+    tasks = [
+        dataclasses.replace(task, action='skip')
+        if task.phase.group == 'delta'
+        else task
+        for task in tasks
+    ]
   for group, needed in analyses.NEEDS.items():
     if group in groups:
       needs[group] = names.index(needed) + 1
@@ -190,11 +207,9 @@ def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
 
 
 def _check_same(
-    path: str, config: ml_collections.ConfigDict, workdir: str
+    old: dict[str, Any], config: ml_collections.ConfigDict, workdir: str
 ) -> None:
-  differing = settings.differing_keys(
-      results_lib.read_json(path), config.to_dict()
-  )
+  differing = settings.differing_keys(old, config.to_dict())
   if differing:
     raise UsageError(
         f'{workdir} was made by another configuration '
@@ -242,7 +257,9 @@ def _train_phase(
 ) -> None:
   config, results = space.config, space.results
   is_teacher = phase.network == 'teacher'
-  analyses.discard(results, phase)
+  analyses.discard(space)
+  if is_teacher:
+    results.discard('teacher')
   space.stamp()
   with _checkpoints(space, phase, space.workdir) as checkpoints:
     space.variables[phase.network], seconds = loop.train_phase(

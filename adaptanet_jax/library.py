@@ -159,7 +159,7 @@ def load(workdir: str, *, gates: str | None = None) -> Supernet:
 
   Raises:
     UsageError: a workdir is not a run's, has no supernet yet, or the gates were
-      trained on another one.
+      trained with other settings of what they read.
   """
   workdir = os.path.expanduser(workdir)
   config, variables = _restore(workdir)
@@ -218,9 +218,14 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
       raise UsageError(
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
-  config = ml_collections.ConfigDict(
-      results_lib.read_json(os.path.join(workdir, 'config.json'))
-  )
+  values = results_lib.read_json(os.path.join(workdir, 'config.json'))
+  if not {'delta', 'gates'} <= values.keys():
+    raise UsageError(
+        f'{workdir} was made before there were delta substitutes and gates; '
+        'expected a newer one. Run its configuration in another workdir, with '
+        '--config.reuse naming this one.'
+    )
+  config = ml_collections.ConfigDict(values)
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
   nets, gates = _networks(config, workdir)
   shapes = trees.merge(

@@ -25,11 +25,16 @@ FAST_COMPILE = {
 }
 
 
+def fast_compile_options() -> dict[str, Any]:
+  """Returns the options of a compile that is to be fast; none but on a CPU."""
+  return dict(FAST_COMPILE) if jax.default_backend() == 'cpu' else {}
+
+
 class Programs:
   """Programs by function and shapes, each compiled once; a context manager."""
 
   def __init__(self, *, fast_compile: bool = False) -> None:
-    self._options = FAST_COMPILE if fast_compile else {}
+    self._options = fast_compile_options() if fast_compile else {}
     # In the order in which they will be needed.
     self._executor = futures.ThreadPoolExecutor(_NUM_THREADS)
     self._futures: dict[Any, futures.Future[Any]] = {}
@@ -38,7 +43,7 @@ class Programs:
     return self
 
   def __exit__(self, *unused: Any) -> None:
-    self._executor.shutdown(cancel_futures=True)
+    self._executor.shutdown(wait=False, cancel_futures=True)
 
   def ahead(self, function: Any, *args: Any) -> None:
     """Has a program compiled in the background, unless it has been.

@@ -189,6 +189,8 @@ def differing_keys(
     passed_over += ('name',)
   if 'delta.cascade' in later:
     passed_over += ('delta.',)
+  if up_to == SECTIONS[0]:  # Of the student alone.
+    passed_over += ('mdsr.', 'model.norm', 'model.init_from_teacher')
   old, new = flatten(old), flatten(new)
   return [
       f'{key}: {old.get(key)!r} -> {new.get(key)!r}'

@@ -18,7 +18,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
-from adaptanet_jax.programs import FAST_COMPILE, Programs
+from adaptanet_jax.programs import Programs, fast_compile_options
 from adaptanet_jax.training import objectives
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.training.step import AXIS
@@ -38,6 +38,7 @@ class Workspace:
       student's delta substitutes and gates are among them once they are made.
     results: `results.json`.
     programs: compiles ahead.
+    phases: names of the training phases that are done or will be.
   """
 
   config: ml_collections.ConfigDict
@@ -48,6 +49,7 @@ class Workspace:
   variables: dict[str, Variables]
   results: Results
   programs: Programs
+  phases: tuple[str, ...] = ()
 
   @property
   def supernet(self) -> ResNet:
@@ -219,7 +221,8 @@ def _init(init: Any, seed: int, name: str) -> Variables:
   # Not one key for all: a student that starts from scratch would start from
   # the teacher's first weights.
   rng = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-  return jax.device_get(jax.jit(init, compiler_options=FAST_COMPILE)(rng))
+  compiled = jax.jit(init, compiler_options=fast_compile_options())
+  return jax.device_get(compiled(rng))
 
 
 def _git_commit() -> str:

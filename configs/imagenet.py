@@ -5,9 +5,9 @@
   python -m adaptanet_jax.main --config=configs/imagenet.py \
       --workdir=/tmp/imagenet --config.data.dir=DIR
 
-The paper's batch of 100 suits 1, 2, 4, 5 or 10 devices; on 8, add
---config.cascade.batch_size=104 --config.lock_in.batch_size=104. Not yet run in
-full on any device.
+The paper's batch of 100 suits 1, 2 or 4 devices; on 8, set
+--config.SECTION.batch_size=104 for the sections cascade, lock_in,
+delta.cascade, delta.lock_in and gates. Not yet run in full on any device.
 """
 
 import ml_collections
@@ -33,6 +33,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     part.lock_in.batch_size = 100
   c.gates.batch_size = 100
   c.gates.resolution = 7
+  # 12,811 images: every one of them runs under 4,096 subnets.
+  c.policies.calibration = 0.01
   if arg == 'smoke':
     c = common.smoke(c)
   elif arg:

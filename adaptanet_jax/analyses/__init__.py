@@ -7,12 +7,14 @@
 
 from collections.abc import Callable
 import dataclasses
+import os
 import time
 from typing import Any
 
+import jax
+
 from adaptanet_jax import settings, workspace
 from adaptanet_jax.analyses import accuracy, common, gating, timing
-from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.report import page
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workspace import Workspace
@@ -25,77 +27,88 @@ class Analysis:
   Attributes:
     measure: measures it and updates the results.
     needs: last training phase that has to be done, if any.
-    makes: sections of results.json that training makes untrue.
-    section: of the configuration, whose settings it depends on.
+    makes: sections of results.json.
+    settings: those that it depends on, by the start of their dotted keys.
   """
 
   measure: Callable[[Workspace], None]
   needs: str | None
   makes: tuple[str, ...]
-  section: str
+  settings: tuple[str, ...]
 
 
+# In order: later ones add columns to the table of all subnets that the
+# evaluation writes.
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
         'cascade4',  # Of a supernet that has not been locked in, too.
         ('supernet', 'delta', 'subnets', 'gates'),
-        'evaluation',
+        ('evaluation.random_passes', 'policies.bins', 'policies.calibration'),
     ),
     'policies': Analysis(
-        gating.measure_policies, 'gates', ('policies',), 'policies'
+        gating.measure_policies,
+        'gates',
+        ('policies',),
+        ('policies.', 'evaluation.batch_size'),
     ),
-    'latency': Analysis(timing.measure_latency, None, (), 'latency'),
+    'latency': Analysis(
+        timing.measure_latency,
+        None,
+        ('latency', 'stage_latency'),
+        ('latency.',),
+    ),
 }
 NEEDS = {
     name: analysis.needs
     for name, analysis in ANALYSES.items()
     if analysis.needs
 }
-# Settings of those sections that have no say in what is found.
-_FREE = ('batch_size', 'every_epoch')
 
 
 def run(space: Workspace) -> bool:
   """Does what is selected and not done; returns whether anything was."""
   groups = settings.selected_groups(space.config)
-  pending = [n for n in ANALYSES if n in groups and not _is_done(space, n)]
-  for name in pending:
+  busy = False
+  for name, analysis in ANALYSES.items():
+    if name not in groups or _is_done(space, name):
+      continue
+    busy = True
     space.stamp()
+    if name == 'evaluation':  # A new table has none of the others' columns.
+      discard(space)
     started = time.monotonic()
-    ANALYSES[name].measure(space)
+    analysis.measure(space)
     made = space.results.values.get('made', {})
-    space.results.update(made=made | {name: _settings(space, name)})
+    space.results.update(made=made | {name: _made_with(space, name)})
     space.results.add_seconds(name, time.monotonic() - started)
   if 'report' in groups and space.results.values.get('dataset'):
     page.write(space.workdir)
-  return bool(pending)
+  return busy
 
 
-def _settings(space: Workspace, name: str) -> dict[str, Any]:
-  found = settings.flatten(space.config[ANALYSES[name].section])
-  if name == 'latency':
-    return found
-  return {key: value for key, value in found.items() if key not in _FREE}
+def _made_with(space: Workspace, name: str) -> dict[str, Any]:
+  """Returns all that what an analysis finds depends on."""
+  found = settings.flatten(space.config)
+  depends = ANALYSES[name].settings
+  made = {key: v for key, v in found.items() if key.startswith(depends)}
+  if ANALYSES[name].needs:
+    return made | {'phases': list(space.phases)}
+  return made | {'device': jax.devices()[0].device_kind}
 
 
 def _is_done(space: Workspace, name: str) -> bool:
-  return space.results.values.get('made', {}).get(name) == _settings(
-      space, name
-  )
+  made = space.results.values.get('made', {})
+  return made.get(name) == _made_with(space, name)
 
 
-def discard(results: results_lib.Results, phase: Phase) -> None:
-  """Drops the sections that training a phase makes untrue."""
-  names = {'teacher'} if phase.network == 'teacher' else set()
-  made = results.values.get('made', {})
-  for name, analysis in ANALYSES.items():
-    if analysis.makes:
-      names |= {*analysis.makes}
-      made = {key: value for key, value in made.items() if key != name}
-  results.discard(*names)
-  if made != results.values.get('made', {}):
-    results.update(made=made)
+def discard(space: Workspace) -> None:
+  """Drops all that was measured, from results.json and as files."""
+  sections = {name for a in ANALYSES.values() for name in a.makes}
+  space.results.discard(*sections, 'made')
+  for path in (common.subnets_path(space), common.policies_path(space)):
+    if os.path.exists(path):
+      os.remove(path)
 
 
 def compile_ahead(space: Workspace, phase: Phase) -> None:

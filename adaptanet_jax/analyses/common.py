@@ -80,6 +80,11 @@ def subnets_path(space: Workspace) -> str:
   return os.path.join(space.workdir, 'subnets.csv')
 
 
+def policies_path(space: Workspace) -> str:
+  """Returns the path of the policies."""
+  return os.path.join(space.workdir, 'policies.json')
+
+
 def read_subnets(space: Workspace) -> list[dict[str, Any]]:
   """Reads the table of all subnets; empty before the evaluation."""
   path = subnets_path(space)

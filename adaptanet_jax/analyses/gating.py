@@ -3,7 +3,6 @@
 """What the Var Gates say (Fig. 4), and what policies make of it (Table III)."""
 
 import functools
-import os
 import time
 from typing import Any
 
@@ -182,7 +181,7 @@ def measure_policies(space: Workspace) -> None:
       entry |= _at_equal_madds(space, scope, entry)
       measured[scope][name] = entry
   results_lib.write_json(
-      os.path.join(space.workdir, 'policies.json'),
+      common.policies_path(space),
       policies.to_json(rules, calibration.edges),
   )
   space.results.update(policies=measured)
@@ -262,18 +261,21 @@ def _run_policy(
   outputs = run()
   seconds = time.monotonic() - started
   subnets = outputs['subnet'].T
-  # A padded chunk of one choice is what a stage runs; gates and head run once
-  # for each example.
+  # Padded chunks are what a stage runs; gates and head run once an example.
+  costs = cost.cost_table(space.supernet)
+  stage_madds = np.array([[c.madds for c in s] for s in costs.stages])
+  gates_madds = sum(cost.gate_madds(gates, space.supernet).values())
   share = batch_size // jax.device_count()
   executed = sum(
-      routing.executed(calibration.stage_madds, subnets[start : start + share])
+      routing.executed(stage_madds, subnets[start : start + share])
       for start in range(0, len(test), share)
   )
+  executed += len(test) * (gates_madds + costs.head.madds)
   madds = policies.madds_of(calibration.stage_madds, subnets)
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),
       'madds': round(float(madds.mean())),
-      'madds_gates': sum(cost.gate_madds(gates, space.supernet).values()),
+      'madds_gates': gates_madds,
       'madds_executed': round(executed / len(test)),
       'seconds': seconds,
   }

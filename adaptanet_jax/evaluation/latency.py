@@ -8,6 +8,7 @@ Power is read from NVML where there is an NVIDIA GPU, and None elsewhere.
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
+import os
 import statistics
 import time
 from typing import Any
@@ -106,13 +107,16 @@ def power_meter() -> Any:
     return
   import pynvml
 
+  # The first one that JAX sees.
+  index = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')[0]
   try:
     pynvml.nvmlInit()
-  except pynvml.NVMLError:  # An AMD GPU.
+    device = pynvml.nvmlDeviceGetHandleByIndex(int(index or 0))
+    pynvml.nvmlDeviceGetPowerUsage(device)
+  except (pynvml.NVMLError, ValueError):  # An AMD GPU, or one that cannot say.
     yield None
     return
   try:
-    device = pynvml.nvmlDeviceGetHandleByIndex(0)
     yield lambda: pynvml.nvmlDeviceGetPowerUsage(device) / 1e3
   finally:
     pynvml.nvmlShutdown()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import os
 from typing import Any
 
+import matplotlib
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -77,8 +78,9 @@ def draw_all(
 
 def _save(figure: Figure, name: str, folder: str) -> str:
   path = os.path.join(folder, name)
-  # Without a date, the same results give the same file.
-  figure.savefig(f'{path}.svg', metadata={'Date': None}, dpi=_DPI)
+  # Without a date and random names, the same results give the same file.
+  with matplotlib.rc_context({'svg.hashsalt': name}):
+    figure.savefig(f'{path}.svg', metadata={'Date': None}, dpi=_DPI)
   figure.savefig(f'{path}.png', dpi=_DPI)
   with open(f'{path}.svg', encoding='utf-8') as file:
     svg = file.read()

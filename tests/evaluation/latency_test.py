@@ -50,7 +50,9 @@ class MeasureTest(parameterized.TestCase):
         nvmlShutdown=mock.Mock(),
         nvmlDeviceGetHandleByIndex=lambda index: index,
         # In milliwatts.
-        nvmlDeviceGetPowerUsage=mock.Mock(side_effect=[60_000, 80_000]),
+        nvmlDeviceGetPowerUsage=mock.Mock(
+            side_effect=[1, 60_000, 80_000]  # The first is a trial.
+        ),
     )
     with (
         mock.patch.dict(sys.modules, pynvml=nvml),
