@@ -60,6 +60,7 @@ th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom: 2px solid #1f2933; font-weight: 600;
   vertical-align: bottom; }
 tbody td { border-bottom: 1px solid #e4e7eb; }
+th:not(:first-child) { white-space: normal; max-width: 6rem; }
 td.paper, th.paper { color: #616e7c; }
 figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; }
 figcaption b { font-weight: 600; }
