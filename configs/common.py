@@ -181,7 +181,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.model.architecture = 'resnet26x8'
   c.data.image_size = 16
   c.data.train_examples = 256
-  c.data.test_examples = 64
+  c.data.test_examples = 32
   c.data.fake_if_missing = True
   c.model.stem = 'cifar'
   c.teacher.epochs = 4.0
@@ -196,7 +196,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.gates.resolution = 4
   c.policies.calibration = 0.25
   c.latency.runs = 5
-  c.evaluation.batch_size = 64
+  c.evaluation.batch_size = 32
   c.evaluation.every_epoch = False
   c.log_every_steps = 4
   return c
