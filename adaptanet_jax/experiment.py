@@ -13,6 +13,8 @@ import ml_collections
 
 from adaptanet_jax import analyses, settings, trees, workspace
 from adaptanet_jax.analyses import accuracy
+from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
@@ -54,7 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   settings.check(config)
   num_devices = jax.device_count()
-  for section in (*phases_lib.SECTIONS, 'evaluation'):
+  for section in (*phases_lib.sections_of(config), 'evaluation'):
     pipeline.check_batch_size(
         f'config.{section}.batch_size',
         phases_lib.section_of(config, section).batch_size,
@@ -87,7 +89,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     busy = _run_tasks(space, tasks)
   if not busy:
     print(f'All is done in {workdir}; nothing to run again.')
-  if 'teacher' in space.results.values:
+  if {'teacher', *results_lib.NETWORKS} & space.results.values.keys():
     print(results_lib.table(space.results.values))
 
 
@@ -150,7 +152,8 @@ def make_plan(
       if task.action == 'train'
   }
   names = [task.phase.name for task in tasks]
-  if tasks[names.index('delta_cascade4')].action == 'skip':
+  skipped = {task.phase.name for task in tasks if task.action == 'skip'}
+  if 'delta_cascade4' in skipped:
     # Substitutes of some stages only are of no use yet.
     tasks = [
         dataclasses.replace(task, action='skip')
@@ -160,7 +163,7 @@ def make_plan(
     ]
   for group, needed in analyses.NEEDS.items():
     if group in groups:
-      needs[group] = names.index(needed) + 1
+      needs[group] = 1 + max(names.index(n) for n in needed if n in names)
   for name, number in needs.items():
     missing = [t.phase for t in tasks[:number] if t.action == 'skip']
     if missing:
@@ -194,11 +197,12 @@ def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
         )
         for phase in phases_lib.build_phases(config)
     }
-    if differing['teacher']:
+    first = next(iter(differing.values()))
+    if first:
       raise UsageError(
           f'Nothing of config.reuse = {place!r} can be taken '
-          f'({"; ".join(differing["teacher"])}); expected the same data, model '
-          'and teacher settings.'
+          f'({"; ".join(first)}); expected the same data, model and settings '
+          'of the first phase.'
       )
     for name, keys in differing.items():
       places.setdefault(name, []).extend([] if keys else [place])
@@ -265,7 +269,7 @@ def _train_phase(
     space.variables[phase.network], seconds = loop.train_phase(
         phase,
         workspace.first_variables(space, phase),
-        {} if is_teacher else space.variables['teacher'],
+        space.variables['teacher'] if phase.has_teacher else {},
         space.dataset.train,
         step=step,
         programs=space.programs,
@@ -291,6 +295,14 @@ def _objective(
     space: Workspace, phase: phases_lib.Phase
 ) -> objectives.Objective:
   config, nets = space.config, space.nets
+  if phase.group == 'baseline':
+    return functools.partial(
+        baseline_gradients,
+        net=nets.student,
+        method=METHODS[config.baseline.network],
+        label_smoothing=phase.settings.label_smoothing,
+        ensemble=phase.settings.ensemble,
+    )
   if phase.space is None:
     return functools.partial(
         objectives.label_gradients,

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A trained supernet as a function: `adaptanet_jax.load`."""
+"""A trained supernet or baseline as a function: `adaptanet_jax.load`."""
 
 import functools
 import os
@@ -12,12 +12,18 @@ import ml_collections
 import numpy as np
 
 from adaptanet_jax import experiment, settings, trees, workspace
-from adaptanet_jax.analyses import common
+from adaptanet_jax.analyses import NEEDS, common
 from adaptanet_jax.data import augment
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import policies, results as results_lib
+from adaptanet_jax.evaluation import (
+  calibration as calibration_lib,
+  policies,
+  results as results_lib,
+)
+from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.models import routing, supernet
 from adaptanet_jax.models.gates import GATES, GateSet
+from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, Subnet
 from adaptanet_jax.training import loop
@@ -29,7 +35,8 @@ class Supernet:
 
   Attributes:
     net: static half of the network.
-    gates: static half of its Var Gates; None before they are trained.
+    gates: static half of its Var Gates; None before they are trained, and of a
+      baseline.
     variables: collections of both.
   """
 
@@ -41,10 +48,13 @@ class Supernet:
       *,
       subnets: list[dict[str, Any]],
       policy_table: dict[str, Any],
+      calibrated: str = 'none',
+      statistics: calibration_lib.Statistics = (),
   ) -> None:
     self.net, self.gates = net, gates
     self.variables = jax.device_put(variables)
     self._subnets, self._policies = subnets, policy_table
+    self._calibrated, self._statistics = calibrated, statistics
 
   def __call__(
       self, images: np.ndarray | jax.Array, subnet: str | Subnet = LARGEST
@@ -59,10 +69,19 @@ class Supernet:
       Logits `(B, num_classes)`.
 
     Raises:
-      UsageError: the images or the subnet do not fit the network.
+      UsageError: the images or the subnet do not fit the network, or it has a
+        BatchNorm that was not calibrated for the subnet.
     """
-    choices = self._parse(subnet).encode()
-    return _switched(self.net)(self.variables, self._checked(images), choices)
+    parsed = self._parse(subnet)
+    variables = self.variables
+    if self._calibrated != 'none':
+      found = calibration_lib.of_subnet(
+          self._statistics, parsed, self._calibrated
+      )
+      variables = trees.merge(variables, found)
+    return _switched(self.net)(
+        variables, self._checked(images), parsed.encode()
+    )
 
   def within(self, madds: float) -> Subnet:
     """Returns the most accurate subnet that takes at most so many MAdds.
@@ -104,7 +123,8 @@ class Supernet:
       Logits `(B, num_classes)`, and the subnet of each image.
 
     Raises:
-      UsageError: the images do not fit, or there is no such policy.
+      UsageError: the images do not fit, there is no such policy, or the network
+        has a BatchNorm and was not loaded with `calibration='none'`.
     """
     if policy not in self.policies:
       raise UsageError(
@@ -113,6 +133,11 @@ class Supernet:
       )
     scope, name = policy.split('/')
     chosen = policies.from_json(self._policies, scope, name)
+    if self._calibrated != 'none':
+      raise UsageError(
+          'Routing runs each image under another subnet, with the batch '
+          "statistics of training; expected load(..., calibration='none')."
+      )
     logits, subnets = _routed(self.net, self.gates)(
         self.variables, self._checked(images), chosen
     )
@@ -146,21 +171,36 @@ class Supernet:
     return jnp.asarray(images)
 
 
-def load(workdir: str, *, gates: str | None = None) -> Supernet:
-  """Loads the supernet that a run has trained.
+def load(
+    workdir: str,
+    *,
+    gates: str | None = None,
+    calibration: str = CALIBRATIONS[0],
+) -> Supernet:
+  """Loads the supernet, or the baseline, that a run has trained.
 
   Args:
     workdir: of the run.
     gates: workdir of another run on the same backbone and deltas, whose gates
       and policies stand in for this run's own.
+    calibration: which batch statistics a network with a BatchNorm runs with:
+      'subnet', those of each subnet; 'uniform', those of the subnets that run
+      all stages alike, and no others run; 'none', those of training. Of no
+      consequence without a BatchNorm.
 
   Returns:
     A function of images.
 
   Raises:
-    UsageError: a workdir is not a run's, has no supernet yet, or the gates were
-      trained with other settings of what they read.
+    UsageError: a workdir is not a run's, has no supernet yet, the gates were
+      trained with other settings of what they read, or the batch statistics
+      were never calibrated.
   """
+  if calibration not in CALIBRATIONS:
+    raise UsageError(
+        f'Unknown calibration {calibration!r}; expected one of '
+        f'{", ".join(CALIBRATIONS)}.'
+    )
   workdir = os.path.expanduser(workdir)
   config, variables = _restore(workdir)
   source = os.path.expanduser(gates) if gates else workdir
@@ -178,13 +218,29 @@ def load(workdir: str, *, gates: str | None = None) -> Supernet:
     variables = _swap(variables, other)
     config.gates = other_config.gates
   nets, gate_set = _networks(config, workdir)
+  net = workspace.student_for(nets, variables)
+  if net.norm not in BATCH_NORMS:
+    calibration = 'none'
   return Supernet(
-      workspace.student_for(nets, variables),
+      net,
       common.routing_gates(gate_set) if GATES in variables['params'] else None,
       variables,
       subnets=_read(workdir, 'subnets.csv', results_lib.read_csv, []),
       policy_table=_read(source, 'policies.json', results_lib.read_json, {}),
+      calibrated=calibration,
+      statistics=_statistics(workdir) if calibration != 'none' else (),
   )
+
+
+def _statistics(workdir: str) -> calibration_lib.Statistics:
+  path = common.statistics_path(workdir)
+  if not os.path.exists(path):
+    raise UsageError(
+        f'The batch statistics of {workdir} were never calibrated; expected a '
+        "run whose phase evaluation is done, or calibration='none' for those "
+        'of training.'
+    )
+  return calibration_lib.load(path)
 
 
 def _swap(variables: Variables, other: Variables) -> Variables:
@@ -219,23 +275,17 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
   values = results_lib.read_json(os.path.join(workdir, 'config.json'))
-  if not {'delta', 'gates'} <= values.keys():
+  if not {'delta', 'gates', 'baseline'} <= values.keys():
     raise UsageError(
-        f'{workdir} was made before there were delta substitutes and gates; '
-        'expected a newer one. Run its configuration in another workdir, with '
-        '--config.reuse naming this one.'
+        f'{workdir} was made by an older version; expected a newer one. Run '
+        'its configuration in another workdir, with --config.reuse naming this '
+        'one.'
     )
   config = ml_collections.ConfigDict(values)
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
   nets, gates = _networks(config, workdir)
   shapes = trees.merge(
-      nets.student.shapes(),
-      jax.eval_shape(
-          functools.partial(
-              gates.init, anchor_shapes=nets.student.anchor_shapes()
-          ),
-          jax.random.key(0),
-      ),
+      nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
   )
   config.phases = 'report'  # Nothing is to be trained.
   tasks = experiment.make_plan(
@@ -247,12 +297,12 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
       like, _ = loop.split_variables(shapes, task.phase.trains)
       with PhaseCheckpoints(task.workdir, task.phase.name, keep=1) as found:
         variables = trees.merge(variables, found.restore_variables(like))
-  names = [task.phase.name for task in tasks if task.action == 'skip']
-  if 'cascade4' in names:
-    raise UsageError(
-        f'{workdir} has no supernet yet; expected one whose phase cascade is '
-        'done.'
-    )
+  for task in tasks:
+    if task.action == 'skip' and task.phase.name in NEEDS['evaluation']:
+      raise UsageError(
+          f'{workdir} has no supernet yet; expected one whose phase '
+          f'{task.phase.group} is done.'
+      )
   return config, variables
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from adaptanet_jax.data.sources import Split
 from adaptanet_jax.training.step import replicate
 
 # XLA keeps about one core busy for each program.
@@ -80,6 +81,18 @@ def shapes_of(tree: Any, *, num_devices: int = 0) -> Any:
   return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
   )
+
+
+def image_shapes(split: Split, batch_size: int) -> jax.ShapeDtypeStruct:
+  """Returns the shape of a batch's images, `(D, B, H, W, C)`.
+
+  Args:
+    split: where they are from.
+    batch_size: images in a batch over all devices of all processes.
+  """
+  image = split.gather(np.zeros(1, np.int64))
+  leading = (jax.local_device_count(), batch_size // jax.device_count())
+  return jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype)
 
 
 def _key(function: Any, args: Any) -> tuple[Any, Any]:

@@ -7,15 +7,17 @@ from typing import Any
 
 import ml_collections
 
+from adaptanet_jax.baselines.methods import ENSEMBLES, METHODS
 from adaptanet_jax.data.augment import AUGMENTATIONS
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.models import delta
-from adaptanet_jax.models.layers import NORMS, STEMS
+from adaptanet_jax.models.layers import BATCH_NORMS, NORMS, STEMS
 from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
 from adaptanet_jax.training.losses import DIVERGENCES
-from adaptanet_jax.training.phases import GROUPS, SECTIONS
+from adaptanet_jax.training.phases import SECTIONS, groups_of, sections_of
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 
@@ -25,11 +27,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'data.augment': AUGMENTATIONS,
     'model.architecture': tuple(ARCHITECTURES),
     'model.stem': tuple(STEMS),
-    'model.norm': NORMS,
-    # A teacher has one width, so nothing to switch statistics between.
-    'teacher.norm': tuple(norm for norm in NORMS if norm != 'bn_switchable'),
+    'model.norm': tuple(NORMS),
+    # A teacher has one width, so nothing to keep for each.
+    'teacher.norm': ('gn', 'ln', 'bn'),
     'delta.kind': delta.KINDS,
     'gates.divergence': DIVERGENCES,
+    'baseline.network': ('', *METHODS),
+    'evaluation.calibration': CALIBRATIONS,
+    'baseline.ensemble': ENSEMBLES,
 } | {
     f'{cascade}.input': ('student', 'teacher') for cascade in _CASCADES
 } | {
@@ -37,7 +42,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     for section in SECTIONS
     for key, choices in {
         'optimizer': ('adam', 'sgd'),
-        'schedule': ('constant', 'cosine'),
+        'schedule': ('constant', 'cosine', 'step'),
     }.items()
 }
 
@@ -50,10 +55,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'data.test_examples': (0, float('inf')),
     'data.fake_classes': (2, float('inf')),
     'teacher.label_smoothing': (0, 1),
+    'baseline.label_smoothing': (0, 1),
+    'baseline.average_decay': (0, 1),
     'mdsr.num_random': (1, float('inf')),
     'mdsr.teacher_weight': (0, 1),
     'gates.resolution': (1, float('inf')),
     'evaluation.random_passes': (1, float('inf')),
+    'evaluation.calibration_examples': (1, float('inf')),
     'policies.bins': (1, 1000),
     'policies.calibration': (0, 1),
     'policies.start': (min(WIDTHS), max(WIDTHS)),
@@ -73,6 +81,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 _FREE = (
     'phases',
     'reuse',
+    'compare',
     'fast_compile',
     'data.dir',
     'log_every_steps',
@@ -80,6 +89,16 @@ _FREE = (
     'policies.',
     'latency.',
     'checkpoint.',
+)
+# Settings without a say in what a baseline trains.
+_OF_ADAPTANET = (
+    'teacher.',
+    'cascade.',
+    'lock_in.',
+    'delta.',
+    'gates.',
+    'mdsr.',
+    'model.init_from_teacher',
 )
 
 
@@ -102,16 +121,17 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   Raises:
     UsageError: `config.phases` names an unknown one.
   """
+  groups = groups_of(config)
   if config.phases == 'all':
-    return GROUPS
+    return groups
   names = [name.strip() for name in config.phases.split(',')]
-  unknown = [name for name in names if name not in GROUPS]
+  unknown = [name for name in names if name not in groups]
   if unknown:
     raise UsageError(
         f'Unknown phase {unknown[0]!r} in --config.phases={config.phases}; '
-        f'expected "all", or some of {", ".join(GROUPS)}, comma-separated.'
+        f'expected "all", or some of {", ".join(groups)}, comma-separated.'
     )
-  return tuple(group for group in GROUPS if group in names)
+  return tuple(group for group in groups if group in names)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -122,7 +142,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     if values[key] not in choices:
       raise UsageError(
           f'config.{key} = {values[key]!r}; expected one of '
-          f'{", ".join(choices)}.'
+          f'{", ".join(choice or "nothing" for choice in choices)}.'
       )
   for key, (low, high) in RANGES.items():
     if not low <= values[key] <= high:
@@ -147,7 +167,20 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'policies read; expected {ROUTING_GATES} among them, or '
         '--config.phases without policies.'
     )
-  for section in SECTIONS:
+  reads_anchors = [group for group in ('gates', 'policies') if group in groups]
+  if (
+      reads_anchors
+      and config.model.norm in BATCH_NORMS
+      and config.evaluation.calibration != 'none'
+  ):
+    raise UsageError(
+        f'Phase {reads_anchors[0]!r} runs subnets of a network with '
+        f'config.model.norm = {config.model.norm} whose batch statistics were '
+        'never calibrated; expected gn or ln, --config.phases without '
+        f'{" and ".join(reads_anchors)}, or, to take the statistics of '
+        'training, --config.evaluation.calibration=none.'
+    )
+  for section in sections_of(config):
     _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
 
 
@@ -167,10 +200,7 @@ def _check_epochs(key: str, value: Any) -> None:
 
 
 def differing_keys(
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    *,
-    up_to: str = SECTIONS[-1],
+    old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
 ) -> list[str]:
   """Lists `key: old value -> new value` for all that may not change.
 
@@ -178,20 +208,26 @@ def differing_keys(
     old: one configuration.
     new: another one.
     up_to: section of the last phase that is to be the same in both; settings
-      of later phases are not looked at.
+      of later phases are not looked at. Empty: all phases.
 
   Returns:
     A line for each differing setting.
   """
-  later = SECTIONS[SECTIONS.index(up_to) + 1 :]
-  passed_over = _FREE + tuple(f'{section}.' for section in later)
-  if up_to != SECTIONS[-1]:
-    passed_over += ('name',)
-  if 'delta.cascade' in later:
-    passed_over += ('delta.',)
-  if up_to == SECTIONS[0]:  # Of the student alone.
-    passed_over += ('mdsr.', 'model.norm', 'model.init_from_teacher')
   old, new = flatten(old), flatten(new)
+  network = new['baseline.network']
+  passed_over: tuple[str, ...] = _FREE
+  if network and old.get('baseline.network') == network:
+    passed_over += _OF_ADAPTANET
+  elif not network and not old.get('baseline.network'):
+    passed_over += ('baseline.',)
+    later = SECTIONS[SECTIONS.index(up_to) + 1 :] if up_to else ()
+    passed_over += tuple(f'{section}.' for section in later)
+    if up_to:
+      passed_over += ('name',)
+    if 'delta.cascade' in later:
+      passed_over += ('delta.',)
+    if up_to == SECTIONS[0]:  # Of the student alone.
+      passed_over += ('mdsr.', 'model.norm', 'model.init_from_teacher')
   return [
       f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
       for key in sorted(old.keys() | new.keys())

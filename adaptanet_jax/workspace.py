@@ -119,8 +119,12 @@ def networks(
       dtype=dtype,
       axis_name=AXIS,
   )
+  baseline = bool(config.baseline.network)
   student = dataclasses.replace(
-      teacher, norm=config.model.norm, delta=config.delta.kind
+      teacher,
+      norm=config.model.norm,
+      delta=None if baseline else config.delta.kind,
+      anchors=not baseline,
   )
   gates = GateSet(
       anchors=tuple(config.gates.anchors),
@@ -180,9 +184,11 @@ def variable_shapes(space: Workspace, phase: Phase) -> tuple[Any, Any]:
   student = space.nets.student
   if phase.group not in (DELTA, GATES):
     student = without_delta(student)
+  if not phase.has_teacher:
+    teacher = {}
   variables = student.shapes()
   if phase.group == GATES:
-    gates = jax.eval_shape(_init_gates(space), jax.random.key(0))
+    gates = space.gates.shapes(student.anchor_shapes())
     variables = trees.merge(variables, gates)
   return variables, teacher
 
@@ -194,27 +200,27 @@ def _teacher(space: Workspace) -> Variables:
 def _student(space: Workspace) -> Variables:
   """Returns the student's first backbone.
 
-  With `model.init_from_teacher` it takes the teacher's parameters where names
-  and shapes match: all of them, but for norms of different kinds.
+  With `model.init_from_teacher`, where there is a teacher, it takes the
+  teacher's parameters where names and shapes match: all of them, but for norms
+  of different kinds.
   """
   config, nets = space.config, space.nets
-  teacher = space.variables['teacher']
-  if config.model.init_from_teacher and nets.student.norm == nets.teacher.norm:
+  teacher = space.variables.get('teacher')
+  if teacher is None or not config.model.init_from_teacher:
+    return _init(nets.student.init, config.seed, 'student')
+  if nets.student.norm == nets.teacher.norm:
     return teacher
   own = _init(nets.student.init, config.seed, 'student')
-  if not config.model.init_from_teacher:
-    return own
   return trees.overlay(own, teacher)
 
 
 def _draw(space: Workspace, part: str) -> Variables:
-  init = {DELTA: space.nets.student.init_delta, GATES: _init_gates(space)}[part]
+  student = space.nets.student
+  init: Any = student.init_delta
+  if part == GATES:
+    shapes = student.anchor_shapes()
+    init = functools.partial(space.gates.init, anchor_shapes=shapes)
   return _init(init, space.config.seed, part)
-
-
-def _init_gates(space: Workspace) -> Any:
-  shapes = space.nets.student.anchor_shapes()
-  return functools.partial(space.gates.init, anchor_shapes=shapes)
 
 
 def _init(init: Any, seed: int, name: str) -> Variables:

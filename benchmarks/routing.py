@@ -80,7 +80,7 @@ def main(argv):
   )
   choices = rng.integers(0, len(net.choices), (batch_size, NUM_STAGES))
   costs = cost.cost_table(net)
-  stage_madds = np.array([[c.madds for c in s] for s in costs.stages])
+  stage_madds = costs.stage_madds()
   own_madds = policies.madds_of(stage_madds, choices).sum()
 
   table, head = _stage_seconds(net, variables, images, runs)

@@ -16,11 +16,15 @@ def get_config() -> ml_collections.ConfigDict:
   # Seed of parameters, data order, augmentation and subnets.
   c.seed = 0
   # What to run, comma-separated: teacher, cascade, lock_in, delta, gates,
-  # evaluation, policies, latency, report; or all.
+  # evaluation, policies, latency, report; of a baseline: baseline, evaluation,
+  # report; or all.
   c.phases = 'all'
   # A workdir whose phases are taken as they are, as far as its configuration
   # agrees with this one; empty: none.
   c.reuse = ''
+  # Workdirs whose networks the report sets beside this run's, comma-separated,
+  # * for any name; empty: none.
+  c.compare = ''
   # Type of activations: float32, bfloat16, or auto: bfloat16 but on a CPU.
   c.compute_dtype = 'auto'
   # Whether programs are to compile fast rather than to run fast, for few steps.
@@ -53,7 +57,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.model.architecture = 'resnet50'
   # cifar (3x3), cifar_half (3x3, stride 2) or imagenet (7x7, stride 2, pool).
   c.model.stem = 'cifar'
-  # Normalisation of the supernet: gn, ln, bn or bn_switchable.
+  # Normalisation of the supernet: gn, ln, bn, bn_private (statistics for each
+  # width) or bn_switchable (affine parameters for each width, too).
   c.model.norm = 'gn'
   # Whether the supernet starts from the teacher's parameters.
   c.model.init_from_teacher = True
@@ -90,6 +95,22 @@ def get_config() -> ml_collections.ConfigDict:
   # the paper's KL(prediction || target), which teaches the variance nothing.
   c.gates.divergence = 'forward'
 
+  c.baseline = _optimizer('sgd', learning_rate=0.1, schedule='step')
+  # What to train in AdaptaNet's stead: usnet, usnet_random, dsnet, dsnet_random
+  # (the paper's USNet, USNet*, DSNet, DSNet*); empty: nothing.
+  c.baseline.network = ''
+  # Passes over the training split, and images in a batch, over all devices.
+  c.baseline.epochs = 100.0
+  c.baseline.batch_size = 64
+  c.baseline.weight_decay = 1e-4
+  # Share of the target of the largest subnet spread evenly over the classes.
+  c.baseline.label_smoothing = 0.0
+  # Share of the old in DSNet's moving average.
+  c.baseline.average_decay = 0.997
+  # Who teaches DSNet's smallest subnet: ieb, the mean of the moving averages of
+  # the others; or ib, that of the largest.
+  c.baseline.ensemble = 'ieb'
+
   c.mdsr = ml_collections.ConfigDict()
   # Random subnets of a step, beside the largest and the smallest.
   c.mdsr.num_random = 3
@@ -101,8 +122,14 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluation.batch_size = 256
   # Passes of runtime-random over the test split.
   c.evaluation.random_passes = 10
-  # Whether to measure test accuracies after each epoch of the teacher and of
-  # both lock-ins.
+  # Batch statistics that the subnets of a BatchNorm network are measured with:
+  # subnet, each with its own, taken after training; uniform, those of the
+  # uniform subnets, stage by stage; none, those of training.
+  c.evaluation.calibration = 'subnet'
+  # Training images that they are taken from.
+  c.evaluation.calibration_examples = 5120
+  # Whether to measure test accuracies after each epoch of the teacher, of both
+  # lock-ins and of a baseline, with the batch statistics of training.
   c.evaluation.every_epoch = True
 
   c.policies = ml_collections.ConfigDict()
@@ -135,7 +162,8 @@ def _optimizer(
   # adam or sgd (Nesterov).
   c.optimizer = name
   c.learning_rate = learning_rate
-  # constant or cosine (to zero), after a linear warm-up.
+  # constant, cosine (to zero) or step (to a tenth at 30, 60 and 90 % of all
+  # steps), after a linear warm-up.
   c.schedule = schedule
   c.warmup_epochs = 0.0
   # Of sgd alone; the decay applies to kernels alone.
@@ -173,6 +201,11 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
   c.delta.lock_in.learning_rate = 1e-2
   c.gates.learning_rate = 1e-3
   c.gates.schedule = 'cosine'
+  # So few steps of SGD leave a baseline at chance: its subnets learn from one
+  # that has nothing to teach yet.
+  c.baseline.optimizer = 'adam'
+  c.baseline.learning_rate = 1e-3
+  c.baseline.schedule = 'cosine'
 
 
 def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -12,7 +12,8 @@ from absl.testing import absltest, parameterized
 
 from adaptanet_jax import settings
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.training.phases import GROUPS, SECTIONS
+from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax.training.phases import BASELINE_GROUPS, GROUPS, SECTIONS
 from configs import common
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -20,7 +21,7 @@ _SOURCES = sorted((_ROOT / 'adaptanet_jax').rglob('*.py'))
 _FILES = sorted(
     path.stem
     for path in (_ROOT / 'configs').glob('*.py')
-    if path.stem not in ('__init__', 'common')
+    if path.stem not in ('__init__', 'common', 'baselines')
 )
 _DECLARED = settings.flatten(common.get_config())
 
@@ -151,6 +152,45 @@ class ConfigsTest(parameterized.TestCase):
       _get_config(name, 'no_such')
 
 
+class BaselinesTest(parameterized.TestCase):
+
+  @parameterized.product(
+      network=tuple(METHODS), base=('digits', 'cifar100:small', 'imagenet:smoke')
+  )
+  def test_it_has_the_data_the_network_and_the_epochs_of_its_base(
+      self, network, base
+  ):
+    name, _, variant = base.partition(':')
+    ours = _get_config(name, variant)
+    config = _get_config('baselines', f'{network},{base}')
+    self.assertIsNone(settings.check(config))
+    self.assertSameElements(settings.flatten(config), _DECLARED)
+    self.assertEqual(config.baseline.network, network)
+    self.assertEqual(
+        config.baseline.epochs,
+        ours.teacher.epochs + sum(ours.cascade.epochs) + ours.lock_in.epochs,
+    )
+    for key in ('data', 'evaluation', 'checkpoint'):
+      self.assertEqual(config[key].to_dict(), ours[key].to_dict())
+    self.assertEqual(config.model.architecture, ours.model.architecture)
+    # The paper's: USNet with BatchNorm, DSNet with GroupNorm.
+    norm = 'bn' if network.startswith('usnet') else 'gn'
+    self.assertEqual(config.model.norm, norm)
+
+  @parameterized.parameters('', 'usnet', 'usnet,cifar10', 'unet,digits')
+  def test_an_unknown_argument_is_refused_with_the_choices(self, arg):
+    with self.assertRaisesRegex(
+        ValueError,
+        rf'baselines\.py has no variant {arg!r}; expected.*usnet, '
+        'usnet_random, dsnet, dsnet_random and one of digits, cifar100, imag',
+    ):
+      _get_config('baselines', arg)
+
+  def test_an_unknown_variant_of_the_base_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "no variant 'huge'"):
+      _get_config('baselines', 'usnet,cifar100:huge')
+
+
 class CheckTest(parameterized.TestCase):
 
   def assert_refused(self, config, key, value):
@@ -167,14 +207,32 @@ class CheckTest(parameterized.TestCase):
   def test_a_value_that_is_no_choice_is_refused_with_the_choices(self, key):
     message = self.assert_refused(_with(key, 'no_such'), key, 'no_such')
     for choice in settings.CHOICES[key]:
-      self.assertIn(choice, message)
+      self.assertIn(choice or 'nothing', message)
 
   @parameterized.parameters(
       *((key, value) for key in settings.CHOICES
         for value in settings.CHOICES[key])
   )
   def test_every_choice_passes(self, key, value):
-    self.assertIsNone(settings.check(_with(key, value)))
+    config = _with(key, value)
+    if key == 'model.norm':  # Gates are the next test's.
+      config.phases = 'teacher,cascade,lock_in,delta,evaluation'
+    self.assertIsNone(settings.check(config))
+
+  @parameterized.product(
+      norm=('bn', 'bn_private', 'bn_switchable'), phases=('gates', 'all')
+  )
+  def test_gates_on_a_batch_norm_need_its_statistics_by_name(
+      self, norm, phases
+  ):
+    config = _with('model.norm', norm)
+    config.phases = phases
+    with self.assertRaisesRegex(
+        UsageError, "Phase 'gates' runs.*never calibrated.*calibration=none"
+    ):
+      settings.check(config)
+    config.evaluation.calibration = 'none'
+    self.assertIsNone(settings.check(config))
 
   @parameterized.parameters(*settings.RANGES)
   def test_a_number_below_its_range_is_refused_with_the_range(self, key):
@@ -230,6 +288,15 @@ class SelectedGroupsTest(parameterized.TestCase):
         settings.selected_groups(_with('phases', phases)), expected
     )
 
+  def test_a_baseline_has_groups_of_its_own(self):
+    config = _with('baseline.network', 'dsnet')
+    self.assertEqual(settings.selected_groups(config), BASELINE_GROUPS)
+    config.phases = 'baseline,gates'
+    with self.assertRaisesRegex(
+        UsageError, "Unknown phase 'gates'.*some of baseline, evaluation, rep"
+    ):
+      settings.selected_groups(config)
+
   @parameterized.parameters(
       ('', ''), ('teacher,', ''), ('teacher,gate', 'gate'), ('All', 'All')
   )
@@ -274,6 +341,32 @@ class DifferingKeysTest(parameterized.TestCase):
     self.assertEqual(
         settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
     )
+
+  @parameterized.parameters(
+      # What a baseline does not use may differ, and the other way round.
+      ('usnet', 'cascade.batch_size', 1, True),
+      ('usnet', 'model.init_from_teacher', False, True),
+      ('usnet', 'baseline.epochs', 1.0, False),
+      ('', 'baseline.epochs', 1.0, True),
+      ('', 'cascade.batch_size', 1, False),
+      ('dsnet', 'model.norm', 'ln', False),
+  )
+  def test_only_what_is_used_counts(self, network, key, value, may_differ):
+    old = _with('baseline.network', network)
+    new = _with('baseline.network', network)
+    new.update_from_flattened_dict({key: value})
+    differing = settings.differing_keys(old.to_dict(), new.to_dict())
+    self.assertEqual(not differing, may_differ)
+
+  def test_a_baseline_is_not_another_one_nor_adaptanet(self):
+    for one, other in (('usnet', 'dsnet'), ('', 'usnet'), ('usnet', '')):
+      self.assertContainsSubset(
+          [f'baseline.network: {one!r} -> {other!r}'],
+          settings.differing_keys(
+              _with('baseline.network', one).to_dict(),
+              _with('baseline.network', other).to_dict(),
+          ),
+      )
 
   def test_phases_and_the_data_folder_may_change(self):
     new = common.get_config()

@@ -15,7 +15,7 @@ import jax
 
 from adaptanet_jax import settings, workspace
 from adaptanet_jax.analyses import accuracy, common, gating, timing
-from adaptanet_jax.report import page
+from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workspace import Workspace
 
@@ -26,13 +26,13 @@ class Analysis:
 
   Attributes:
     measure: measures it and updates the results.
-    needs: last training phase that has to be done, if any.
+    needs: last training phases that have to be done, whichever a run has.
     makes: sections of results.json.
     settings: those that it depends on, by the start of their dotted keys.
   """
 
   measure: Callable[[Workspace], None]
-  needs: str | None
+  needs: tuple[str, ...]
   makes: tuple[str, ...]
   settings: tuple[str, ...]
 
@@ -42,19 +42,25 @@ class Analysis:
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
-        'cascade4',  # Of a supernet that has not been locked in, too.
-        ('supernet', 'delta', 'subnets', 'gates'),
-        ('evaluation.random_passes', 'policies.bins', 'policies.calibration'),
+        # Of a supernet that has not been locked in, too.
+        ('cascade4', 'baseline'),
+        ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
+        (
+            'evaluation.random_passes',
+            'evaluation.calibration',
+            'policies.bins',
+            'policies.calibration',
+        ),
     ),
     'policies': Analysis(
         gating.measure_policies,
-        'gates',
+        ('gates',),
         ('policies',),
         ('policies.', 'evaluation.batch_size'),
     ),
     'latency': Analysis(
         timing.measure_latency,
-        None,
+        (),
         ('latency', 'stage_latency'),
         ('latency.',),
     ),
@@ -83,7 +89,10 @@ def run(space: Workspace) -> bool:
     space.results.update(made=made | {name: _made_with(space, name)})
     space.results.add_seconds(name, time.monotonic() - started)
   if 'report' in groups and space.results.values.get('dataset'):
-    page.write(space.workdir)
+    # Here, so that nothing but a report waits for its plotting library.
+    from adaptanet_jax.report import page
+
+    page.write(space.workdir, compare=space.config.compare)
   return busy
 
 
@@ -106,7 +115,11 @@ def discard(space: Workspace) -> None:
   """Drops all that was measured, from results.json and as files."""
   sections = {name for a in ANALYSES.values() for name in a.makes}
   space.results.discard(*sections, 'made')
-  for path in (common.subnets_path(space), common.policies_path(space)):
+  for path in (
+      common.subnets_path(space),
+      common.policies_path(space),
+      common.statistics_path(space.workdir),
+  ):
     if os.path.exists(path):
       os.remove(path)
 
@@ -117,8 +130,7 @@ def compile_ahead(space: Workspace, phase: Phase) -> None:
   variables, _ = workspace.variable_shapes(space, phase)
   if phase.network != 'teacher':
     if 'evaluation' in groups:
-      for predictor in accuracy.predictors(space, variables):
-        common.compile_ahead(space, predictor, variables)
+      accuracy.compile_ahead(space, variables)
     if 'policies' in groups:
       gating.compile_routing_ahead(space, variables)
   if 'latency' in groups:

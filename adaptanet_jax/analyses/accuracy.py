@@ -7,11 +7,19 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
 import numpy as np
 
 from adaptanet_jax import workspace
 from adaptanet_jax.analyses import common, gating
-from adaptanet_jax.evaluation import cost, protocols, results as results_lib
+from adaptanet_jax.data import pipeline
+from adaptanet_jax.evaluation import (
+  calibration,
+  cost,
+  protocols,
+  results as results_lib,
+)
+from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.models.subnet import (
   LARGEST,
@@ -20,6 +28,7 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   all_subnets,
 )
+from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workspace import Workspace
 
@@ -28,7 +37,10 @@ _VALIDATED = {
     'teacher': (),
     'lock_in': UNIFORM,
     'delta_lock_in': UNIFORM_DELTA,
+    'baseline': UNIFORM,
 }
+# Groups of phases that have trained what a supernet's widths run.
+_OWN = ('teacher', 'cascade', 'lock_in', 'baseline')
 
 
 def validator(
@@ -94,42 +106,62 @@ def evaluate_teacher(space: Workspace) -> None:
   )
 
 
-def predictors(space: Workspace, variables: Any) -> list[protocols.Predictor]:
-  """Returns what `evaluate` runs, for variables or their shapes."""
+def compile_ahead(space: Workspace, variables: Any) -> None:
+  """Has compiled what `evaluate` runs, for variables or their shapes."""
   net = workspace.student_for(space.nets, variables)
   gates = common.gates_of(space, variables)
+  statistics: Any = ()
+  if net.norm in BATCH_NORMS:
+    statistics = jax.eval_shape(
+        functools.partial(calibration.of_training, net), variables
+    )
+    calibration.compile_ahead(
+        space.programs,
+        net,
+        variables,
+        space.dataset.train,
+        space.config.evaluation.batch_size,
+    )
   tree = protocols.tree_predictor(net, common.routing_gates(gates))
-  return [tree, *([gating.gate_predictor(net, gates)] if gates else [])]
+  common.compile_ahead(space, tree, variables, *statistics)
+  if gates:
+    common.compile_ahead(space, gating.gate_predictor(net, gates), variables)
 
 
 def evaluate(space: Workspace) -> None:
   """Measures every subnet on the test split; makes Table II and `subnets.csv`.
   """
-  config, net = space.config, space.supernet
-  variables, test = space.variables['student'], space.dataset.test
-  tree = predictors(space, variables)[0]
-  outputs = common.predict(space, tree, variables, test)
-  correct = outputs['prediction'] == test.labels
+  net, test = space.supernet, space.dataset.test
+  variables = space.variables['student']
+  gates = common.gates_of(space, variables)
+  tree = protocols.tree_predictor(net, common.routing_gates(gates))
+  correct = {
+      name: common.predict(space, tree, variables, test, *statistics)[
+          'prediction'
+      ]
+      == test.labels
+      for name, statistics in _statistics(space).items()
+  }
   costs = cost.cost_table(net)
-  summarize = functools.partial(
-      protocols.summarize,
-      correct,
-      costs.madds_by_subnet(),
-      passes=config.evaluation.random_passes,
-      seed=config.seed,
-  )
-  sections = {'supernet': summarize()}
+  network = space.config.baseline.network
+  sections = {
+      network or 'supernet': _section(space, costs, correct, _OWN)
+  }
   if net.delta:
-    sections['delta'] = summarize(delta=True)
-  top1 = correct.mean(-1)
-  batches = -(-len(test) // config.evaluation.batch_size)
-  runs = protocols.stage_runs(correct.shape[:-1])
+    sections['delta'] = _section(
+        space, costs, correct, (*_OWN, 'delta'), delta=True
+    )
+  top1 = next(iter(correct.values())).mean(-1)
+  batches = -(-len(test) // space.config.evaluation.batch_size)
+  runs = protocols.stage_runs(top1.shape)
   sections['subnets'] = {
       'count': int(top1.size),
       'mean': float(top1.mean()),
       'min': float(top1.min()),
       'max': float(top1.max()),
-      'stage_runs': {name: batches * count for name, count in runs.items()},
+      'stage_runs': {
+          name: len(correct) * batches * count for name, count in runs.items()
+      },
   }
   rows = [
       {'subnet': str(subnet)}
@@ -138,7 +170,83 @@ def evaluate(space: Workspace) -> None:
       for subnet, accuracy in zip(all_subnets(net.choices), top1.ravel())
   ]
   results_lib.write_csv(common.subnets_path(space), rows)
-  gates = common.gates_of(space, variables)
   if gates:
     sections['gates'] = gating.gate_section(space, gates)
   space.results.update(**sections)
+
+
+def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
+  """Returns the batch statistics to evaluate with, by name, the main one first.
+
+  Calibrates, and keeps what it finds for the library. Without a BatchNorm there
+  is one entry, of no name.
+  """
+  net, config = space.supernet, space.config
+  variables = space.variables['student']
+  if net.norm not in BATCH_NORMS:
+    return {'': ()}
+  if config.evaluation.calibration == 'none':
+    return {'none': calibration.of_training(net, variables)}
+  found = calibration.calibrate(
+      space.programs,
+      net,
+      variables,
+      space.dataset.train,
+      batch_size=config.evaluation.batch_size,
+      num_examples=config.evaluation.calibration_examples,
+      seed=config.seed,
+  )
+  calibration.save(common.statistics_path(space.workdir), found)
+  names = sorted(
+      calibration.CALIBRATIONS,
+      key=lambda name: name != config.evaluation.calibration,
+  )
+  return calibration.select(found, net, variables, names)
+
+
+def _section(
+    space: Workspace,
+    costs: cost.CostTable,
+    correct: dict[str, np.ndarray],
+    groups: tuple[str, ...],
+    *,
+    delta: bool = False,
+) -> dict[str, Any]:
+  """Returns a section of results.json: accuracies, and what they have cost."""
+  config = space.config
+  by_name = {
+      name: protocols.summarize(
+          table,
+          costs.madds_by_subnet(),
+          passes=config.evaluation.random_passes,
+          seed=config.seed,
+          delta=delta,
+      )
+      for name, table in correct.items()
+  }
+  best = next(iter(by_name))
+  section = by_name[best] | {
+      'norm': space.supernet.norm,
+      'calibration': best or None,
+      'training': _training(space, groups),
+  }
+  if len(by_name) > 1:
+    section['by_calibration'] = by_name
+  return section
+
+
+def _training(space: Workspace, groups: tuple[str, ...]) -> dict[str, Any]:
+  """Returns gradient steps, images and wall seconds of some groups of phases.
+  """
+  budget = {'steps': 0, 'images': 0, 'seconds': 0.0}
+  for phase in phases_lib.build_phases(space.config):
+    if phase.group not in groups or phase.name not in space.phases:
+      continue
+    batch_size = phase.settings.batch_size
+    steps = phases_lib.num_steps(
+        phase, pipeline.steps_per_epoch(space.dataset.train, batch_size)
+    )
+    budget['steps'] += steps
+    budget['images'] += steps * batch_size
+    budget['seconds'] += space.results.values['seconds'][phase.name]
+  return budget

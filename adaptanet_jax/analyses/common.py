@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all analyses share: predictions of a split, the table of all subnets."""
 
-from collections.abc import Sequence
 import dataclasses
 import os
 from typing import Any
@@ -14,6 +13,7 @@ from adaptanet_jax.evaluation import protocols, results as results_lib
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.models.routing import ROUTING_GATES
+from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.workspace import Workspace
 
 
@@ -57,10 +57,7 @@ def calibration_split(space: Workspace) -> Split:
   train = space.dataset.train
   count = max(1, round(space.config.policies.calibration * len(train)))
   rng = np.random.default_rng((space.config.seed, count))
-  positions = rng.permutation(len(train))[:count]
-  return Split(
-      train.labels[positions], lambda chosen: train.gather(positions[chosen])
-  )
+  return train.subset(rng.permutation(len(train))[:count])
 
 
 def gates_of(space: Workspace, variables: Any) -> GateSet | None:
@@ -85,16 +82,28 @@ def policies_path(space: Workspace) -> str:
   return os.path.join(space.workdir, 'policies.json')
 
 
+def statistics_path(workdir: str) -> str:
+  """Returns the path of the calibrated batch statistics of a run."""
+  return os.path.join(workdir, 'statistics.npz')
+
+
 def read_subnets(space: Workspace) -> list[dict[str, Any]]:
   """Reads the table of all subnets; empty before the evaluation."""
   path = subnets_path(space)
   return results_lib.read_csv(path) if os.path.exists(path) else []
 
 
-def add_column(space: Workspace, name: str, values: Sequence[float]) -> None:
-  """Adds a column to the table of all subnets, if there is one."""
+def add_column(space: Workspace, name: str, values: np.ndarray) -> None:
+  """Adds a column to the table of all subnets, if there is one.
+
+  Args:
+    space: the run.
+    name: of the column.
+    values: `float[K, K, K, K]`, of the subnets by their codes.
+  """
   rows = read_subnets(space)
-  for row, value in zip(rows, values):
-    row[name] = float(value)
+  for row in rows:
+    code = Subnet.parse(row['subnet']).encode()
+    row[name] = float(values[tuple(code)])
   if rows:
     results_lib.write_csv(subnets_path(space), rows)

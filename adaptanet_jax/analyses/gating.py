@@ -221,7 +221,7 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
       split,
   )
   correct = outputs['prediction'] == split.labels
-  common.add_column(space, 'calibration_top1', correct.mean(-1).ravel())
+  common.add_column(space, 'calibration_top1', correct.mean(-1))
   return policies.Calibration.create(
       correct,
       [outputs[gate_name(n)] for n in gates.anchors],
@@ -233,10 +233,10 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
 def _stage_madds(net: ResNet, gates: GateSet) -> np.ndarray:
   """Returns the MAdds of stages and what follows them, `int64[4, K]`."""
   costs = cost.cost_table(net)
-  table = np.array([[c.madds for c in stage] for stage in costs.stages])
+  table = costs.stage_madds()
   for anchor, madds in cost.gate_madds(gates, net).items():
     table[anchor - 1] += madds
-  table[-1] += costs.head.madds
+  table[-1] += costs.head[0].madds
   return table
 
 
@@ -263,14 +263,14 @@ def _run_policy(
   subnets = outputs['subnet'].T
   # Padded chunks are what a stage runs; gates and head run once an example.
   costs = cost.cost_table(space.supernet)
-  stage_madds = np.array([[c.madds for c in s] for s in costs.stages])
+  stage_madds = costs.stage_madds()
   gates_madds = sum(cost.gate_madds(gates, space.supernet).values())
   share = batch_size // jax.device_count()
   executed = sum(
       routing.executed(stage_madds, subnets[start : start + share])
       for start in range(0, len(test), share)
   )
-  executed += len(test) * (gates_madds + costs.head.madds)
+  executed += len(test) * (gates_madds + costs.head[0].madds)
   madds = policies.madds_of(calibration.stage_madds, subnets)
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),

@@ -112,7 +112,7 @@ def measure_latency(space: Workspace) -> None:
       every[tuple(subnet)] / row['ms_median'] - 1.0
       for subnet, row in zip(subnets, checked)
   ]
-  common.add_column(space, 'latency_ms', every[_in_order(space)].ravel())
+  common.add_column(space, 'latency_ms', every)
   space.results.update(
       latency=rows,
       stage_latency={
@@ -123,12 +123,6 @@ def measure_latency(space: Workspace) -> None:
           'checked_subnets': _NUM_CHECKED,
       },
   )
-
-
-def _in_order(space: Workspace) -> Any:
-  """Indexes the subnets that the table of all subnets lists."""
-  listed = len(common.read_subnets(space))
-  return (slice(0, round(listed ** (1 / NUM_STAGES))),) * NUM_STAGES
 
 
 def _random(shape: jax.ShapeDtypeStruct) -> jax.Array:

@@ -47,6 +47,12 @@ class Split:
   def __len__(self) -> int:
     return len(self.labels)
 
+  def subset(self, positions: np.ndarray) -> 'Split':
+    """Returns the examples at some positions, in their order."""
+    return Split(
+        self.labels[positions], lambda chosen: self.gather(positions[chosen])
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:

@@ -6,6 +6,7 @@ MAdds are multiply-accumulates of convolutions and dense layers for one image,
 as the paper counts them; parameters are those that the subnet reads.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
@@ -46,48 +47,80 @@ class CostTable:
   """Cost of every choice of every stage; a subnet's is their sum.
 
   Attributes:
-    stages: for each stage the cost of each branch; stage 1 has the stem's.
-    head: cost of the head.
+    stages: for each stage, by the choice of the stage before, the cost of each
+      of its own; one row where the stage before is of no consequence, as after
+      an anchor. Stage 1 has the stem's.
+    head: its cost by the choice of stage 4; one, or as many as there are.
   """
 
-  stages: tuple[tuple[Cost, ...], ...]
-  head: Cost
+  stages: tuple[tuple[tuple[Cost, ...], ...], ...]
+  head: tuple[Cost, ...]
 
   def subnet(self, subnet: Subnet) -> Cost:
     """Returns the cost of a subnet."""
-    return functools.reduce(
-        Cost.__add__,
-        (costs[i] for costs, i in zip(self.stages, subnet.encode())),
-        self.head,
-    )
+    before = 0
+    total = Cost(0, 0)
+    for rows, choice in zip(self.stages, subnet.encode()):
+      total += rows[before % len(rows)][choice]
+      before = choice
+    return total + self.head[before % len(self.head)]
 
   def madds_by_subnet(self) -> np.ndarray:
     """Returns the MAdds of every subnet, `int64[K_1, K_2, K_3, K_4]`."""
-    per_stage = [np.array([c.madds for c in costs]) for costs in self.stages]
-    return functools.reduce(np.add, np.ix_(*per_stage)) + self.head.madds
+    total = _madds_of(self.head)
+    for n in reversed(range(len(self.stages))):
+      # `[K_n, ...]`, each of what follows added to the choices before it.
+      rows = np.stack([_madds_of(row) for row in self.stages[n]])
+      total = rows.reshape(rows.shape + (1,) * (len(self.stages) - 1 - n)) + (
+          total.reshape((1, *total.shape))
+      )
+    return total[0]
+
+  def stage_madds(self) -> np.ndarray:
+    """Returns the MAdds of each choice of each stage, `int64[4, K]`.
+
+    Raises:
+      ValueError: they depend on the stage before.
+    """
+    if any(len(rows) > 1 for rows in self.stages):
+      raise ValueError(
+          'Without anchors the cost of a stage depends on the width before it; '
+          'expected a network with anchors.'
+      )
+    return np.stack([_madds_of(row) for (row,) in self.stages])
 
 
+def _madds_of(costs: Sequence[Cost]) -> np.ndarray:
+  return np.array([cost.madds for cost in costs])
+
+
+# Cached: tracing every choice takes a second and more, and all analyses ask.
+@functools.cache
 def cost_table(net: ResNet) -> CostTable:
   """Counts the cost of every choice of every stage by tracing each once."""
   variables = net.shapes()
-  x = jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32)
+  # What a stage may read: images, then the outputs before it. Of a network
+  # without anchors only the active channels count, as in its static form.
+  inputs = [jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32)]
   stages = []
   for n in stage_numbers():
-    costs = []
-    for choice in net.choices:
-      run = functools.partial(_run_stage, net, n, choice)
-      costs.append(_count(run, variables, x))
-    stages.append(tuple(costs))
-    x = jax.eval_shape(functools.partial(
-        _run_stage, net, n, StageChoice()), variables, x)
-  return CostTable(tuple(stages), _count(net.run_head, variables, x))
+    runs = [functools.partial(_run_stage, net, n, c) for c in net.choices]
+    stages.append(
+        tuple(
+            tuple(_count(run, variables, x) for run in runs) for x in inputs
+        )
+    )
+    outputs = [jax.eval_shape(run, variables, inputs[0]) for run in runs]
+    inputs = outputs[: 1 if net.anchors else None]
+  head = tuple(_count(net.run_head, variables, x) for x in inputs)
+  return CostTable(tuple(stages), head)
 
 
+@functools.cache
 def gate_madds(gates: GateSet, net: ResNet) -> dict[int, int]:
   """Counts the MAdds of each gate, by the number of its anchor."""
   shapes = net.anchor_shapes()
-  init = functools.partial(gates.init, anchor_shapes=shapes)
-  variables = jax.eval_shape(init, jax.random.key(0))
+  variables = gates.shapes(shapes)
   return {
       n: _count(
           lambda variables, x, n=n: gates.run(variables, n, x),
@@ -102,7 +135,8 @@ def _run_stage(
     net: ResNet, number: int, choice: StageChoice, variables: Variables,
     x: jax.Array,
 ) -> jax.Array:
-  return net.run_stage(variables, x, number, choice)[0]
+  x, _ = net.run_stage(variables, x, number, choice)
+  return net.active(x, number, choice)
 
 
 def _count(function: Any, variables: Any, x: Any) -> Cost:

@@ -29,7 +29,7 @@ from adaptanet_jax.models.subnet import (
   UNIFORM,
   Subnet,
 )
-from adaptanet_jax.programs import Programs, shapes_of
+from adaptanet_jax.programs import Programs, image_shapes, shapes_of
 from adaptanet_jax.training.step import AXIS, replicate
 
 # A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a
@@ -56,11 +56,18 @@ def map_predictor(predict: Callable[..., Any]) -> Predictor:
 # Cached, so that a network that is evaluated after each epoch compiles once.
 @functools.cache
 def tree_predictor(net: ResNet, gates: GateSet | None = None) -> Predictor:
-  """Returns what maps images to `supernet.outputs_by_subnet` of all subnets."""
+  """Returns what maps images to `supernet.outputs_by_subnet` of all subnets.
+
+  Its further arguments, if any, are the batch statistics of each stage.
+  """
   choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
 
-  def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-    return supernet.outputs_by_subnet(net, variables, images, choices, gates)
+  def predict(
+      variables: Variables, images: jax.Array, *statistics: Variables
+  ) -> dict[str, jax.Array]:
+    return supernet.outputs_by_subnet(
+        net, variables, images, choices, gates, statistics
+    )
 
   return map_predictor(predict)
 
@@ -125,16 +132,8 @@ def compile_ahead(
   """Has a predictor compiled in the background; see `predict`."""
   num_devices = jax.local_device_count()
   shapes = shapes_of((variables, more), num_devices=num_devices)
-  images = _image_shapes(split, batch_size, num_devices)
+  images = image_shapes(split, batch_size)
   programs.ahead(predictor, shapes[0], images, shapes[1])
-
-
-def _image_shapes(
-    split: Split, batch_size: int, num_devices: int
-) -> jax.ShapeDtypeStruct:
-  image = split.gather(np.zeros(1, np.int64))
-  leading = (num_devices, batch_size // jax.device_count())
-  return jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype)
 
 
 def predict(
@@ -160,7 +159,7 @@ def predict(
   """
   num_devices = jax.local_device_count()
   variables, more = replicate((variables, more), num_devices)
-  images = _image_shapes(split, batch_size, num_devices)
+  images = image_shapes(split, batch_size)
   program = programs.compiled(predictor, variables, images, more)
   rows = []
   positions = []

@@ -7,9 +7,15 @@ import json
 import os
 from typing import Any
 
+from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.errors import UsageError
 
 SCHEMA = 1
+
+# Sections with the rows of Table II, and how tables name them.
+NETWORKS = {'supernet': 'ours', 'delta': 'ours, delta'} | {
+    name: method.title for name, method in METHODS.items()
+}
 
 
 class Results:
@@ -95,13 +101,16 @@ def read_json(path: str) -> dict[str, Any]:
 
 def table(values: dict[str, Any]) -> str:
   """Returns the results as a table for the console."""
-  dataset, teacher = values['dataset'], values['teacher']
-  rows = [('teacher', f'{teacher["top1"]:.2%}', _millions(teacher['madds']))]
+  dataset = values['dataset']
+  rows = []
+  if teacher := values.get('teacher'):
+    top1, madds = f'{teacher["top1"]:.2%}', _millions(teacher['madds'])
+    rows.append(('teacher', top1, madds))
   rows += [
       row
-      for part, mark in (('supernet', ''), ('delta', 'd'))
+      for part in NETWORKS
       if part in values
-      for row in _part_rows(values[part], mark)
+      for row in _part_rows(values[part], 'd' * (part == 'delta'))
   ]
   for scope, by_name in values.get('policies', {}).items():
     rows += [

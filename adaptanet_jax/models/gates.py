@@ -13,6 +13,7 @@ B = batch, H = height, W = width, C = channels, K = classes.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from flax import linen as nn
@@ -140,6 +141,13 @@ class GateSet:
       anchor = jnp.zeros((1, *anchor_shapes[n - 1]))
       parts[gate_name(n)] = dict(self._gate().init(key, anchor, train=False))
     return collections_first(GATES, parts)
+
+  def shapes(
+      self, anchor_shapes: tuple[tuple[int, int, int], ...]
+  ) -> Variables:
+    """Returns the shapes of what `init` draws."""
+    init = functools.partial(self.init, anchor_shapes=anchor_shapes)
+    return jax.eval_shape(init, jax.random.key(0))
 
   def run(
       self, variables: Variables, number: int, anchor: jax.Array

@@ -9,8 +9,15 @@ reads the whole previous anchor, and its shortcut is full to full. Inner
 channels are rho * planes. The stem slims with stage 1, the head never. With
 this reading conv and dense MAdds at 224 px are within 3.1 % of the paper's.
 
+Without anchors (USNet, DSNet) the stream slims as well: every block reads and
+writes its first rho * 4 * planes channels, shortcuts and all. What a stage does
+not write is zero, so a stage border has one shape at any width, and whatever
+reads all of it computes what it would from the active channels alone.
+
 B = batch, H = height, W = width, C = channels. `rho` is static everywhere.
 """
+
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -29,15 +36,24 @@ STEMS = {
     'cifar_half': (3, 2, False),
 }
 
-NORMS = ('gn', 'ln', 'bn', 'bn_switchable')
+# By name: whether affine parameters, and whether statistics, are kept for each
+# width apart; None where a norm has no statistics.
+NORMS: dict[str, tuple[bool, bool | None]] = {
+    'gn': (False, None),
+    'ln': (False, None),
+    'bn': (False, False),
+    'bn_private': (False, True),  # USNet's and DSNet's.
+    'bn_switchable': (True, True),  # Slimmable networks'.
+}
+# Norms whose statistics are of the widths that a network was trained at.
+BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
 
 class Norm(nn.Module):
   """Normalisation at a static width.
 
   Attributes:
-    kind: one of `NORMS`. 'bn' shares statistics and affine parameters among
-      widths; 'bn_switchable' keeps a set for each width (slimmable networks).
+    kind: one of `NORMS`.
     axis_name: mapped axis over which batch statistics are averaged.
   """
 
@@ -48,21 +64,26 @@ class Norm(nn.Module):
   def __call__(
       self, x: jax.Array, mask: WidthMask, *, rho: float, train: bool
   ) -> jax.Array:
-    switchable = self.kind == 'bn_switchable'
-    shape = (len(WIDTHS),) * switchable + (mask.total,)
-    row = WIDTHS.index(rho) if switchable else ...
-    scale = self.param('scale', nn.initializers.ones, shape)
-    bias = self.param('bias', nn.initializers.zeros, shape)
+    own_affine, own_stats = NORMS[self.kind]
+
+    def shape_and_row(own: bool | None) -> tuple[tuple[int, ...], Any]:
+      shape = (len(WIDTHS),) * bool(own) + (mask.total,)
+      return shape, WIDTHS.index(rho) if own else ...
+
+    shape, row = shape_and_row(own_affine)
+    scale = self.param('scale', nn.initializers.ones, shape)[row]
+    bias = self.param('bias', nn.initializers.zeros, shape)[row]
     if self.kind == 'gn':
       return slimmable.group_norm(x, scale, bias, mask)
     if self.kind == 'ln':
       return slimmable.layer_norm(x, scale, bias, mask)
+    shape, row = shape_and_row(own_stats)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
     x, new_mean, new_var = slimmable.batch_norm(
         x,
-        scale[row],
-        bias[row],
+        scale,
+        bias,
         mean.value[row],
         var.value[row],
         mask,
@@ -130,8 +151,9 @@ class Bottleneck(nn.Module):
     norm: one of `NORMS`.
     planes: inner channels at full width.
     strides: stride of the 3x3 convolution and of the shortcut.
-    project: whether a 1x1 shortcut maps the whole input to the whole stream.
+    project: whether a 1x1 shortcut maps the input to the stream.
     anchor: whether the block writes the whole stream, at any width.
+    slim_stream: whether the stream has rho * 4 * planes channels only.
     axis_name: mapped axis over which batch statistics are averaged.
   """
 
@@ -140,6 +162,7 @@ class Bottleneck(nn.Module):
   strides: int
   project: bool
   anchor: bool
+  slim_stream: bool = False
   axis_name: str | None = None
 
   @nn.compact
@@ -149,14 +172,15 @@ class Bottleneck(nn.Module):
     """Runs the block at width `rho`.
 
     Args:
-      x: `(B, H, W, 4 * planes)` whole stream; `(B, H, W, C)` input of the
-        stage if `project`.
+      x: `(B, H, W, 4 * planes)` stream; `(B, H, W, C)` input of the stage if
+        `project`.
       in_mask: the channels of `x` that the block reads.
       rho: width of the inner channels, and of the output unless `anchor`.
       train: whether batch statistics are used and moved.
 
     Returns:
-      `(B, H / strides, W / strides, 4 * planes)` whole stream.
+      `(B, H / strides, W / strides, 4 * planes)` stream; with `slim_stream`
+      of as many channels as are active.
     """
     inner = WidthMask.at(rho, self.planes)
     total = EXPANSION * self.planes
@@ -171,8 +195,8 @@ class Bottleneck(nn.Module):
     y = nn.relu(conv_norm('conv2', 3, y, inner, inner, self.strides))
     y = conv_norm('conv3', 1, y, inner, out_mask)
     if self.project:
-      full = WidthMask.full(total)
-      x = conv_norm('shortcut', 1, x, in_mask, full, self.strides)
+      stream = out_mask if self.slim_stream else WidthMask.full(total)
+      x = conv_norm('shortcut', 1, x, in_mask, stream, self.strides)
     written = nn.relu(x[..., : out_mask.active] + y)
     kept = x[..., out_mask.active :]
     if self.project:  # The rest of a fresh shortcut has not met a ReLU yet.
@@ -181,12 +205,23 @@ class Bottleneck(nn.Module):
 
 
 class Stage(nn.Module):
-  """A run of bottlenecks that ends in an anchor of fixed shape (Sec. III-B)."""
+  """A run of bottlenecks whose output has one shape at any width.
+
+  Attributes:
+    norm: one of `NORMS`.
+    depth: number of blocks.
+    planes: inner channels of a block at full width.
+    strides: stride of the first block.
+    anchor: whether it ends in an anchor (Sec. III-B); else its output is
+      slimmed, and zero where it was not written.
+    axis_name: mapped axis over which batch statistics are averaged.
+  """
 
   norm: str
   depth: int
   planes: int
   strides: int
+  anchor: bool = True
   axis_name: str | None = None
 
   @nn.compact
@@ -196,13 +231,13 @@ class Stage(nn.Module):
     """Runs the stage at width `rho`.
 
     Args:
-      x: `(B, H, W, C)` previous anchor, or the slimmed stem's output.
-      in_mask: C of the previous channels; full for an anchor.
+      x: `(B, H, W, C)` previous stage's output, or the slimmed stem's.
+      in_mask: C of the previous channels.
       rho: width of the stage.
       train: whether batch statistics are used and moved.
 
     Returns:
-      `(B, H / strides, W / strides, 4 * planes)` anchor, at any width.
+      `(B, H / strides, W / strides, 4 * planes)`, at any width.
     """
     for n in range(self.depth):
       block = Bottleneck(
@@ -210,25 +245,38 @@ class Stage(nn.Module):
           self.planes,
           strides=self.strides if n == 0 else 1,
           project=n == 0,
-          anchor=n == self.depth - 1,
+          anchor=self.anchor and n == self.depth - 1,
+          slim_stream=not self.anchor,
           axis_name=self.axis_name,
           name=f'block{n + 1}',
       )
       x = block(x, in_mask, rho=rho, train=train)
       in_mask = WidthMask.at(rho, EXPANSION * self.planes)
-    return x
+    return pad_channels(x, EXPANSION * self.planes)
+
+
+def pad_channels(x: jax.Array, total: int) -> jax.Array:
+  """Appends channels of zeros to `(B, H, W, C)` until there are `total`."""
+  return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, total - x.shape[-1])))
 
 
 class Head(nn.Module):
-  """Global average pooling and the classifier; never slims."""
+  """Global average pooling and the classifier.
 
+  Attributes:
+    channels: of its input, at full width.
+    num_classes: outputs, at any width.
+  """
+
+  channels: int
   num_classes: int
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns logits `(B, num_classes)` of `(B, H, W, C)` leading channels."""
     # In float32: bfloat16 logits would tie among many classes.
     x = x.astype(jnp.float32).mean((1, 2))
-    in_mask = WidthMask.full(x.shape[-1])
+    in_mask = WidthMask(x.shape[-1], self.channels)
     out_mask = WidthMask.full(self.num_classes)
     kernel = self.param(
         'kernel',

@@ -8,7 +8,7 @@ but the last, the anchor block (Sec. IV-A); see `delta` and `layers`.
 B = batch, H = height, W = width, C = channels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -27,6 +27,7 @@ from adaptanet_jax.models.layers import (
   Head,
   Stage,
   Stem,
+  pad_channels,
 )
 from adaptanet_jax.models.subnet import (
   CHOICES,
@@ -96,6 +97,8 @@ class ResNet:
     axis_name: mapped axis over which batch statistics are averaged.
     delta: kind of its delta substitutes, one of `delta.KINDS`; None for a
       network without.
+    anchors: whether stages end in anchors; else all widths slim, those of the
+      stages' outputs too (USNet, DSNet).
   """
 
   architecture: str
@@ -106,6 +109,7 @@ class ResNet:
   dtype: str = 'float32'
   axis_name: str | None = None
   delta: str | None = None
+  anchors: bool = True
 
   def __post_init__(self) -> None:
     for field, name, choices in (
@@ -118,6 +122,11 @@ class ResNet:
         raise ValueError(
             f'Unknown {field} {name!r}; expected one of {sorted(choices)}.'
         )
+    if self.delta and not self.anchors:
+      raise ValueError(
+          f'Delta substitutes {self.delta!r} write to anchors; expected a '
+          'network with anchors, or without substitutes.'
+      )
 
   @property
   def shape(self) -> Architecture:
@@ -128,6 +137,15 @@ class ResNet:
   def choices(self) -> tuple[StageChoice, ...]:
     """What each stage can be run as, in the order of `StageChoice.index`."""
     return CHOICES if self.delta else WIDTH_CHOICES
+
+  def _channels(self, number: int) -> int:
+    """Returns the channels of a stage's output; of the images for stage 0."""
+    if number == 0:
+      return self.image_shape[-1]
+    return EXPANSION * self.shape.planes[number - 1]
+
+  def _head(self) -> Head:
+    return Head(self._channels(NUM_STAGES), self.num_classes)
 
   def _stem(self) -> Stem:
     return Stem(
@@ -140,6 +158,7 @@ class ResNet:
         self.shape.depths[number - 1],
         self.shape.planes[number - 1],
         strides=_strides(number),
+        anchor=self.anchors,
         axis_name=self.axis_name,
     )
 
@@ -181,30 +200,28 @@ class ResNet:
       x, parts[name] = self._stage(n).init_with_output(
           rngs[name], x, WidthMask.full(x.shape[-1]), **full
       )
-    parts['head'] = Head(self.num_classes).init(rngs['head'], x)
+    parts['head'] = self._head().init(rngs['head'], x)
     return collections_first(BACKBONE, parts)
 
   def init_delta(self, rng: jax.Array) -> Variables:
     """Draws the variables of the delta substitutes, to be merged with `init`'s.
     """
-    planes = self.shape.planes
-    channels = (self.shape.stem_channels, *(EXPANSION * p for p in planes))
     parts = {}
     for n, key in zip(stage_numbers(), jax.random.split(rng, NUM_STAGES)):
-      x = jnp.zeros((1, 4, 4, channels[n - 1]))
+      channels = self.shape.stem_channels if n == 1 else self._channels(n - 1)
       parts[stage_name(n)] = self._substitute(n).init(
-          key, x, WidthMask.full(channels[n - 1]), rho=1.0, train=False
+          key,
+          jnp.zeros((1, 4, 4, channels)),
+          WidthMask.full(channels),
+          rho=1.0,
+          train=False,
       )
     return collections_first(DELTA, parts)
 
   def shapes(self) -> Variables:
     """Returns the shapes of its variables, those of its substitutes included.
     """
-    key = jax.random.key(0)
-    backbone = jax.eval_shape(self.init, key)
-    if not self.delta:
-      return backbone
-    return trees.merge(backbone, jax.eval_shape(self.init_delta, key))
+    return _shapes(self)
 
   def run_stage(
       self,
@@ -213,20 +230,21 @@ class ResNet:
       number: int,
       choice: StageChoice,
       *,
-      train: str | None = None,
+      train: Collection[str] = (),
   ) -> tuple[jax.Array, Variables]:
     """Runs one stage; stage 1 takes images and runs the stem as well.
 
     Args:
       variables: collections of the network, or of at least this stage.
-      x: `(B, H, W, C)` normalised images for stage 1, else the anchor before.
+      x: `(B, H, W, C)` normalised images for stage 1, else the output of the
+        stage before: all of it, or its `active` channels.
       number: 1 to 4.
       choice: how the stage runs.
-      train: the part, `BACKBONE` or `DELTA`, whose layers use and move batch
-        statistics; None for none.
+      train: those of the parts `BACKBONE` and `DELTA` whose layers use and move
+        batch statistics.
 
     Returns:
-      The stage's anchor and the new batch statistics of `train`, `{}` if there
+      The stage's output and the new batch statistics of `train`, `{}` if there
       are none.
 
     Raises:
@@ -234,7 +252,7 @@ class ResNet:
     """
     x = x.astype(self.dtype)
     run: dict[str, Any] = {'rho': choice.rho, 'train': train}
-    in_mask = WidthMask.full(x.shape[-1])
+    in_mask = WidthMask(x.shape[-1], self._channels(number - 1))
     stem_stats: Variables = {}
     name = stage_name(number)
     if number == 1:
@@ -258,8 +276,7 @@ class ResNet:
     planes = self.shape.planes[number - 1]
     in_mask = WidthMask(x.shape[-1], EXPANSION * planes)
     # The substitute has no shortcut: what it does not write is zero.
-    rest = in_mask.total - in_mask.active
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, rest)))
+    x = pad_channels(x, in_mask.total)
     block = Bottleneck(
         self.norm,
         planes,
@@ -272,10 +289,18 @@ class ResNet:
     path = (BACKBONE, stage_name(number), name)
     return _apply(block, variables, path, x, in_mask, **run)
 
-  def run_head(self, variables: Variables, anchor: jax.Array) -> jax.Array:
-    """Returns the float32 logits `(B, num_classes)` of the last anchor."""
+  def active(
+      self, x: jax.Array, number: int, choice: StageChoice
+  ) -> jax.Array:
+    """Cuts a stage's output, `(B, H, W, C)`, to what the stage has written."""
+    if self.anchors:
+      return x
+    return x[..., : WidthMask.at(choice.rho, self._channels(number)).active]
+
+  def run_head(self, variables: Variables, x: jax.Array) -> jax.Array:
+    """Returns the float32 logits `(B, num_classes)` of stage 4's output."""
     params = {'params': variables['params'][BACKBONE]['head']}
-    logits: Any = Head(self.num_classes).apply(params, anchor)
+    logits: Any = self._head().apply(params, x)
     return logits
 
   def forward(
@@ -289,7 +314,7 @@ class ResNet:
       subnet: the sub-network to run.
 
     Returns:
-      Logits `(B, num_classes)`, and the anchors by name, `anchor1` to
+      Logits `(B, num_classes)`, and the stages' outputs by name, `anchor1` to
       `anchor4`, each `(B, H, W, C)`.
     """
     features = {}
@@ -297,7 +322,17 @@ class ResNet:
     for n, choice in zip(stage_numbers(), subnet.stages):
       x, _ = self.run_stage(variables, x, n, choice)
       features[anchor_name(n)] = x
+      x = self.active(x, n, choice)
     return self.run_head(variables, x), features
+
+
+@functools.cache  # A run asks for each of its phases.
+def _shapes(net: ResNet) -> Variables:
+  key = jax.random.key(0)
+  backbone = jax.eval_shape(net.init, key)
+  if not net.delta:
+    return backbone
+  return trees.merge(backbone, jax.eval_shape(net.init_delta, key))
 
 
 def _strides(number: int) -> int:
@@ -339,7 +374,7 @@ def _apply(
     variables: Variables,
     path: tuple[str, ...],
     *args: Any,
-    train: str | None,
+    train: Collection[str],
     **kwargs: Any,
 ) -> tuple[jax.Array, Variables]:
   """Applies a module to its variables below `path`."""
@@ -349,7 +384,7 @@ def _apply(
       tree = tree.get(name, {})
     if tree:
       own[collection] = tree
-  moves = train == path[0]
+  moves = path[0] in train
   x: Any
   if not moves or 'batch_stats' not in own:
     x = module.apply(own, *args, train=moves, **kwargs)

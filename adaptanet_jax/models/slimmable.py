@@ -20,6 +20,9 @@ import jax.numpy as jnp
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d
 from adaptanet_jax.models.subnet import WidthMask
 
+# Share of the old in running statistics of a batch norm.
+MOMENTUM = 0.9
+
 
 def cut(array: jax.Array, *masks: WidthMask) -> jax.Array:
   """Cuts the trailing axes of `array` to the active channels of `masks`.
@@ -280,7 +283,7 @@ def batch_norm(
     mask: WidthMask,
     *,
     train: bool,
-    momentum: float = 0.9,
+    momentum: float = MOMENTUM,
     epsilon: float = 1e-5,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

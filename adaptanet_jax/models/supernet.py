@@ -27,6 +27,7 @@ from adaptanet_jax.models.resnet import (
   stage_name,
   stage_numbers,
 )
+from adaptanet_jax.models.slimmable import MOMENTUM
 from adaptanet_jax.models.subnet import StageChoice
 
 
@@ -37,7 +38,7 @@ def switch_stage(
     number: int,
     choice: jax.Array,
     *,
-    train: str | None = None,
+    train: tuple[str, ...] = (),
 ) -> tuple[jax.Array, Variables]:
   """Runs one stage as `choice` says; see `ResNet.run_stage`.
 
@@ -49,10 +50,10 @@ def switch_stage(
     x: `(B, H, W, C)` images for stage 1, else the anchor before.
     number: 1 to 4.
     choice: `int32[]`, index into `net.choices`.
-    train: part whose batch statistics are used and moved, if any.
+    train: parts whose batch statistics are used and moved.
 
   Returns:
-    The stage's anchor and the new batch statistics of the part `train`.
+    The stage's output and the new batch statistics of the parts `train`.
   """
   branches = tuple(
       functools.partial(_run_branch, net, number, stage_choice, train)
@@ -80,15 +81,15 @@ def _run_branch(
     net: ResNet,
     number: int,
     choice: StageChoice,
-    train: str | None,
+    train: tuple[str, ...],
     variables: Variables,
     x: jax.Array,
 ) -> tuple[jax.Array, Variables]:
   x, stats = net.run_stage(variables, x, number, choice, train=train)
+  # All branches return the same tree, moved or not.
   old = variables.get('batch_stats', {})
-  if train and train in old:  # All branches return the same tree, moved or not.
-    stats = trees.merge({train: old[train]}, stats)
-  return x, stats
+  moving = {part: old[part] for part in train if part in old}
+  return x, trees.merge(moving, stats)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -182,6 +183,7 @@ def outputs_by_subnet(
     images: jax.Array,
     choices: tuple[jax.Array, ...],
     gates: GateSet | None = None,
+    statistics: tuple[Variables, ...] = (),
 ) -> dict[str, jax.Array]:
   """Classifies images under every combination of the stages' choices.
 
@@ -194,6 +196,9 @@ def outputs_by_subnet(
     images: `(B, H, W, C)` normalised images.
     choices: for each stage the `int32[K_n]` branches to try.
     gates: gates to read on the way, if any.
+    statistics: for each stage batch statistics `[K_1, ..., K_n, ...]` of every
+      way to reach it, as `statistics_by_subnet` gives them; none: those of
+      `variables` for all.
 
   Returns:
     `prediction`, the predicted classes, `int32[K_1, K_2, K_3, K_4, B]`; and for
@@ -201,18 +206,61 @@ def outputs_by_subnet(
     `float32[K_1, K_2, B]`.
   """
 
-  def walk(x: jax.Array, number: int) -> dict[str, jax.Array]:
+  def walk(
+      x: jax.Array, number: int, statistics: tuple[Variables, ...]
+  ) -> dict[str, jax.Array]:
     if number > len(choices):
       logits = net.run_head(variables, x)
       return {'prediction': logits.argmax(-1).astype(jnp.int32)}
 
-    def descend(choice: jax.Array) -> dict[str, jax.Array]:
-      anchor, _ = switch_stage(net, variables, x, number, choice)
-      outputs = walk(anchor, number + 1)
+    def descend(
+        inputs: tuple[jax.Array, tuple[Variables, ...]],
+    ) -> dict[str, jax.Array]:
+      choice, below = inputs
+      own = trees.merge(variables, *below[:1])
+      anchor, _ = switch_stage(net, own, x, number, choice)
+      outputs = walk(anchor, number + 1, below[1:])
       if gates and number in gates.anchors:
         read = gates.run(variables, number, anchor)
         outputs[gate_name(number)] = confidence(*read)
       return outputs
+
+    return lax.map(descend, (choices[number - 1], statistics))
+
+  return walk(images, 1, statistics)
+
+
+def statistics_by_subnet(
+    net: ResNet,
+    variables: Variables,
+    images: jax.Array,
+    choices: tuple[jax.Array, ...],
+) -> tuple[Variables, ...]:
+  """Takes the batch statistics of images at every way to reach each stage.
+
+  What a stage is fed depends on how the ones before it ran, so its statistics
+  do: those of a subnet are not those of another one that shares its last stage.
+
+  Args:
+    net: the network.
+    variables: its collections; every norm uses the statistics of `images`.
+    images: `(B, H, W, C)` normalised images.
+    choices: for each stage the `int32[K_n]` branches to try.
+
+  Returns:
+    For each stage a collection `{'batch_stats': ...}`, `[K_1, ..., K_n, ...]`.
+  """
+  parts = (BACKBONE, DELTA)
+  # From zeros, one step takes a norm's statistics a known share of the way.
+  zeros = jax.tree.map(jnp.zeros_like, variables['batch_stats'])
+  start = variables | {'batch_stats': zeros}
+
+  def walk(x: jax.Array, number: int) -> tuple[Variables, ...]:
+    def descend(choice: jax.Array) -> tuple[Variables, ...]:
+      y, moved = switch_stage(net, start, x, number, choice, train=parts)
+      own = jax.tree.map(lambda leaf: leaf / (1.0 - MOMENTUM), moved)
+      below = walk(y, number + 1) if number < len(choices) else ()
+      return {'batch_stats': own}, *below
 
     return lax.map(descend, choices[number - 1])
 

@@ -3,6 +3,7 @@
 """The figures of a run, each as SVG and PNG."""
 
 from collections.abc import Callable, Sequence
+import itertools
 import os
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA, Subnet
+from adaptanet_jax.report.comparison import Column
 
 Row = dict[str, Any]
 
@@ -42,7 +44,11 @@ def pareto_front(costs: Sequence[float], top1: Sequence[float]) -> list[int]:
 
 
 def draw_all(
-    results: Row, metrics: list[Row], subnets: list[Row], folder: str
+    results: Row,
+    metrics: list[Row],
+    subnets: list[Row],
+    columns: Sequence[Column],
+    folder: str,
 ) -> dict[str, str]:
   """Draws every figure that a run has the data for.
 
@@ -50,6 +56,7 @@ def draw_all(
     results: contents of results.json.
     metrics: rows of metrics.jsonl.
     subnets: rows of subnets.csv.
+    columns: networks to compare, if any.
     folder: where they go.
 
   Returns:
@@ -59,6 +66,8 @@ def draw_all(
   drawn: dict[str, Callable[[], Figure]] = {}
   if any(_accuracies(row) for row in metrics):
     drawn['training'] = lambda: draw_training(metrics)
+  if columns:
+    drawn['comparison'] = lambda: draw_comparison(columns)
   if 'gates' in results:
     drawn['confidence'] = lambda: draw_confidence(results['gates'])
   if subnets:
@@ -183,6 +192,30 @@ def draw_confidence(gates: Row) -> Figure:
   lines, labels = grid[0, 0].get_legend_handles_labels()
   figure.legend(lines, labels, fontsize=8, frameon=False,
                 loc='outside right center')
+  return figure
+
+
+def draw_comparison(columns: Sequence[Column]) -> Figure:
+  """Draws accuracy against MAdds for the networks of several runs."""
+  figure = Figure(figsize=(8.0, 4.2), layout='constrained')
+  axes = figure.add_subplot()
+  colors = itertools.cycle(f'C{n}' for n in range(10))
+  for column, color in zip(columns, colors):
+    for group, look in (('uniform', 'o-'), ('mixed', 'x')):
+      entries = column.sections[0][group]
+      axes.plot(
+          [entry['madds'] / 1e6 for entry in entries.values()],
+          [column.top1(group, name).mean() for name in entries],
+          look,
+          color=color,
+          markersize=5,
+          linewidth=1.6,
+          label=column.title if group == 'uniform' else None,
+      )
+  _style(axes)
+  axes.set_xlabel('MAdds of an image, millions')
+  axes.set_ylabel('test accuracy')
+  axes.legend(fontsize=8, frameon=False, loc='lower right')
   return figure
 
 

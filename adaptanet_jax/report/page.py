@@ -11,9 +11,11 @@ import os
 import string
 from typing import Any
 
+import numpy as np
+
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.subnet import LARGEST
-from adaptanet_jax.report import figures, paper
+from adaptanet_jax.report import comparison, figures, paper
 from adaptanet_jax.training.progress import MetricsLog
 
 Row = dict[str, Any]
@@ -22,6 +24,11 @@ _CAPTIONS = {
     'training': (
         'Figure 3. Test accuracy while whole networks train.',
         'Phases that train a single module have no accuracy of their own.',
+    ),
+    'comparison': (
+        'Accuracy against MAdds, all networks.',
+        'Lines: uniform widths. Crosses: the four mixed subnets. Means over '
+        'seeds.',
     ),
     'confidence': (
         'Figure 4. Accuracy against confidence, gates by subnets.',
@@ -51,6 +58,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto;
   max-width: 66rem; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 p { margin: .4rem 0; } .quiet { color: #616e7c; font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; margin: .75rem 0;
@@ -75,23 +83,40 @@ $body
 ''')
 
 
-def write(workdir: str) -> None:
+# The accuracies of all 256 width settings.
+_EXACT_ROWS = (
+    ('all 256: mean', 'mean'),
+    ('  lowest', 'min'),
+    ('  highest', 'max'),
+)
+
+
+def write(workdir: str, *, compare: str = '') -> None:
   """Draws the figures of a run and writes its page.
 
   Args:
     workdir: folder of the run; what it has not measured is left out.
+    compare: workdirs to set beside it, as `config.compare` names them.
+
+  Raises:
+    UsageError: one of these is no workdir, or of other data.
   """
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
   path = os.path.join(workdir, 'subnets.csv')
   subnets = results_lib.read_csv(path) if os.path.exists(path) else []
+  columns = comparison.collect(workdir, comparison.find(compare))
   drawn = figures.draw_all(
       results,
       MetricsLog(workdir).read(),
       subnets,
+      columns,
       os.path.join(workdir, 'figures'),
   )
   sections = [
       _accuracy_section(results),
+      _comparison_section(columns, results['dataset']['name']),
+      _figure('comparison', drawn),
+      _calibration_section(results),
       _figure('training', drawn),
       _subnets_section(results, subnets),
       _figure('madds', drawn),
@@ -172,34 +197,30 @@ def _millions(madds: float) -> str:
 
 
 def _accuracy_section(results: Row) -> str:
-  """Table II."""
-  if 'supernet' not in results:
+  """Table II, of this run."""
+  parts = {
+      name: results[name] for name in results_lib.NETWORKS if name in results
+  }
+  if not parts:
     return ''
   column = paper.columns_for(results['dataset']['name'])
   theirs = paper.TABLE_II[column]
-  parts = {
-      name: results[name] for name in ('supernet', 'delta') if name in results
-  }
-  titles = {'supernet': 'ours', 'delta': 'ours, delta'}
-  teacher = results['teacher']
-  blank = [''] * (2 * (len(parts) - 1))
-  rows = [
-      [
-          'teacher',
-          _percent(teacher['top1']),
-          _millions(teacher['madds']),
-          *blank,
-          f'{theirs["teacher"]:.2f}',
-          *[''] * (len(parts) - 1),
-      ]
-  ]
-  for group in ('uniform', 'mixed'):
-    for name in results['supernet'][group]:
-      row = [f'x{name}' if group == 'uniform' else name]
-      for part in parts.values():
-        entry = part[group][name]
-        row += [_percent(entry['top1']), _millions(entry['madds'])]
-      rows.append(row + [f'{theirs[part][name]:.2f}' for part in parts])
+  rows = []
+  if teacher := results.get('teacher'):
+    rows.append([
+        'teacher',
+        _percent(teacher['top1']),
+        _millions(teacher['madds']),
+        *[''] * (2 * (len(parts) - 1)),
+        f'{theirs["teacher"]:.2f}',
+        *[''] * (len(parts) - 1),
+    ])
+  for label, group, name in _subnet_rows(next(iter(parts.values()))):
+    row = [label]
+    for part in parts.values():
+      entry = part[group][name]
+      row += [_percent(entry['top1']), _millions(entry['madds'])]
+    rows.append(row + [f'{theirs[part][name]:.2f}' for part in parts])
   drawn = [part['random'] for part in parts.values()]
   rows.append(
       ['runtime-random']
@@ -213,19 +234,15 @@ def _accuracy_section(results: Row) -> str:
       ]
       + ['{:.1f} ± {:.1f}'.format(*theirs['random'][part]) for part in parts]
   )
-  for label, key in (
-      ('all 256: mean', 'mean'),
-      ('  lowest', 'min'),
-      ('  highest', 'max'),
-  ):
+  for label, key in _EXACT_ROWS:
     row = [label]
     for part in parts.values():
       row += [_percent(part['exact'][key]), '']
     rows.append(row + [''] * len(parts))
   head = ['subnet, by stage']
   for part in parts:
-    head += [f'{titles[part]}, %', 'M MAdds']
-  head += [f'paper, {titles[part]}' for part in parts]
+    head += [f'{results_lib.NETWORKS[part]}, %', 'M MAdds']
+  head += [f'paper, {results_lib.NETWORKS[part]}' for part in parts]
   return _section(
       'Table II. Accuracy of the subnets',
       _table(head, rows, num_paper=len(parts)),
@@ -235,6 +252,162 @@ def _accuracy_section(results: Row) -> str:
           'its delta substitute.'
       ),
   )
+
+
+def _subnet_rows(part: Row) -> list[tuple[str, str, str]]:
+  """Returns label, group and name of the subnets of Table II."""
+  return [
+      (f'x{name}' if group == 'uniform' else name, group, name)
+      for group in ('uniform', 'mixed')
+      for name in part[group]
+  ]
+
+
+def _calibration_section(results: Row) -> str:
+  """Accuracies of BatchNorm networks by the statistics that they run with."""
+  tables = []
+  for network, title in results_lib.NETWORKS.items():
+    by_name = results.get(network, {}).get('by_calibration', {})
+    if not by_name:
+      continue
+    parts = list(by_name.values())
+    rows = [
+        [label, *(_percent(part[group][name]['top1']) for part in parts)]
+        for label, group, name in _subnet_rows(parts[0])
+    ]
+    rows.append(
+        ['runtime-random']
+        + [
+            f'{_percent(p["random"]["mean"])} ± {_percent(p["random"]["std"])}'
+            for p in parts
+        ]
+    )
+    rows += [
+        [label, *(_percent(part['exact'][key]) for part in parts)]
+        for label, key in _EXACT_ROWS
+    ]
+    head = [title, *(f'{name}, %' for name in by_name)]
+    tables.append(_table(head, rows))
+  if not tables:
+    return ''
+  return _section(
+      'Batch statistics',
+      *tables,
+      _note(
+          'Subnet: every subnet with statistics of its own, taken after '
+          'training. Uniform: a stage with those of the subnet that runs all '
+          'stages as it runs. None: those of training.'
+      ),
+  )
+
+
+def _comparison_section(columns: Sequence[comparison.Column], data: str) -> str:
+  """Table II in full, and the same networks at equal MAdds."""
+  if not columns:
+    return ''
+  theirs = paper.TABLE_II[paper.columns_for(data)]
+  titles = [column.title for column in columns]
+
+  def row(label: str, *keys: str) -> list[str]:
+    return [label, *(_mean_and_std(c.values(*keys)) for c in columns)]
+
+  rows = [
+      row(label, group, name, 'top1')
+      + [f'{theirs[column.network][name]:.2f}' for column in columns]
+      for label, group, name in _subnet_rows(columns[0].sections[0])
+  ]
+  rows.append(
+      row('runtime-random', 'random', 'mean')
+      + [
+          '{:.1f} ± {:.1f}'.format(*theirs['random'][column.network])
+          for column in columns
+      ]
+  )
+  blank = [''] * len(columns)
+  rows.append(row('  its std over passes', 'random', 'std') + blank)
+  rows += [row(label, 'exact', key) + blank for label, key in _EXACT_ROWS]
+  by_madds = [
+      [
+          _millions(madds),
+          *(_mean_and_std(c.uniform_mixture(madds)) for c in columns),
+          *(_mean_and_std(c.best_subnet(madds)) for c in columns),
+      ]
+      for madds in comparison.budgets(columns)
+  ]
+  costs = [
+      [
+          column.title,
+          str(len(column.sections)),
+          *(
+              f'{column.values("training", key).mean():,.0f}'
+              for key in ('steps', 'images', 'seconds')
+          ),
+          column.sections[0]['calibration'] or '',
+      ]
+      for column in columns
+  ]
+  claimed = [
+      [
+          claim.text,
+          f'{claim.ours:.2f}',
+          f'{claim.theirs:.2f}',
+          'yes' if claim.holds else 'no',
+      ]
+      for claim in comparison.claims(columns)
+  ]
+  return _section(
+      'Table II, all networks',
+      _table(
+          ['subnet, by stage', *titles, *(f'paper, {t}' for t in titles)],
+          rows,
+          num_paper=len(columns),
+      ),
+      _note(
+          'Percent. Where a network was trained with several seeds: mean ± '
+          'standard deviation over seeds.'
+      ),
+      '<h3>At equal MAdds</h3>',
+      _table(
+          [
+              'M MAdds',
+              *(f'{title}, mixture' for title in titles),
+              *(f'{title}, best' for title in titles),
+          ],
+          by_madds,
+      ),
+      _note(
+          'Mixture: uniform widths mixed at random among images, so that they '
+          'cost this much on average. Best: the most accurate subnet within '
+          'the MAdds, chosen on the test split, an upper bound; of deltas, '
+          'any of the 4,096 subnets.'
+      ),
+      '<h3>Training</h3>',
+      _table(
+          [
+              'network',
+              'seeds',
+              'gradient steps',
+              'images',
+              'seconds',
+              'batch statistics',
+          ],
+          costs,
+      ),
+      _note('Of ours, the steps of its teacher are counted in.'),
+      '<h3>Claims of the paper</h3>' if claimed else '',
+      _table(['claim', 'ours', 'theirs', 'holds here'], claimed)
+      if claimed
+      else '',
+  )
+
+
+def _mean_and_std(values: np.ndarray | None) -> str:
+  if values is None:
+    return ''
+  mean = _percent(float(values.mean()))
+  if len(values) == 1:
+    return mean
+  return f'{mean} ± {_percent(float(values.std(ddof=1)))}'
 
 
 def _subnets_section(results: Row, subnets: list[Row]) -> str:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a phase: its trained part, and its optimizer's state.
 
-`checkpoints/<phase>/<step>/` holds the items `variables` and `opt_state`. What
+`checkpoints/<phase>/<step>/` holds the items `variables` and `opt_state`; the
+latter has the moving averages too, if the phase keeps them. What
 a phase does not train is in the last checkpoint of an earlier phase, and is
 never written again.
 """
@@ -70,7 +71,7 @@ class PhaseCheckpoints:
     state = jax.device_get(state)
     items = ocp.args.Composite(
         variables=ocp.args.StandardSave(_variables(state)),
-        opt_state=ocp.args.StandardSave(_leaves(state.opt_state)),
+        opt_state=ocp.args.StandardSave(_leaves(_optimizing(state))),
     )
     # Orbax tells of a full disk from several threads at once: ask before.
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -91,19 +92,20 @@ class PhaseCheckpoints:
       UsageError: it is damaged, or of another network.
     """
     step = self._manager.latest_step()
-    leaves, treedef = jax.tree.flatten(like.opt_state)
-    del leaves
+    treedef = jax.tree.structure(_optimizing(like))
     items = self._restore(
-        variables=_variables(like), opt_state=_leaves(like.opt_state)
+        variables=_variables(like), opt_state=_leaves(_optimizing(like))
     )
     count = len(items['opt_state'])
+    opt_state, average = jax.tree.unflatten(
+        treedef, [items['opt_state'][_leaf_name(n)] for n in range(count)]
+    )
     return TrainState(
         step=jnp.asarray(step, jnp.int32),
         params=items['variables']['params'],
         batch_stats=items['variables'].get('batch_stats', {}),
-        opt_state=jax.tree.unflatten(
-            treedef, [items['opt_state'][_leaf_name(n)] for n in range(count)]
-        ),
+        opt_state=opt_state,
+        average=average,
     )
 
   def restore_variables(self, like: Mapping[str, Any]) -> trees.Tree:
@@ -146,6 +148,11 @@ class PhaseCheckpoints:
 def _variables(state: TrainState) -> trees.Tree:
   stats = {'batch_stats': state.batch_stats} if state.batch_stats else {}
   return {'params': state.params} | stats
+
+
+def _optimizing(state: TrainState) -> Any:
+  """Returns what only a phase that goes on needs."""
+  return state.opt_state, state.average
 
 
 def _leaf_name(number: int) -> str:

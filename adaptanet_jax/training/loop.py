@@ -18,7 +18,7 @@ from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.sources import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.programs import Programs, shapes_of
+from adaptanet_jax.programs import Programs, image_shapes, shapes_of
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.objectives import Metrics, Objective
@@ -72,22 +72,22 @@ def make_step(
     What `compile_ahead` and `train_phase` take.
   """
   batch_size = phase.settings.batch_size
-  num_devices = jax.local_device_count()
   epoch_steps = pipeline.steps_per_epoch(split, batch_size)
   num_steps = phases.num_steps(phase, epoch_steps)
   tx = phases.make_optimizer(
       phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
   )
-  leading = (num_devices, batch_size // jax.device_count())
-  image = split.gather(np.zeros(1, np.int64))
+  images = image_shapes(split, batch_size)
   return PhaseStep(
-      function=map_train_step(objective, tx, augmentation),
+      function=map_train_step(
+          objective, tx, augmentation, phase.average_decay
+      ),
       tx=tx,
       num_steps=num_steps,
       epoch_steps=epoch_steps,
       batch={
-          'image': jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype),
-          'label': jax.ShapeDtypeStruct(leading, np.int32),
+          'image': images,
+          'label': jax.ShapeDtypeStruct(images.shape[:2], np.int32),
       },
   )
 
@@ -111,7 +111,8 @@ def compile_ahead(
   trained, frozen = split_variables(variables, phase.trains)
 
   def create() -> Any:
-    state = _first_state(jax.tree.map(jnp.zeros_like, trained), step.tx)
+    zeros = jax.tree.map(jnp.zeros_like, trained)
+    state = _first_state(phase, zeros, step.tx)
     return state, phases.make_rng(0, phase)
 
   state, rng = jax.eval_shape(create)
@@ -225,20 +226,24 @@ def start(
     that the phase does not train.
   """
   trained, frozen = split_variables(variables, phase.trains)
-  state = _first_state(trained, tx)
+  state = _first_state(phase, trained, tx)
   if checkpoints.latest_step() is not None:
     state = checkpoints.restore(state)
   return state, frozen
 
 
 def _first_state(
-    trained: Variables, tx: optax.GradientTransformation
+    phase: phases.Phase, trained: Variables, tx: optax.GradientTransformation
 ) -> TrainState:
+  average: Variables = {}
+  if phase.average_decay:  # Of its own: the old state is donated.
+    average = jax.tree.map(jnp.copy, trained)
   return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=trained['params'],
       batch_stats=trained.get('batch_stats', {}),
       opt_state=tx.init(trained['params']),
+      average=average,
   )
 
 

@@ -51,21 +51,39 @@ def anchor_loss(
   return sum(errors[1:], errors[0])
 
 
+def smooth_targets(
+    labels: jax.Array, num_classes: int, *, label_smoothing: float
+) -> jax.Array:
+  """Returns hard labels as probabilities, smoothed over all classes.
+
+  Args:
+    labels: `int[B]`.
+    num_classes: K.
+    label_smoothing: share of the target spread evenly over the K classes.
+
+  Returns:
+    `(B, K)`.
+  """
+  targets = jax.nn.one_hot(labels, num_classes)
+  return optax.smooth_labels(targets, label_smoothing)
+
+
 def cross_entropy(
     logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0
 ) -> jax.Array:
-  """Returns the mean cross-entropy to hard labels, smoothed over all classes.
+  """Returns the mean cross-entropy to hard labels.
 
   Args:
     logits: `(B, K)`.
     labels: `int[B]`.
-    label_smoothing: share of the target spread evenly over the K classes.
+    label_smoothing: see `smooth_targets`.
 
   Returns:
     A float32 scalar.
   """
-  targets = jax.nn.one_hot(labels, logits.shape[-1])
-  targets = optax.smooth_labels(targets, label_smoothing)
+  targets = smooth_targets(
+      labels, logits.shape[-1], label_smoothing=label_smoothing
+  )
   return optax.softmax_cross_entropy(logits, targets).mean()
 
 

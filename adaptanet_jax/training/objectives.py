@@ -44,7 +44,7 @@ class Networks:
 
 def run_full(
     net: ResNet, variables: Variables, x: jax.Array, *, first: int = 1,
-    train: str | None = None,
+    train: tuple[str, ...] = (),
 ) -> tuple[losses.Outputs, Variables]:
   """Runs a network at full width from one stage to the logits.
 
@@ -53,7 +53,7 @@ def run_full(
     variables: its collections.
     x: `(B, H, W, C)` images if `first` is 1, else the anchor before it.
     first: first stage to run; 5 runs the head alone.
-    train: part whose batch statistics are used and moved, if any.
+    train: parts whose batch statistics are used and moved.
 
   Returns:
     Anchors `first` to 4 and logits, by name; new batch statistics.
@@ -76,7 +76,7 @@ def run_module(
     choices: jax.Array | None,
     *,
     stages: range,
-    train: str | None,
+    train: tuple[str, ...],
 ) -> tuple[losses.Outputs, Variables]:
   """Runs student stages, then the teacher's from there on (Eq. 2).
 
@@ -87,7 +87,7 @@ def run_module(
     x: `(B, H, W, C)` images if `stages` starts at 1, else the anchor before.
     choices: `int32[4]` branch indices; None for the largest subnet.
     stages: numbers of the student's stages to run.
-    train: part whose batch statistics are used and moved, if any.
+    train: parts whose batch statistics are used and moved.
 
   Returns:
     Anchors from the first of `stages` on and logits, by name; the student's
@@ -146,8 +146,8 @@ def label_gradients(
   del teacher, rng
 
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
-    variables = _with(frozen, params, stats)
-    outputs, new_stats = run_full(net, variables, images, train=BACKBONE)
+    variables = with_trained(frozen, params, stats)
+    outputs, new_stats = run_full(net, variables, images, train=(BACKBONE,))
     logits = outputs['logits']
     loss = losses.cross_entropy(
         logits, labels, label_smoothing=label_smoothing
@@ -213,13 +213,11 @@ def anchor_gradients(
       if name not in map(anchor_name, range(1, space.first))
   }
   run = functools.partial(run_module, nets, stages=space.stages)
-  # A part of a network is trained with its own batch statistics only.
-  (part,) = params
   if space.has_largest:  # Filled in when it has run.
     largest = jax.tree.map(jnp.zeros_like, targets)
   else:
-    variables = _with(frozen, params, stats)
-    largest, _ = run(variables, teacher, x, None, train=None)
+    variables = with_trained(frozen, params, stats)
+    largest, _ = run(variables, teacher, x, None, train=())
 
   def loss_fn(
       params: trees.Tree,
@@ -228,8 +226,9 @@ def anchor_gradients(
       subnet: Any,
   ) -> tuple[jax.Array, Any]:
     choices, to_teacher, to_largest = subnet
-    variables = _with(frozen, params, stats)
-    outputs, stats = run(variables, teacher, x, choices, train=part)
+    variables = with_trained(frozen, params, stats)
+    # A part of a network is trained with its own batch statistics only.
+    outputs, stats = run(variables, teacher, x, choices, train=tuple(params))
     teacher_loss = losses.anchor_loss(outputs, targets)
     # `largest` entered the scan as data: no gradient flows into it (Eq. 3).
     loss = to_teacher * teacher_loss + to_largest * losses.anchor_loss(
@@ -336,9 +335,10 @@ def gate_gradients(
   return grads, stats, metrics
 
 
-def _with(
+def with_trained(
     frozen: Variables, params: trees.Tree, stats: trees.Tree
 ) -> Variables:
+  """Returns a network's collections from those that train and the rest."""
   trained = {'params': params} | ({'batch_stats': stats} if stats else {})
   return trees.merge(frozen, trained)
 

@@ -12,6 +12,7 @@ import ml_collections
 import optax
 
 from adaptanet_jax import trees
+from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.resnet import (
   BACKBONE,
@@ -34,6 +35,7 @@ GROUPS = (
     'latency',
     'report',
 )
+BASELINE_GROUPS = ('baseline', 'evaluation', 'report')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Phase:
 
   Attributes:
     name: unique; also the folder of its checkpoints.
-    group: one of `GROUPS`.
+    group: one of `groups`.
     network: 'teacher' or 'student', the network whose part is trained.
     trains: path prefixes of the trained part of that network's parameters.
     space: the subnets that are run; None for the full network alone.
@@ -50,6 +52,8 @@ class Phase:
     section: dotted key of the section of the configuration with `settings`.
     settings: batch size and optimizer.
     epochs: passes over the training split.
+    average_decay: of the moving average of the network that teaches it; 0 for
+      none.
   """
 
   name: str
@@ -61,6 +65,12 @@ class Phase:
   section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
+  average_decay: float = 0.0
+
+  @property
+  def has_teacher(self) -> bool:
+    """Whether a network that was trained before teaches this one."""
+    return self.group not in ('teacher', 'baseline')
 
 
 # The sections that training phases are set in, in order.
@@ -71,7 +81,19 @@ SECTIONS = (
     'delta.cascade',
     'delta.lock_in',
     'gates',
+    'baseline',
 )
+
+
+def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns what a run can do, in order."""
+  return BASELINE_GROUPS if config.baseline.network else GROUPS
+
+
+def sections_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+  """Returns the sections that the training phases of a run are set in."""
+  is_baseline = bool(config.baseline.network)
+  return tuple(s for s in SECTIONS if (s == 'baseline') == is_baseline)
 
 
 def section_of(
@@ -85,6 +107,8 @@ def section_of(
 
 def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
   """Returns every training phase of a run, in order."""
+  if config.baseline.network:
+    return (_baseline(config),)
   everything = SubnetSpace(1, NUM_STAGES)
   vary = functools.partial(dataclasses.replace, everything)
   return (
@@ -113,6 +137,17 @@ def _phase(
   group = section.split('.')[0]
   return Phase(
       group=group, section=section, settings=settings, **(defaults | fields)
+  )
+
+
+def _baseline(config: ml_collections.ConfigDict) -> Phase:
+  settings = config.baseline
+  averaged = METHODS[settings.network].moving_average
+  return _phase(
+      config,
+      'baseline',
+      trains=(BACKBONE,),
+      average_decay=settings.average_decay if averaged else 0.0,
   )
 
 
@@ -147,6 +182,11 @@ def _module_parts(number: int, part: str) -> tuple[str, ...]:
   return tuple(f'{part}/{name}' for name in names)
 
 
+# Shares of a phase at which schedule 'step' divides the rate by ten; of 100
+# epochs those of slimmable networks.
+_STEPS_AT = (0.3, 0.6, 0.9)
+
+
 def num_steps(phase: Phase, steps_per_epoch: int) -> int:
   """Returns the length of a phase; a part of an epoch counts as given."""
   return max(1, round(phase.epochs * steps_per_epoch))
@@ -160,8 +200,8 @@ def make_optimizer(
 
   Args:
     settings: section with `optimizer` ('adam' or 'sgd'), `learning_rate`,
-      `schedule` ('constant' or 'cosine'), `warmup_epochs` and, for 'sgd',
-      `momentum` and `weight_decay`.
+      `schedule` ('constant', 'cosine' or 'step'), `warmup_epochs` and, for
+      'sgd', `momentum` and `weight_decay`.
     steps: length of the phase.
     steps_per_epoch: steps in an epoch of the phase.
 
@@ -172,6 +212,10 @@ def make_optimizer(
   peak = settings.learning_rate
   if settings.schedule == 'cosine':
     main = optax.cosine_decay_schedule(peak, max(1, steps - warmup))
+  elif settings.schedule == 'step':
+    main = optax.piecewise_constant_schedule(
+        peak, {round(share * steps) - warmup: 0.1 for share in _STEPS_AT}
+    )
   else:
     main = optax.constant_schedule(peak)
   ramp = optax.linear_schedule(peak / (warmup + 1), peak, max(1, warmup))

@@ -3,12 +3,14 @@
 """The one training step of every phase, and the one place that maps it."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 from typing import Any
 
 import flax.struct
 import jax
 from jax import lax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -29,12 +31,15 @@ class TrainState:
     params: the trained part of the parameters.
     batch_stats: its batch statistics, `{}` if there are none.
     opt_state: state of the optimizer.
+    average: exponential moving averages of the collections `params` and
+      `batch_stats`, `{}` in a phase that keeps none.
   """
 
   step: jax.Array
   params: trees.Tree
   batch_stats: trees.Tree
   opt_state: optax.OptState
+  average: Variables = flax.struct.field(default_factory=dict)
 
 
 def train_step(
@@ -47,6 +52,7 @@ def train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     augmentation: str,
+    average_decay: float = 0.0,
 ) -> tuple[TrainState, Metrics]:
   """Takes one step on one device's share of a batch.
 
@@ -56,12 +62,14 @@ def train_step(
   Args:
     state: before the step.
     frozen: collections of the trained network that this phase does not train.
-    teacher: collections of the teacher; read only.
+    teacher: collections of the teacher; read only. Where the state has a moving
+      average, that is the teacher.
     rng: key of the phase, the same on every device.
     batch: `image`, `uint8[B, H, W, C]`, and `label`, `int32[B]`.
     objective: gives gradients, batch statistics and metrics.
     tx: the phase's optimizer.
     augmentation: one of `augment.AUGMENTATIONS`.
+    average_decay: share of the old in a moving average.
 
   Returns:
     The state after the step, and metrics, float32 scalars by name.
@@ -75,24 +83,45 @@ def train_step(
       state.params,
       state.batch_stats,
       frozen,
-      teacher,
+      state.average or teacher,
       augment.normalize(images),
       batch['label'],
       objective_rng,
   )
   grads, metrics = lax.pmean((grads, metrics), AXIS)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  state = TrainState(
+  state = dataclasses.replace(
+      state,
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
       batch_stats=batch_stats,
       opt_state=opt_state,
   )
+  if state.average:
+    average = _moved(state, average_decay)
+    state = dataclasses.replace(state, average=average)
   return state, metrics | {'grad_norm': optax.global_norm(grads)}
 
 
+def _moved(state: TrainState, decay: float) -> Variables:
+  """Returns the moving averages after a step.
+
+  Over the first steps the old has a smaller share: else a short phase would be
+  taught by its first weights.
+  """
+  old = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+  new = {'params': state.params, 'batch_stats': state.batch_stats}
+  return {
+      name: optax.incremental_update(new[name], average, 1.0 - old)
+      for name, average in state.average.items()
+  }
+
+
 def map_train_step(
-    objective: Objective, tx: optax.GradientTransformation, augmentation: str
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    augmentation: str,
+    average_decay: float = 0.0,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Maps `train_step` over devices: the batch is split, all else replicated.
 
@@ -100,13 +129,18 @@ def map_train_step(
     objective: see `train_step`.
     tx: see `train_step`.
     augmentation: see `train_step`.
+    average_decay: see `train_step`.
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
     of `batch` have a leading axis of local devices. The old state is donated.
   """
   step = functools.partial(
-      train_step, objective=objective, tx=tx, augmentation=augmentation
+      train_step,
+      objective=objective,
+      tx=tx,
+      augmentation=augmentation,
+      average_decay=average_decay,
   )
   return jax.pmap(
       step,

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.evaluation.cost."""
 
+import dataclasses
 import functools
 
 from absl.testing import absltest, parameterized
@@ -25,6 +26,7 @@ from adaptanet_jax.models.subnet import (
 )
 
 _RESNET50 = ResNet('resnet50', 'imagenet', 'gn', 1000, (224, 224, 3))
+_SLIMMABLE = dataclasses.replace(_RESNET50, anchors=False)
 _TINY = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1))
 _table = functools.cache(cost.cost_table)
 
@@ -92,7 +94,51 @@ class ResNet50Test(parameterized.TestCase):
     )
 
 
+class WithoutAnchorsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # As published for S-ResNet-50: 4.1 G, 2.3 G, 1.1 G and 278 M.
+      ('1.0-1.0-1.0-1.0', Cost(4_089_184_256, 25_557_032)),
+      ('0.75-0.75-0.75-0.75', Cost(2_322_677_760, 14_771_992)),
+      ('0.5-0.5-0.5-0.5', Cost(1_052_311_552, 6_917_640)),
+      ('0.25-0.25-0.25-0.25', Cost(278_085_632, 1_993_976)),
+      ('0.25-1.0-1.0-0.25', Cost(2_498_674_688, 10_155_512)),
+  )
+  def test_exact_costs(self, name, expected):
+    table = _table(_SLIMMABLE)
+    subnet = Subnet.parse(name)
+    self.assertEqual(table.subnet(subnet), expected)
+    madds = table.madds_by_subnet()
+    self.assertEqual(madds[tuple(subnet.encode())], expected.madds)
+
+  @parameterized.parameters('1.0-0.25-0.5-1.0', '0.25-0.75-1.0-0.25')
+  def test_links_sum_to_the_whole_static_form(self, name):
+    net = dataclasses.replace(_TINY, anchors=False)
+    subnet = Subnet.parse(name)
+    whole = cost._count(_forward(net, subnet), _shapes(net), _images(net))
+    self.assertEqual(_table(net).subnet(subnet), whole)
+
+  def test_a_stage_has_no_cost_of_its_own(self):
+    with self.assertRaisesRegex(ValueError, 'expected a network with anchors'):
+      _table(_SLIMMABLE).stage_madds()
+
+
 class CostTableTest(parameterized.TestCase):
+
+  def test_links_by_hand(self):
+    # Stage 1: 1, 2, 3, 4 by width; a later stage (before + 1) * (own + 1); the
+    # head 10 times its own. Choices 3, 0, 1, 2: 4 + 4 * 1 + 1 * 2 + 2 * 3 + 30.
+    rows = tuple(
+        tuple(Cost(before * own, 0) for own in range(1, 5))
+        for before in range(1, 5)
+    )
+    head = tuple(Cost(10 * own, 1) for own in range(1, 5))
+    table = CostTable((rows[:1], rows, rows, rows), head)
+    subnet = Subnet.parse('0.25-1.0-0.75-0.5')
+    self.assertEqual(table.subnet(subnet), Cost(46, 1))
+    self.assertEqual(table.madds_by_subnet()[3, 0, 1, 2], 46)
+    single = [table.subnet(s).madds for s in all_subnets(WIDTH_CHOICES)]
+    np.testing.assert_array_equal(table.madds_by_subnet().ravel(), single)
 
   def test_sums_by_hand(self):
     # Stage n costs 10^n * (branch + 1) multiply-accumulates and branch
@@ -100,13 +146,16 @@ class CostTableTest(parameterized.TestCase):
     # 10 * 1 + 100 * 2 + 1000 * 3 + 10000 * 4 + 7 = 43217, and
     # 0 + 1 + 2 + 3 + 3 = 9.
     stages = tuple(
-        tuple(Cost(10**n * (branch + 1), branch) for branch in range(4))
+        (tuple(Cost(10**n * (branch + 1), branch) for branch in range(4)),)
         for n in range(1, 5)
     )
-    table = CostTable(stages, Cost(7, 3))
+    table = CostTable(stages, (Cost(7, 3),))
     subnet = Subnet.parse('1.0-0.75-0.5-0.25')
     self.assertEqual(table.subnet(subnet), Cost(43217, 9))
     self.assertEqual(table.madds_by_subnet()[0, 1, 2, 3], 43217)
+    np.testing.assert_array_equal(
+        table.stage_madds()[1], [100, 200, 300, 400]
+    )
 
   def test_madds_by_subnet_are_those_of_each_of_the_256(self):
     table = _table(_RESNET50)
@@ -140,11 +189,11 @@ class CostTableTest(parameterized.TestCase):
     # Together 254 weights, each used at every place: 254 * 256 = 65024.
     # Norms, two numbers a channel: stem 2; block 1 2 + 2 + 8, shortcut 32;
     # block 2 2 + 2 + 32: 82 channels, 164 numbers. 254 + 164 = 418.
-    self.assertEqual(_table(_TINY).stages[0][3], Cost(65_024, 418))
+    self.assertEqual(_table(_TINY).stages[0][0][3], Cost(65_024, 418))
 
   def test_head_by_hand(self):
     # 256 channels to 10 classes: 2560 weights, and 10 biases.
-    self.assertEqual(_table(_TINY).head, Cost(2560, 2570))
+    self.assertEqual(_table(_TINY).head, (Cost(2560, 2570),))
 
 
 class CountTest(parameterized.TestCase):

@@ -26,9 +26,9 @@ _BATCH_SIZE = 4
 def _costs():
   """Returns a table where branch i of stage n costs i * 10^n, the head 5."""
   stages = tuple(
-      tuple(Cost(i * 10**n, 0) for i in range(4)) for n in range(4)
+      (tuple(Cost(i * 10**n, 0) for i in range(4)),) for n in range(4)
   )
-  return CostTable(stages, Cost(5, 0))
+  return CostTable(stages, (Cost(5, 0),))
 
 
 def _table(num_examples):

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.models.gates."""
 
-import functools
-
 from absl.testing import absltest, parameterized
 import chex
 import jax
@@ -21,8 +19,7 @@ def _gates(anchors=(1, 2, 3, 4), resolution=4, num_classes=5):
 
 
 def _variables(gates, shapes=_SHAPES, seed=0):
-  init = functools.partial(gates.init, anchor_shapes=shapes)
-  return draw_like(jax.eval_shape(init, jax.random.key(0)), seed=seed)
+  return draw_like(gates.shapes(shapes), seed=seed)
 
 
 def _anchor(number, seed=0):

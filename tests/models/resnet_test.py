@@ -381,7 +381,7 @@ class BatchStatsTest(parameterized.TestCase):
 
     def run(variables, x):
       return net.run_stage(
-          variables, x, number, StageChoice(rho), train=BACKBONE
+          variables, x, number, StageChoice(rho), train=(BACKBONE,)
       )[1]
 
     new = jax.jit(run)(old_variables, x)['backbone']
@@ -405,7 +405,7 @@ class BatchStatsTest(parameterized.TestCase):
         if 'shortcut' not in leaf and 'block2/conv3' not in leaf:
           self.assertEqual(count, rho * len(moved), leaf)
 
-  @parameterized.product(norm=NORMS, train=(None, BACKBONE))
+  @parameterized.product(norm=NORMS, train=((), (BACKBONE,)))
   def test_there_are_none_without_training_or_without_batch_norm(
       self, norm, train
   ):

@@ -63,14 +63,7 @@ class LoopTest(parameterized.TestCase):
         trees.merge(
             draw(NET, seed=1),
             draw_like(jax.eval_shape(DELTA_NET.init_delta, jax.random.key(0))),
-            draw_like(
-                jax.eval_shape(
-                    functools.partial(
-                        GATE_SET.init, anchor_shapes=NET.anchor_shapes()
-                    ),
-                    jax.random.key(0),
-                )
-            ),
+            draw_like(GATE_SET.shapes(NET.anchor_shapes())),
         )
     )
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}

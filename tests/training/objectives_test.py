@@ -217,7 +217,7 @@ class RunModuleTest(parameterized.TestCase):
           targets[f'anchor{first - 1}'],
           choices,
           stages=range(first, last + 1),
-          train=None,
+          train=(),
       )
       targets = {name: targets[name] for name in outputs}
       return outputs, losses.anchor_loss(outputs, targets)
@@ -241,8 +241,7 @@ _GATES = GateSet((1, 4), 5, 4)
 
 @functools.cache
 def _with_deltas_and_gates():
-  init = functools.partial(_GATES.init, anchor_shapes=_NET.anchor_shapes())
-  gates = jax.eval_shape(init, jax.random.key(0))
+  gates = _GATES.shapes(_NET.anchor_shapes())
   return draw_like(trees.merge(_DELTA_NET.shapes(), gates), seed=4)
 
 

@@ -1,0 +1,91 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which subnets a step of a baseline trains, and who teaches them (Sec. IV-B).
+
+USNet (Yu and Huang, ICCV 2019) trains by the sandwich rule: the largest, the
+smallest and two random uniform widths; the largest learns the labels, the
+others its predictions of the same step. DSNet (Li et al., CVPR 2021) trains the
+same four, and an exponential moving average of the network teaches them. The
+starred variants of Table II draw any three of the 256 subnets instead.
+
+R = subnets of a step.
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from adaptanet_jax.models.subnet import (
+  NUM_STAGES,
+  UNIFORM,
+  WIDTHS,
+)
+
+# DSNet's targets of the smallest subnet. ieb, in-place ensemble bootstrapping:
+# the mean prediction of the moving averages of the other subnets; ib, in-place
+# bootstrapping: that of the largest one.
+ENSEMBLES = ('ieb', 'ib')
+
+
+def draw_sandwich(rng: jax.Array) -> jax.Array:
+  """Draws the largest, two random and the smallest uniform width.
+
+  Paper of USNet: any width between the bounds. Here: of the four widths that
+  there are, so the random ones are the two between, in random order.
+
+  Args:
+    rng: key of the step, the same on every device.
+
+  Returns:
+    `int32[4, 4]` branch indices, a row for each subnet.
+  """
+  uniform = jnp.stack([jnp.asarray(subnet.encode()) for subnet in UNIFORM])
+  between = jax.random.permutation(rng, uniform[1:-1])[:2]
+  return jnp.concatenate([uniform[:1], between, uniform[-1:]])
+
+
+def draw_any(rng: jax.Array) -> jax.Array:
+  """Draws three different ones of all 256 subnets, by falling total width.
+
+  The paper does not say who learns the labels where the largest subnet is not
+  among them. Here: the widest of the three, in the place of the largest.
+
+  Args:
+    rng: key of the step, the same on every device.
+
+  Returns:
+    `int32[3, 4]` branch indices, a row for each subnet.
+  """
+  shape = (len(WIDTHS),) * NUM_STAGES
+  drawn = jax.random.choice(rng, len(WIDTHS) ** NUM_STAGES, (3,), replace=False)
+  subnets = jnp.stack(jnp.unravel_index(drawn, shape), axis=1)
+  # Indices count widths down.
+  widest_first = jnp.argsort(subnets.sum(1))
+  return subnets[widest_first].astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """How a baseline trains.
+
+  Attributes:
+    title: as tables name it.
+    draw: maps a key to the subnets of a step, `int32[R, 4]`, the one that
+      learns the labels first.
+    moving_average: whether a moving average of the network teaches the others;
+      else the first subnet of the step does.
+  """
+
+  title: str
+  draw: Callable[[jax.Array], jax.Array]
+  moving_average: bool
+
+
+METHODS = {
+    'usnet': Method('USNet', draw_sandwich, moving_average=False),
+    'usnet_random': Method('USNet*', draw_any, moving_average=False),
+    'dsnet': Method('DSNet', draw_sandwich, moving_average=True),
+    'dsnet_random': Method('DSNet*', draw_any, moving_average=True),
+}

@@ -1,0 +1,136 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients of a step of USNet or DSNet: labels, and in-place distillation.
+
+B = batch, H = height, W = width, C = channels, K = classes, R = subnets.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import optax
+
+from adaptanet_jax import trees
+from adaptanet_jax.baselines.methods import Method
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import (
+  BACKBONE,
+  ResNet,
+  Variables,
+  stage_numbers,
+)
+from adaptanet_jax.training import losses
+from adaptanet_jax.training.objectives import (
+  Metrics,
+  Networks,
+  run_module,
+  with_trained,
+)
+
+
+def baseline_gradients(
+    params: trees.Tree,
+    stats: trees.Tree,
+    frozen: Variables,
+    teacher: Variables,
+    images: jax.Array,
+    labels: jax.Array,
+    rng: jax.Array,
+    *,
+    net: ResNet,
+    method: Method,
+    label_smoothing: float,
+    ensemble: str,
+) -> tuple[trees.Tree, trees.Tree, Metrics]:
+  """Gradients of the sum of the cross-entropies of the subnets of a step.
+
+  The first subnet learns the labels. The others learn its prediction of the
+  same step (USNet), or those of the moving average (DSNet): that of the first
+  subnet, and the last one the mean of all but its own, with `ieb`.
+
+  Args:
+    params: the trained parameters.
+    stats: their batch statistics, `{}` if there are none.
+    frozen: collections that do not train; none here.
+    teacher: the network's moving average, if the method has one.
+    images: `(B, H, W, C)` normalised images.
+    labels: `int32[B]`.
+    rng: key of the step, the same on every device.
+    net: the network.
+    method: what is drawn and who teaches.
+    label_smoothing: see `losses.smooth_targets`.
+    ensemble: one of `methods.ENSEMBLES`.
+
+  Returns:
+    Gradients by `params`, new batch statistics, metrics.
+  """
+  subnets = method.draw(rng)
+  hard = losses.smooth_targets(
+      labels, net.num_classes, label_smoothing=label_smoothing
+  )
+  soft = None
+  if method.moving_average:
+    soft = _bootstrapped(net, teacher, images, subnets, ensemble)
+  run = functools.partial(
+      run_module, Networks(net, net), stages=stage_numbers(), train=(BACKBONE,)
+  )
+
+  def loss_fn(
+      params: trees.Tree, stats: trees.Tree, choices: jax.Array,
+      target: jax.Array,
+  ) -> tuple[jax.Array, Any]:
+    variables = with_trained(frozen, params, stats)
+    outputs, stats = run(variables, {}, images, choices)
+    logits = outputs['logits']
+    loss = optax.softmax_cross_entropy(logits, target).mean()
+    metrics = {'loss': loss, 'top1': losses.top1(logits, labels)}
+    return loss, (logits, stats, metrics)
+
+  def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
+    grads, stats, in_place, is_first = carry
+    choices, bootstrapped = subnet
+    target = in_place
+    if bootstrapped is not None:
+      target = jnp.where(is_first, hard, bootstrapped)
+    new_grads, (logits, stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        params, stats, choices, target
+    )
+    grads = jax.tree.map(jnp.add, grads, new_grads)
+    in_place = jnp.where(is_first, jax.nn.softmax(logits), in_place)
+    return (grads, stats, in_place, jnp.array(False)), metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  (grads, stats, _, _), metrics = lax.scan(
+      body, (zeros, stats, hard, jnp.array(True)), (subnets, soft)
+  )
+  return grads, stats, {
+      'loss': metrics['loss'].sum(),
+      'loss_largest': metrics['loss'][0],
+      'loss_smallest': metrics['loss'][-1],
+      'top1_largest': metrics['top1'][0],
+      'top1_smallest': metrics['top1'][-1],
+  }
+
+
+def _bootstrapped(
+    net: ResNet,
+    average: Variables,
+    images: jax.Array,
+    subnets: jax.Array,
+    ensemble: str,
+) -> jax.Array:
+  """Returns DSNet's targets, `(R, B, K)`; that of the first is not used."""
+
+  def predict(choices: jax.Array) -> jax.Array:
+    logits, _ = supernet.forward(net, average, images, choices)
+    return jax.nn.softmax(logits)
+
+  count = len(subnets) - 1 if ensemble == 'ieb' else 1
+  guides = lax.map(predict, subnets[:count])
+  of_first = jnp.broadcast_to(
+      guides[0], (len(subnets) - 1, *guides.shape[1:])
+  )
+  return jnp.concatenate([of_first, guides.mean(0, keepdims=True)])

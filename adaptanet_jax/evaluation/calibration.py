@@ -1,0 +1,206 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Batch statistics of each subnet, taken after training (USNet, Sec. IV-B).
+
+The running statistics of a BatchNorm network are those of whatever subnets it
+was trained as, mixed. Calibration takes them anew: from training images, in
+training mode, with frozen weights, as the mean over batches.
+
+A stage's statistics depend on how it runs and on how all stages before it ran,
+so they are kept for every prefix of a subnet: for stage n a collection
+`{'batch_stats': ...}` whose leaves are `[K_1, ..., K_n, ...]`, K_n the choices
+of stage n.
+"""
+
+from collections.abc import Sequence
+import functools
+import os
+from typing import Any
+import zipfile
+
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax import trees
+from adaptanet_jax.data import augment, pipeline
+from adaptanet_jax.data.sources import Split
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
+from adaptanet_jax.models.subnet import NUM_STAGES, Subnet
+from adaptanet_jax.programs import Programs, image_shapes, shapes_of
+from adaptanet_jax.training.step import AXIS, replicate
+
+# subnet: every subnet has statistics of its own. uniform: the subnets that run
+# all stages alike have, and a stage of another takes those of the one that runs
+# all stages as it runs. none: those of training.
+CALIBRATIONS = ('subnet', 'uniform', 'none')
+
+# For each stage, by the choices up to it.
+Statistics = tuple[Variables, ...]
+
+
+@functools.cache
+def calibrator(net: ResNet) -> Any:
+  """Returns what maps (variables, images) to the statistics of all subnets."""
+  choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
+
+  def run(variables: Variables, images: jax.Array) -> Statistics:
+    images = augment.normalize(images)
+    return supernet.statistics_by_subnet(net, variables, images, choices)
+
+  # The norms average over devices, so that all have the same.
+  return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+
+
+def compile_ahead(
+    programs: Programs,
+    net: ResNet,
+    variables: Variables,
+    split: Split,
+    batch_size: int,
+) -> None:
+  """Has the calibration compiled in the background; see `calibrate`."""
+  shapes = shapes_of(variables, num_devices=jax.local_device_count())
+  programs.ahead(calibrator(net), shapes, image_shapes(split, batch_size))
+
+
+def calibrate(
+    programs: Programs,
+    net: ResNet,
+    variables: Variables,
+    split: Split,
+    *,
+    batch_size: int,
+    num_examples: int,
+    seed: int,
+) -> Statistics:
+  """Takes the statistics of every subnet.
+
+  Args:
+    programs: compiles it, unless it has.
+    net: a network with a BatchNorm.
+    variables: its collections.
+    split: training examples.
+    batch_size: examples that go through the network at a time.
+    num_examples: how many to use, rounded to whole batches, at least one.
+    seed: of their choice.
+
+  Returns:
+    The statistics, numpy arrays.
+  """
+  num_devices = jax.local_device_count()
+  num_batches = max(1, min(num_examples, len(split)) // batch_size)
+  shuffled = np.random.default_rng(seed).permutation(len(split))
+  # Whole batches: a padded one would count an example again and again.
+  chosen = split.subset(np.resize(shuffled, num_batches * batch_size))
+  variables = replicate(variables, num_devices)
+  run = programs.compiled(
+      calibrator(net), variables, image_shapes(split, batch_size)
+  )
+  total: Any = None
+  for batch in pipeline.eval_batches(
+      chosen, batch_size=batch_size, num_devices=num_devices
+  ):
+    found = jax.tree.map(np.asarray, run(variables, batch['image']))
+    total = found if total is None else jax.tree.map(np.add, total, found)
+  return jax.tree.map(lambda leaf: leaf / np.float32(num_batches), total)
+
+
+def uniform(statistics: Statistics) -> Statistics:
+  """Gives each stage those of the subnet that runs all stages as it runs."""
+
+  def spread(number: int, leaf: np.ndarray) -> np.ndarray:
+    diagonal = leaf[(np.arange(leaf.shape[0]),) * number]
+    return np.broadcast_to(diagonal, leaf.shape)
+
+  return tuple(
+      jax.tree.map(functools.partial(spread, number), of_stage)
+      for number, of_stage in zip(stage_numbers(), statistics)
+  )
+
+
+def of_training(net: ResNet, variables: Variables) -> Statistics:
+  """Returns a network's own statistics, the same for all subnets."""
+  num_choices = len(net.choices)
+
+  def spread(number: int, leaf: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(leaf, (num_choices,) * number + leaf.shape)
+
+  return tuple(
+      jax.tree.map(
+          functools.partial(spread, n),
+          supernet.stage_variables(
+              net, {'batch_stats': variables['batch_stats']}, n
+          ),
+      )
+      for n in stage_numbers()
+  )
+
+
+def of_subnet(
+    statistics: Statistics, subnet: Subnet, calibration: str
+) -> Variables:
+  """Returns the statistics of one subnet, to be merged with its variables.
+
+  Args:
+    statistics: of all subnets.
+    subnet: one of them.
+    calibration: 'subnet', or 'uniform' if those of mixed subnets do not count.
+
+  Raises:
+    UsageError: the statistics of the subnet were never calibrated.
+  """
+  if calibration == 'uniform' and len(set(subnet.stages)) > 1:
+    raise UsageError(
+        f'The batch statistics of subnet {subnet} were not calibrated, only '
+        'those of subnets that run all stages alike; expected one of these, '
+        "calibration='subnet', or calibration='none' for those of training."
+    )
+  code = tuple(subnet.encode())
+  return trees.merge(*(
+      jax.tree.map(lambda leaf, n=n: leaf[code[:n]], of_stage)
+      for n, of_stage in zip(stage_numbers(), statistics)
+  ))
+
+
+def save(path: str, statistics: Statistics) -> None:
+  """Writes statistics; the old file is replaced as a whole."""
+  flat = {
+      f'{n}/{name}': leaf
+      for n, of_stage in zip(stage_numbers(), statistics)
+      for name, leaf in traverse_util.flatten_dict(of_stage, sep='/').items()
+  }
+  with open(path + '.tmp', 'wb') as file:
+    np.savez(file, **flat)
+  os.replace(path + '.tmp', path)
+
+
+def load(path: str) -> Statistics:
+  """Reads what `save` wrote; raises UsageError if it is not."""
+  try:
+    with np.load(path) as file:
+      tree = traverse_util.unflatten_dict(dict(file), sep='/')
+      return tuple(tree[str(n)] for n in stage_numbers())
+  except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    raise UsageError(
+        f'{path} holds no batch statistics ({error}); expected a file that a '
+        'run wrote. Delete it and run the phase evaluation again.'
+    ) from error
+
+
+def select(
+    statistics: Statistics,
+    net: ResNet,
+    variables: Variables,
+    names: Sequence[str],
+) -> dict[str, Statistics]:
+  """Returns the statistics of each of `CALIBRATIONS` that is named."""
+  made = {
+      'subnet': lambda: statistics,
+      'uniform': lambda: uniform(statistics),
+      'none': lambda: of_training(net, variables),
+  }
+  return {name: made[name]() for name in names}

@@ -1,0 +1,47 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""USNet and DSNet, the networks that the paper compares itself with.
+
+  launch/local.sh --config=configs/baselines.py:usnet,digits \
+      --workdir=/tmp/usnet
+
+The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
+and a configuration of AdaptaNet (digits, cifar100, cifar100:small, imagenet,
+each with or without smoke). The baseline has its data and its network, and as
+many passes over the data as its teacher, cascade and lock-in together.
+"""
+
+import ml_collections
+
+from configs import cifar100, digits, imagenet
+
+_CONFIGS = {'digits': digits, 'cifar100': cifar100, 'imagenet': imagenet}
+_NETWORKS = ('usnet', 'usnet_random', 'dsnet', 'dsnet_random')
+
+
+def get_config(arg: str = 'usnet,digits') -> ml_collections.ConfigDict:
+  """Returns the configuration; `arg` is a network, a comma and a base."""
+  network, _, base = arg.partition(',')
+  name, _, variant = base.partition(':')
+  if network not in _NETWORKS or name not in _CONFIGS:
+    raise ValueError(
+        f'configs/baselines.py has no variant {arg!r}; expected '
+        '--config=configs/baselines.py:NETWORK,BASE with one of '
+        f'{", ".join(_NETWORKS)} and one of {", ".join(_CONFIGS)}, such as '
+        'usnet,digits or dsnet,cifar100:small.'
+    )
+  c = _CONFIGS[name].get_config(variant)
+  c.name = f'baselines:{arg}'
+  c.baseline.network = network
+  c.baseline.batch_size = c.teacher.batch_size
+  c.baseline.epochs = (
+      c.teacher.epochs + sum(c.cascade.epochs) + c.lock_in.epochs
+  )
+  if network.startswith('usnet'):
+    # The paper's USNet has BatchNorm, calibrated after training (Sec. V-B).
+    c.model.norm = 'bn'
+  else:
+    c.baseline.schedule = 'cosine'
+    c.baseline.warmup_epochs = c.teacher.warmup_epochs
+    c.baseline.label_smoothing = 0.1
+  return c

@@ -1,0 +1,176 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.report.comparison."""
+
+import os
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.models.subnet import MIXED
+from adaptanet_jax.report import comparison
+
+_DATASET = {'name': 'digits', 'test_examples': 500}
+
+
+def _section(top1, *, norm='gn', madds=100):
+  """A section whose widths cost 10, 7, 4 and 1 times `madds`."""
+  return {
+      'uniform': {
+          name: {'top1': top1 - n / 10, 'madds': madds * (10 - 3 * n)}
+          for n, name in enumerate(('1.0', '0.75', '0.5', '0.25'))
+      },
+      'mixed': {
+          str(s): {'top1': top1 - 0.2, 'madds': 5 * madds} for s in MIXED
+      },
+      'random': {'mean': top1 - 0.15, 'std': 0.01},
+      'exact': {'mean': top1 - 0.15, 'min': top1 - 0.3, 'max': top1},
+      'norm': norm,
+      'calibration': None,
+      'training': {'steps': 10, 'images': 640, 'seconds': 5.0},
+  }
+
+
+class ComparisonTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory())
+    )
+
+  def _workdir(self, name, subnets=(), dataset=None, **sections):
+    path = self.folder / name
+    path.mkdir()
+    values = {'dataset': dataset or _DATASET} | sections
+    results_lib.write_json(str(path / 'results.json'), values)
+    if subnets:
+      results_lib.write_csv(
+          str(path / 'subnets.csv'),
+          [
+              {'subnet': subnet, 'madds': madds, 'top1': top1}
+              for subnet, madds, top1 in subnets
+          ],
+      )
+    return str(path)
+
+  def _columns(self):
+    ours = self._workdir(
+        'ours-0',
+        subnets=(
+            ('1.0-1.0-1.0-1.0', 1000, 0.9),
+            ('0.25-0.25-0.25-0.25', 100, 0.6),
+            ('0.25d-0.25-0.25-0.25', 50, 0.7),
+        ),
+        supernet=_section(0.9),
+        delta=_section(0.8, madds=50),
+    )
+    self._workdir('usnet-0', usnet=_section(0.92, norm='bn', madds=90))
+    self._workdir('usnet-1', usnet=_section(0.96, norm='bn', madds=90))
+    self._workdir('gn', usnet=_section(0.5))
+    return comparison.collect(ours, comparison.find(f'{self.folder}/*'))
+
+  def test_seeds_are_one_column_and_kinds_are_in_order(self):
+    columns = self._columns()
+    self.assertEqual(
+        [(c.title, len(c.sections)) for c in columns],
+        [
+            ('ours (gn)', 1),
+            ('ours, delta (gn)', 1),
+            ('USNet (bn)', 2),
+            ('USNet (gn)', 1),
+        ],
+    )
+    np.testing.assert_allclose(columns[2].top1('uniform', '0.5'), [0.72, 0.76])
+    np.testing.assert_allclose(columns[2].values('random', 'std'), [0.01] * 2)
+
+  @parameterized.parameters(
+      # Of ours 1000, 700, 400 and 100 MAdds give .9, .8, .7 and .6.
+      (0, 550, [0.75]),
+      (0, 100, [0.6]),
+      (0, 5000, [0.9]),
+      (0, 99, None),
+      # Of USNet 900 to 90: half-way between 630 and 360.
+      (2, 495, [0.77, 0.81]),
+  )
+  def test_mixtures_of_uniform_widths_by_hand(self, column, madds, expected):
+    actual = self._columns()[column].uniform_mixture(madds)
+    if expected is None:
+      self.assertIsNone(actual)
+    else:
+      np.testing.assert_allclose(actual, expected)
+
+  @parameterized.parameters(
+      (0, 999, [0.6]),  # Deltas are another column.
+      (1, 999, [0.7]),
+      (1, 1000, [0.9]),
+      (0, 60, None),
+      (2, 1000, None),  # It has no table.
+  )
+  def test_the_best_subnet_within_a_budget(self, column, madds, expected):
+    actual = self._columns()[column].best_subnet(madds)
+    self.assertEqual(None if actual is None else list(actual), expected)
+
+  def test_budgets_are_those_of_all_uniform_subnets(self):
+    self.assertEqual(
+        comparison.budgets(self._columns()),
+        [1000, 900, 700, 630, 500, 400, 360, 350, 200, 100, 90, 50],
+    )
+
+  def test_claims_by_hand(self):
+    claims = comparison.claims(self._columns())
+    self.assertEqual(
+        [(c.text, round(c.ours, 6), round(c.theirs, 6), c.holds)
+         for c in claims[:6]],
+        [
+            ('runtime-random above our own x0.25', 75.0, 60.0, True),
+            ('x1.0 comparable to (at most 2 points under) USNet (bn)', 90.0,
+             94.0, False),
+            ('x0.75 comparable to (at most 2 points under) USNet (bn)', 80.0,
+             84.0, False),
+            ('mean of the mixed subnets above USNet (bn)', 70.0, 74.0, False),
+            ('highest less lowest of all 256 below USNet (bn)', 30.0, 30.0,
+             claims[4].holds),
+            ('std of runtime-random over passes below USNet (bn)', 1.0, 1.0,
+             False),
+        ],
+    )
+    self.assertTrue(claims[6].holds)  # x1.0 against USNet (gn), 90 to 50.
+    self.assertLen(claims, 11)
+
+  def test_without_ours_nothing_is_claimed(self):
+    workdir = self._workdir('usnet-0', usnet=_section(0.9))
+    other = self._workdir('usnet-1', usnet=_section(0.9))
+    self.assertEmpty(comparison.claims(comparison.collect(workdir, [other])))
+
+  def test_nothing_to_compare_gives_no_columns(self):
+    workdir = self._workdir('ours', supernet=_section(0.9))
+    self.assertEqual(comparison.find(''), [])
+    self.assertEqual(comparison.collect(workdir, []), [])
+
+  def test_a_workdir_named_twice_counts_once(self):
+    workdir = self._workdir('ours', supernet=_section(0.9))
+    found = comparison.find(f'{workdir}, {self.folder}/*')
+    self.assertEqual(found, [os.path.realpath(workdir)])
+    (column,) = comparison.collect(workdir, found)
+    self.assertLen(column.sections, 1)
+
+  def test_what_names_no_workdir_is_refused(self):
+    with self.assertRaisesRegex(UsageError, "names '/nowhere/.', where no res"):
+      comparison.find('/nowhere/*')
+
+  def test_other_data_are_refused(self):
+    ours = self._workdir('ours', supernet=_section(0.9))
+    other = self._workdir(
+        'other', dataset={'name': 'cifar100'}, usnet=_section(0.9)
+    )
+    with self.assertRaisesRegex(UsageError, "other has the data.*'cifar100'"):
+      comparison.collect(ours, [other])
+
+
+if __name__ == '__main__':
+  absltest.main()

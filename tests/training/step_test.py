@@ -1,0 +1,77 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.training.step."""
+
+from absl.testing import absltest
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adaptanet_jax.training.step import TrainState, map_train_step
+
+
+def _objective(params, stats, frozen, teacher, images, labels, rng):
+  """Gradient 1 for each parameter; reports what it was taught by."""
+  del frozen, images, labels, rng
+  grads = jax.tree.map(jnp.ones_like, params)
+  stats = jax.tree.map(lambda leaf: leaf + 1.0, stats)
+  return grads, stats, {'taught': teacher['params']['w'].sum()}
+
+
+def _run(state, teacher, num_steps, decay):
+  step = map_train_step(_objective, optax.sgd(0.5), 'none', decay)
+  count = jax.local_device_count()
+  batch = {
+      'image': np.zeros((count, 1, 4, 4, 1), np.uint8),
+      'label': np.zeros((count, 1), np.int32),
+  }
+  seen = []
+  for _ in range(num_steps):
+    state, metrics = step(state, {}, teacher, jax.random.key(0), batch)
+    seen.append(float(metrics['taught']))
+  return state, seen
+
+
+class MovingAverageTest(absltest.TestCase):
+
+  def _state(self, average):
+    tx = optax.sgd(0.5)
+    params = {'w': jnp.array([4.0])}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats={'mean': jnp.array([0.0])},
+        opt_state=tx.init(params),
+        average=average,
+    )
+
+  def test_it_follows_parameters_and_statistics_and_teaches(self):
+    average = {
+        'params': {'w': jnp.array([4.0])},
+        'batch_stats': {'mean': jnp.array([0.0])},
+    }
+    state, seen = _run(self._state(average), {}, 3, decay=0.15)
+    # w falls by .5 a step: 3.5, 3, 2.5; the mean rises by 1. The share of the
+    # old is 1 / 10 at first, then .15, as 2 / 11 is more:
+    # w: .4 + .9 * 3.5 = 3.55; .5325 + .85 * 3 = 3.0825; .462375 + 2.125 =
+    # 2.587375. Mean: .9; .135 + 1.7 = 1.835; .27525 + 2.55 = 2.82525.
+    np.testing.assert_allclose(state.params['w'], [2.5])
+    np.testing.assert_allclose(
+        state.average['params']['w'], [2.587375], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        state.average['batch_stats']['mean'], [2.82525], rtol=1e-6
+    )
+    # Each step is taught by the average of the steps before it.
+    np.testing.assert_allclose(seen, [4.0, 3.55, 3.0825], rtol=1e-6)
+
+  def test_without_one_the_teacher_is_the_one_given(self):
+    teacher = {'params': {'w': jnp.array([7.0])}}
+    state, seen = _run(self._state({}), teacher, 2, decay=0.5)
+    self.assertEqual(state.average, {})
+    self.assertEqual(seen, [7.0, 7.0])
+
+
+if __name__ == '__main__':
+  absltest.main()
