@@ -37,7 +37,7 @@ class BadInputTest(parameterized.TestCase):
       (
           'value',
           ['--config.model.norm=batchnorm'],
-          ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_private, bn_switchable'],
+          ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_private'],
       ),
       (
           'key',

@@ -11,8 +11,8 @@ import re
 from absl.testing import absltest, parameterized
 
 from adaptanet_jax import settings
-from adaptanet_jax.errors import UsageError
 from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.phases import BASELINE_GROUPS, GROUPS, SECTIONS
 from configs import common
 
@@ -155,7 +155,8 @@ class ConfigsTest(parameterized.TestCase):
 class BaselinesTest(parameterized.TestCase):
 
   @parameterized.product(
-      network=tuple(METHODS), base=('digits', 'cifar100:small', 'imagenet:smoke')
+      network=tuple(METHODS),
+      base=('digits', 'cifar100:small', 'imagenet:smoke'),
   )
   def test_it_has_the_data_the_network_and_the_epochs_of_its_base(
       self, network, base

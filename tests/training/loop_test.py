@@ -68,8 +68,8 @@ class LoopTest(parameterized.TestCase):
     )
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}
 
-  def _train(self, phase, objective):
-    step = loop.make_step(phase, self.split, objective, 'none')
+  def _train(self, phase, objective, step=None):
+    step = step or loop.make_step(phase, self.split, objective, 'none')
     with (
         PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints,
         Programs() as programs,
@@ -132,6 +132,25 @@ class LoopTest(parameterized.TestCase):
     self.assertGreater(seconds, 0.0)
     # Two steps, each with other subnets, and one trace.
     self.assertEqual(num_traces, 1)
+
+  def test_a_moving_average_survives_a_restart(self):
+    phase = dataclasses.replace(
+        self.phases['cascade1'], name='averaged', average_decay=0.5
+    )
+
+    def objective(params, stats, frozen, average, images, labels, rng):
+      del frozen, images, labels, rng
+      # Depends on the average: with another one it would go elsewhere.
+      grads = jax.tree.map(lambda p, a: 1.0 + p - a, params, average['params'])
+      return grads, stats, {'loss': jax.numpy.zeros(())}
+
+    step = loop.make_step(phase, self.split, objective, 'none')
+    once, _ = self._train(phase, objective, step)
+    restarted = dataclasses.replace(phase, name='restarted')
+    first = dataclasses.replace(step, num_steps=1)
+    self._train(restarted, objective, first)
+    twice, _ = self._train(restarted, objective, step)
+    chex.assert_trees_all_equal(once, twice)
 
   def test_loss_that_is_not_finite_names_phase_step_and_metric(self):
     phase = self.phases['cascade3']

@@ -51,20 +51,21 @@ class MovingAverageTest(absltest.TestCase):
         'params': {'w': jnp.array([4.0])},
         'batch_stats': {'mean': jnp.array([0.0])},
     }
-    state, seen = _run(self._state(average), {}, 3, decay=0.15)
+    state, seen = _run(self._state(average), {}, 3, decay=0.2)
     # w falls by .5 a step: 3.5, 3, 2.5; the mean rises by 1. The share of the
-    # old is 1 / 10 at first, then .15, as 2 / 11 is more:
-    # w: .4 + .9 * 3.5 = 3.55; .5325 + .85 * 3 = 3.0825; .462375 + 2.125 =
-    # 2.587375. Mean: .9; .135 + 1.7 = 1.835; .27525 + 2.55 = 2.82525.
+    # old is 2 / 11 after the first step, then .2, as 3 / 12 is more:
+    # w: 3.5 + .5 * 2 / 11 = 3.590909; 3 + .2 * .590909 = 3.118182; 2.5 + .2 *
+    # .618182 = 2.623636. Mean: 1 - 2 / 11 = .818182; 2 - .2 * 1.181818 =
+    # 1.763636; 3 - .2 * 1.236364 = 2.752727.
     np.testing.assert_allclose(state.params['w'], [2.5])
     np.testing.assert_allclose(
-        state.average['params']['w'], [2.587375], rtol=1e-6
+        state.average['params']['w'], [2.623636], rtol=1e-6
     )
     np.testing.assert_allclose(
-        state.average['batch_stats']['mean'], [2.82525], rtol=1e-6
+        state.average['batch_stats']['mean'], [2.752727], rtol=1e-6
     )
     # Each step is taught by the average of the steps before it.
-    np.testing.assert_allclose(seen, [4.0, 3.55, 3.0825], rtol=1e-6)
+    np.testing.assert_allclose(seen, [4.0, 3.590909, 3.118182], rtol=1e-6)
 
   def test_without_one_the_teacher_is_the_one_given(self):
     teacher = {'params': {'w': jnp.array([7.0])}}

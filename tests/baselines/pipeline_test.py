@@ -1,0 +1,126 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A baseline as a user runs it: trained, calibrated, measured, loaded."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+import adaptanet_jax
+from adaptanet_jax.data import sources
+from adaptanet_jax.errors import UsageError
+from configs import baselines
+from tests import testing
+
+_FLAGS = (
+    '--config=configs/baselines.py:usnet,digits:smoke',
+    '--config.data.train_examples=64',
+    '--config.data.test_examples=40',
+    '--config.baseline.epochs=2.',
+    '--config.baseline.batch_size=16',
+    '--config.evaluation.batch_size=16',
+    '--config.evaluation.every_epoch=True',
+)
+
+
+class PipelineTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.folder)
+    cls.workdir = cls.folder / 'usnet'
+    cls.done = testing.run(cls.workdir, *_FLAGS)
+
+  def _results(self):
+    return json.loads((self.workdir / 'results.json').read_text())
+
+  def _test_split(self):
+    config = baselines.get_config('usnet,digits:smoke')
+    config.data.train_examples, config.data.test_examples = 64, 40
+    test = sources.load(config).test
+    return test.gather(np.arange(40)), test.labels
+
+  def test_one_command_gives_its_rows_of_the_table(self):
+    self.assertEqual(self.done.returncode, 0, self.done.stderr)
+    for text in ('x0.25', '0.25-1.0-1.0-0.25', 'runtime-random', 'lowest'):
+      self.assertIn(text, self.done.stdout)
+    self.assertNotIn('teacher', self.done.stdout)
+    results = self._results()
+    section = results['usnet']
+    self.assertEqual(section['norm'], 'bn')
+    self.assertEqual(section['calibration'], 'subnet')
+    self.assertEqual(
+        list(section['by_calibration']), ['subnet', 'uniform', 'none']
+    )
+    uniform = section['by_calibration']['uniform']
+    self.assertEqual(uniform['uniform'], section['uniform'])
+    self.assertEqual(section['exact']['subnets'], 256)
+    # Two epochs of four batches of 16.
+    training = section['training']
+    self.assertEqual((training['steps'], training['images']), (8, 128))
+    self.assertEqual(training['seconds'], results['seconds']['baseline'])
+    self.assertEqual(set(results['seconds']), {'baseline', 'evaluation'})
+
+  def test_accuracies_are_measured_after_each_epoch(self):
+    lines = (self.workdir / 'metrics.jsonl').read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    measured = [row['step'] for row in rows if 'test_top1/0.25' in row]
+    self.assertEqual(measured, [4, 8])
+
+  @parameterized.parameters('subnet', 'uniform', 'none')
+  def test_loaded_it_gives_the_accuracies_of_the_results(self, calibration):
+    images, labels = self._test_split()
+    net = adaptanet_jax.load(str(self.workdir), calibration=calibration)
+    found = self._results()['usnet']['by_calibration'][calibration]
+    entries = {
+        '-'.join([width] * 4): entry
+        for width, entry in found['uniform'].items()
+    }
+    if calibration == 'uniform':
+      with self.assertRaisesRegex(UsageError, 'were not calibrated'):
+        net(images, '0.25-1.0-1.0-0.25')
+    else:
+      entries |= found['mixed']
+    for name, entry in entries.items():
+      correct = np.argmax(net(images, name), -1) == labels
+      self.assertAlmostEqual(float(correct.mean()), entry['top1'], msg=name)
+
+  def test_a_stage_border_has_no_policies_and_no_deltas(self):
+    net = adaptanet_jax.load(str(self.workdir))
+    images, _ = self._test_split()
+    with self.assertRaisesRegex(UsageError, 'trained none'):
+      net(images, '1.0d-1.0-1.0-1.0')
+    with self.assertRaisesRegex(UsageError, 'Unknown policy'):
+      net.route(images, 'joint/pull_up')
+
+  def test_statistics_that_are_gone_are_missed(self):
+    copy = self.folder / 'copy'
+    shutil.copytree(self.workdir, copy)
+    (copy / 'statistics.npz').unlink()
+    with self.assertRaisesRegex(UsageError, 'were never calibrated; expected'):
+      adaptanet_jax.load(str(copy))
+    with self.assertRaisesRegex(UsageError, "Unknown calibration 'all'"):
+      adaptanet_jax.load(str(copy), calibration='all')
+    self.assertIsNotNone(adaptanet_jax.load(str(copy), calibration='none'))
+
+  def test_the_report_compares(self):
+    done = testing.run(
+        self.workdir, *_FLAGS, f'--config.compare={self.folder}/usn*'
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('All is done', done.stdout)
+    text = (self.workdir / 'report.html').read_text()
+    for part in ('Table II, all networks', 'At equal MAdds', 'USNet (bn)',
+                 'Batch statistics', '<figure>'):
+      self.assertIn(part, text)
+    self.assertTrue((self.workdir / 'figures' / 'comparison.png').exists())
+
+
+if __name__ == '__main__':
+  absltest.main()
