@@ -20,6 +20,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
+from adaptanet_jax.report import comparison
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints, is_complete
 from adaptanet_jax.training.progress import MetricsLog
@@ -67,13 +68,17 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
         f'{jax.process_count()} processes were started; expected one.'
     )
   config_path = os.path.join(workdir, 'config.json')
-  if config.reuse:  # It is looked up again, from wherever that may be.
+  # They are looked up again, from wherever that may be.
+  if config.reuse:
     config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
+  config.compare = comparison.absolute(config.compare)
+  comparison.find(config.compare)
   if os.path.exists(config_path):
     old = results_lib.read_json(config_path)
     _check_same(old, config, workdir)
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
+    config.compare = config.compare or old.get('compare', '')
   dataset = sources.load(config)
   tasks = make_plan(config, workdir, len(dataset.train))
   taken = [task.phase.name for task in tasks if task.workdir != workdir]

@@ -126,6 +126,11 @@ class Supernet:
       UsageError: the images do not fit, there is no such policy, or the network
         has a BatchNorm and was not loaded with `calibration='none'`.
     """
+    if self._calibrated != 'none':
+      raise UsageError(
+          'Routing runs each image under another subnet, with the batch '
+          "statistics of training; expected load(..., calibration='none')."
+      )
     if policy not in self.policies:
       raise UsageError(
           f'Unknown policy {policy!r}; expected one of '
@@ -133,11 +138,6 @@ class Supernet:
       )
     scope, name = policy.split('/')
     chosen = policies.from_json(self._policies, scope, name)
-    if self._calibrated != 'none':
-      raise UsageError(
-          'Routing runs each image under another subnet, with the batch '
-          "statistics of training; expected load(..., calibration='none')."
-      )
     logits, subnets = _routed(self.net, self.gates)(
         self.variables, self._checked(images), chosen
     )
@@ -175,7 +175,7 @@ def load(
     workdir: str,
     *,
     gates: str | None = None,
-    calibration: str = CALIBRATIONS[0],
+    calibration: str | None = None,
 ) -> Supernet:
   """Loads the supernet, or the baseline, that a run has trained.
 
@@ -185,8 +185,8 @@ def load(
       and policies stand in for this run's own.
     calibration: which batch statistics a network with a BatchNorm runs with:
       'subnet', those of each subnet; 'uniform', those of the subnets that run
-      all stages alike, and no others run; 'none', those of training. Of no
-      consequence without a BatchNorm.
+      all stages alike, and no others run; 'none', those of training. None: what
+      the run was measured with. Of no consequence without a BatchNorm.
 
   Returns:
     A function of images.
@@ -196,7 +196,7 @@ def load(
       trained with other settings of what they read, or the batch statistics
       were never calibrated.
   """
-  if calibration not in CALIBRATIONS:
+  if calibration not in (None, *CALIBRATIONS):
     raise UsageError(
         f'Unknown calibration {calibration!r}; expected one of '
         f'{", ".join(CALIBRATIONS)}.'
@@ -221,6 +221,7 @@ def load(
   net = workspace.student_for(nets, variables)
   if net.norm not in BATCH_NORMS:
     calibration = 'none'
+  calibration = calibration or config.evaluation.calibration
   return Supernet(
       net,
       common.routing_gates(gate_set) if GATES in variables['params'] else None,
@@ -275,7 +276,9 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
   values = results_lib.read_json(os.path.join(workdir, 'config.json'))
-  if not {'delta', 'gates', 'baseline'} <= values.keys():
+  # Older runs had no baselines; nothing else about them is different.
+  values.setdefault('baseline', {'network': ''})
+  if not {'delta', 'gates'} <= values.keys():
     raise UsageError(
         f'{workdir} was made by an older version; expected a newer one. Run '
         'its configuration in another workdir, with --config.reuse naming this '

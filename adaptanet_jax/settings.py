@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of a configuration, all of them before the first compile."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -167,21 +167,40 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'policies read; expected {ROUTING_GATES} among them, or '
         '--config.phases without policies.'
     )
-  reads_anchors = [group for group in ('gates', 'policies') if group in groups]
+  network = config.baseline.network
+  if network and METHODS[network].moving_average and config.model.norm == 'bn':
+    raise UsageError(
+        f'config.model.norm = bn for {network}: its moving average would teach '
+        'with one set of batch statistics for all widths; expected bn_private, '
+        'bn_switchable, gn or ln.'
+    )
+  check_reads_anchors(config, groups)
+  for section in sections_of(config):
+    _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
+
+
+def check_reads_anchors(
+    config: ml_collections.ConfigDict, groups: Iterable[str]
+) -> None:
+  """Raises UsageError if gates would read what was never calibrated.
+
+  Args:
+    config: the whole configuration.
+    groups: of phases that are to run.
+  """
+  reading = [group for group in ('gates', 'policies') if group in groups]
   if (
-      reads_anchors
+      reading
       and config.model.norm in BATCH_NORMS
       and config.evaluation.calibration != 'none'
   ):
     raise UsageError(
-        f'Phase {reads_anchors[0]!r} runs subnets of a network with '
+        f'Phase {reading[0]!r} runs subnets of a network with '
         f'config.model.norm = {config.model.norm} whose batch statistics were '
         'never calibrated; expected gn or ln, --config.phases without '
-        f'{" and ".join(reads_anchors)}, or, to take the statistics of '
-        'training, --config.evaluation.calibration=none.'
+        f'{" and ".join(reading)}, or, to take the statistics of training, '
+        '--config.evaluation.calibration=none.'
     )
-  for section in sections_of(config):
-    _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
 
 
 def _check_epochs(key: str, value: Any) -> None:
@@ -199,10 +218,10 @@ def _check_epochs(key: str, value: Any) -> None:
     )
 
 
-def differing_keys(
+def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
-) -> list[str]:
-  """Lists `key: old value -> new value` for all that may not change.
+) -> dict[str, tuple[Any, Any]]:
+  """Returns the old and the new value of all settings that may not change.
 
   Args:
     old: one configuration.
@@ -211,7 +230,7 @@ def differing_keys(
       of later phases are not looked at. Empty: all phases.
 
   Returns:
-    A line for each differing setting.
+    Both values, of the settings that differ, by dotted key.
   """
   old, new = flatten(old), flatten(new)
   network = new['baseline.network']
@@ -228,8 +247,18 @@ def differing_keys(
       passed_over += ('delta.',)
     if up_to == SECTIONS[0]:  # Of the student alone.
       passed_over += ('mdsr.', 'model.norm', 'model.init_from_teacher')
-  return [
-      f'{key}: {old.get(key)!r} -> {new.get(key)!r}'
+  return {
+      key: (old.get(key), new.get(key))
       for key in sorted(old.keys() | new.keys())
       if not key.startswith(passed_over) and old.get(key) != new.get(key)
+  }
+
+
+def differing_keys(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
+) -> list[str]:
+  """Lists `key: old value -> new value`; see `differing`."""
+  return [
+      f'{key}: {before!r} -> {after!r}'
+      for key, (before, after) in differing(old, new, up_to=up_to).items()
   ]

@@ -8,7 +8,10 @@
 The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
 and a configuration of AdaptaNet (digits, cifar100, cifar100:small, imagenet,
 each with or without smoke). The baseline has its data and its network, and as
-many passes over the data as its teacher, cascade and lock-in together.
+many passes over the data as its teacher, cascade and lock-in together: as many
+gradient steps, too, where these have one batch size, as in digits and
+cifar100:small. Settings on the command line come later, and change one side
+only: another --config.teacher.epochs needs another --config.baseline.epochs.
 """
 
 import ml_collections
@@ -38,7 +41,8 @@ def get_config(arg: str = 'usnet,digits') -> ml_collections.ConfigDict:
       c.teacher.epochs + sum(c.cascade.epochs) + c.lock_in.epochs
   )
   if network.startswith('usnet'):
-    # The paper's USNet has BatchNorm, calibrated after training (Sec. V-B).
+    # The paper's USNet has BatchNorm, its statistics shared by all widths in
+    # training (Sec. V-A) and calibrated after it (Sec. V-B).
     c.model.norm = 'bn'
   else:
     c.baseline.schedule = 'cosine'

@@ -103,9 +103,10 @@ def get_config() -> ml_collections.ConfigDict:
   c.baseline.epochs = 100.0
   c.baseline.batch_size = 64
   c.baseline.weight_decay = 1e-4
-  # Share of the target of the largest subnet spread evenly over the classes.
+  # Share of the hard labels' target spread evenly over the classes.
   c.baseline.label_smoothing = 0.0
-  # Share of the old in DSNet's moving average.
+  # Share of the old in DSNet's moving average; less over the first steps n,
+  # (1 + n) / (10 + n), which reaches .997 after 3,000.
   c.baseline.average_decay = 0.997
   # Who teaches DSNet's smallest subnet: ieb, the mean of the moving averages of
   # the others; or ib, that of the largest.
@@ -124,7 +125,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluation.random_passes = 10
   # Batch statistics that the subnets of a BatchNorm network are measured with:
   # subnet, each with its own, taken after training; uniform, those of the
-  # uniform subnets, stage by stage; none, those of training.
+  # uniform subnets, stage by stage; none, those of training. With either of the
+  # first two all three are measured, and this one counts.
   c.evaluation.calibration = 'subnet'
   # Training images that they are taken from.
   c.evaluation.calibration_examples = 5120

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains AdaptaNet and the four baselines on the same data, network and budget,
-# once for each seed, and sets them side by side in one report:
+# Trains AdaptaNet and the four baselines on the same data, network and passes
+# over the data (see configs/baselines.py), once for each seed, and sets them
+# side by side in one report:
 #   launch/table2.sh BASE FOLDER 'SEED ...' [--config.KEY=VALUE ...]
 #   launch/table2.sh digits /tmp/table2 '0 1 2'
 # BASE is digits, cifar100, cifar100:small or imagenet. Safe to run again: goes
@@ -10,12 +11,13 @@ if (( $# < 3 )); then
   echo "Expected BASE, FOLDER and seeds, such as: $0 digits /tmp/table2 '0 1 2'" >&2
   exit 2
 fi
-base="$1" folder="$2" seeds="$3"
+base="$1" folder="$(realpath -m "$2")"
+read -ra seeds <<< "$3"
 shift 3
 run="$(dirname "$0")/local.sh"
 ours="configs/${base/:/.py:}"
 [[ "$base" == *:* ]] || ours="configs/$base.py"
-for seed in $seeds; do
+for seed in "${seeds[@]}"; do
   "$run" --config="$ours" --workdir="$folder/ours-$seed" \
     --config.seed="$seed" "$@"
   for network in usnet usnet_random dsnet dsnet_random; do
@@ -23,7 +25,7 @@ for seed in $seeds; do
       --workdir="$folder/$network-$seed" --config.seed="$seed" "$@"
   done
 done
-first="${seeds%% *}"
+first="${seeds[0]}"
 "$run" --config="$ours" --workdir="$folder/ours-$first" \
   --config.seed="$first" "$@" --config.phases=report \
   --config.compare="$folder/*"

@@ -221,6 +221,20 @@ class CheckTest(parameterized.TestCase):
     self.assertIsNone(settings.check(config))
 
   @parameterized.product(
+      network=('dsnet', 'dsnet_random'), norm=('bn', 'bn_private', 'gn')
+  )
+  def test_a_moving_average_needs_statistics_for_each_width(
+      self, network, norm
+  ):
+    config = _with('baseline.network', network)
+    config.model.norm = norm
+    if norm == 'bn':
+      with self.assertRaisesRegex(UsageError, f'bn for {network}.*bn_private'):
+        settings.check(config)
+    else:
+      self.assertIsNone(settings.check(config))
+
+  @parameterized.product(
       norm=('bn', 'bn_private', 'bn_switchable'), phases=('gates', 'all')
   )
   def test_gates_on_a_batch_norm_need_its_statistics_by_name(

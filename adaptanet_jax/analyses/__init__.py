@@ -16,6 +16,7 @@ import jax
 from adaptanet_jax import settings, workspace
 from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workspace import Workspace
 
@@ -101,6 +102,12 @@ def _made_with(space: Workspace, name: str) -> dict[str, Any]:
   found = settings.flatten(space.config)
   depends = ANALYSES[name].settings
   made = {key: v for key, v in found.items() if key.startswith(depends)}
+  if space.nets.student.norm not in BATCH_NORMS:
+    made = {
+        key: value
+        for key, value in made.items()
+        if not key.startswith('evaluation.calibration')
+    }
   if ANALYSES[name].needs:
     return made | {'phases': list(space.phases)}
   return made | {'device': jax.devices()[0].device_kind}

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptanet_jax import workspace
+from adaptanet_jax import settings, workspace
 from adaptanet_jax.analyses import common, gating
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.evaluation import (
@@ -115,13 +115,14 @@ def compile_ahead(space: Workspace, variables: Any) -> None:
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
-    calibration.compile_ahead(
-        space.programs,
-        net,
-        variables,
-        space.dataset.train,
-        space.config.evaluation.batch_size,
-    )
+    if space.config.evaluation.calibration != 'none':
+      calibration.compile_ahead(
+          space.programs,
+          net,
+          variables,
+          space.dataset.train,
+          space.config.evaluation.batch_size,
+      )
   tree = protocols.tree_predictor(net, common.routing_gates(gates))
   common.compile_ahead(space, tree, variables, *statistics)
   if gates:
@@ -134,6 +135,8 @@ def evaluate(space: Workspace) -> None:
   net, test = space.supernet, space.dataset.test
   variables = space.variables['student']
   gates = common.gates_of(space, variables)
+  if gates:
+    settings.check_reads_anchors(space.config, ('gates',))
   tree = protocols.tree_predictor(net, common.routing_gates(gates))
   correct = {
       name: common.predict(space, tree, variables, test, *statistics)[
@@ -185,8 +188,10 @@ def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
   variables = space.variables['student']
   if net.norm not in BATCH_NORMS:
     return {'': ()}
-  if config.evaluation.calibration == 'none':
-    return {'none': calibration.of_training(net, variables)}
+  main = config.evaluation.calibration
+  of_training = calibration.of_training(net, variables)
+  if main == 'none':
+    return {main: of_training}
   found = calibration.calibrate(
       space.programs,
       net,
@@ -197,11 +202,12 @@ def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
       seed=config.seed,
   )
   calibration.save(common.statistics_path(space.workdir), found)
-  names = sorted(
-      calibration.CALIBRATIONS,
-      key=lambda name: name != config.evaluation.calibration,
-  )
-  return calibration.select(found, net, variables, names)
+  every = {
+      'subnet': found,
+      'uniform': calibration.uniform(found),
+      'none': of_training,
+  }
+  return {main: every[main]} | every
 
 
 def _section(

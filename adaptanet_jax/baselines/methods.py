@@ -42,7 +42,7 @@ def draw_sandwich(rng: jax.Array) -> jax.Array:
     `int32[4, 4]` branch indices, a row for each subnet.
   """
   uniform = jnp.stack([jnp.asarray(subnet.encode()) for subnet in UNIFORM])
-  between = jax.random.permutation(rng, uniform[1:-1])[:2]
+  between = jax.random.permutation(rng, uniform[1:-1])
   return jnp.concatenate([uniform[:1], between, uniform[-1:]])
 
 

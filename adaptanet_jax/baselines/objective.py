@@ -108,10 +108,10 @@ def baseline_gradients(
   )
   return grads, stats, {
       'loss': metrics['loss'].sum(),
-      'loss_largest': metrics['loss'][0],
-      'loss_smallest': metrics['loss'][-1],
-      'top1_largest': metrics['top1'][0],
-      'top1_smallest': metrics['top1'][-1],
+      'loss_widest': metrics['loss'][0],
+      'loss_narrowest': metrics['loss'][-1],
+      'top1_widest': metrics['top1'][0],
+      'top1_narrowest': metrics['top1'][-1],
   }
 
 

@@ -4,7 +4,9 @@
 
 The running statistics of a BatchNorm network are those of whatever subnets it
 was trained as, mixed. Calibration takes them anew: from training images, in
-training mode, with frozen weights, as the mean over batches.
+training mode, with frozen weights, as the mean over batches. Paper of USNet:
+images are augmented as in training. Here: they are not, because those that the
+network then meets are not.
 
 A stage's statistics depend on how it runs and on how all stages before it ran,
 so they are kept for every prefix of a subnet: for stage n a collection
@@ -12,7 +14,6 @@ so they are kept for every prefix of a subnet: for stage n a collection
 of stage n.
 """
 
-from collections.abc import Sequence
 import functools
 import os
 from typing import Any
@@ -184,23 +185,9 @@ def load(path: str) -> Statistics:
     with np.load(path) as file:
       tree = traverse_util.unflatten_dict(dict(file), sep='/')
       return tuple(tree[str(n)] for n in stage_numbers())
-  except (ValueError, KeyError, zipfile.BadZipFile) as error:
+  except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
     raise UsageError(
         f'{path} holds no batch statistics ({error}); expected a file that a '
         'run wrote. Delete it and run the phase evaluation again.'
     ) from error
 
-
-def select(
-    statistics: Statistics,
-    net: ResNet,
-    variables: Variables,
-    names: Sequence[str],
-) -> dict[str, Statistics]:
-  """Returns the statistics of each of `CALIBRATIONS` that is named."""
-  made = {
-      'subnet': lambda: statistics,
-      'uniform': lambda: uniform(statistics),
-      'none': lambda: of_training(net, variables),
-  }
-  return {name: made[name]() for name in names}

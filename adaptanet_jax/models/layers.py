@@ -42,8 +42,8 @@ NORMS: dict[str, tuple[bool, bool | None]] = {
     'gn': (False, None),
     'ln': (False, None),
     'bn': (False, False),
-    'bn_private': (False, True),  # USNet's and DSNet's.
-    'bn_switchable': (True, True),  # Slimmable networks'.
+    'bn_private': (False, True),  # Of USNet and DSNet, as published.
+    'bn_switchable': (True, True),  # Of slimmable networks.
 }
 # Norms whose statistics are of the widths that a network was trained at.
 BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)

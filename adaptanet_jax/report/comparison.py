@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptanet_jax import settings
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
 
@@ -29,19 +30,27 @@ class Column:
   Attributes:
     network: its section in results.json.
     norm: its normalisation.
+    config: settings of its first run.
+    differs: settings that the first column of the network and norm has
+      otherwise, as `key=value`.
+    workdirs: of the runs, by seed.
     sections: that section of each run.
     subnets: the table of the network's subnets of each run.
   """
 
   network: str
   norm: str
-  sections: tuple[Row, ...]
-  subnets: tuple[tuple[Row, ...], ...]
+  config: Row
+  differs: tuple[str, ...] = ()
+  workdirs: dict[int, str] = dataclasses.field(default_factory=dict)
+  sections: list[Row] = dataclasses.field(default_factory=list)
+  subnets: list[list[Row]] = dataclasses.field(default_factory=list)
 
   @property
   def title(self) -> str:
     """How tables name it."""
-    return f'{results_lib.NETWORKS[self.network]} ({self.norm})'
+    kind = ', '.join((self.norm, *self.differs))
+    return f'{results_lib.NETWORKS[self.network]} ({kind})'
 
   def values(self, *keys: str) -> np.ndarray:
     """Returns a figure of each run, `float[seeds]`, by its keys in a section.
@@ -98,15 +107,26 @@ class Column:
     return None if None in found else np.array(found)
 
 
+def absolute(pattern: str) -> str:
+  """Returns what names the same workdirs from anywhere; see `find`."""
+  parts = [part.strip() for part in pattern.split(',')]
+  return ','.join(
+      os.path.abspath(os.path.expanduser(part)) for part in parts if part
+  )
+
+
 def find(pattern: str) -> list[str]:
   """Returns the workdirs that `config.compare` names.
+
+  Args:
+    pattern: paths, comma-separated, `*` for any name; may be empty.
 
   Raises:
     UsageError: one of its parts names none.
   """
   found: list[str] = []
-  for part in filter(None, (part.strip() for part in pattern.split(','))):
-    paths = sorted(glob.glob(os.path.expanduser(part)))
+  for part in filter(None, absolute(pattern).split(',')):
+    paths = sorted(glob.glob(part))
     workdirs = [
         path
         for path in paths
@@ -132,40 +152,80 @@ def collect(workdir: str, others: Sequence[str]) -> list[Column]:
     Columns in the order of Table II; none if there are no others.
 
   Raises:
-    UsageError: two runs have different data.
+    UsageError: two runs have different data or are the same, or one was
+      measured by an older version.
   """
   if not others:
     return []
   workdirs = list(dict.fromkeys([os.path.realpath(workdir), *others]))
-  columns: dict[tuple[str, str], list[tuple[Row, tuple[Row, ...]]]] = {}
+  columns: list[Column] = []
   dataset: Row = {}
-  for workdir in workdirs:
-    results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  for path in workdirs:
+    results = results_lib.read_json(os.path.join(path, 'results.json'))
     dataset = dataset or results['dataset']
     if results['dataset'] != dataset:
       raise UsageError(
-          f'{workdir} has the data {results["dataset"]}, and {workdirs[0]} '
+          f'{path} has the data {results["dataset"]}, and {workdirs[0]} '
           f'{dataset}; expected runs on the same data to compare.'
       )
-    path = os.path.join(workdir, 'subnets.csv')
-    rows = results_lib.read_csv(path) if os.path.exists(path) else []
     for network in results_lib.NETWORKS:
       if network in results:
-        section = results[network]
-        own = tuple(
-            row
-            for row in rows
-            if network != 'supernet' or 'd' not in row['subnet']
-        )
-        key = network, section['norm']
-        columns.setdefault(key, []).append((section, own))
+        _add(columns, path, network, results[network])
   order = list(results_lib.NETWORKS)
-  return [
-      Column(network, norm, *zip(*columns[network, norm], strict=True))
-      for network, norm in sorted(
-          columns, key=lambda key: (order.index(key[0]), key[1])
-      )
+  columns.sort(key=lambda c: (order.index(c.network), c.norm, c.differs))
+  return columns
+
+
+def _add(
+    columns: list[Column], workdir: str, network: str, section: Row
+) -> None:
+  """Adds a run to the column of its kind, or to a new one."""
+  if 'training' not in section:
+    raise UsageError(
+        f'{workdir} was measured by an older version, without its training '
+        'budget; expected runs of this one. Run its command again, with '
+        'evaluation among --config.phases.'
+    )
+  config = results_lib.read_json(os.path.join(workdir, 'config.json'))
+  same = [
+      column
+      for column in columns
+      if (column.network, column.norm) == (network, section['norm'])
   ]
+  differs = [_differs(column, config, section) for column in same]
+  if () in differs:
+    column = same[differs.index(())]
+  else:
+    column = Column(
+        network, section['norm'], config, differs[0] if differs else ()
+    )
+    columns.append(column)
+  seed = config['seed']
+  if seed in column.workdirs:
+    raise UsageError(
+        f'{workdir} and {column.workdirs[seed]} are the same network with '
+        f'seed {seed}; expected one run of each.'
+    )
+  path = os.path.join(workdir, 'subnets.csv')
+  rows = results_lib.read_csv(path) if os.path.exists(path) else []
+  column.workdirs[seed] = workdir
+  column.sections.append(section)
+  column.subnets.append(
+      [r for r in rows if network != 'supernet' or 'd' not in r['subnet']]
+  )
+
+
+def _differs(column: Column, config: Row, section: Row) -> tuple[str, ...]:
+  """Returns what a run has otherwise than a column's, but for the seed."""
+  # Later phases have no say in the widths of a supernet.
+  up_to = 'lock_in' if column.network == 'supernet' else ''
+  if column.network == 'delta':
+    up_to = 'delta.lock_in'
+  found = settings.differing(column.config, config, up_to=up_to)
+  differing = {key: new for key, (_, new) in found.items() if key != 'seed'}
+  if section['calibration'] != column.sections[0]['calibration']:
+    differing['evaluation.calibration'] = section['calibration']
+  return tuple(f'{key}={value}' for key, value in differing.items())
 
 
 def budgets(columns: Sequence[Column]) -> list[int]:
@@ -200,8 +260,60 @@ class Claim:
 _COMPARABLE = 2.0
 
 
+def _mixed(column: Column) -> np.ndarray:
+  names = column.sections[0]['mixed']
+  return np.mean([column.top1('mixed', name) for name in names], axis=0)
+
+
+def _uniform(width: str) -> Callable[[Column], np.ndarray]:
+  return lambda column: column.top1('uniform', width)
+
+
+def _random(key: str) -> Callable[[Column], np.ndarray]:
+  return lambda column: column.values('random', key)
+
+
+def _is_comparable(ours: float, other: float) -> bool:
+  return ours >= other - _COMPARABLE
+
+
+# What the paper says of its network and others: those others, the words, the
+# figure, and whether it holds of ours and theirs.
+_AGAINST_OTHERS: tuple[
+    tuple[
+        tuple[str, ...],
+        str,
+        Callable[[Column], np.ndarray],
+        Callable[[float, float], bool],
+    ],
+    ...,
+] = (
+    (('usnet', 'dsnet'), 'x1.0 comparable to', _uniform('1.0'), _is_comparable),
+    (
+        ('usnet', 'dsnet'),
+        'x0.75 comparable to',
+        _uniform('0.75'),
+        _is_comparable,
+    ),
+    (('usnet',), 'mixed subnets above', _mixed, operator.gt),
+    (('dsnet',), 'mixed subnets comparable to', _mixed, _is_comparable),
+    (
+        ('usnet_random',),
+        'runtime-random with a smaller std than',
+        _random('std'),
+        operator.lt,
+    ),
+    (
+        ('dsnet_random',),
+        'runtime-random above',
+        _random('mean'),
+        operator.gt,
+    ),
+)
+
+
 def claims(columns: Sequence[Column]) -> list[Claim]:
-  """Says which of the paper's claims hold (Sec. V-B), ours against each other.
+  """Says which of the paper's claims hold (Sec. V-B).
 
   Args:
     columns: of one report.
@@ -209,59 +321,22 @@ def claims(columns: Sequence[Column]) -> list[Claim]:
   Returns:
     The claims that there are figures for; none without a supernet.
   """
-  ours = next((c for c in columns if c.network == 'supernet'), None)
-  if ours is None:
-    return []
 
-  random = 100.0 * float(ours.values('random', 'mean').mean())
-  narrow = 100.0 * float(ours.top1('uniform', '0.25').mean())
-  made = [
-      Claim(
-          'runtime-random above our own x0.25', random, narrow, random > narrow
-      )
-  ]
-  for other in columns:
-    if other.network in ('supernet', 'delta'):
+  def percent(values: np.ndarray) -> float:
+    return 100.0 * float(values.mean())
+
+  made = []
+  for ours in columns:
+    if ours.network != 'supernet':
       continue
-    for text, get, holds in _AGAINST_OTHERS:
-      own, its = (100.0 * float(get(c).mean()) for c in (ours, other))
-      made.append(Claim(f'{text} {other.title}', own, its, holds(own, its)))
+    random = percent(ours.values('random', 'mean'))
+    narrow = percent(ours.top1('uniform', '0.25'))
+    text = f'{ours.title}: runtime-random above its own x0.25'
+    made.append(Claim(text, random, narrow, random > narrow))
+    for networks, words, get, holds in _AGAINST_OTHERS:
+      for other in columns:
+        if other.network in networks:
+          own, its = percent(get(ours)), percent(get(other))
+          text = f'{ours.title}: {words} {other.title}'
+          made.append(Claim(text, own, its, holds(own, its)))
   return made
-
-
-def _mixed(column: Column) -> np.ndarray:
-  names = column.sections[0]['mixed']
-  return np.mean([column.top1('mixed', name) for name in names], axis=0)
-
-
-def _spread(column: Column) -> np.ndarray:
-  return column.values('exact', 'max') - column.values('exact', 'min')
-
-
-def _is_comparable(ours: float, other: float) -> bool:
-  return ours >= other - _COMPARABLE
-
-
-# What is claimed of ours against another network: text, figure, and whether it
-# holds of ours and the other's.
-_AGAINST_OTHERS: tuple[
-    tuple[str, Callable[[Column], np.ndarray], Callable[..., bool]], ...
-] = (
-    (
-        f'x1.0 comparable to (at most {_COMPARABLE:g} points under)',
-        lambda column: column.top1('uniform', '1.0'),
-        _is_comparable,
-    ),
-    (
-        f'x0.75 comparable to (at most {_COMPARABLE:g} points under)',
-        lambda column: column.top1('uniform', '0.75'),
-        _is_comparable,
-    ),
-    ('mean of the mixed subnets above', _mixed, operator.gt),
-    ('highest less lowest of all 256 below', _spread, operator.lt),
-    (
-        'std of runtime-random over passes below',
-        lambda column: column.values('random', 'std'),
-        operator.lt,
-    ),
-)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.subnet import LARGEST
 from adaptanet_jax.report import comparison, figures, paper
@@ -23,7 +24,8 @@ Row = dict[str, Any]
 _CAPTIONS = {
     'training': (
         'Figure 3. Test accuracy while whole networks train.',
-        'Phases that train a single module have no accuracy of their own.',
+        'Phases that train a single module have no accuracy of their own. Of a '
+        'BatchNorm network: with the statistics of training.',
     ),
     'comparison': (
         'Accuracy against MAdds, all networks.',
@@ -52,7 +54,7 @@ _PAGE = string.Template('''<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>AdaptaNet: $title</title>
+<title>$network: $title</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 0 auto;
   max-width: 66rem; padding: 2rem 1.25rem 4rem; }
@@ -75,7 +77,7 @@ figcaption b { font-weight: 600; }
 </style>
 </head>
 <body>
-<h1>AdaptaNet on $title</h1>
+<h1>$network on $title</h1>
 <p class="quiet">$subtitle</p>
 $body
 </body>
@@ -128,6 +130,10 @@ def write(workdir: str, *, compare: str = '') -> None:
       _time_section(results),
   ]
   text = _PAGE.substitute(
+      network=next(
+          (METHODS[name].title for name in METHODS if name in results),
+          'AdaptaNet',
+      ),
       title=html.escape(results['dataset']['name']),
       subtitle=html.escape(_subtitle(results)),
       body='\n'.join(filter(None, sections)),
@@ -393,9 +399,13 @@ def _comparison_section(columns: Sequence[comparison.Column], data: str) -> str:
           ],
           costs,
       ),
-      _note('Of ours, the steps of its teacher are counted in.'),
+      _note(
+          'Of ours, the steps of its teacher are counted in. Seconds include '
+          'what is measured after each epoch.'
+      ),
       '<h3>Claims of the paper</h3>' if claimed else '',
       _table(['claim', 'ours', 'theirs', 'holds here'], claimed)
+      + _note('Comparable: at most two points under.')
       if claimed
       else '',
   )

@@ -236,7 +236,7 @@ def _first_state(
     phase: phases.Phase, trained: Variables, tx: optax.GradientTransformation
 ) -> TrainState:
   average: Variables = {}
-  if phase.average_decay:  # Of its own: the old state is donated.
+  if phase.average_decay is not None:  # Of its own: the old state is donated.
     average = jax.tree.map(jnp.copy, trained)
   return TrainState(
       step=jnp.zeros((), jnp.int32),

@@ -52,8 +52,8 @@ class Phase:
     section: dotted key of the section of the configuration with `settings`.
     settings: batch size and optimizer.
     epochs: passes over the training split.
-    average_decay: of the moving average of the network that teaches it; 0 for
-      none.
+    average_decay: of the moving average of the network that teaches it, if one
+      does.
   """
 
   name: str
@@ -65,7 +65,7 @@ class Phase:
   section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
-  average_decay: float = 0.0
+  average_decay: float | None = None
 
   @property
   def has_teacher(self) -> bool:
@@ -147,7 +147,7 @@ def _baseline(config: ml_collections.ConfigDict) -> Phase:
       config,
       'baseline',
       trains=(BACKBONE,),
-      average_decay=settings.average_decay if averaged else 0.0,
+      average_decay=settings.average_decay if averaged else None,
   )
 
 

@@ -52,7 +52,7 @@ def train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     augmentation: str,
-    average_decay: float = 0.0,
+    average_decay: float | None = None,
 ) -> tuple[TrainState, Metrics]:
   """Takes one step on one device's share of a batch.
 
@@ -69,7 +69,7 @@ def train_step(
     objective: gives gradients, batch statistics and metrics.
     tx: the phase's optimizer.
     augmentation: one of `augment.AUGMENTATIONS`.
-    average_decay: share of the old in a moving average.
+    average_decay: share of the old in a moving average, if there is one.
 
   Returns:
     The state after the step, and metrics, float32 scalars by name.
@@ -97,7 +97,7 @@ def train_step(
       batch_stats=batch_stats,
       opt_state=opt_state,
   )
-  if state.average:
+  if average_decay is not None:
     average = _moved(state, average_decay)
     state = dataclasses.replace(state, average=average)
   return state, metrics | {'grad_norm': optax.global_norm(grads)}
@@ -106,8 +106,9 @@ def train_step(
 def _moved(state: TrainState, decay: float) -> Variables:
   """Returns the moving averages after a step.
 
-  Over the first steps the old has a smaller share: else a short phase would be
-  taught by its first weights.
+  Paper of DSNet: one share throughout. Here: over the first steps the old has a
+  smaller one, (1 + n) / (10 + n), because else a short phase would be taught by
+  its first weights.
   """
   old = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
   new = {'params': state.params, 'batch_stats': state.batch_stats}
@@ -121,7 +122,7 @@ def map_train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     augmentation: str,
-    average_decay: float = 0.0,
+    average_decay: float | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Maps `train_step` over devices: the batch is split, all else replicated.
 

@@ -58,7 +58,8 @@ class NetworkTest(parameterized.TestCase):
       border = np.asarray(features[anchor_name(n)])
       active = round(choice.rho * border.shape[-1])
       np.testing.assert_array_equal(border[..., active:], 0.0)
-      self.assertTrue((border[..., :active] != 0.0).any(axis=(0, 1, 2)).any())
+      written = (border[..., :active] != 0.0).any(axis=(0, 1, 2))
+      self.assertGreater(written.mean(), 0.8)
 
   @parameterized.parameters('ln', 'bn')
   def test_half_the_width_is_a_network_of_half_the_channels(self, norm):

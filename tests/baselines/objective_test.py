@@ -11,6 +11,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax.baselines import objective
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.models.resnet import ResNet
@@ -111,15 +112,29 @@ class BaselineGradientsTest(parameterized.TestCase):
       self.assertGreater(scale, 0.0)
       np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4 * scale)
     np.testing.assert_allclose(metrics['loss'], sum(losses), rtol=1e-5)
-    np.testing.assert_allclose(metrics['loss_largest'], losses[0], rtol=1e-5)
-    np.testing.assert_allclose(metrics['loss_smallest'], losses[-1], rtol=1e-5)
+    np.testing.assert_allclose(metrics['loss_widest'], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(metrics['loss_narrowest'], losses[-1], rtol=1e-5)
 
   def test_ensemble_changes_the_smallest_subnet_alone(self):
     _, _, ieb = _gradients('dsnet', 'ieb')
     _, _, ib = _gradients('dsnet', 'ib')
-    self.assertEqual(ieb['loss_largest'], ib['loss_largest'])
-    self.assertNotEqual(ieb['loss_smallest'], ib['loss_smallest'])
-    self.assertEqual(ieb['top1_smallest'], ib['top1_smallest'])
+    self.assertEqual(ieb['loss_widest'], ib['loss_widest'])
+    self.assertNotEqual(ieb['loss_narrowest'], ib['loss_narrowest'])
+    self.assertEqual(ieb['top1_narrowest'], ib['top1_narrowest'])
+
+  def test_a_moving_average_teaches_with_its_own_statistics(self):
+    net = ResNet(
+        'resnet26x8', 'cifar', 'bn_private', 5, (16, 16, 1), anchors=False
+    )
+    average = draw(net, seed=1)
+    subnets = METHODS['dsnet'].draw(_RNG)
+    run = functools.partial(objective._bootstrapped, net, ensemble='ib')
+    actual = jax.jit(run)(average, _batch()[0], subnets)
+    # Those of width 1.0, in evaluation mode: as one image alone has it.
+    logits, _ = jax.jit(net.forward)(average, _batch()[0][:1])
+    expected = jax.nn.softmax(logits)[0]
+    for target in actual[:, 0]:
+      chex.assert_trees_all_close(target, expected, rtol=1e-4, atol=1e-5)
 
   def test_every_subnet_moves_the_batch_statistics(self):
     net = ResNet('resnet26x8', 'cifar', 'bn', 5, (16, 16, 1), anchors=False)

@@ -91,11 +91,14 @@ class PipelineTest(parameterized.TestCase):
       correct = np.argmax(net(images, name), -1) == labels
       self.assertAlmostEqual(float(correct.mean()), entry['top1'], msg=name)
 
-  def test_a_stage_border_has_no_policies_and_no_deltas(self):
+  def test_a_stage_border_has_no_deltas_and_no_routes(self):
     net = adaptanet_jax.load(str(self.workdir))
     images, _ = self._test_split()
     with self.assertRaisesRegex(UsageError, 'trained none'):
       net(images, '1.0d-1.0-1.0-1.0')
+    with self.assertRaisesRegex(UsageError, "calibration='none'"):
+      net.route(images, 'joint/pull_up')
+    net = adaptanet_jax.load(str(self.workdir), calibration='none')
     with self.assertRaisesRegex(UsageError, 'Unknown policy'):
       net.route(images, 'joint/pull_up')
 
@@ -109,17 +112,36 @@ class PipelineTest(parameterized.TestCase):
       adaptanet_jax.load(str(copy), calibration='all')
     self.assertIsNotNone(adaptanet_jax.load(str(copy), calibration='none'))
 
-  def test_the_report_compares(self):
-    done = testing.run(
-        self.workdir, *_FLAGS, f'--config.compare={self.folder}/usn*'
+  def test_another_network_and_both_in_one_report(self):
+    dsnet = self.folder / 'dsnet'
+    flags = (
+        '--config=configs/baselines.py:dsnet,digits:smoke',
+        *_FLAGS[1:],
+        '--config.evaluation.every_epoch=False',
+        '--config.model.norm=bn_private',
     )
+    done = testing.run(dsnet, *flags, f'--config.compare={self.workdir}')
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertIn('All is done', done.stdout)
-    text = (self.workdir / 'report.html').read_text()
-    for part in ('Table II, all networks', 'At equal MAdds', 'USNet (bn)',
-                 'Batch statistics', '<figure>'):
+    self.assertIn('x0.25', done.stdout)
+    section = json.loads((dsnet / 'results.json').read_text())['dsnet']
+    self.assertEqual(section['norm'], 'bn_private')
+    text = (dsnet / 'report.html').read_text()
+    for part in ('DSNet on digits', 'Table II, all networks', 'At equal MAdds',
+                 'USNet (bn)', 'DSNet (bn_private)', 'Batch statistics'):
       self.assertIn(part, text)
-    self.assertTrue((self.workdir / 'figures' / 'comparison.png').exists())
+    self.assertTrue((dsnet / 'figures' / 'comparison.png').exists())
+    # What is compared is remembered.
+    again = testing.run(dsnet, *flags)
+    self.assertEqual(again.returncode, 0, again.stderr)
+    self.assertIn('All is done', again.stdout)
+    self.assertEqual((dsnet / 'report.html').read_text(), text)
+
+  def test_a_workdir_to_compare_that_is_none_is_refused_at_once(self):
+    workdir = self.folder / 'none'
+    done = testing.run(workdir, *_FLAGS, '--config.compare=/nowhere/*')
+    self.assertNotEqual(done.returncode, 0)
+    self.assertIn("config.compare names '/nowhere/*'", done.stderr)
+    self.assertFalse(workdir.exists())
 
 
 if __name__ == '__main__':

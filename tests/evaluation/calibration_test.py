@@ -18,10 +18,15 @@ from adaptanet_jax.data.sources import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import BACKBONE, ResNet, stage_numbers
-from adaptanet_jax.models.subnet import MIXED, Subnet
+from adaptanet_jax.models.resnet import (
+  BACKBONE,
+  DELTA,
+  ResNet,
+  stage_numbers,
+)
+from adaptanet_jax.models.subnet import CHOICES, MIXED, Subnet
 from adaptanet_jax.programs import Programs
-from tests.variables import draw
+from tests.variables import draw, draw_like
 
 _NET = ResNet(
     'resnet26x8', 'cifar', 'bn', 10, (16, 16, 1), axis_name='batch',
@@ -78,6 +83,39 @@ class CalibrateTest(parameterized.TestCase):
     )
     expected = train_mode(variables, _first_batch())
     chex.assert_trees_all_close(actual, expected, rtol=1e-3, atol=1e-3)
+
+  @parameterized.parameters('bn', 'bn_private', 'bn_switchable')
+  def test_deltas_have_statistics_of_their_own(self, norm):
+    net = ResNet(
+        'resnet26x8', 'cifar', norm, 10, (16, 16, 1), delta='conv3x3'
+    )
+    variables = draw_like(net.shapes())
+    # Of stage 1 at full width and its delta at half, stage 2 at a quarter.
+    choices = (jnp.array([0, 6]), jnp.array([3]))
+    found = jax.jit(
+        functools.partial(
+            supernet.statistics_by_subnet, net, choices=choices
+        )
+    )(variables, _first_batch())
+    first, second = (of_stage['batch_stats'] for of_stage in found)
+    anchor = first['backbone']['stage1']['block2']['conv1']['norm']['mean']
+    self.assertFalse(np.array_equal(anchor[0], anchor[1]))
+    for position, choice in enumerate((CHOICES[0], CHOICES[6])):
+      x = _first_batch()
+      own = variables
+      for n, run_as in ((1, choice), (2, CHOICES[3])):
+        of_stage = (first, second)[n - 1]
+        place = (position,) if n == 1 else (position, 0)
+        own = trees.merge(
+            own,
+            {'batch_stats': jax.tree.map(lambda a, p=place: a[p], of_stage)},
+        )
+        trained, _ = net.run_stage(
+            variables, x, n, run_as, train=(BACKBONE, DELTA)
+        )
+        evaluated, _ = net.run_stage(own, x, n, run_as)
+        chex.assert_trees_all_close(evaluated, trained, rtol=1e-3, atol=1e-3)
+        x = trained
 
   def test_leaves_have_an_axis_for_each_stage_so_far(self):
     for n, of_stage in zip(stage_numbers(), _calibrated(_BATCH_SIZE)):

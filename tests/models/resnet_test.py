@@ -369,7 +369,7 @@ class BottleneckTest(parameterized.TestCase):
 class BatchStatsTest(parameterized.TestCase):
 
   @parameterized.product(
-      norm=('bn', 'bn_switchable'), number=(1, 2), rho=(1.0, 0.5)
+      norm=('bn', 'bn_private', 'bn_switchable'), number=(1, 2), rho=(1.0, 0.5)
   )
   def test_training_returns_those_of_the_stage_that_ran(
       self, norm, number, rho
@@ -395,7 +395,7 @@ class BatchStatsTest(parameterized.TestCase):
       before = traverse_util.flatten_dict(old[name], sep='/')
       for leaf, after in traverse_util.flatten_dict(new[name], sep='/').items():
         moved = np.array(before[leaf] != after)
-        if norm == 'bn_switchable':
+        if norm != 'bn':
           self.assertFalse(np.delete(moved, row, axis=0).any(), leaf)
           moved = moved[row]
         # What is active moves: the first channels, and no gap among them.
@@ -417,7 +417,9 @@ class BatchStatsTest(parameterized.TestCase):
     stats = jax.eval_shape(run, _shapes(net), _images())
     self.assertEqual(bool(stats), bool(train) and norm.startswith('bn'))
 
-  @parameterized.product(norm=('bn', 'bn_switchable'), train=(False, True))
+  @parameterized.product(
+      norm=('bn', 'bn_private', 'bn_switchable'), train=(False, True)
+  )
   def test_initialising_leaves_the_statistics_at_zero_and_one(
       self, norm, train
   ):
@@ -427,6 +429,13 @@ class BatchStatsTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(variables['batch_stats']['mean'], 0.0)
     np.testing.assert_array_equal(variables['batch_stats']['var'], 1.0)
+
+  def test_private_statistics_share_one_scale(self):
+    shapes = jax.eval_shape(_net('bn_private').init, jax.random.key(0))
+    for collection, shape in (('params', (8,)), ('batch_stats', (4, 8))):
+      norm = shapes[collection]['backbone']['stem']['conv']['norm']
+      for leaf in jax.tree.leaves(norm):
+        self.assertEqual(leaf.shape, shape)
 
   def test_switchable_batch_norm_keeps_a_row_for_each_width(self):
     # Rows 0 to 3 belong to 1.0, 0.75, 0.5 and 0.25. At 0.5 row 2 is read:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.report.comparison."""
 
+import functools
 import os
 import pathlib
 import tempfile
@@ -13,6 +14,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.subnet import MIXED
 from adaptanet_jax.report import comparison
+from configs import common
 
 _DATASET = {'name': 'digits', 'test_examples': 500}
 
@@ -43,9 +45,16 @@ class ComparisonTest(parameterized.TestCase):
         self.enter_context(tempfile.TemporaryDirectory())
     )
 
-  def _workdir(self, name, subnets=(), dataset=None, **sections):
+  def _workdir(
+      self, name, subnets=(), dataset=None, changes=(), **sections
+  ):
     path = self.folder / name
     path.mkdir()
+    config = common.get_config()
+    if 'supernet' not in sections:
+      config.baseline.network = next(iter(sections), '')
+    config.update_from_flattened_dict(dict(changes))
+    results_lib.write_json(str(path / 'config.json'), config.to_dict())
     values = {'dataset': dataset or _DATASET} | sections
     results_lib.write_json(str(path / 'results.json'), values)
     if subnets:
@@ -69,8 +78,9 @@ class ComparisonTest(parameterized.TestCase):
         supernet=_section(0.9),
         delta=_section(0.8, madds=50),
     )
-    self._workdir('usnet-0', usnet=_section(0.92, norm='bn', madds=90))
-    self._workdir('usnet-1', usnet=_section(0.96, norm='bn', madds=90))
+    usnet = functools.partial(_section, norm='bn', madds=90)
+    self._workdir('usnet-0', usnet=usnet(0.92))
+    self._workdir('usnet-1', changes={'seed': 1}, usnet=usnet(0.96))
     self._workdir('gn', usnet=_section(0.5))
     return comparison.collect(ours, comparison.find(f'{self.folder}/*'))
 
@@ -121,30 +131,70 @@ class ComparisonTest(parameterized.TestCase):
         [1000, 900, 700, 630, 500, 400, 360, 350, 200, 100, 90, 50],
     )
 
+  def test_what_differs_in_more_than_the_seed_is_another_column(self):
+    ours = self._workdir('ours', supernet=_section(0.9))
+    for name, changes in (
+        ('ieb-0', {}),
+        ('ib-0', {'baseline.ensemble': 'ib'}),
+        ('ib-1', {'baseline.ensemble': 'ib', 'seed': 1}),
+        # Without a say in what is trained.
+        ('ieb-1', {'seed': 1, 'evaluation.batch_size': 8}),
+        # The delta's own are later than the widths'.
+        ('ours-1', {'seed': 1, 'delta.kind': 'separable'}),
+    ):
+      section = 'supernet' if name == 'ours-1' else 'dsnet'
+      self._workdir(name, changes=changes, **{section: _section(0.9)})
+    columns = comparison.collect(ours, comparison.find(f'{self.folder}/*'))
+    self.assertEqual(
+        [(c.title, sorted(c.workdirs)) for c in columns],
+        [
+            ('ours (gn)', [0, 1]),
+            ('DSNet (gn)', [0, 1]),
+            ('DSNet (gn, baseline.ensemble=ieb)', [0, 1]),
+        ],
+    )
+
+  def test_the_same_run_twice_is_refused(self):
+    ours = self._workdir('ours', supernet=_section(0.9))
+    copy = self._workdir('copy', supernet=_section(0.9))
+    with self.assertRaisesRegex(UsageError, 'same network with seed 0; expec'):
+      comparison.collect(ours, [copy])
+
   def test_claims_by_hand(self):
     claims = comparison.claims(self._columns())
     self.assertEqual(
         [(c.text, round(c.ours, 6), round(c.theirs, 6), c.holds)
-         for c in claims[:6]],
+         for c in claims],
         [
-            ('runtime-random above our own x0.25', 75.0, 60.0, True),
-            ('x1.0 comparable to (at most 2 points under) USNet (bn)', 90.0,
-             94.0, False),
-            ('x0.75 comparable to (at most 2 points under) USNet (bn)', 80.0,
-             84.0, False),
-            ('mean of the mixed subnets above USNet (bn)', 70.0, 74.0, False),
-            ('highest less lowest of all 256 below USNet (bn)', 30.0, 30.0,
-             claims[4].holds),
-            ('std of runtime-random over passes below USNet (bn)', 1.0, 1.0,
-             False),
+            ('ours (gn): runtime-random above its own x0.25', 75.0, 60.0, True),
+            ('ours (gn): x1.0 comparable to USNet (bn)', 90.0, 94.0, False),
+            ('ours (gn): x1.0 comparable to USNet (gn)', 90.0, 50.0, True),
+            ('ours (gn): x0.75 comparable to USNet (bn)', 80.0, 84.0, False),
+            ('ours (gn): x0.75 comparable to USNet (gn)', 80.0, 40.0, True),
+            ('ours (gn): mixed subnets above USNet (bn)', 70.0, 74.0, False),
+            ('ours (gn): mixed subnets above USNet (gn)', 70.0, 30.0, True),
         ],
     )
-    self.assertTrue(claims[6].holds)  # x1.0 against USNet (gn), 90 to 50.
-    self.assertLen(claims, 11)
+
+  @parameterized.parameters(
+      # A smaller std than USNet*'s, and a higher mean than DSNet*'s.
+      ('usnet_random', 'std', 0.02, True),
+      ('usnet_random', 'std', 0.005, False),
+      ('dsnet_random', 'mean', 0.7, True),
+      ('dsnet_random', 'mean', 0.8, False),
+  )
+  def test_claims_about_runtime_random(self, network, key, value, holds):
+    section = _section(0.9)
+    section['random'][key] = value
+    ours = self._workdir('ours', supernet=_section(0.9))
+    other = self._workdir('other', **{network: section})
+    *_, claim = comparison.claims(comparison.collect(ours, [other]))
+    self.assertIn('runtime-random', claim.text)
+    self.assertEqual(claim.holds, holds)
 
   def test_without_ours_nothing_is_claimed(self):
     workdir = self._workdir('usnet-0', usnet=_section(0.9))
-    other = self._workdir('usnet-1', usnet=_section(0.9))
+    other = self._workdir('usnet-1', changes={'seed': 1}, usnet=_section(0.9))
     self.assertEmpty(comparison.claims(comparison.collect(workdir, [other])))
 
   def test_nothing_to_compare_gives_no_columns(self):
@@ -162,6 +212,14 @@ class ComparisonTest(parameterized.TestCase):
   def test_what_names_no_workdir_is_refused(self):
     with self.assertRaisesRegex(UsageError, "names '/nowhere/.', where no res"):
       comparison.find('/nowhere/*')
+
+  def test_what_an_older_version_measured_is_refused(self):
+    section = _section(0.9)
+    del section['norm'], section['training']
+    ours = self._workdir('ours', supernet=_section(0.9))
+    old = self._workdir('old', supernet=section)
+    with self.assertRaisesRegex(UsageError, 'old was measured by an older'):
+      comparison.collect(ours, [old])
 
   def test_other_data_are_refused(self):
     ours = self._workdir('ours', supernet=_section(0.9))

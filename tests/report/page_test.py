@@ -18,6 +18,7 @@ from adaptanet_jax.models.subnet import (
   all_subnets,
 )
 from adaptanet_jax.report import page
+from configs import common
 
 
 def _part():
@@ -179,6 +180,65 @@ class PageTest(parameterized.TestCase):
     png = (folder / f'{name}.png').read_bytes()
     self.assertTrue(png.startswith(b'\x89PNG'))
     self.assertGreater(len(png), 5000)
+
+  def test_networks_of_several_runs_stand_side_by_side(self):
+    folder = self.workdir / 'compared'
+    found = {}
+    for name, network, seed, top1 in (
+        ('ours', '', 0, 0.7),
+        ('usnet-0', 'usnet', 0, 0.5),
+        ('usnet-1', 'usnet', 1, 0.54),
+    ):
+      (folder / name).mkdir(parents=True)
+      config = common.get_config()
+      config.seed, config.baseline.network = seed, network
+      part = _part() | {
+          'norm': 'gn',
+          'calibration': None,
+          'training': {'steps': 1560, 'images': 99840, 'seconds': 60.0},
+      }
+      part['uniform'] = part['uniform'] | {
+          '0.25': {'top1': top1, 'madds': 500_000}
+      }
+      kept = ('config', 'git', 'seed', 'dataset', 'device', 'seconds')
+      found[name] = {key: _results()[key] for key in kept}
+      found[name][network or 'supernet'] = part
+      results_lib.write_json(
+          str(folder / name / 'results.json'), found[name]
+      )
+      results_lib.write_json(
+          str(folder / name / 'config.json'), config.to_dict()
+      )
+    page.write(str(folder / 'ours'), compare=f'{folder}/usnet-*')
+    text = (folder / 'ours' / 'report.html').read_text()
+    reader = _Reader()
+    reader.feed(text)
+    self.assertEmpty(reader.open)
+
+    def cells(first):
+      return [
+          re.findall(r'<td.*?>(.*?)</td>', row)[1:]
+          for row in re.findall(r'<tr>(.*?)</tr>', text)
+          if re.findall(r'<td.*?>(.*?)</td>', row)[:1] == [first]
+      ]
+
+    # This run's own table, then all networks with the paper's.
+    self.assertEqual(
+        cells('x0.25'),
+        [
+            ['70.00', '0.5', '61.80'],
+            ['70.00', '52.00 ± 2.83', '61.80', '68.60'],
+        ],
+    )
+    # At .5 M only the narrowest widths are left; no run has a table.
+    self.assertIn(['70.00', '52.00 ± 2.83', '', ''], cells('0.5'))
+    self.assertEqual(cells('USNet (gn)')[0][:4], ['2', '1,560', '99,840', '60'])
+    self.assertEqual(
+        cells('ours (gn): runtime-random above its own x0.25'),
+        [['40.00', '70.00', 'no']],
+    )
+    figures = folder / 'ours' / 'figures'
+    self.assertIn('<svg', (figures / 'comparison.svg').read_text())
 
   def test_what_was_not_measured_is_left_out(self):
     workdir = self.workdir / 'early'
