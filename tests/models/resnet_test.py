@@ -154,7 +154,7 @@ class ArchitectureTest(parameterized.TestCase):
 class ForwardTest(parameterized.TestCase):
 
   @parameterized.product(
-      norm=NORMS, subnet=(Subnet.uniform(0.25), MIXED[0])
+      norm=tuple(NORMS), subnet=(Subnet.uniform(0.25), MIXED[0])
   )
   def test_every_subnet_has_the_same_anchor_shapes(self, norm, subnet):
     net = _net(norm, dtype='bfloat16')
@@ -220,10 +220,14 @@ class ForwardTest(parameterized.TestCase):
   def test_head_pools_and_classifies(self):
     # The mean of 1 and 3 is 2; 2 * 10 + 0.5 = 20.5, 2 * -1 + 0 = -2.
     net = _net(num_classes=2)
-    head = {'kernel': jnp.array([[10.0, -1.0]]), 'bias': jnp.array([0.5, 0.0])}
+    kernel = jnp.zeros((256, 2)).at[0].set(jnp.array([10.0, -1.0]))
+    head = {'kernel': kernel, 'bias': jnp.array([0.5, 0.0])}
     anchor = jnp.array([1.0, 3.0]).reshape(1, 2, 1, 1)
-    logits = net.run_head({'params': {'backbone': {'head': head}}}, anchor)
-    chex.assert_trees_all_close(logits, jnp.array([[20.5, -2.0]]))
+    variables = {'params': {'backbone': {'head': head}}}
+    for channels in (256, 64):  # All, and the first ones alone.
+      padded = jnp.pad(anchor, ((0, 0),) * 3 + ((0, channels - 1),))
+      logits = net.run_head(variables, padded)
+      chex.assert_trees_all_close(logits, jnp.array([[20.5, -2.0]]))
 
   @parameterized.parameters('1.0d', '0.25d')
   def test_a_delta_without_a_substitute_raises(self, name):
@@ -405,7 +409,7 @@ class BatchStatsTest(parameterized.TestCase):
         if 'shortcut' not in leaf and 'block2/conv3' not in leaf:
           self.assertEqual(count, rho * len(moved), leaf)
 
-  @parameterized.product(norm=NORMS, train=((), (BACKBONE,)))
+  @parameterized.product(norm=tuple(NORMS), train=((), (BACKBONE,)))
   def test_there_are_none_without_training_or_without_batch_norm(
       self, norm, train
   ):
