@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.baselines.objective."""
 
+import dataclasses
 import functools
 
 from absl.testing import absltest, parameterized
@@ -11,10 +12,11 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.baselines import objective
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.baselines.objective import baseline_gradients
-from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.resnet import BACKBONE, ResNet, stage_numbers
 from adaptanet_jax.models.subnet import Subnet
 from tests.variables import draw
 
@@ -29,27 +31,6 @@ def _batch():
   return jnp.asarray(images), jnp.array([0, 1, 2, 4])
 
 
-@functools.cache
-def _gradients(name, ensemble, net=_NET):
-  """Gradients, batch statistics and metrics of a step."""
-  variables, average = draw(net), draw(net, seed=1)
-  run = functools.partial(
-      baseline_gradients,
-      net=net,
-      method=METHODS[name],
-      label_smoothing=_SMOOTHING,
-      ensemble=ensemble,
-  )
-  return jax.jit(run)(
-      variables['params'],
-      variables.get('batch_stats', {}),
-      {},
-      average,
-      *_batch(),
-      _RNG,
-  )
-
-
 def _subnets(name):
   drawn = np.asarray(METHODS[name].draw(_RNG))
   return [Subnet.decode(row) for row in drawn]
@@ -59,62 +40,120 @@ def _cross_entropy(logits, probabilities):
   return -(probabilities * jax.nn.log_softmax(logits)).sum(-1).mean()
 
 
-@functools.cache
-def _probabilities(subnet, seed):
-  """What a network predicts, by the static form."""
-  forward = functools.partial(_NET.forward, subnet=subnet)
-  logits, _ = jax.jit(forward)(draw(_NET, seed=seed), _batch()[0])
-  return jax.nn.softmax(logits)
-
-
 def _hard():
   # Five classes: a tenth spread evenly leaves .92 and .02.
   return jnp.full((4, 5), 0.02).at[jnp.arange(4), _batch()[1]].set(0.92)
 
 
-def _targets(name, ensemble):
-  """The targets of the subnets of the step, by the descriptions alone."""
-  subnets = _subnets(name)
-  if name.startswith('usnet'):
-    rest = [_probabilities(subnets[0], 0)] * (len(subnets) - 1)
-    return [_hard(), *rest]
-  guides = [_probabilities(subnet, 1) for subnet in subnets[:-1]]
-  last = guides[0] if ensemble == 'ib' else sum(guides) / len(guides)
-  return [_hard(), *[guides[0]] * (len(subnets) - 2), last]
+def _train_mode(net, variables, subnet):
+  """Runs a static subnet in training mode; returns logits and statistics."""
+  x, stats = _batch()[0], variables['batch_stats']
+  for n, choice in zip(stage_numbers(), subnet.stages):
+    x, new = net.run_stage(variables, x, n, choice, train=(BACKBONE,))
+    stats = trees.merge(stats, new)
+  return net.run_head(variables, x), stats
+
+
+def _guides(net, averages, subnets, number):
+  """DSNet's target of a subnet, by its description alone."""
+  predictions = [
+      jax.nn.softmax(net.forward(averages, _batch()[0], subnet)[0])
+      for subnet in subnets[:-1]
+  ]
+  is_last = number == len(subnets) - 1
+  return sum(predictions) / len(predictions) if is_last else predictions[0]
 
 
 class BaselineGradientsTest(parameterized.TestCase):
 
-  @parameterized.parameters(
-      ('usnet_random', 'ieb'),
-      ('dsnet', 'ieb'),
-      ('dsnet', 'ib'),
-  )
-  def test_equals_the_sum_over_static_subnets(self, name, ensemble):
-    targets = [lax.stop_gradient(t) for t in _targets(name, ensemble)]
-    subnets = _subnets(name)
-
-    def total(params):
-      losses = [
-          _cross_entropy(
-              _NET.forward({'params': params}, _batch()[0], subnet)[0], target
-          )
-          for subnet, target in zip(subnets, targets)
-      ]
-      return sum(losses), losses
-
-    expected, losses = jax.jit(jax.grad(total, has_aux=True))(
-        draw(_NET)['params']
-    )
-    actual, stats, metrics = _gradients(name, ensemble)
-    self.assertEqual(stats, {})
+  def _assert_near(self, actual, expected):
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
       scale = float(np.abs(e).max())
       self.assertGreater(scale, 0.0)
       np.testing.assert_allclose(a, e, rtol=1e-3, atol=1e-4 * scale)
-    np.testing.assert_allclose(metrics['loss'], sum(losses), rtol=1e-5)
-    np.testing.assert_allclose(metrics['loss_widest'], losses[0], rtol=1e-5)
-    np.testing.assert_allclose(metrics['loss_narrowest'], losses[-1], rtol=1e-5)
+
+  @parameterized.parameters(('usnet_random', 'bn'), ('dsnet', 'gn'))
+  def test_equals_the_sum_over_static_subnets(self, name, norm):
+    net = dataclasses.replace(_NET, norm=norm)
+    subnets = _subnets(name)
+    averages = draw(net, seed=1)
+
+    def total(params, stats):
+      losses = []
+      target = _hard()
+      for number, subnet in enumerate(subnets):
+        variables = {'params': params, 'batch_stats': stats}
+        logits, stats = _train_mode(net, variables, subnet)
+        if name == 'dsnet' and number:
+          target = _guides(net, averages, subnets, number)
+        losses.append(_cross_entropy(logits, lax.stop_gradient(target)))
+        if not number:  # Its prediction is what USNet's others learn.
+          target = jax.nn.softmax(logits)
+      return sum(losses), (losses, stats)
+
+    variables = draw(net)
+    params, stats = variables['params'], variables.get('batch_stats', {})
+    expected, (losses, expected_stats) = jax.jit(
+        jax.grad(total, has_aux=True)
+    )(params, stats)
+    run = functools.partial(
+        baseline_gradients,
+        net=net,
+        method=METHODS[name],
+        label_smoothing=_SMOOTHING,
+        ensemble='ieb',
+    )
+    actual, actual_stats, metrics = jax.jit(run)(
+        params, stats, {}, averages, *_batch(), _RNG
+    )
+    self._assert_near(actual, expected)
+    for key, loss in (
+        ('loss', sum(losses)),
+        ('loss_widest', losses[0]),
+        ('loss_narrowest', losses[-1]),
+    ):
+      np.testing.assert_allclose(metrics[key], loss, rtol=1e-4)
+    chex.assert_trees_all_close(
+        actual_stats, expected_stats, rtol=1e-3, atol=1e-3
+    )
+    if norm == 'bn':
+      # A channel that all three subnets have has moved thrice.
+      path = ('backbone', 'stem', 'conv', 'norm', 'mean')
+      old, new = (
+          functools.reduce(lambda tree, key: tree[key], path, tree)[0]
+          for tree in (stats, actual_stats)
+      )
+      kernel = params['backbone']['stem']['conv']['kernel']
+      now = lax.conv_general_dilated(
+          _batch()[0],
+          kernel[..., :1],
+          (1, 1),
+          'SAME',
+          dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      ).mean()
+      np.testing.assert_allclose(
+          new, 0.9**3 * old + (1.0 - 0.9**3) * now, rtol=1e-4, atol=1e-6
+      )
+
+  @parameterized.parameters('ieb', 'ib')
+  def test_the_narrowest_subnet_learns_from_the_ensemble(self, ensemble):
+    subnets = _subnets('dsnet')
+    averages = draw(_NET, seed=1)
+    run = functools.partial(objective._bootstrapped, _NET, ensemble=ensemble)
+    actual = jax.jit(run)(
+        averages, _batch()[0], np.stack([s.encode() for s in subnets])
+    )
+    guides = [
+        jax.nn.softmax(
+            jax.jit(functools.partial(_NET.forward, subnet=subnet))(
+                averages, _batch()[0]
+            )[0]
+        )
+        for subnet in subnets[:-1]
+    ]
+    last = guides[0] if ensemble == 'ib' else sum(guides) / 3.0
+    expected = jnp.stack([guides[0]] * 3 + [last])
+    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
 
   def test_a_moving_average_teaches_with_its_own_statistics(self):
     net = ResNet(
@@ -129,32 +168,6 @@ class BaselineGradientsTest(parameterized.TestCase):
     expected = jax.nn.softmax(logits)[0]
     for target in actual[:, 0]:
       chex.assert_trees_all_close(target, expected, rtol=1e-4, atol=1e-5)
-
-  def test_every_subnet_moves_the_batch_statistics(self):
-    net = ResNet('resnet26x8', 'cifar', 'bn', 5, (16, 16, 1), anchors=False)
-    before = draw(net)
-    _, stats, _ = _gradients('usnet', 'ieb', net)
-    chex.assert_trees_all_equal_shapes(stats, before['batch_stats'])
-    # Channel 0 of the stem is active in all four subnets, the last in one. The
-    # statistics of the batch are the same for all: of x the running mean has
-    # then .9^4 and .9 of the old.
-    old, new = (
-        np.asarray(tree['backbone']['stem']['conv']['norm']['mean'])
-        for tree in (before['batch_stats'], stats)
-    )
-    kernel = before['params']['backbone']['stem']['conv']['kernel']
-    convolved = lax.conv_general_dilated(
-        _batch()[0], kernel, (1, 1), 'SAME',
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    ).mean((0, 1, 2))
-    for channel, times in ((0, 4), (7, 1)):
-      kept = 0.9**times
-      np.testing.assert_allclose(
-          new[channel],
-          kept * old[channel] + (1.0 - kept) * convolved[channel],
-          rtol=1e-4,
-          atol=1e-6,
-      )
 
 
 if __name__ == '__main__':
