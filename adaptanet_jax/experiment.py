@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from adaptanet_jax import analyses, settings, trees, workspace
+from adaptanet_jax import analyses, processes, settings, trees, workspace
 from adaptanet_jax.analyses import accuracy
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.baselines.objective import baseline_gradients
@@ -63,10 +63,6 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
         phases_lib.section_of(config, section).batch_size,
         num_devices,
     )
-  if jax.process_count() > 1:
-    raise UsageError(
-        f'{jax.process_count()} processes were started; expected one.'
-    )
   config_path = os.path.join(workdir, 'config.json')
   # They are looked up again, from wherever that may be.
   if config.reuse:
@@ -82,16 +78,20 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   dataset = sources.load(config)
   tasks = make_plan(config, workdir, len(dataset.train))
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
-  if taken:
+  if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
   os.makedirs(workdir, exist_ok=True)
+  processes.check_shared(workdir)
   with Programs(fast_compile=config.fast_compile) as programs:
     space = workspace.create(config, workdir, dataset, programs)
+    processes.wait('all have read what an earlier run has written')
     results_lib.write_json(config_path, config.to_dict())
     space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
     if 'dataset' not in space.results.values:
       space.stamp()
     busy = _run_tasks(space, tasks)
+  if not processes.is_writer():
+    return
   if not busy:
     print(f'All is done in {workdir}; nothing to run again.')
   if {'teacher', *results_lib.NETWORKS} & space.results.values.keys():

@@ -222,19 +222,21 @@ def load(
   if net.norm not in BATCH_NORMS:
     calibration = 'none'
   calibration = calibration or config.evaluation.calibration
+  policies = results_lib.policies_path(source)
+  has_policies = os.path.exists(policies)
   return Supernet(
       net,
       common.routing_gates(gate_set) if GATES in variables['params'] else None,
       variables,
-      subnets=_read(workdir, 'subnets.csv', results_lib.read_csv, []),
-      policy_table=_read(source, 'policies.json', results_lib.read_json, {}),
+      subnets=results_lib.read_subnets(workdir),
+      policy_table=results_lib.read_json(policies) if has_policies else {},
       calibrated=calibration,
       statistics=_statistics(workdir) if calibration != 'none' else (),
   )
 
 
 def _statistics(workdir: str) -> calibration_lib.Statistics:
-  path = common.statistics_path(workdir)
+  path = results_lib.statistics_path(workdir)
   if not os.path.exists(path):
     raise UsageError(
         f'The batch statistics of {workdir} were never calibrated; expected a '
@@ -253,11 +255,6 @@ def _swap(variables: Variables, other: Variables) -> Variables:
       for name, tree in variables.items()
   }
   return trees.merge(rest, gates)
-
-
-def _read(workdir: str, name: str, reader: Any, otherwise: Any) -> Any:
-  path = os.path.join(workdir, name)
-  return reader(path) if os.path.exists(path) else otherwise
 
 
 def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:

@@ -10,6 +10,7 @@ This file holds flags and process set-up only.
 import errno
 import os
 import re
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -23,6 +24,17 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Folder of checkpoints, metrics and results.'
 )
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator',
+    None,
+    'host:port of process 0, where neither a TPU pod nor SLURM tells.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    'num_processes', None, 'Processes of the job; with --coordinator.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    'process_id', None, 'Number of this process, from 0; with --coordinator.'
+)
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
@@ -33,9 +45,15 @@ def main(argv: list[str]) -> None:
   # Orbax and TFDS tell much that is of no use to whoever watches a run.
   logging.set_verbosity(logging.WARNING)
   # Here, so that processes that only decode images need not load JAX.
-  from adaptanet_jax import experiment
+  from adaptanet_jax import preemption, processes
 
   try:
+    processes.initialize(
+        _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+    preemption.NOTICE.listen()
+    from adaptanet_jax import experiment
+
     experiment.run(_CONFIG.value, os.path.expanduser(str(_WORKDIR.value)))
   except UsageError as error:
     sys.exit(f'adaptanet_jax: {error}')
@@ -50,9 +68,25 @@ def main(argv: list[str]) -> None:
         'checkpoint.'
     )
   except KeyboardInterrupt:
-    sys.exit(
-        '\nadaptanet_jax: Interrupted. Run the same command again to go on.'
+    _leave('Interrupted.', 128 + signal.SIGINT)
+  except preemption.Preempted as notice:
+    _leave(f'Asked to stop. {notice}'.strip(), preemption.EXIT_CODE)
+
+
+def _leave(reason: str, code: int) -> None:
+  from adaptanet_jax import processes
+
+  if processes.is_writer():
+    print(
+        f'\nadaptanet_jax: {reason} Run the same command again to go on.',
+        file=sys.stderr,
+        flush=True,
     )
+  if processes.here()[1] > 1:  # The others wait for each other to leave.
+    sys.exit(code)
+  # At once: a thread that compiles would be waited for, maybe for a minute.
+  sys.stdout.flush()
+  os._exit(code)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

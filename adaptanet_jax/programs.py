@@ -32,7 +32,11 @@ def fast_compile_options() -> dict[str, Any]:
 
 
 class Programs:
-  """Programs by function and shapes, each compiled once; a context manager."""
+  """Programs by function and shapes, each compiled once; a context manager.
+
+  In a job of several processes each is compiled when it first runs: JAX's pmap
+  cannot lower what belongs to several processes ahead of its arguments.
+  """
 
   def __init__(self, *, fast_compile: bool = False) -> None:
     self._options = fast_compile_options() if fast_compile else {}
@@ -53,6 +57,8 @@ class Programs:
       function: what `jax.pmap` or `jax.jit` returned.
       *args: trees of arrays, or of their shapes as `shapes_of` gives them.
     """
+    if jax.process_count() > 1:
+      return
     key, shapes = _key(function, args)
     if key not in self._futures:
       self._futures[key] = self._executor.submit(
@@ -61,6 +67,8 @@ class Programs:
 
   def compiled(self, function: Any, *args: Any) -> Callable[..., Any]:
     """Returns a program, as soon as it is compiled; see `ahead`."""
+    if jax.process_count() > 1:
+      return function
     self.ahead(function, *args)
     return self._futures[_key(function, args)[0]].result()
 

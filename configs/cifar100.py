@@ -28,6 +28,9 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.teacher.warmup_epochs = 1.0
     c.teacher.batch_size = 64
     common.short_schedule(c)
+    # As in digits: little of the cascade, much of the lock-in.
+    c.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
+    c.lock_in.epochs = 16.0
     c.delta.cascade.epochs = (2.0, 2.0, 3.0, 3.0)
     c.delta.lock_in.epochs = 4.0
     # Of so small a net the gates take more than a third.

@@ -1,5 +1,6 @@
+# shellcheck shell=bash disable=SC1091
 # Sourced from the repository's root: makes .venv once, installs, activates.
-#   source launch/environment.sh EXTRA    (test, prepare, or '' for none)
+#   source launch/environment.sh EXTRA    (test, prepare, cuda, tpu, or '' for none)
 extra="$1"
 python="${PYTHON:-python3}"
 if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then

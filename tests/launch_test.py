@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the scripts in launch/."""
 
+import os
 import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 from absl.testing import absltest, parameterized
 
@@ -68,6 +70,262 @@ class Table2Test(parameterized.TestCase):
     done = self._run('digits', '/t')
     self.assertEqual(done.returncode, 2)
     self.assertIn('Expected BASE, FOLDER and seeds', done.stderr)
+
+
+
+class LocalProcessesTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (self.root / 'launch').mkdir()
+    shutil.copy(ROOT / 'launch' / 'local_processes.sh', self.root / 'launch')
+    # In place of what installs: a python that tells what it was started with.
+    (self.root / 'launch' / 'environment.sh').write_text(
+        'export PATH="$PWD/bin:$PATH"\n'
+    )
+    (self.root / 'bin').mkdir()
+    python = self.root / 'bin' / 'python'
+    python.write_text(
+        '#!/usr/bin/env bash\n'
+        '[[ "$1" == -c ]] && { echo 4321; exit; }\n'
+        'for last; do :; done\n'
+        'trap \'exit 75\' TERM\n'
+        'echo "$JAX_PLATFORMS $*" > "out-${last#*=}"\n'
+        'while [[ -e wait ]]; do sleep .05; done\n'
+        '[[ "$last" != --process_id=1 ]] || exit "${CODE:-0}"\n'
+    )
+    python.chmod(0o755)
+
+  def _start(self, *arguments, **environment):
+    return subprocess.Popen(
+        [str(self.root / 'launch' / 'local_processes.sh'), *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+  @parameterized.parameters('0', '3')
+  def test_each_process_knows_its_place_and_the_first_failure_counts(
+      self, code
+  ):
+    process = self._start('3', '--config=c', '--workdir=a b', CODE=code)
+    self.assertEqual(process.communicate(timeout=60)[1], '')
+    self.assertEqual(process.returncode, int(code))
+    for number in range(3):
+      told = (self.root / f'out-{number}').read_text().strip()
+      self.assertEqual(
+          told,
+          'cpu -m adaptanet_jax.main --config=c --workdir=a b '
+          f'--coordinator=localhost:4321 --num_processes=3 '
+          f'--process_id={number}',
+      )
+
+  def test_a_notice_reaches_all_and_their_answer_comes_back(self):
+    (self.root / 'wait').touch()
+    process = self._start('2', '--config=c')
+    end = time.monotonic() + 60.0
+    while len(list(self.root.glob('out-*'))) < 2:
+      self.assertLess(time.monotonic(), end)
+      time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=60)
+    self.assertEqual(process.returncode, 75)
+
+  @parameterized.parameters((), ('2',), ('none', '--config=c'), ('0', 'x'))
+  def test_wrong_arguments_are_refused(self, *arguments):
+    process = self._start(*arguments)
+    self.assertIn(
+        'Expected the number of processes', process.communicate()[1]
+    )
+    self.assertEqual(process.returncode, 2)
+
+
+class TpuPodTest(parameterized.TestCase):
+
+  def _run(self, *arguments, **environment):
+    given = {'DRY_RUN': '1', 'ZONE': 'us-west4-a', **environment}
+    return subprocess.run(
+        [str(ROOT / 'launch' / 'tpu_pod.sh'), *arguments],
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+  def _commands(self, *arguments, **environment):
+    """Returns the words of each command that would have been run."""
+    done = self._run(*arguments, **environment)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    # `printf %q` writes $'...' where there are newlines: bash reads it back.
+    read_back = 'while IFS= read -r line; do eval "words=($line)"; '
+    read_back += 'printf "%s\\0" "${words[@]}" ""; done'
+    words = subprocess.run(
+        ['bash', '-c', read_back],
+        input=done.stdout,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split('\0')
+    commands, found = [[]], words[:-1]
+    for word in found:
+      if word:
+        commands[-1].append(word)
+      else:
+        commands.append([])
+    return commands[:-1]
+
+  def test_create_asks_for_the_slice(self):
+    (command,) = self._commands(
+        'create', TYPE='v5litepod-8', TPU_NAME='mine', SPOT='1'
+    )
+    self.assertEqual(
+        command,
+        [
+            *'gcloud compute tpus tpu-vm create mine'.split(),
+            '--zone=us-west4-a',
+            '--accelerator-type=v5litepod-8',
+            '--version=v2-alpha-tpuv5-lite',
+            '--spot',
+        ],
+    )
+
+  def test_install_goes_to_every_host(self):
+    archive, copy, install, mount = self._commands(
+        'install', SHARE='10.0.0.2:/share'
+    )
+    self.assertEqual(archive[:2], ['git', 'archive'])
+    for command in (copy, install, mount):
+      self.assertIn('--worker=all', command)
+    self.assertIn('source launch/environment.sh tpu', install[-1])
+    self.assertIn('mount -t nfs 10.0.0.2:/share /mnt/adaptanet', mount[-1])
+    self.assertLen(self._commands('install'), 3)
+
+  def test_a_job_that_runs_is_not_started_twice(self):
+    """Runs what a host would be told to run."""
+    home = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    launch = home / 'adaptanet_jax' / 'launch'
+    launch.mkdir(parents=True)
+    local = launch / 'local.sh'
+    local.write_text(
+        '#!/usr/bin/env bash\n'
+        'trap \'echo saved; exit 75\' TERM\n'
+        'printf "%s|" "$EXTRA" "$@"; echo\n'
+        'while :; do sleep .05; done\n'
+    )
+    local.chmod(0o755)
+    flags = ('--config=c', '--config.cascade.epochs=(1., 2.)')
+
+    def on_host(*arguments):
+      (command,) = self._commands(*arguments)
+      self.assertEqual(command[-2], '--worker=all')
+      told = command[-1].removeprefix('--command=')
+      return subprocess.run(
+          ['bash', '-c', told],
+          cwd=home,
+          capture_output=True,
+          text=True,
+          timeout=60,
+          check=True,
+      ).stdout
+
+    self.assertEqual(on_host('stop'), 'It does not run.\n')
+    self.assertEqual(on_host('run', *flags), '')
+    log = home / 'adaptanet_jax' / 'job.log'
+    end = time.monotonic() + 60.0
+    while not log.exists() or '|' not in log.read_text():
+      self.assertLess(time.monotonic(), end)
+      time.sleep(0.05)
+    self.assertEqual(on_host('run', *flags), 'It runs already.\n')
+    self.assertEqual(on_host('stop'), '')
+    self.assertEqual(
+        log.read_text(), f'tpu|{flags[0]}|{flags[1]}|\nsaved\n'
+    )
+
+  @parameterized.parameters(
+      ('logs', ['ssh', 'adaptanet', '--zone=us-west4-a', '--worker=0']),
+      ('delete', ['delete', 'adaptanet', '--zone=us-west4-a', '--quiet']),
+  )
+  def test_the_rest(self, step, words):
+    (command,) = self._commands(step)
+    self.assertEqual(command[4:8], words)
+
+  @parameterized.parameters(
+      ((), {}, 'No step was given'),
+      (('jump',), {}, "Unknown step 'jump'"),
+      (('run',), {}, 'run got no flags'),
+      (('create',), {}, 'TYPE is not set'),
+      (('logs',), {'ZONE': ''}, 'ZONE is not set'),
+  )
+  def test_what_is_missing_is_named(self, arguments, environment, text):
+    done = self._run(*arguments, **environment)
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertIn(text, done.stderr)
+
+
+class SlurmTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (self.root / 'launch').mkdir()
+    (self.root / 'bin').mkdir()
+    (self.root / 'launch' / 'environment.sh').write_text('echo "set up $1"\n')
+    for name in ('srun', 'scontrol'):
+      path = self.root / 'bin' / name
+      path.write_text(
+          f'#!/usr/bin/env bash\necho {name} "$EXTRA" "$@"\n'
+          + 'exit "$CODE"\n' * (name == 'srun')
+      )
+      path.chmod(0o755)
+
+  def _run(self, *arguments, **environment):
+    path = f'{self.root}/bin:{os.environ["PATH"]}'
+    given = {
+        'PATH': path,
+        'SLURM_SUBMIT_DIR': str(self.root),
+        'SLURM_JOB_ID': '7',
+        'CODE': '0',
+    }
+    return subprocess.run(
+        ['bash', str(ROOT / 'launch' / 'slurm.sh'), *arguments],
+        env=os.environ | given | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+  def test_it_sets_up_once_and_starts_a_process_for_each_gpu(self):
+    done = self._run('--config=c', '--workdir=d')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(
+        done.stdout.splitlines(),
+        [
+            'set up cuda',
+            'srun cuda --kill-on-bad-exit=0 launch/local.sh --config=c '
+            '--workdir=d',
+        ],
+    )
+
+  def test_a_job_that_saved_goes_back_into_the_queue(self):
+    done = self._run('--config=c', CODE='75')
+    self.assertEqual(done.returncode, 75)
+    self.assertEndsWith(done.stdout, 'scontrol cuda requeue 7\n')
+    done = self._run('--config=c', CODE='1')
+    self.assertEqual(done.returncode, 1)
+    self.assertNotIn('scontrol', done.stdout)
+
+  def test_a_dry_run_only_prints(self):
+    done = self._run('--config=c', DRY_RUN='1')
+    self.assertEqual(done.returncode, 0)
+    self.assertEndsWith(done.stdout, 'launch/local.sh --config=c\n')
+    self.assertNotIn('set up cuda', done.stdout)
+
+  def test_no_flags_are_refused(self):
+    done = self._run()
+    self.assertEqual(done.returncode, 2)
+    self.assertIn('expected --config and --workdir', done.stderr)
 
 
 if __name__ == '__main__':

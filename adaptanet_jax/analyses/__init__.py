@@ -13,9 +13,10 @@ from typing import Any
 
 import jax
 
-from adaptanet_jax import settings, workspace
-from adaptanet_jax.analyses import accuracy, common, gating, timing
+from adaptanet_jax import processes, settings, workspace
+from adaptanet_jax.analyses import accuracy, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workspace import Workspace
@@ -89,7 +90,10 @@ def run(space: Workspace) -> bool:
     made = space.results.values.get('made', {})
     space.results.update(made=made | {name: _made_with(space, name)})
     space.results.add_seconds(name, time.monotonic() - started)
-  if 'report' in groups and space.results.values.get('dataset'):
+    # The next one reads what the writer has written.
+    processes.wait(name)
+  has_results = bool(space.results.values.get('dataset'))
+  if 'report' in groups and has_results and processes.is_writer():
     # Here, so that nothing but a report waits for its plotting library.
     from adaptanet_jax.report import page
 
@@ -123,11 +127,11 @@ def discard(space: Workspace) -> None:
   sections = {name for a in ANALYSES.values() for name in a.makes}
   space.results.discard(*sections, 'made')
   for path in (
-      common.subnets_path(space),
-      common.policies_path(space),
-      common.statistics_path(space.workdir),
+      results_lib.subnets_path(space.workdir),
+      results_lib.policies_path(space.workdir),
+      results_lib.statistics_path(space.workdir),
   ):
-    if os.path.exists(path):
+    if processes.is_writer() and os.path.exists(path):
       os.remove(path)
 
 

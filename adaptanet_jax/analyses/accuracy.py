@@ -20,7 +20,7 @@ from adaptanet_jax.evaluation import (
   results as results_lib,
 )
 from adaptanet_jax.models.layers import BATCH_NORMS
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import (
   LARGEST,
   UNIFORM,
@@ -111,18 +111,17 @@ def compile_ahead(space: Workspace, variables: Any) -> None:
   net = workspace.student_for(space.nets, variables)
   gates = common.gates_of(space, variables)
   statistics: Any = ()
-  if net.norm in BATCH_NORMS:
+  if _calibrates(space, net):
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
-    if space.config.evaluation.calibration != 'none':
-      calibration.compile_ahead(
-          space.programs,
-          net,
-          variables,
-          space.dataset.train,
-          space.config.evaluation.batch_size,
-      )
+    calibration.compile_ahead(
+        space.programs,
+        net,
+        variables,
+        space.dataset.train,
+        space.config.evaluation.batch_size,
+    )
   tree = protocols.tree_predictor(net, common.routing_gates(gates))
   common.compile_ahead(space, tree, variables, *statistics)
   if gates:
@@ -172,26 +171,31 @@ def evaluate(space: Workspace) -> None:
       | {'top1': float(accuracy)}
       for subnet, accuracy in zip(all_subnets(net.choices), top1.ravel())
   ]
-  results_lib.write_csv(common.subnets_path(space), rows)
+  results_lib.write_csv(results_lib.subnets_path(space.workdir), rows)
   if gates:
     sections['gates'] = gating.gate_section(space, gates)
   space.results.update(**sections)
+
+
+def _calibrates(space: Workspace, net: ResNet) -> bool:
+  return (
+      net.norm in BATCH_NORMS
+      and space.config.evaluation.calibration != 'none'
+  )
 
 
 def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
   """Returns the batch statistics to evaluate with, by name, the main one first.
 
   Calibrates, and keeps what it finds for the library. Without a BatchNorm there
-  is one entry, of no name.
+  is one entry, of no name. Those of training need not be given: the network has
+  them.
   """
   net, config = space.supernet, space.config
   variables = space.variables['student']
-  if net.norm not in BATCH_NORMS:
-    return {'': ()}
+  if not _calibrates(space, net):
+    return {'none' if net.norm in BATCH_NORMS else '': ()}
   main = config.evaluation.calibration
-  of_training = calibration.of_training(net, variables)
-  if main == 'none':
-    return {main: of_training}
   found = calibration.calibrate(
       space.programs,
       net,
@@ -201,11 +205,12 @@ def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
       num_examples=config.evaluation.calibration_examples,
       seed=config.seed,
   )
-  calibration.save(common.statistics_path(space.workdir), found)
+  calibration.save(results_lib.statistics_path(space.workdir), found)
   every = {
       'subnet': found,
       'uniform': calibration.uniform(found),
-      'none': of_training,
+      # Of the shapes of the others, so that one program runs them all.
+      'none': calibration.of_training(net, variables),
   }
   return {main: every[main]} | every
 
@@ -219,11 +224,11 @@ def _section(
     delta: bool = False,
 ) -> dict[str, Any]:
   """Returns a section of results.json: accuracies, and what they have cost."""
-  config = space.config
+  config, madds = space.config, costs.madds_by_subnet()
   by_name = {
       name: protocols.summarize(
           table,
-          costs.madds_by_subnet(),
+          madds,
           passes=config.evaluation.random_passes,
           seed=config.seed,
           delta=delta,

@@ -3,7 +3,6 @@
 """What all analyses share: predictions of a split, the table of all subnets."""
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
@@ -72,27 +71,6 @@ def routing_gates(gates: GateSet | None) -> GateSet | None:
   return dataclasses.replace(gates, anchors=ROUTING_GATES)
 
 
-def subnets_path(space: Workspace) -> str:
-  """Returns the path of the table of all subnets."""
-  return os.path.join(space.workdir, 'subnets.csv')
-
-
-def policies_path(space: Workspace) -> str:
-  """Returns the path of the policies."""
-  return os.path.join(space.workdir, 'policies.json')
-
-
-def statistics_path(workdir: str) -> str:
-  """Returns the path of the calibrated batch statistics of a run."""
-  return os.path.join(workdir, 'statistics.npz')
-
-
-def read_subnets(space: Workspace) -> list[dict[str, Any]]:
-  """Reads the table of all subnets; empty before the evaluation."""
-  path = subnets_path(space)
-  return results_lib.read_csv(path) if os.path.exists(path) else []
-
-
 def add_column(space: Workspace, name: str, values: np.ndarray) -> None:
   """Adds a column to the table of all subnets, if there is one.
 
@@ -101,9 +79,9 @@ def add_column(space: Workspace, name: str, values: np.ndarray) -> None:
     name: of the column.
     values: `float[K, K, K, K]`, of the subnets by their codes.
   """
-  rows = read_subnets(space)
+  rows = results_lib.read_subnets(space.workdir)
   for row in rows:
     code = Subnet.parse(row['subnet']).encode()
     row[name] = float(values[tuple(code)])
   if rows:
-    results_lib.write_csv(subnets_path(space), rows)
+    results_lib.write_csv(results_lib.subnets_path(space.workdir), rows)

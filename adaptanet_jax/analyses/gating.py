@@ -181,7 +181,7 @@ def measure_policies(space: Workspace) -> None:
       entry |= _at_equal_madds(space, scope, entry)
       measured[scope][name] = entry
   results_lib.write_json(
-      common.policies_path(space),
+      results_lib.policies_path(space.workdir),
       policies.to_json(rules, calibration.edges),
   )
   space.results.update(policies=measured)
@@ -289,7 +289,7 @@ def _at_equal_madds(
   Once with all the MAdds of a policy, which is the fair comparison, and once
   with those of its stages alone: what gates would be worth if they were free.
   """
-  rows = common.read_subnets(space)
+  rows = results_lib.read_subnets(space.workdir)
   if not rows:
     return {}
   choices = policies.SCOPES[scope]

@@ -27,6 +27,7 @@ from adaptanet_jax.training.objectives import (
   Metrics,
   Networks,
   run_module,
+  scan_subnets,
   with_trained,
 )
 
@@ -71,40 +72,34 @@ def baseline_gradients(
   hard = losses.smooth_targets(
       labels, net.num_classes, label_smoothing=label_smoothing
   )
-  soft = None
+  targets = None  # In place.
   if method.moving_average:
     soft = _bootstrapped(net, teacher, images, subnets, ensemble)
+    targets = jnp.concatenate([hard[None], soft])
   run = functools.partial(
       run_module, Networks(net, net), stages=stage_numbers(), train=(BACKBONE,)
   )
 
   def loss_fn(
-      params: trees.Tree, stats: trees.Tree, choices: jax.Array,
-      target: jax.Array,
+      params: trees.Tree, stats: trees.Tree, in_place: jax.Array, subnet: Any
   ) -> tuple[jax.Array, Any]:
+    choices, target = subnet
     variables = with_trained(frozen, params, stats)
     outputs, stats = run(variables, {}, images, choices)
     logits = outputs['logits']
-    loss = optax.softmax_cross_entropy(logits, target).mean()
+    loss = optax.softmax_cross_entropy(
+        logits, in_place if target is None else target
+    ).mean()
     metrics = {'loss': loss, 'top1': losses.top1(logits, labels)}
-    return loss, (logits, stats, metrics)
+    return loss, (jax.nn.softmax(logits), stats, metrics)
 
-  def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
-    grads, stats, in_place, is_first = carry
-    choices, bootstrapped = subnet
-    target = in_place
-    if bootstrapped is not None:
-      target = jnp.where(is_first, hard, bootstrapped)
-    new_grads, (logits, stats, metrics) = jax.grad(loss_fn, has_aux=True)(
-        params, stats, choices, target
-    )
-    grads = jax.tree.map(jnp.add, grads, new_grads)
-    in_place = jnp.where(is_first, jax.nn.softmax(logits), in_place)
-    return (grads, stats, in_place, jnp.array(False)), metrics
-
-  zeros = jax.tree.map(jnp.zeros_like, params)
-  (grads, stats, _, _), metrics = lax.scan(
-      body, (zeros, stats, hard, jnp.array(True)), (subnets, soft)
+  grads, stats, metrics = scan_subnets(
+      loss_fn,
+      params,
+      stats,
+      hard,
+      (subnets, targets),
+      first_is_reference=True,
   )
   return grads, stats, {
       'loss': metrics['loss'].sum(),
@@ -122,7 +117,7 @@ def _bootstrapped(
     subnets: jax.Array,
     ensemble: str,
 ) -> jax.Array:
-  """Returns DSNet's targets, `(R, B, K)`; that of the first is not used."""
+  """Returns DSNet's targets of all subnets but the first, `(R - 1, B, K)`."""
 
   def predict(choices: jax.Array) -> jax.Array:
     logits, _ = supernet.forward(net, average, images, choices)
@@ -131,6 +126,6 @@ def _bootstrapped(
   count = len(subnets) - 1 if ensemble == 'ieb' else 1
   guides = lax.map(predict, subnets[:count])
   of_first = jnp.broadcast_to(
-      guides[0], (len(subnets) - 1, *guides.shape[1:])
+      guides[0], (len(subnets) - 2, *guides.shape[1:])
   )
   return jnp.concatenate([of_first, guides.mean(0, keepdims=True)])

@@ -15,7 +15,6 @@ of stage n.
 """
 
 import functools
-import os
 from typing import Any
 import zipfile
 
@@ -24,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import trees
+from adaptanet_jax import processes, trees
 from adaptanet_jax.data import augment, pipeline
 from adaptanet_jax.data.sources import Split
 from adaptanet_jax.errors import UsageError
@@ -103,7 +102,10 @@ def calibrate(
   )
   total: Any = None
   for batch in pipeline.eval_batches(
-      chosen, batch_size=batch_size, num_devices=num_devices
+      chosen,
+      batch_size=batch_size,
+      num_devices=num_devices,
+      process=processes.here(),
   ):
     found = jax.tree.map(np.asarray, run(variables, batch['image']))
     total = found if total is None else jax.tree.map(np.add, total, found)
@@ -174,9 +176,8 @@ def save(path: str, statistics: Statistics) -> None:
       for n, of_stage in zip(stage_numbers(), statistics)
       for name, leaf in traverse_util.flatten_dict(of_stage, sep='/').items()
   }
-  with open(path + '.tmp', 'wb') as file:
+  with processes.replacing(path, 'wb') as file:
     np.savez(file, **flat)
-  os.replace(path + '.tmp', path)
 
 
 def load(path: str) -> Statistics:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import processes
 from adaptanet_jax.data import augment, pipeline
 from adaptanet_jax.data.sources import Split
 from adaptanet_jax.models import supernet
@@ -164,20 +165,23 @@ def predict(
   rows = []
   positions = []
   for batch in pipeline.eval_batches(
-      split, batch_size=batch_size, num_devices=num_devices
+      split,
+      batch_size=batch_size,
+      num_devices=num_devices,
+      process=processes.here(),
   ):
     outputs = program(variables, batch['image'], more)
-    valid = batch['valid']
-    # `(D, ..., B)` to `(..., D, B)`, then without the padding.
+    # `(D, ..., B)` to `(..., D * B)`.
     rows.append(jax.tree.map(
-        lambda x, valid=valid: np.moveaxis(np.asarray(x), 0, -2)[..., valid],
-        outputs,
+        lambda x: np.moveaxis(np.asarray(x), 0, -2).reshape(*x.shape[1:-1], -1),
+        (outputs, batch['position'], batch['valid']),
     ))
-    positions.append(batch['position'][valid])
-  order = np.argsort(np.concatenate(positions))
-  return jax.tree.map(
-      lambda *parts: np.concatenate(parts, axis=-1)[..., order], *rows
+  outputs, positions, valid = processes.gather(
+      jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *rows)
   )
+  # In the order of the split, without the padding.
+  order = np.flatnonzero(valid)[np.argsort(positions[valid])]
+  return jax.tree.map(lambda x: x[..., order], outputs)
 
 
 def summarize(

@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from adaptanet_jax import processes
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.errors import UsageError
 
@@ -44,14 +45,33 @@ class Results:
     self.update(seconds=times)
 
 
+def subnets_path(workdir: str) -> str:
+  """Returns the path of the table of all subnets of a run."""
+  return os.path.join(workdir, 'subnets.csv')
+
+
+def policies_path(workdir: str) -> str:
+  """Returns the path of the policies of a run."""
+  return os.path.join(workdir, 'policies.json')
+
+
+def statistics_path(workdir: str) -> str:
+  """Returns the path of the calibrated batch statistics of a run."""
+  return os.path.join(workdir, 'statistics.npz')
+
+
+def read_subnets(workdir: str) -> list[dict[str, Any]]:
+  """Reads the table of all subnets of a run; empty before its evaluation."""
+  path = subnets_path(workdir)
+  return read_csv(path) if os.path.exists(path) else []
+
+
 def write_csv(path: str, rows: list[dict[str, Any]]) -> None:
   """Writes rows of the same keys; the old file is replaced as a whole."""
-  temporary = path + '.tmp'
-  with open(temporary, 'w', encoding='utf-8', newline='') as file:
+  with processes.replacing(path, newline='') as file:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-  os.replace(temporary, path)
 
 
 def read_csv(path: str) -> list[dict[str, Any]]:
@@ -72,13 +92,9 @@ def _number(text: str) -> int | float:
 
 def write_json(path: str, values: Any) -> None:
   """Writes a file that is at all times either the old or the new one."""
-  temporary = path + '.tmp'
-  with open(temporary, 'w', encoding='utf-8') as file:
+  with processes.replacing(path) as file:
     json.dump(values, file, indent=1)
     file.write('\n')
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from adaptanet_jax import settings
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.evaluation import policies, results as results_lib
 
 Row = dict[str, Any]
 
@@ -70,22 +70,18 @@ class Column:
     """Returns what uniform widths reach when mixed to cost so many MAdds.
 
     Args:
-      madds: mean of an image; what is more than the largest subnet takes buys
-        nothing.
+      madds: mean of an image; see `policies.uniform_mixture`.
 
     Returns:
       Top-1 of each run, `float[seeds]`; None if the narrowest takes more.
     """
-    found = []
-    for section in self.sections:
-      entries = sorted(
-          section['uniform'].values(), key=lambda entry: entry['madds']
-      )
-      costs = [entry['madds'] for entry in entries]
-      if madds < costs[0]:
-        return None
-      found.append(np.interp(madds, costs, [e['top1'] for e in entries]))
-    return np.array(found)
+    points = [
+        [(e['madds'], e['top1']) for e in section['uniform'].values()]
+        for section in self.sections
+    ]
+    if madds < min(points[0])[0]:
+      return None
+    return np.array([policies.uniform_mixture(p, madds) for p in points])
 
   def best_subnet(self, madds: float) -> np.ndarray | None:
     """Returns the highest accuracy of a subnet within some MAdds.
@@ -206,12 +202,14 @@ def _add(
         f'{workdir} and {column.workdirs[seed]} are the same network with '
         f'seed {seed}; expected one run of each.'
     )
-  path = os.path.join(workdir, 'subnets.csv')
-  rows = results_lib.read_csv(path) if os.path.exists(path) else []
   column.workdirs[seed] = workdir
   column.sections.append(section)
   column.subnets.append(
-      [r for r in rows if network != 'supernet' or 'd' not in r['subnet']]
+      [
+          row
+          for row in results_lib.read_subnets(workdir)
+          if network != 'supernet' or 'd' not in row['subnet']
+      ]
   )
 
 

@@ -5,18 +5,22 @@
 It is made of nothing but the files in the workdir, so it can be made again.
 """
 
-from collections.abc import Iterable, Sequence
 import html
 import os
 import string
 from typing import Any
 
-import numpy as np
-
+from adaptanet_jax import processes
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.subnet import LARGEST
-from adaptanet_jax.report import comparison, figures, paper
+from adaptanet_jax.report import (
+  comparison,
+  comparison_page,
+  figures,
+  markup,
+  paper,
+)
 from adaptanet_jax.training.progress import MetricsLog
 
 Row = dict[str, Any]
@@ -85,14 +89,6 @@ $body
 ''')
 
 
-# The accuracies of all 256 width settings.
-_EXACT_ROWS = (
-    ('all 256: mean', 'mean'),
-    ('  lowest', 'min'),
-    ('  highest', 'max'),
-)
-
-
 def write(workdir: str, *, compare: str = '') -> None:
   """Draws the figures of a run and writes its page.
 
@@ -104,8 +100,7 @@ def write(workdir: str, *, compare: str = '') -> None:
     UsageError: one of these is no workdir, or of other data.
   """
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
-  path = os.path.join(workdir, 'subnets.csv')
-  subnets = results_lib.read_csv(path) if os.path.exists(path) else []
+  subnets = results_lib.read_subnets(workdir)
   columns = comparison.collect(workdir, comparison.find(compare))
   drawn = figures.draw_all(
       results,
@@ -116,7 +111,7 @@ def write(workdir: str, *, compare: str = '') -> None:
   )
   sections = [
       _accuracy_section(results),
-      _comparison_section(columns, results['dataset']['name']),
+      comparison_page.section(columns, results['dataset']['name']),
       _figure('comparison', drawn),
       _calibration_section(results),
       _figure('training', drawn),
@@ -139,9 +134,8 @@ def write(workdir: str, *, compare: str = '') -> None:
       body='\n'.join(filter(None, sections)),
   )
   target = os.path.join(workdir, 'report.html')
-  with open(target + '.tmp', 'w', encoding='utf-8') as file:
+  with processes.replacing(target) as file:
     file.write(text)
-  os.replace(target + '.tmp', target)
 
 
 def _subtitle(results: Row) -> str:
@@ -152,33 +146,6 @@ def _subtitle(results: Row) -> str:
       f'{dataset["test_examples"]:,} test images of {dataset["num_classes"]} '
       f'classes. Device: {device["count"]} x {device["kind"]}.'
   )
-
-
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], num_paper: int = 0
-) -> str:
-  """Returns a table; its last `num_paper` columns are the paper's."""
-  first_paper = len(head) - num_paper
-
-  def cells(tag: str, values: Sequence[str]) -> str:
-    return ''.join(
-        f'<{tag}{" class=paper" * (n >= first_paper)}>{html.escape(v)}</{tag}>'
-        for n, v in enumerate(values)
-    )
-
-  body = ''.join(f'<tr>{cells("td", row)}</tr>\n' for row in rows)
-  return (
-      f'<div class="wide"><table><thead><tr>{cells("th", head)}</tr></thead>\n'
-      f'<tbody>\n{body}</tbody></table></div>'
-  )
-
-
-def _section(title: str, *parts: str) -> str:
-  return f'<h2>{html.escape(title)}</h2>\n' + '\n'.join(parts)
-
-
-def _note(text: str) -> str:
-  return f'<p class="quiet">{html.escape(text)}</p>'
 
 
 def _figure(name: str, drawn: dict[str, str]) -> str:
@@ -194,14 +161,6 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
   )
 
 
-def _percent(share: float | None) -> str:
-  return '' if share is None else f'{100 * share:.2f}'
-
-
-def _millions(madds: float) -> str:
-  return f'{madds / 1e6:,.1f}'
-
-
 def _accuracy_section(results: Row) -> str:
   """Table II, of this run."""
   parts = {
@@ -215,17 +174,17 @@ def _accuracy_section(results: Row) -> str:
   if teacher := results.get('teacher'):
     rows.append([
         'teacher',
-        _percent(teacher['top1']),
-        _millions(teacher['madds']),
+        markup.percent(teacher['top1']),
+        markup.millions(teacher['madds']),
         *[''] * (2 * (len(parts) - 1)),
         f'{theirs["teacher"]:.2f}',
         *[''] * (len(parts) - 1),
     ])
-  for label, group, name in _subnet_rows(next(iter(parts.values()))):
+  for label, group, name in markup.subnet_rows(next(iter(parts.values()))):
     row = [label]
     for part in parts.values():
       entry = part[group][name]
-      row += [_percent(entry['top1']), _millions(entry['madds'])]
+      row += [markup.percent(entry['top1']), markup.millions(entry['madds'])]
     rows.append(row + [f'{theirs[part][name]:.2f}' for part in parts])
   drawn = [part['random'] for part in parts.values()]
   rows.append(
@@ -234,39 +193,30 @@ def _accuracy_section(results: Row) -> str:
           text
           for random in drawn
           for text in (
-              f'{_percent(random["mean"])} ± {_percent(random["std"])}',
-              _millions(random['madds_mean']),
+              markup.plus_minus(random['mean'], random['std']),
+              markup.millions(random['madds_mean']),
           )
       ]
       + ['{:.1f} ± {:.1f}'.format(*theirs['random'][part]) for part in parts]
   )
-  for label, key in _EXACT_ROWS:
+  for label, key in markup.EXACT_ROWS:
     row = [label]
     for part in parts.values():
-      row += [_percent(part['exact'][key]), '']
+      row += [markup.percent(part['exact'][key]), '']
     rows.append(row + [''] * len(parts))
   head = ['subnet, by stage']
   for part in parts:
     head += [f'{results_lib.NETWORKS[part]}, %', 'M MAdds']
   head += [f'paper, {results_lib.NETWORKS[part]}' for part in parts]
-  return _section(
+  return markup.section(
       'Table II. Accuracy of the subnets',
-      _table(head, rows, num_paper=len(parts)),
-      _note(
+      markup.table(head, rows, num_paper=len(parts)),
+      markup.note(
           f'Paper: ResNet-50 on {column}. Runtime-random draws a subnet for '
           f'each image, {drawn[0]["passes"]} passes. Delta: every stage runs '
           'its delta substitute.'
       ),
   )
-
-
-def _subnet_rows(part: Row) -> list[tuple[str, str, str]]:
-  """Returns label, group and name of the subnets of Table II."""
-  return [
-      (f'x{name}' if group == 'uniform' else name, group, name)
-      for group in ('uniform', 'mixed')
-      for name in part[group]
-  ]
 
 
 def _calibration_section(results: Row) -> str:
@@ -278,146 +228,33 @@ def _calibration_section(results: Row) -> str:
       continue
     parts = list(by_name.values())
     rows = [
-        [label, *(_percent(part[group][name]['top1']) for part in parts)]
-        for label, group, name in _subnet_rows(parts[0])
+        [label, *(markup.percent(part[group][name]['top1']) for part in parts)]
+        for label, group, name in markup.subnet_rows(parts[0])
     ]
     rows.append(
         ['runtime-random']
         + [
-            f'{_percent(p["random"]["mean"])} ± {_percent(p["random"]["std"])}'
+            markup.plus_minus(p['random']['mean'], p['random']['std'])
             for p in parts
         ]
     )
     rows += [
-        [label, *(_percent(part['exact'][key]) for part in parts)]
-        for label, key in _EXACT_ROWS
+        [label, *(markup.percent(part['exact'][key]) for part in parts)]
+        for label, key in markup.EXACT_ROWS
     ]
     head = [title, *(f'{name}, %' for name in by_name)]
-    tables.append(_table(head, rows))
+    tables.append(markup.table(head, rows))
   if not tables:
     return ''
-  return _section(
+  return markup.section(
       'Batch statistics',
       *tables,
-      _note(
+      markup.note(
           'Subnet: every subnet with statistics of its own, taken after '
           'training. Uniform: a stage with those of the subnet that runs all '
           'stages as it runs. None: those of training.'
       ),
   )
-
-
-def _comparison_section(columns: Sequence[comparison.Column], data: str) -> str:
-  """Table II in full, and the same networks at equal MAdds."""
-  if not columns:
-    return ''
-  theirs = paper.TABLE_II[paper.columns_for(data)]
-  titles = [column.title for column in columns]
-
-  def row(label: str, *keys: str) -> list[str]:
-    return [label, *(_mean_and_std(c.values(*keys)) for c in columns)]
-
-  rows = [
-      row(label, group, name, 'top1')
-      + [f'{theirs[column.network][name]:.2f}' for column in columns]
-      for label, group, name in _subnet_rows(columns[0].sections[0])
-  ]
-  rows.append(
-      row('runtime-random', 'random', 'mean')
-      + [
-          '{:.1f} ± {:.1f}'.format(*theirs['random'][column.network])
-          for column in columns
-      ]
-  )
-  blank = [''] * len(columns)
-  rows.append(row('  its std over passes', 'random', 'std') + blank)
-  rows += [row(label, 'exact', key) + blank for label, key in _EXACT_ROWS]
-  by_madds = [
-      [
-          _millions(madds),
-          *(_mean_and_std(c.uniform_mixture(madds)) for c in columns),
-          *(_mean_and_std(c.best_subnet(madds)) for c in columns),
-      ]
-      for madds in comparison.budgets(columns)
-  ]
-  costs = [
-      [
-          column.title,
-          str(len(column.sections)),
-          *(
-              f'{column.values("training", key).mean():,.0f}'
-              for key in ('steps', 'images', 'seconds')
-          ),
-          column.sections[0]['calibration'] or '',
-      ]
-      for column in columns
-  ]
-  claimed = [
-      [
-          claim.text,
-          f'{claim.ours:.2f}',
-          f'{claim.theirs:.2f}',
-          'yes' if claim.holds else 'no',
-      ]
-      for claim in comparison.claims(columns)
-  ]
-  return _section(
-      'Table II, all networks',
-      _table(
-          ['subnet, by stage', *titles, *(f'paper, {t}' for t in titles)],
-          rows,
-          num_paper=len(columns),
-      ),
-      _note(
-          'Percent. Where a network was trained with several seeds: mean ± '
-          'standard deviation over seeds.'
-      ),
-      '<h3>At equal MAdds</h3>',
-      _table(
-          [
-              'M MAdds',
-              *(f'{title}, mixture' for title in titles),
-              *(f'{title}, best' for title in titles),
-          ],
-          by_madds,
-      ),
-      _note(
-          'Mixture: uniform widths mixed at random among images, so that they '
-          'cost this much on average. Best: the most accurate subnet within '
-          'the MAdds, chosen on the test split, an upper bound; of deltas, '
-          'any of the 4,096 subnets.'
-      ),
-      '<h3>Training</h3>',
-      _table(
-          [
-              'network',
-              'seeds',
-              'gradient steps',
-              'images',
-              'seconds',
-              'batch statistics',
-          ],
-          costs,
-      ),
-      _note(
-          'Of ours, the steps of its teacher are counted in. Seconds include '
-          'what is measured after each epoch.'
-      ),
-      '<h3>Claims of the paper</h3>' if claimed else '',
-      _table(['claim', 'ours', 'theirs', 'holds here'], claimed)
-      + _note('Comparable: at most two points under.')
-      if claimed
-      else '',
-  )
-
-
-def _mean_and_std(values: np.ndarray | None) -> str:
-  if values is None:
-    return ''
-  mean = _percent(float(values.mean()))
-  if len(values) == 1:
-    return mean
-  return f'{mean} ± {_percent(float(values.std(ddof=1)))}'
 
 
 def _subnets_section(results: Row, subnets: list[Row]) -> str:
@@ -434,8 +271,8 @@ def _subnets_section(results: Row, subnets: list[Row]) -> str:
   rows = [
       [
           row['subnet'],
-          _percent(row['top1']),
-          _millions(row['madds']),
+          markup.percent(row['top1']),
+          markup.millions(row['madds']),
           f'{row["params"] / 1e6:,.2f}',
           *([f'{row["latency_ms"]:.2f}'] if has_latency else []),
       ]
@@ -443,14 +280,17 @@ def _subnets_section(results: Row, subnets: list[Row]) -> str:
   ]
   head = ['on the Pareto front', 'top-1, %', 'M MAdds', 'M parameters']
   head += ['ms'] if has_latency else []
-  return _section(
+  mean, lowest, highest = (
+      markup.percent(every[key]) for key in ('mean', 'min', 'max')
+  )
+  return markup.section(
       f'All {every["count"]:,} subnets',
-      f'<p>Every subnet on every test image: mean {_percent(every["mean"])} %, '
-      f'lowest {_percent(every["min"])} %, highest {_percent(every["max"])} %. '
+      f'<p>Every subnet on every test image: mean {mean} %, lowest {lowest} %, '
+      f'highest {highest} %. '
       f'The tree of prefixes took {runs["done"]:,} stage runs and saved '
       f'{runs["saved"]:,}. All of them are in <code>subnets.csv</code>; "d" '
       'marks a delta stage.</p>',
-      _table(head, rows),
+      markup.table(head, rows),
   )
 
 
@@ -466,14 +306,14 @@ def _policy_section(results: Row) -> str:
       top1, madds, _ = theirs[scope].get(name, (None, None, None))
       rows.append([
           f'{scope}, {name.replace("_", "-")}',
-          _percent(entry['top1']),
-          _millions(entry['madds']),
-          _millions(entry['madds_executed']),
+          markup.percent(entry['top1']),
+          markup.millions(entry['madds']),
+          markup.millions(entry['madds_executed']),
           f'{entry["seconds"]:.2f}',
-          _percent(entry.get('uniform_top1')),
-          _percent(entry.get('random_top1')),
-          _percent(entry.get('uniform_top1_free_gates')),
-          _percent(entry.get('random_top1_free_gates')),
+          markup.percent(entry.get('uniform_top1')),
+          markup.percent(entry.get('random_top1')),
+          markup.percent(entry.get('uniform_top1_free_gates')),
+          markup.percent(entry.get('random_top1_free_gates')),
           '' if top1 is None else f'{top1:.1f}',
           '' if madds is None else f'{madds:.1f}',
       ])
@@ -490,10 +330,10 @@ def _policy_section(results: Row) -> str:
       'paper, %',
       'paper, M',
   ]
-  return _section(
+  return markup.section(
       'Table III. Policies',
-      _table(head, rows, num_paper=2),
-      _note(
+      markup.table(head, rows, num_paper=2),
+      markup.note(
           'MAdds are the mean of an image, gates included; executed counts the '
           'padding of routed chunks. Mix and random: what uniform '
           'subnets mixed at random, and random subnets within 5 %, reach at '
@@ -515,7 +355,7 @@ def _gate_section(results: Row) -> str:
   rows = [
       [
           f'gate {anchor}',
-          _percent(gate['top1']),
+          markup.percent(gate['top1']),
           f'{gate["madds"] / 1e6:.2f}',
           number(gate['rank_correlation']),
           number(gate['rank_correlation_test']),
@@ -523,10 +363,10 @@ def _gate_section(results: Row) -> str:
       for anchor, gate in results['gates'].items()
   ]
   head = ['', 'detection top-1, %', 'M MAdds', 'calibration', 'test']
-  return _section(
+  return markup.section(
       'Var Gates',
-      _table(head, rows),
-      _note(
+      markup.table(head, rows),
+      markup.note(
           'Detection: the classes that a gate itself names, reading the '
           'largest subnet. Calibration and test: rank correlation (Spearman) '
           'of confidence and accuracy over bins, mean of the uniform subnets.'
@@ -561,10 +401,10 @@ def _latency_section(results: Row) -> str:
   head = ['network', 'norm', 'ms, median', 'ms, p90', 'W', 'mJ']
   head += ['paper, ms', 'paper, W', 'paper, mJ']
   stages = results['stage_latency']
-  return _section(
+  return markup.section(
       'Table I. Latency and energy',
-      _table(head, rows, num_paper=3),
-      _note(
+      markup.table(head, rows, num_paper=3),
+      markup.note(
           f'Batch of {stages["batch"]}, {results["device"]["kind"]}. Paper: '
           'ResNet-50 at 224 pixels, RTX 4090, batch of 1. The sum over stages '
           f'is within {100 * stages["median_error"]:.0f} % (median) of the '
@@ -581,4 +421,4 @@ def _time_section(results: Row) -> str:
       for name, value in seconds.items()
   ]
   rows.append(['all', f'{sum(seconds.values()):,.0f}'])
-  return _section('Time', _table(['phase', 'seconds'], rows))
+  return markup.section('Time', markup.table(['phase', 'seconds'], rows))

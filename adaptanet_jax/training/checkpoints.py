@@ -10,25 +10,42 @@ never written again.
 
 from collections.abc import Mapping
 import errno
+import json
 import os
 import shutil
 from typing import Any
 
+from absl import logging
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from adaptanet_jax import trees
+from adaptanet_jax import processes, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.step import TrainState
+
+# What Orbax writes into a checkpoint's folder when all else is there.
+_METADATA = '_CHECKPOINT_METADATA'
 
 
 def is_complete(workdir: str, phase: str, step: int) -> bool:
   """Returns whether a phase has a whole checkpoint of its last step."""
-  # Orbax renames a folder to its step once all of it is written.
-  return os.path.isdir(os.path.join(workdir, 'checkpoints', phase, str(step)))
+  return _is_whole(os.path.join(workdir, 'checkpoints', phase, str(step)))
+
+
+def _is_whole(path: str) -> bool:
+  """Returns whether all of a checkpoint was written.
+
+  Orbax notes the time when it was, and only then gives the folder its name. Not
+  every file system renames a folder in one piece, nor does every copy.
+  """
+  try:
+    with open(os.path.join(path, _METADATA), encoding='utf-8') as file:
+      return bool(json.load(file).get('commit_timestamp_nsecs'))
+  except (OSError, ValueError):
+    return False
 
 
 class PhaseCheckpoints:
@@ -38,6 +55,12 @@ class PhaseCheckpoints:
     self._directory = os.path.abspath(
         os.path.join(workdir, 'checkpoints', phase)
     )
+    self._fragments = self._list()[1]
+    if self._fragments and processes.is_writer():
+      logging.warning(
+          'Passing over %s: cut off while it was written.',
+          ', '.join(map(self._path, self._fragments)),
+      )
     self._manager = ocp.CheckpointManager(
         self._directory,
         item_handlers={
@@ -60,7 +83,21 @@ class PhaseCheckpoints:
 
     One that was cut off while it was written does not count.
     """
-    return self._manager.latest_step()
+    return max(map(int, self._list()[0]), default=None)
+
+  def _list(self) -> tuple[list[str], list[str]]:
+    """Returns the folders of whole checkpoints and of cut-off ones."""
+    whole, fragments = [], []
+    if os.path.isdir(self._directory):
+      for name in sorted(os.listdir(self._directory)):
+        if name.isdigit() and _is_whole(self._path(name)):
+          whole.append(name)
+        elif name.split('.')[0].isdigit():  # Orbax adds .orbax-checkpoint-tmp.
+          fragments.append(name)
+    return whole, fragments
+
+  def _path(self, name: str) -> str:
+    return os.path.join(self._directory, name)
 
   def save(self, state: TrainState) -> None:
     """Writes a checkpoint; it takes its name only once it is whole.
@@ -68,7 +105,8 @@ class PhaseCheckpoints:
     Raises:
       OSError: with `errno.ENOSPC`, the disk is full.
     """
-    state = jax.device_get(state)
+    step = int(state.step)
+    state = processes.to_global(state)
     items = ocp.args.Composite(
         variables=ocp.args.StandardSave(_variables(state)),
         opt_state=ocp.args.StandardSave(_leaves(_optimizing(state))),
@@ -78,12 +116,24 @@ class PhaseCheckpoints:
     if shutil.disk_usage(self._directory).free < size:
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-      self._manager.save(int(state.step), args=items, force=True)
+      self._remove_fragments()
+      self._manager.save(step, args=items, force=True)
     except Exception as error:
       # TensorStore has its own kind of error for each layer below.
       if os.strerror(errno.ENOSPC) in str(error):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
       raise
+
+  def _remove_fragments(self) -> None:
+    """Makes way for whole ones; Orbax would count some of them among these."""
+    if not self._fragments:
+      return
+    if processes.is_writer():
+      for name in self._fragments:
+        shutil.rmtree(self._path(name), ignore_errors=True)
+    self._fragments = []
+    processes.wait('cut-off checkpoints are gone')
+    self._manager.reload()
 
   def restore(self, like: TrainState) -> TrainState:
     """Returns the newest checkpoint as a state of the same shapes as `like`.
@@ -91,7 +141,7 @@ class PhaseCheckpoints:
     Raises:
       UsageError: it is damaged, or of another network.
     """
-    step = self._manager.latest_step()
+    step = self.latest_step()
     treedef = jax.tree.structure(_optimizing(like))
     items = self._restore(
         variables=_variables(like), opt_state=_leaves(_optimizing(like))
@@ -115,8 +165,8 @@ class PhaseCheckpoints:
     return self._restore(variables=trained)['variables']
 
   def _restore(self, **like: Any) -> dict[str, Any]:
-    step = self._manager.latest_step()
-    path = os.path.join(self._directory, str(step))
+    step = self.latest_step()
+    path = self._path(str(step))
     targets = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     try:
       found = self._manager.item_metadata(step)['variables']

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from adaptanet_jax import trees
+from adaptanet_jax import preemption, processes, trees
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.sources import Split
 from adaptanet_jax.errors import UsageError
@@ -154,6 +154,7 @@ def train_phase(
 
   Raises:
     UsageError: a loss is not finite, or a checkpoint does not fit.
+    Preempted: the run was asked to stop; the phase is saved.
   """
   num_devices = jax.local_device_count()
   num_steps = step.num_steps
@@ -170,7 +171,7 @@ def train_phase(
       phase=phase.name,
       steps=range(first_step, num_steps),
       num_devices=num_devices,
-      process=(jax.process_index(), jax.process_count()),
+      process=processes.here(),
   )
   progress = Progress(
       phase.name,
@@ -178,12 +179,13 @@ def train_phase(
       num_steps=num_steps,
       batch_size=phase.settings.batch_size,
   )
-  with progress:
+  with preemption.NOTICE.held(), progress:
     for number, batch in enumerate(pipeline.prefetch(batches), first_step + 1):
       state, metrics = step_fn(state, *constants, batch)
       progress.advance()
       last = number == num_steps
-      save = last or number % config.checkpoint.every_steps == 0
+      stop = preemption.NOTICE.reached() and not last
+      save = last or stop or number % config.checkpoint.every_steps == 0
       if save or number % config.log_every_steps == 0:
         values = finite_values(phase, number, metrics)
         log.write(phase.name, number, clock.seconds(), values)
@@ -193,6 +195,10 @@ def train_phase(
         log.write(phase.name, number, clock.seconds(), accuracies)
       if save:
         checkpoints.save(state)
+      if stop:
+        raise preemption.Preempted(
+            f'Phase {phase.name!r} is saved at step {number}.'
+        )
   return merged(frozen, state), clock.seconds()
 
 

@@ -177,9 +177,6 @@ def anchor_gradients(
 ) -> tuple[trees.Tree, trees.Tree, Metrics]:
   """Gradients of Eq. 3 for the subnets that this step draws.
 
-  The subnets run one after the other through one traced body, so a step needs
-  the activations of one subnet at a time.
-
   Args:
     params: the trained parameters.
     stats: their batch statistics, `{}` if there are none.
@@ -230,7 +227,7 @@ def anchor_gradients(
     # A part of a network is trained with its own batch statistics only.
     outputs, stats = run(variables, teacher, x, choices, train=tuple(params))
     teacher_loss = losses.anchor_loss(outputs, targets)
-    # `largest` entered the scan as data: no gradient flows into it (Eq. 3).
+    # `largest` enters the scan as data: no gradient flows into it (Eq. 3).
     loss = to_teacher * teacher_loss + to_largest * losses.anchor_loss(
         outputs, largest
     )
@@ -241,23 +238,16 @@ def anchor_gradients(
     }
     return loss, (outputs, stats, metrics)
 
-  def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
-    grads, stats, largest, is_largest = carry
-    new_grads, (outputs, stats, metrics) = jax.grad(loss_fn, has_aux=True)(
-        params, stats, largest, subnet
-    )
-    grads = jax.tree.map(jnp.add, grads, new_grads)
-    largest = lax.cond(is_largest, lambda: outputs, lambda: largest)
-    return (grads, stats, largest, jnp.array(False)), metrics
-
   to_teacher, to_largest = mdsr.loss_weights(
       len(subnets), teacher_weight, has_largest=space.has_largest
   )
-  zeros = jax.tree.map(jnp.zeros_like, params)
-  (grads, stats, _, _), metrics = lax.scan(
-      body,
-      (zeros, stats, largest, jnp.array(space.has_largest)),
+  grads, stats, metrics = scan_subnets(
+      loss_fn,
+      params,
+      stats,
+      largest,
       (subnets, jnp.asarray(to_teacher), jnp.asarray(to_largest)),
+      first_is_reference=space.has_largest,
   )
   # Corners come first: the largest that trains, then the smallest.
   return grads, stats, {
@@ -267,6 +257,50 @@ def anchor_gradients(
       'top1_largest': metrics['top1'][0],
       'top1_smallest': metrics['top1'][1],
   }
+
+
+def scan_subnets(
+    loss_fn: Callable[..., tuple[jax.Array, Any]],
+    params: trees.Tree,
+    stats: trees.Tree,
+    reference: Any,
+    subnets: Any,
+    *,
+    first_is_reference: bool,
+) -> tuple[trees.Tree, trees.Tree, Metrics]:
+  """Adds up the gradients of the subnets of a step.
+
+  They run one after the other through one traced body, so a step needs the
+  activations of one subnet at a time.
+
+  Args:
+    loss_fn: maps (params, stats, reference, subnet) to a loss and (what the
+      subnet puts out, its batch statistics, metrics).
+    params: the trained parameters.
+    stats: batch statistics before the first subnet.
+    reference: what the first subnet is set beside.
+    subnets: arrays of one entry for each subnet, in order.
+    first_is_reference: whether what the first one puts out is the reference of
+      the rest.
+
+  Returns:
+    The sum of gradients, batch statistics after the last subnet, metrics as
+    arrays of one entry for each subnet.
+  """
+
+  def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
+    grads, stats, reference, is_reference = carry
+    new_grads, (outputs, stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        params, stats, reference, subnet
+    )
+    grads = jax.tree.map(jnp.add, grads, new_grads)
+    reference = lax.cond(is_reference, lambda: outputs, lambda: reference)
+    return (grads, stats, reference, jnp.array(False)), metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  start = (zeros, stats, reference, jnp.array(first_is_reference))
+  (grads, stats, _, _), metrics = lax.scan(body, start, subnets)
+  return grads, stats, metrics
 
 
 def gate_gradients(

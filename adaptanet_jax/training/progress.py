@@ -11,6 +11,8 @@ from typing import Any
 
 import tqdm
 
+from adaptanet_jax import processes
+
 
 class MetricsLog:
   """`metrics.jsonl`: one object a line, with phase, step and seconds."""
@@ -29,6 +31,8 @@ class MetricsLog:
       seconds: wall time spent in it, over all runs.
       values: numbers by name.
     """
+    if not processes.is_writer():
+      return
     row = {'phase': phase, 'step': step, 'seconds': round(seconds, 3)}
     with open(self._path, 'a', encoding='utf-8') as file:
       file.write(json.dumps(row | dict(values)) + '\n')
@@ -48,10 +52,8 @@ class MetricsLog:
         for row in self.read()
         if row['phase'] != phase or row['step'] <= step
     ]
-    temporary = self._path + '.tmp'
-    with open(temporary, 'w', encoding='utf-8') as file:
+    with processes.replacing(self._path) as file:
       file.writelines(json.dumps(row) + '\n' for row in rows)
-    os.replace(temporary, self._path)
     return self.seconds(phase, step)
 
   def seconds(self, phase: str, step: int) -> float:
@@ -92,7 +94,8 @@ class Progress:
     self._first, self._done, self._total = first_step, first_step, num_steps
     self._started = self._last_line = time.monotonic()
     self._shown = ''
-    self._is_terminal = sys.stderr.isatty()
+    self._is_shown = processes.is_writer()
+    self._is_terminal = self._is_shown and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
         desc=name,
         total=num_steps * batch_size,
@@ -107,7 +110,7 @@ class Progress:
 
   def __exit__(self, *unused: Any) -> None:
     self._bar.close()
-    if not self._is_terminal:
+    if self._is_shown and not self._is_terminal:
       self._line()
 
   def advance(self) -> None:
@@ -115,7 +118,9 @@ class Progress:
     self._done += 1
     self._bar.update(self._batch_size)
     now = time.monotonic()
-    if not self._is_terminal and now - self._last_line > self.LINE_EVERY_SECS:
+    if self._is_terminal or not self._is_shown:
+      return
+    if now - self._last_line > self.LINE_EVERY_SECS:
       self._last_line = now
       self._line()
 

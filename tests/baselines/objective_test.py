@@ -152,7 +152,7 @@ class BaselineGradientsTest(parameterized.TestCase):
         for subnet in subnets[:-1]
     ]
     last = guides[0] if ensemble == 'ib' else sum(guides) / 3.0
-    expected = jnp.stack([guides[0]] * 3 + [last])
+    expected = jnp.stack([guides[0]] * 2 + [last])
     chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
 
   def test_a_moving_average_teaches_with_its_own_statistics(self):

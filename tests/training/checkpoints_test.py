@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints, is_complete
 from adaptanet_jax.training.step import TrainState
 
 _TX = optax.adam(1e-3)
@@ -112,19 +112,33 @@ class PhaseCheckpointsTest(parameterized.TestCase):
     other = PhaseCheckpoints(self.workdir, 'cascade1', keep=2)
     self.assertIsNone(self.enterContext(other).latest_step())
 
-  def test_one_that_was_cut_off_is_passed_over(self):
+  @parameterized.named_parameters(
+      # As Orbax names a checkpoint until it is whole.
+      ('unnamed', '6.orbax-checkpoint-tmp-1760000000000000', '{}'),
+      # As a file system leaves it that does not rename in one piece.
+      ('empty', '6', None),
+      ('torn', '6', '{"commit_timest'),
+      ('uncommitted', '6', '{"commit_timestamp_nsecs": null}'),
+  )
+  def test_one_that_was_cut_off_is_passed_over(self, name, metadata):
     state = _state(3)
     self._save(state, _state(6, seed=6))
-    # As Orbax names a checkpoint until it is whole.
-    whole = self.folder / '6'
-    cut_off = self.folder / '6.orbax-checkpoint-tmp-1760000000000000'
-    whole.rename(cut_off)
+    cut_off = self.folder / name
+    (self.folder / '6').rename(cut_off)
     shutil.rmtree(cut_off / 'opt_state')
-    checkpoints = self._open()
+    (cut_off / '_CHECKPOINT_METADATA').unlink()
+    if metadata:
+      (cut_off / '_CHECKPOINT_METADATA').write_text(metadata)
+    with self.assertLogs('absl', 'WARNING') as logs:
+      checkpoints = self._open()
+    self.assertIn(f'Passing over {cut_off}', logs.output[0])
+    self.assertFalse(is_complete(self.workdir, 'lock_in', 6))
+    self.assertTrue(is_complete(self.workdir, 'lock_in', 3))
     self.assertEqual(checkpoints.latest_step(), 3)
     chex.assert_trees_all_equal(checkpoints.restore(_blank(state)), state)
     # And it is not in the way of another try.
     checkpoints.save(_state(6, seed=7))
+    self.assertTrue(is_complete(self.workdir, 'lock_in', 6))
     chex.assert_trees_all_equal(
         checkpoints.restore(_blank(state)), _state(6, seed=7)
     )

@@ -1,0 +1,74 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a run does when it is asked to stop (SIGTERM): save, then leave.
+
+A scheduler that takes a machine away sends SIGTERM some seconds before.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import os
+import signal
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+# "Temporary failure, try again": the same command goes on.
+EXIT_CODE = os.EX_TEMPFAIL
+
+
+class Preempted(BaseException):
+  """The run was asked to stop, and has saved what there was to save.
+
+  No failure, so that nothing which handles failures handles it.
+  """
+
+
+class Notice:
+  """Whether this process was asked to stop.
+
+  Of several processes JAX tells all once one of them is asked, and has them
+  stop at the same step.
+  """
+
+  def __init__(self) -> None:
+    self._is_asked = False
+    self._is_held = False
+    self._steps = 0
+
+  def listen(self) -> None:
+    """From now on SIGTERM raises `Preempted`, at once or after `held`."""
+    # Else JAX listens, since the processes joined.
+    if jax.process_count() == 1:
+      signal.signal(signal.SIGTERM, self._ask)
+
+  def _ask(self, *unused: Any) -> None:
+    self._is_asked = True
+    if not self._is_held:
+      raise Preempted
+
+  @contextlib.contextmanager
+  def held(self) -> Iterator[None]:
+    """Lets a loop run on, which then asks `reached` after every step."""
+    self._is_held = True
+    try:
+      yield
+    finally:
+      self._is_held = False
+    if self._is_asked:
+      raise Preempted
+
+  def reached(self) -> bool:
+    """Returns whether to stop after this step.
+
+    The same in all processes, if all call it after each of the same steps.
+    """
+    self._steps += 1
+    if jax.process_count() == 1:
+      return self._is_asked
+    return multihost_utils.reached_preemption_sync_point(self._steps)
+
+
+# A process has one SIGTERM.
+NOTICE = Notice()

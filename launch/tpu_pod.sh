@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# A run on a Cloud TPU slice, from nothing to nothing. Each step can be repeated:
+#   launch/tpu_pod.sh create     makes the slice, unless it is there
+#   launch/tpu_pod.sh install    copies this commit to every host, and sets it up
+#   launch/tpu_pod.sh run --config=configs/cifar100.py --workdir=DIR [...]
+#                                starts the job on every host, unless it runs;
+#                                started again it goes on where it was stopped
+#   launch/tpu_pod.sh logs       follows what the first host tells
+#   launch/tpu_pod.sh stop       has the job save and leave
+#   launch/tpu_pod.sh delete     gives the slice back
+# Set by the environment:
+#   TPU_NAME  name of the slice                          (adaptanet)
+#   ZONE      where it is                                (needed)
+#   TYPE      accelerator type, such as v5litepod-8      (needed by create)
+#   VERSION   software of its hosts                      (v2-alpha-tpuv5-lite)
+#   SPOT      not empty: cheaper, and may be taken away  ()
+#   SHARE     HOST:/PATH of an NFS share, mounted at /mnt/adaptanet on every host;
+#             the workdir of several hosts has to be on one      ()
+#   DRY_RUN   not empty: only prints the commands        ()
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  echo "$1 Expected one of create, install, run, logs, stop, delete; see the" \
+    "top of $0." >&2
+  exit 2
+}
+
+# Does a command, or prints it so that a shell would take it back.
+do_it() {
+  if [[ -n "${DRY_RUN:-}" ]]; then
+    printf '%q ' "$@" | sed 's/ $/\n/'
+  else
+    "$@"
+  fi
+}
+
+tpu() {
+  local verb="$1"
+  shift
+  do_it gcloud compute tpus tpu-vm "$verb" "$name" --zone="$ZONE" "$@"
+}
+
+on() {
+  tpu ssh --worker="$1" --command="$2"
+}
+
+exists() {
+  [[ -z "${DRY_RUN:-}" ]] \
+    && gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" >/dev/null 2>&1
+}
+
+(($#)) || usage 'No step was given.'
+step="$1"
+shift
+name="${TPU_NAME:-adaptanet}"
+if [[ -z "${ZONE:-}" ]]; then
+  echo 'ZONE is not set; expected the zone of the slice, such as us-west4-a.' >&2
+  exit 2
+fi
+
+case "$step" in
+  create)
+    if [[ -z "${TYPE:-}" ]]; then
+      echo 'TYPE is not set; expected an accelerator type such as' \
+        'v5litepod-8.' >&2
+      exit 2
+    fi
+    if exists; then
+      echo "$name is there already." >&2
+    else
+      tpu create --accelerator-type="$TYPE" \
+        --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
+    fi
+    ;;
+  install)
+    archive="$(mktemp -d)/adaptanet_jax.tar.gz"
+    do_it git archive --format=tar.gz --output="$archive" HEAD
+    do_it gcloud compute tpus tpu-vm scp "$archive" "$name:adaptanet_jax.tar.gz" \
+      --zone="$ZONE" --worker=all
+    # The images of some slices have Python 3.10 only.
+    on all 'set -e
+mkdir -p adaptanet_jax && tar -xzf adaptanet_jax.tar.gz -C adaptanet_jax
+cd adaptanet_jax
+if ! python3 -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"; then
+  sudo apt-get -qq update
+  sudo apt-get -qq install -y python3.11 python3.11-venv
+  export PYTHON=python3.11
+fi
+source launch/environment.sh tpu'
+    if [[ -n "${SHARE:-}" ]]; then
+      on all "set -e
+if ! mountpoint -q /mnt/adaptanet; then
+  sudo apt-get -qq install -y nfs-common
+  sudo mkdir -p /mnt/adaptanet
+  sudo mount -t nfs $SHARE /mnt/adaptanet
+  sudo chmod a+rwx /mnt/adaptanet
+fi"
+    fi
+    ;;
+  run)
+    (($#)) || usage 'run got no flags, such as --config and --workdir.'
+    printf -v flags '%q ' "$@"
+    # A job that runs holds the lock; its log goes on.
+    on all "cd adaptanet_jax && if flock -n job.lock true; then
+EXTRA=tpu setsid nohup flock -n job.lock bash -c \
+'echo \$\$ > job.pid; exec launch/local.sh \"\$@\"' - $flags>> job.log 2>&1 < /dev/null &
+else echo 'It runs already.'; fi"
+    ;;
+  logs)
+    on 0 'tail -n 50 -F adaptanet_jax/job.log'
+    ;;
+  stop)
+    on all "cd adaptanet_jax && if flock -n job.lock true; then
+echo 'It does not run.'
+else kill -TERM \$(cat job.pid) && flock job.lock true; fi"
+    ;;
+  delete)
+    if [[ -n "${DRY_RUN:-}" ]] || exists; then
+      tpu delete --quiet
+    else
+      echo "$name is not there." >&2
+    fi
+    ;;
+  *)
+    usage "Unknown step '$step'."
+    ;;
+esac

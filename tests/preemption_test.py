@@ -1,0 +1,55 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.preemption."""
+
+import os
+import signal
+
+from absl.testing import absltest
+
+from adaptanet_jax import preemption
+
+
+class NoticeTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    before = signal.getsignal(signal.SIGTERM)
+    self.addCleanup(signal.signal, signal.SIGTERM, before)
+    self.notice = preemption.Notice()
+    self.notice.listen()
+
+  def test_it_ends_what_has_nothing_to_save(self):
+    with self.assertRaises(preemption.Preempted):
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def test_a_loop_is_told_after_the_step_that_it_is_in(self):
+    told = []
+    with self.assertRaisesRegex(preemption.Preempted, 'saved'):
+      with self.notice.held():
+        for step in range(4):
+          if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+          told.append(self.notice.reached())
+          if told[-1]:
+            raise preemption.Preempted('saved')
+    self.assertEqual(told, [False, False, True])
+
+  def test_a_loop_that_ends_by_itself_is_the_last_one(self):
+    done = []
+    with self.assertRaises(preemption.Preempted):
+      with self.notice.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append('its last step')
+    self.assertEqual(done, ['its last step'])
+
+  def test_without_notice_nothing_happens(self):
+    with self.notice.held():
+      self.assertFalse(self.notice.reached())
+
+  def test_it_is_no_failure_to_be_handled(self):
+    self.assertFalse(issubclass(preemption.Preempted, Exception))
+
+
+if __name__ == '__main__':
+  absltest.main()

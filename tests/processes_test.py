@@ -1,0 +1,324 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.processes: real jobs of two processes."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from adaptanet_jax import preemption, processes
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.step import TrainState
+from tests.testing import ROOT, TINY, command, environment, run
+
+_NUM_STEPS = 8
+_TRAIN = (
+    *TINY,
+    '--config.phases=teacher',
+    # Two passes of four steps.
+    '--config.teacher.epochs=2.',
+)
+
+
+def _free_port() -> int:
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    return s.getsockname()[1]
+
+
+class Job:
+  """Two processes of two devices each; the first one's output is kept."""
+
+  def __init__(self, workdir, *flags, code=None):
+    port = _free_port()
+    env = environment(2)
+    # Slower, but compiled sooner: what a single process is told by its config.
+    env['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
+    self.processes = []
+    for number in range(2):
+      given = (
+          f'--coordinator=localhost:{port}',
+          '--num_processes=2',
+          f'--process_id={number}',
+      )
+      arguments = command(workdir, *flags, *given)
+      if code:
+        arguments = [
+            sys.executable, '-c', code, str(port), str(number), str(workdir)
+        ]
+      self.processes.append(
+          subprocess.Popen(
+              arguments,
+              cwd=ROOT,
+              env=env,
+              stdout=subprocess.PIPE,
+              stderr=subprocess.STDOUT,
+              text=True,
+          )
+      )
+
+  def wait_for(self, path):
+    """Waits until a file is there."""
+    end = time.monotonic() + 300.0
+    while not path.exists():
+      if any(p.poll() is not None for p in self.processes):
+        raise AssertionError(self.outputs())
+      if time.monotonic() > end:
+        raise AssertionError(f'{path} is not there after five minutes.')
+      time.sleep(0.02)
+
+  def kill(self):
+    """Ends both at once, as a scheduler does once one of them is gone."""
+    for process in self.processes:
+      process.kill()
+      process.communicate()
+
+  def outputs(self):
+    """Waits for the end; returns exit status and output of each."""
+    found = []
+    for process in self.processes:
+      text = process.communicate(timeout=300)[0]
+      found.append((process.returncode, text))
+    return found
+
+
+def _rows(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _losses(workdir):
+  rows = {row['step']: row for row in _rows(workdir) if 'loss' in row}
+  return [rows[step]['loss'] for step in sorted(rows)]
+
+
+def _weights(workdir):
+  folder = workdir / 'checkpoints' / 'teacher' / str(_NUM_STEPS)
+  checkpointer = ocp.StandardCheckpointer()
+  shapes = checkpointer.metadata(folder / 'variables').item_metadata.tree
+  # On this process's devices, whichever wrote it.
+  like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+  return checkpointer.restore(folder / 'variables', like)
+
+
+class JobTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = pathlib.Path(
+        cls.enterClassContext(tempfile.TemporaryDirectory())
+    )
+    # The second job and those after it need not compile again.
+    cls.enterClassContext(mock.patch.dict(os.environ, {
+        'JAX_COMPILATION_CACHE_DIR': str(cls.folder / 'programs'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }))
+    cls.workdir = cls.folder / 'two'
+    cls.ends = Job(cls.workdir, *_TRAIN).outputs()
+
+  def test_both_end_well_and_one_of_them_tells_and_writes(self):
+    (first, told), (second, silent) = self.ends
+    self.assertEqual((first, second), (0, 0), told + silent)
+    self.assertIn('teacher: step 8/8', told)
+    self.assertNotIn('teacher', silent)
+    steps = [row['step'] for row in _rows(self.workdir) if 'loss' in row]
+    self.assertEqual(steps, list(range(1, _NUM_STEPS + 1)))
+    results = json.loads((self.workdir / 'results.json').read_text())
+    self.assertEqual(results['device']['count'], 4)
+    self.assertEqual(results['device']['processes'], 2)
+    self.assertEqual(list(self.workdir.glob('.shared*')), [])
+
+  def test_the_losses_are_those_of_one_process_with_as_many_devices(self):
+    alone = self.folder / 'alone'
+    done = run(alone, *_TRAIN, num_devices=4)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    np.testing.assert_allclose(
+        _losses(self.workdir), _losses(alone), rtol=1e-4
+    )
+    # Predictions are put together from both: 40 images, in batches of 16.
+    top1 = [
+        json.loads((w / 'results.json').read_text())['teacher']['top1']
+        for w in (self.workdir, alone)
+    ]
+    self.assertEqual(*top1)
+
+  def test_asked_to_stop_then_killed_it_goes_on_to_the_same_bits(self):
+    workdir = self.folder / 'stopped'
+    checkpoints = workdir / 'checkpoints' / 'teacher'
+    job = Job(workdir, *_TRAIN)
+    job.wait_for(checkpoints / '2')
+    # One is asked; both stop, and at the same step.
+    job.processes[1].send_signal(signal.SIGTERM)
+    (first, told), (second, _) = job.outputs()
+    self.assertEqual((first, second), (preemption.EXIT_CODE,) * 2, told)
+    self.assertIn("Phase 'teacher' is saved at step", told)
+    saved = max(int(path.name) for path in checkpoints.iterdir())
+    self.assertLess(saved, _NUM_STEPS)
+    job = Job(workdir, *_TRAIN)
+    job.wait_for(checkpoints / str(saved // 2 * 2 + 2))
+    job.kill()
+    ends = Job(workdir, *_TRAIN).outputs()
+    self.assertEqual([status for status, _ in ends], [0, 0], ends)
+    chex.assert_trees_all_equal(_weights(workdir), _weights(self.workdir))
+    self.assertEqual(_losses(workdir), _losses(self.workdir))
+
+  def test_one_device_goes_on_from_what_four_have_written(self):
+    workdir = self.folder / 'moved'
+    shutil.copytree(self.workdir, workdir)
+    shutil.rmtree(workdir / 'checkpoints' / 'teacher' / str(_NUM_STEPS))
+    done = run(workdir, *_TRAIN, '--config.fast_compile=True')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('step 8/8', done.stderr)
+    np.testing.assert_allclose(
+        _losses(workdir), _losses(self.workdir), rtol=1e-4
+    )
+
+
+class NoticeTest(absltest.TestCase):
+
+  def test_one_process_leaves_with_a_code_of_its_own(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    process = subprocess.Popen(
+        command(folder / 'run', *_TRAIN),
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 300.0
+    while not (folder / 'run' / 'config.json').exists():
+      self.assertLess(time.monotonic(), end)
+      time.sleep(0.02)
+    # While it compiles: there is nothing to save, nor anything to wait for.
+    process.terminate()
+    told = process.communicate(timeout=60)[1]
+    self.assertEqual(process.returncode, preemption.EXIT_CODE, told)
+    self.assertIn('Asked to stop. Run the same command again', told)
+    self.assertNotIn('Traceback', told)
+
+
+# Gives each process its half of a batch, a state, and a folder of its own.
+_CODE = '''
+import sys
+import jax, numpy as np
+from adaptanet_jax import processes
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.step import TrainState, replicate
+
+port, number, folder = sys.argv[1:]
+processes.initialize(f'localhost:{port}', 2, int(number))
+assert processes.here() == (int(number), 2)
+mine = np.arange(6).reshape(2, 3) + 100 * int(number)
+whole = processes.gather({'x': mine})['x']
+print('gathered', whole.tolist())
+state = TrainState(
+    step=np.int32(5),
+    params={'kernel': np.arange(12, dtype=np.float32).reshape(4, 3)},
+    batch_stats={},
+    opt_state=(np.ones(3, np.float32),),
+)
+with PhaseCheckpoints(folder, 'lock_in', keep=2) as checkpoints:
+  checkpoints.save(replicate(state, jax.local_device_count()))
+processes.check_shared(folder)
+try:
+  import os
+  own = f'{folder}/{number}'
+  os.makedirs(own)
+  processes.check_shared(own)
+  print('shared')
+except UsageError as error:
+  print('refused:', error)
+  os._exit(0)
+processes.wait('end')
+'''
+
+
+class ProcessesTest(parameterized.TestCase):
+
+  def test_what_two_have_is_put_together_and_saved_by_both(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    job = Job(folder, code=textwrap.dedent(_CODE))
+    refused = job.processes[1].communicate(timeout=300)[0]
+    job.processes[0].kill()  # It waits for the one that has left.
+    told = job.processes[0].communicate()[0]
+    expected = 'gathered [[0, 1, 2, 100, 101, 102], [3, 4, 5, 103, 104, 105]]'
+    self.assertIn(expected, told + refused)
+    self.assertIn(expected, refused)
+    self.assertIn('refused: Process 1 does not see', refused)
+    item = folder / 'checkpoints' / 'lock_in' / '5' / 'variables'
+    self.assertLen(list(item.glob('ocdbt.process_*')), 2)
+    like = TrainState(
+        step=np.int32(0),
+        params={'kernel': np.zeros((4, 3), np.float32)},
+        batch_stats={},
+        opt_state=(np.zeros(3, np.float32),),
+    )
+    with PhaseCheckpoints(folder, 'lock_in', keep=2) as checkpoints:
+      state = checkpoints.restore(like)
+    self.assertEqual(int(state.step), 5)
+    np.testing.assert_array_equal(
+        state.params['kernel'], np.arange(12.0).reshape(4, 3)
+    )
+
+  def test_one_process_gathers_and_shares_what_it_has(self):
+    tree = {'x': np.arange(3)}
+    self.assertIs(processes.gather(tree), tree)
+    self.assertTrue(processes.is_writer())
+    chex.assert_trees_all_equal(
+        processes.to_global(jax.device_put(tree)), tree
+    )
+
+  @parameterized.parameters(
+      (('localhost:1', None, None), '--num_processes=None'),
+      ((None, 2, 0), '--coordinator=None'),
+      (('localhost:1', 2, 2), '--process_id=2 is not one of 2 processes'),
+      (('localhost:1', 2, -1), 'expected 0 to 1'),
+  )
+  def test_flags_that_do_not_go_together_are_refused(self, given, text):
+    with self.assertRaisesRegex(UsageError, text):
+      processes.initialize(*given)
+
+  @parameterized.parameters(('w', 'new'), ('wb', b'new'))
+  def test_a_file_is_replaced_when_all_of_it_is_written(self, mode, new):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    path = folder / 'file'
+    path.write_text('old')
+    with self.assertRaises(KeyError):
+      with processes.replacing(str(path), mode) as file:
+        file.write(new)
+        raise KeyError
+    self.assertEqual(path.read_text(), 'old')
+    with processes.replacing(str(path), mode) as file:
+      file.write(new)
+      self.assertEqual(path.read_text(), 'old')
+    self.assertEqual(path.read_text(), 'new')
+    self.assertEqual(os.listdir(folder), ['file'])
+
+  def test_a_process_that_does_not_write_leaves_files_alone(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    with mock.patch.object(jax, 'process_index', lambda: 1):
+      with processes.replacing(str(folder / 'file')) as file:
+        file.write('new')
+    self.assertEqual(os.listdir(folder), [])
+
+
+if __name__ == '__main__':
+  absltest.main()
