@@ -333,4 +333,16 @@ def _objective(
       prefix=phase.prefix,
       num_random=config.mdsr.num_random,
       teacher_weight=config.mdsr.teacher_weight,
+      soft_from=_soft_from(space, phase),
   )
+
+
+def _soft_from(space: Workspace, phase: phases_lib.Phase) -> int | None:
+  """Returns the step at which the last `mdsr.soft_epochs` of a phase begin."""
+  epoch_steps = pipeline.steps_per_epoch(
+      space.dataset.train, phase.settings.batch_size
+  )
+  steps = round(space.config.mdsr.soft_epochs * epoch_steps)
+  if not steps:
+    return None
+  return max(0, phases_lib.num_steps(phase, epoch_steps) - steps)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import Split
 from adaptanet_jax.training.step import replicate
 
 # XLA keeps about one core busy for each program.

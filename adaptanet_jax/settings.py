@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 
 from adaptanet_jax.baselines.methods import ENSEMBLES, METHODS
-from adaptanet_jax.data.augment import AUGMENTATIONS
+from adaptanet_jax.data.augment import AUGMENTATIONS, ON_HOST
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.models import delta
@@ -51,6 +51,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'seed': (0, 2**31 - 1),
     'log_every_steps': (1, float('inf')),
     'data.image_size': (0, float('inf')),
+    'data.shorter_side': (0, float('inf')),
+    'data.workers': (0, float('inf')),
     'data.train_examples': (0, float('inf')),
     'data.test_examples': (0, float('inf')),
     'data.fake_classes': (2, float('inf')),
@@ -59,6 +61,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'baseline.average_decay': (0, 1),
     'mdsr.num_random': (1, float('inf')),
     'mdsr.teacher_weight': (0, 1),
+    'mdsr.soft_epochs': (0, float('inf')),
     'gates.resolution': (1, float('inf')),
     'evaluation.random_passes': (1, float('inf')),
     'evaluation.calibration_examples': (1, float('inf')),
@@ -84,6 +87,7 @@ _FREE = (
     'compare',
     'fast_compile',
     'data.dir',
+    'data.workers',
     'log_every_steps',
     'evaluation.',
     'policies.',
@@ -150,6 +154,16 @@ def check(config: ml_collections.ConfigDict) -> None:
           f'config.{key} = {values[key]!r}; expected a number from {low} to '
           f'{high}.'
       )
+  if config.data.name == 'digits' and config.data.augment in ON_HOST:
+    raise UsageError(
+        f'config.data.augment = {config.data.augment} for digits, which are '
+        'pixels from the start; expected none, crop or crop_flip.'
+    )
+  if 0 < config.data.shorter_side < config.data.image_size:
+    raise UsageError(
+        f'config.data.shorter_side = {config.data.shorter_side}; expected 0 or '
+        f'at least config.data.image_size = {config.data.image_size}.'
+    )
   if config.policies.start not in WIDTHS:
     raise UsageError(
         f'config.policies.start = {config.policies.start}; expected one of '

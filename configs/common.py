@@ -42,11 +42,18 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.test_split = 'test'
   # Side that images are scaled and cut to, in pixels; 0: as they are.
   c.data.image_size = 0
+  # What the shorter side is scaled to before the centre is cut, in pixels; 0:
+  # image_size. Training with resized_crop cuts another part.
+  c.data.shorter_side = 0
   # Examples to use of each split, from its start; 0: all.
   c.data.train_examples = 0
   c.data.test_examples = 0
-  # none, crop (after padding by 4 pixels), or crop_flip (and mirrored).
+  # none, crop (after padding by 4 pixels), crop_flip (and mirrored), or
+  # resized_crop (a random part of 8 to 100 % of the image, and mirrored; of
+  # TFDS sets, whose images are then decoded for every batch).
   c.data.augment = 'crop_flip'
+  # Processes that decode such images; 0: threads of the one that trains.
+  c.data.workers = 0
   # Whether a missing set is replaced by a fake one, saying so.
   c.data.fake_if_missing = False
   # Classes of a fake set.
@@ -117,6 +124,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.mdsr.num_random = 3
   # v of Eq. 3: the teacher's share against the largest subnet's.
   c.mdsr.teacher_weight = 0.5
+  # Passes at the end of each phase in which the loss is averaged with a soft
+  # cross-entropy to the teacher (the paper: the last one on ImageNet).
+  c.mdsr.soft_epochs = 0.0
 
   c.evaluation = ml_collections.ConfigDict()
   # Images that go through the network at a time, over all devices.
@@ -215,6 +225,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.fast_compile = True
   c.model.architecture = 'resnet26x8'
   c.data.image_size = 16
+  c.data.shorter_side = 0
   c.data.train_examples = 256
   c.data.test_examples = 32
   c.data.fake_if_missing = True

@@ -22,6 +22,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.data.name = 'imagenet2012'
   c.data.test_split = 'validation'
   c.data.image_size = 224
+  c.data.shorter_side = 256
+  c.data.augment = 'resized_crop'
   c.model.stem = 'imagenet'
   c.teacher.epochs = 90.0
   c.teacher.batch_size = 256
@@ -31,6 +33,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     part.cascade.batch_size = 100
     part.lock_in.epochs = 8.0
     part.lock_in.batch_size = 100
+  c.mdsr.soft_epochs = 1.0
   c.gates.batch_size = 100
   c.gates.resolution = 7
   # 12,811 images: every one of them runs under 4,096 subnets.

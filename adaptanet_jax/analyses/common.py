@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import Split
 from adaptanet_jax.evaluation import protocols, results as results_lib
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables

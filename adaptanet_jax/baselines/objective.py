@@ -40,6 +40,7 @@ def baseline_gradients(
     images: jax.Array,
     labels: jax.Array,
     rng: jax.Array,
+    step: jax.Array,
     *,
     net: ResNet,
     method: Method,
@@ -60,6 +61,7 @@ def baseline_gradients(
     images: `(B, H, W, C)` normalised images.
     labels: `int32[B]`.
     rng: key of the step, the same on every device.
+    step: unused.
     net: the network.
     method: what is drawn and who teaches.
     label_smoothing: see `losses.smooth_targets`.
@@ -68,6 +70,7 @@ def baseline_gradients(
   Returns:
     Gradients by `params`, new batch statistics, metrics.
   """
+  del step
   subnets = method.draw(rng)
   hard = losses.smooth_targets(
       labels, net.num_classes, label_smoothing=label_smoothing

@@ -11,7 +11,9 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-AUGMENTATIONS = ('none', 'crop', 'crop_flip')
+AUGMENTATIONS = ('none', 'crop', 'crop_flip', 'resized_crop')
+# Done where images are decoded, because it needs all of their pixels.
+ON_HOST = ('resized_crop',)
 CROP_PADDING = 4
 
 # By number of colours; ImageNet's, which suit natural images.
@@ -42,9 +44,10 @@ def augment(
     first: place of `images[0]` in the global batch.
 
   Returns:
-    `uint8[B, H, W, C]`; `images` itself if `kind` is 'none'.
+    `uint8[B, H, W, C]`; `images` itself if `kind` is 'none', or was done where
+    they were decoded.
   """
-  if kind == 'none':
+  if kind == 'none' or kind in ON_HOST:
     return images
   places = first + jnp.arange(images.shape[0])
   rngs = jax.vmap(functools.partial(jax.random.fold_in, rng))(places)

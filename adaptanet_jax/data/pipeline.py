@@ -9,6 +9,7 @@ D = local devices, B = examples of one device's batch.
 """
 
 from collections.abc import Iterator, Sized
+import dataclasses
 import functools
 import queue
 import threading
@@ -17,10 +18,8 @@ import zlib
 
 import numpy as np
 
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import Batch, Seed, Split
 from adaptanet_jax.errors import UsageError
-
-Batch = dict[str, np.ndarray]
 
 
 def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
@@ -55,11 +54,16 @@ def positions_of_step(
   return order[batch * batch_size : (batch + 1) * batch_size]
 
 
+def phase_key(phase: str) -> int:
+  """Returns the number that a phase has in the seeds of its data."""
+  return zlib.crc32(phase.encode())
+
+
 @functools.lru_cache(maxsize=2)
 def _order_of_epoch(
     num_examples: int, seed: int, phase: str, epoch: int
 ) -> np.ndarray:
-  key = (seed, zlib.crc32(phase.encode()), epoch)
+  key = (seed, phase_key(phase), epoch)
   return np.random.default_rng(key).permutation(num_examples)
 
 
@@ -87,18 +91,44 @@ def train_batches(
   Yields:
     `image`, `uint8[D, B, H, W, C]`, and `label`, `int32[D, B]`.
   """
-  index, count = process
-  share = slice(
-      index * batch_size // count, (index + 1) * batch_size // count
-  )
-  for step in steps:
+  requests = _Requests(len(split), batch_size, seed, phase, steps, process)
+  for batch in split.batches(requests):
+    yield _by_device(batch, num_devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Requests:
+  """What this process asks its split for, batch by batch."""
+
+  num_examples: int
+  batch_size: int
+  seed: int
+  phase: str
+  steps: range
+  process: tuple[int, int]
+
+  def __len__(self) -> int:
+    return len(self.steps)
+
+  def __getitem__(self, number: int) -> tuple[np.ndarray, list[Seed]]:
+    step = self.steps[number]
     positions = positions_of_step(
-        len(split), batch_size, seed=seed, phase=phase, step=step
-    )[share]
-    yield _by_device(
-        {'image': split.gather(positions), 'label': split.labels[positions]},
-        num_devices,
+        self.num_examples,
+        self.batch_size,
+        seed=self.seed,
+        phase=self.phase,
+        step=step,
     )
+    share = _share(self.process, self.batch_size)
+    # By an image's place in the whole batch, whichever process has it.
+    places = range(self.batch_size)[share]
+    phase = phase_key(self.phase)
+    return positions[share], [(self.seed, phase, step, n) for n in places]
+
+
+def _share(process: tuple[int, int], batch_size: int) -> slice:
+  index, count = process
+  return slice(index * batch_size // count, (index + 1) * batch_size // count)
 
 
 def eval_batches(
@@ -122,14 +152,11 @@ def eval_batches(
     `image`, `uint8[D, B, H, W, C]`, `position`, `int32[D, B]` in the split, and
     `valid`, `bool[D, B]`, false for padding.
   """
-  index, count = process
+  share = _share(process, batch_size)
   for start in range(0, len(split), batch_size):
     positions = np.arange(start, start + batch_size)
     valid = positions < len(split)
     positions = np.where(valid, positions, start)
-    share = slice(
-        index * batch_size // count, (index + 1) * batch_size // count
-    )
     batch = {
         'image': split.gather(positions[share]),
         'position': positions[share].astype(np.int32),

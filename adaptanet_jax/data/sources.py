@@ -5,11 +5,9 @@
 N = examples, H = height, W = width, C = colours.
 """
 
-from collections.abc import Callable
 from concurrent import futures
 import dataclasses
 import functools
-import io
 import multiprocessing
 import os
 import sys
@@ -18,11 +16,13 @@ from typing import Any
 from absl import logging
 import ml_collections
 import numpy as np
-from PIL import Image
 
+from adaptanet_jax.data.augment import ON_HOST
+from adaptanet_jax.data.images import decode, resize
+from adaptanet_jax.data.splits import InMemorySplit, Split, StreamedSplit
 from adaptanet_jax.errors import UsageError
 
-# Decoded pixels kept in memory; a larger set is decoded as batches need it.
+# Decoded pixels kept in memory; a larger split is decoded as batches need it.
 MAX_BYTES_IN_MEMORY = 8 * 2**30
 # Examples that one worker decodes at a time.
 _CHUNK = 2048
@@ -30,28 +30,6 @@ _CHUNK = 2048
 
 class MissingDataError(UsageError):
   """A data set that is known, but not on this machine."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """Examples that can be gathered by position.
-
-  Attributes:
-    labels: `int32[N]`.
-    gather: maps `int[B]` positions to `uint8[B, H, W, C]` images.
-  """
-
-  labels: np.ndarray
-  gather: Callable[[np.ndarray], np.ndarray]
-
-  def __len__(self) -> int:
-    return len(self.labels)
-
-  def subset(self, positions: np.ndarray) -> 'Split':
-    """Returns the examples at some positions, in their order."""
-    return Split(
-        self.labels[positions], lambda chosen: self.gather(positions[chosen])
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,33 +81,11 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
 def _first(split: Split, count: int) -> Split:
   if not 0 < count < len(split):
     return split
-  return Split(split.labels[:count], split.gather)
+  return split.subset(np.arange(count))
 
 
 def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
-  return Split(labels.astype(np.int32), images.__getitem__)
-
-
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-  """Scales the shorter side to `size` and cuts the centre square.
-
-  Args:
-    image: `uint8[H, W, C]`, C 1 or 3.
-    size: side of the result, in pixels.
-
-  Returns:
-    `uint8[size, size, C]`; `image` itself if it has that shape.
-  """
-  height, width, colours = image.shape
-  if height == width == size:
-    return image
-  scale = size / min(height, width)
-  shape = (round(width * scale), round(height * scale))
-  picture = Image.fromarray(image[..., 0] if colours == 1 else image)
-  scaled = np.asarray(picture.resize(shape, Image.Resampling.BILINEAR))
-  top, left = (shape[1] - size) // 2, (shape[0] - size) // 2
-  cut = scaled[top : top + size, left : left + size]
-  return cut.reshape(size, size, colours)
+  return InMemorySplit(labels.astype(np.int32), images.__getitem__)
 
 
 def _digits(image_size: int) -> Dataset:
@@ -203,16 +159,19 @@ def _tfds(data: ml_collections.ConfigDict) -> Dataset:
         f'The images of {data.name!r} have {shape[-1]} channels; expected 1 '
         '(grey) or 3 (colour).'
     )
-  splits = {'train': data.train_split, 'test': data.test_split}
-  counts = {'train': data.train_examples, 'test': data.test_examples}
   return Dataset(
       data.name,
       features['label'].num_classes,
       shape,
-      **{
-          key: _tfds_split((data.name, data.dir, split), shape, counts[key])
-          for key, split in splits.items()
-      },
+      # Every pass over the training split has other crops of its images.
+      train=_tfds_split(
+          data,
+          data.train_split,
+          shape,
+          data.train_examples,
+          random_crops=data.augment in ON_HOST,
+      ),
+      test=_tfds_split(data, data.test_split, shape, data.test_examples),
   )
 
 
@@ -270,16 +229,29 @@ def _how_to_prepare(name: str, where: str) -> str:
 
 
 def _tfds_split(
-    location: tuple[str, str, str], shape: tuple[int, int, int], count: int
+    data: ml_collections.ConfigDict,
+    split: str,
+    shape: tuple[int, int, int],
+    count: int,
+    *,
+    random_crops: bool = False,
 ) -> Split:
-  """Decodes a split once if it fits in memory, else as batches need it."""
+  """Decodes a split once if that will do, else as batches need it."""
+  location = (data.name, data.dir, split)
   source = _source(*location)
   count = min(count or len(source), len(source))
-  if count * int(np.prod(shape)) > MAX_BYTES_IN_MEMORY:
-    return _on_demand(source, shape, count)
+  if random_crops or count * int(np.prod(shape)) > MAX_BYTES_IN_MEMORY:
+    return StreamedSplit(
+        functools.partial(_source, *location),
+        np.arange(count),
+        shape,
+        shorter_side=data.shorter_side,
+        random_crops=random_crops,
+        workers=data.workers,
+    )
   starts = range(0, count, _CHUNK)
   chunks = [range(n, min(n + _CHUNK, count)) for n in starts]
-  work = functools.partial(_decode_chunk, location, shape)
+  work = functools.partial(_decode_chunk, location, shape, data.shorter_side)
   if len(chunks) <= 2:
     parts = [work(chunk) for chunk in chunks]
   else:
@@ -293,32 +265,12 @@ def _tfds_split(
 
 
 def _decode_chunk(
-    location: tuple[str, str, str], shape: tuple[int, int, int], chunk: range
+    location: tuple[str, str, str],
+    shape: tuple[int, int, int],
+    shorter_side: int,
+    chunk: range,
 ) -> tuple[np.ndarray, np.ndarray]:
   source = _source(*location)
   examples = [source[position] for position in chunk]
-  images = np.stack([_decode(example['image'], shape) for example in examples])
-  return images, np.array([e['label'] for e in examples], np.int32)
-
-
-def _decode(encoded: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-  """Decodes JPEG or PNG bytes to `uint8[H, W, C]` of the given shape."""
-  picture = Image.open(io.BytesIO(encoded))
-  pixels = np.asarray(picture.convert('L' if shape[-1] == 1 else 'RGB'))
-  return resize(pixels.reshape(*pixels.shape[:2], shape[-1]), shape[0])
-
-
-def _on_demand(
-    source: Any, shape: tuple[int, int, int], count: int
-) -> Split:
-  """A split whose images are decoded when they are gathered."""
-  pool = futures.ThreadPoolExecutor(os.cpu_count())
-
-  def image(position: int) -> np.ndarray:
-    return _decode(source[int(position)]['image'], shape)
-
-  def gather(positions: np.ndarray) -> np.ndarray:
-    return np.stack(list(pool.map(image, positions)))
-
-  labels = np.array([source[n]['label'] for n in range(count)], np.int32)
-  return Split(labels, gather)
+  images = [decode(e['image'], shape, shorter_side) for e in examples]
+  return np.stack(images), np.array([e['label'] for e in examples], np.int32)

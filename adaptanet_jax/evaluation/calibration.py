@@ -25,7 +25,7 @@ import numpy as np
 
 from adaptanet_jax import processes, trees
 from adaptanet_jax.data import augment, pipeline
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers

@@ -19,7 +19,7 @@ import numpy as np
 
 from adaptanet_jax import processes
 from adaptanet_jax.data import augment, pipeline
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GateSet, confidence
 from adaptanet_jax.models.resnet import ResNet, Variables

@@ -15,7 +15,7 @@ import optax
 
 from adaptanet_jax import preemption, processes, trees
 from adaptanet_jax.data import pipeline
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.programs import Programs, image_shapes, shapes_of
@@ -23,7 +23,12 @@ from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.objectives import Metrics, Objective
 from adaptanet_jax.training.progress import MetricsLog, Progress
-from adaptanet_jax.training.step import TrainState, map_train_step, replicate
+from adaptanet_jax.training.step import (
+  TrainState,
+  map_train_step,
+  replicate,
+  to_devices,
+)
 
 
 def split_variables(
@@ -180,7 +185,9 @@ def train_phase(
       batch_size=phase.settings.batch_size,
   )
   with preemption.NOTICE.held(), progress:
-    for number, batch in enumerate(pipeline.prefetch(batches), first_step + 1):
+    # The next batches are on the devices while a step runs.
+    ahead = pipeline.prefetch(map(to_devices, batches))
+    for number, batch in enumerate(ahead, first_step + 1):
       state, metrics = step_fn(state, *constants, batch)
       progress.advance()
       last = number == num_steps

@@ -131,8 +131,8 @@ def draw_subnets(
 
 def loss_weights(
     num_subnets: int, teacher_weight: float, *, has_largest: bool
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns each subnet's weights in Eq. 3.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns each subnet's weights in Eq. 3, and in a soft cross-entropy.
 
   Args:
     num_subnets: how many there are.
@@ -140,12 +140,14 @@ def loss_weights(
     has_largest: whether the first of them is the largest subnet itself.
 
   Returns:
-    `float32[num_subnets]` weights of the loss to the teacher, and of the loss
-    to the largest subnet.
+    `float32[num_subnets]` weights of the loss to the teacher, of the loss to
+    the largest subnet, and of the soft cross-entropy to the teacher, in which
+    the largest has no part.
   """
   share = 1.0 / (num_subnets - has_largest)
   to_teacher = np.full(num_subnets, teacher_weight * share, np.float32)
   to_largest = np.full(num_subnets, (1 - teacher_weight) * share, np.float32)
+  to_soft = np.full(num_subnets, share, np.float32)
   if has_largest:
-    to_teacher[0], to_largest[0] = 1.0, 0.0
-  return to_teacher, to_largest
+    to_teacher[0], to_largest[0], to_soft[0] = 1.0, 0.0, 0.0
+  return to_teacher, to_largest, to_soft

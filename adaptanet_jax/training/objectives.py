@@ -123,6 +123,7 @@ def label_gradients(
     images: jax.Array,
     labels: jax.Array,
     rng: jax.Array,
+    step: jax.Array,
     *,
     net: ResNet,
     label_smoothing: float,
@@ -137,13 +138,14 @@ def label_gradients(
     images: `(B, H, W, C)` normalised images.
     labels: `int32[B]`.
     rng: unused.
+    step: unused.
     net: the network.
     label_smoothing: see `losses.cross_entropy`.
 
   Returns:
     Gradients by `params`, new batch statistics, metrics.
   """
-  del teacher, rng
+  del teacher, rng, step
 
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
     variables = with_trained(frozen, params, stats)
@@ -168,12 +170,14 @@ def anchor_gradients(
     images: jax.Array,
     labels: jax.Array,
     rng: jax.Array,
+    step: jax.Array,
     *,
     nets: Networks,
     space: mdsr.SubnetSpace,
     prefix: str,
     num_random: int,
     teacher_weight: float,
+    soft_from: int | None = None,
 ) -> tuple[trees.Tree, trees.Tree, Metrics]:
   """Gradients of Eq. 3 for the subnets that this step draws.
 
@@ -186,11 +190,15 @@ def anchor_gradients(
     images: `(B, H, W, C)` normalised images.
     labels: `int32[B]`, for the metrics alone.
     rng: key of the step, the same on every device.
+    step: steps done in this phase, `int32[]`.
     nets: both networks.
     space: the subnets to draw from.
     prefix: what feeds the first trained stage, 'student' or 'teacher'.
     num_random: random subnets beside the corners.
     teacher_weight: v of Eq. 3.
+    soft_from: the step from which the loss is averaged with a cross-entropy to
+      the teacher's probabilities, over all subnets but the largest (Sec. V-B);
+      None: never.
 
   Returns:
     Gradients by `params`, new batch statistics, metrics.
@@ -222,7 +230,7 @@ def anchor_gradients(
       largest: losses.Outputs,
       subnet: Any,
   ) -> tuple[jax.Array, Any]:
-    choices, to_teacher, to_largest = subnet
+    choices, to_teacher, to_largest, to_soft = subnet
     variables = with_trained(frozen, params, stats)
     # A part of a network is trained with its own batch statistics only.
     outputs, stats = run(variables, teacher, x, choices, train=tuple(params))
@@ -231,6 +239,10 @@ def anchor_gradients(
     loss = to_teacher * teacher_loss + to_largest * losses.anchor_loss(
         outputs, largest
     )
+    if soft_from is not None:
+      soft = losses.soft_cross_entropy(outputs['logits'], targets['logits'])
+      is_soft = step >= soft_from
+      loss = jnp.where(is_soft, (loss + to_soft * soft) / 2.0, loss)
     metrics = {
         'loss': loss,
         'teacher_loss': teacher_loss,
@@ -238,7 +250,7 @@ def anchor_gradients(
     }
     return loss, (outputs, stats, metrics)
 
-  to_teacher, to_largest = mdsr.loss_weights(
+  weights = mdsr.loss_weights(
       len(subnets), teacher_weight, has_largest=space.has_largest
   )
   grads, stats, metrics = scan_subnets(
@@ -246,7 +258,7 @@ def anchor_gradients(
       params,
       stats,
       largest,
-      (subnets, jnp.asarray(to_teacher), jnp.asarray(to_largest)),
+      (subnets, *map(jnp.asarray, weights)),
       first_is_reference=space.has_largest,
   )
   # Corners come first: the largest that trains, then the smallest.
@@ -311,6 +323,7 @@ def gate_gradients(
     images: jax.Array,
     labels: jax.Array,
     rng: jax.Array,
+    step: jax.Array,
     *,
     net: ResNet,
     gates: GateSet,
@@ -331,6 +344,7 @@ def gate_gradients(
     images: `(B, H, W, C)` normalised images.
     labels: `int32[B]`, for the metrics alone.
     rng: key of the step, the same on every device.
+    step: unused.
     net: the network.
     gates: its gates.
     space: the subnets to draw from, the largest first.
@@ -340,7 +354,7 @@ def gate_gradients(
   Returns:
     Gradients by `params`, new batch statistics, metrics.
   """
-  del teacher
+  del teacher, step
   subnets = mdsr.draw_subnets(rng, space, num_random)
   logits, features = lax.map(
       functools.partial(supernet.forward, net, frozen, images), subnets
@@ -377,6 +391,6 @@ def with_trained(
   return trees.merge(frozen, trained)
 
 
-# (params, stats, frozen, teacher, images, labels, rng)
+# (params, stats, frozen, teacher, images, labels, rng, step)
 # -> (grads, stats, metrics)
 Objective = Callable[..., tuple[trees.Tree, trees.Tree, Metrics]]

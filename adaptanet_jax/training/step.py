@@ -87,6 +87,7 @@ def train_step(
       augment.normalize(images),
       batch['label'],
       objective_rng,
+      state.step,
   )
   grads, metrics = lax.pmean((grads, metrics), AXIS)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -150,6 +151,18 @@ def map_train_step(
       out_axes=(None, None),
       donate_argnums=(0,),
   )
+
+
+def to_devices(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Puts a batch, `(D, B, ...)` each, on the local devices as a step takes it.
+  """
+  return jax.device_put(dict(batch), _batch_sharding())
+
+
+@functools.cache
+def _batch_sharding() -> jax.sharding.Sharding:
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
 
 
 def replicate(tree: Any, num_devices: int) -> Any:

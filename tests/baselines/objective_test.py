@@ -104,7 +104,7 @@ class BaselineGradientsTest(parameterized.TestCase):
         ensemble='ieb',
     )
     actual, actual_stats, metrics = jax.jit(run)(
-        params, stats, {}, averages, *_batch(), _RNG
+        params, stats, {}, averages, *_batch(), _RNG, 0
     )
     self._assert_near(actual, expected)
     for key, loss in (

@@ -10,7 +10,8 @@ from absl.testing import absltest, parameterized
 import chex
 import numpy as np
 
-from adaptanet_jax.data import pipeline, sources
+from adaptanet_jax.data import pipeline
+from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.errors import UsageError
 
 
@@ -20,7 +21,7 @@ def _split(count):
       np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1), (count, 2, 2, 1)
   )
   labels = np.arange(count, dtype=np.int32) % 3
-  return sources.Split(labels, images.__getitem__)
+  return InMemorySplit(labels, images.__getitem__)
 
 
 def _positions(steps, *, count=10, batch_size=3, seed=0, phase='teacher'):

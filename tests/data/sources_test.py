@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn import datasets
 import tensorflow_datasets as tfds
 
-from adaptanet_jax.data import sources
+from adaptanet_jax.data import images, sources
 from adaptanet_jax.errors import UsageError
 from configs import common
 
@@ -219,37 +219,6 @@ class FakeTest(parameterized.TestCase):
     np.testing.assert_array_equal(first.test.labels, second.test.labels)
 
 
-class ResizeTest(parameterized.TestCase):
-
-  def test_an_image_that_fits_is_returned_itself(self):
-    image = np.zeros((4, 4, 3), np.uint8)
-    self.assertIs(sources.resize(image, 4), image)
-
-  @parameterized.product(colours=(1, 3), tall=(False, True))
-  def test_the_centre_square_is_cut(self, colours, tall):
-    # Columns 0, 10, ..., 70; of eight, the middle four are the third to sixth.
-    row = np.arange(0, 80, 10, dtype=np.uint8)
-    image = np.broadcast_to(row[None, :, None], (4, 8, colours))
-    expected = np.broadcast_to(
-        np.array([20, 30, 40, 50])[None, :, None], (4, 4, colours)
-    )
-    if tall:
-      image, expected = image.swapaxes(0, 1), expected.swapaxes(0, 1)
-    np.testing.assert_array_equal(sources.resize(image, 4), expected)
-
-  def test_enlarging_interpolates_between_pixels(self):
-    image = np.array([[0, 100], [0, 100]], np.uint8)[..., None]
-    # Centres of the new pixels lie at -1/4, 1/4, 3/4 and 5/4 of the way from
-    # one old centre to the other; beyond the old ones the border goes on.
-    row = [0, 25, 75, 100]
-    np.testing.assert_array_equal(sources.resize(image, 4)[..., 0], [row] * 4)
-
-  def test_colours_stay_apart(self):
-    image = np.broadcast_to(np.array([10, 200, 90], np.uint8), (7, 9, 3))
-    expected = np.broadcast_to(np.array([10, 200, 90]), (5, 5, 3))
-    np.testing.assert_array_equal(sources.resize(image, 5), expected)
-
-
 class TfdsTest(parameterized.TestCase):
 
   @classmethod
@@ -315,15 +284,17 @@ class TfdsTest(parameterized.TestCase):
     in_memory = self._tiny('tiny_uneven', image_size=4, train_examples=5)
     with (
         mock.patch.object(sources, 'MAX_BYTES_IN_MEMORY', 4 * 4 * 3 * 5 - 1),
-        mock.patch.object(sources, 'resize', wraps=sources.resize) as decode,
+        mock.patch.object(images, 'resize', wraps=images.resize) as decode,
     ):
       large = self._tiny('tiny_uneven', image_size=4, train_examples=5)
       # The test split, 4 images, fits; the training split does not.
       self.assertEqual(decode.call_count, 4)
       positions = np.array([4, 0, 3, 3])
-      images = large.train.gather(positions)
+      gathered = large.train.gather(positions)
       self.assertEqual(decode.call_count, 4 + 4)
-    np.testing.assert_array_equal(images, in_memory.train.gather(positions))
+    np.testing.assert_array_equal(
+        gathered, in_memory.train.gather(positions)
+    )
     np.testing.assert_array_equal(large.train.labels, in_memory.train.labels)
 
   def test_many_chunks_are_decoded_in_order_by_processes(self):

@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptanet_jax import trees
 from adaptanet_jax.data import augment
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration
 from adaptanet_jax.models import supernet
@@ -39,7 +39,7 @@ _BATCH_SIZE = 8
 def _split():
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (_NUM_IMAGES, 16, 16, 1), np.uint8)
-  return Split(np.zeros(_NUM_IMAGES, np.int32), lambda at: images[at])
+  return InMemorySplit(np.zeros(_NUM_IMAGES, np.int32), lambda at: images[at])
 
 
 @functools.cache

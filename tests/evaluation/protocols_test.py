@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from adaptanet_jax.data import augment
-from adaptanet_jax.data.sources import Split
+from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.evaluation.cost import Cost, CostTable
 from adaptanet_jax.models.resnet import ResNet
@@ -211,7 +211,7 @@ def _correct(predictor):
 
 
 def _split():
-  return Split(_labels(), _images().__getitem__)
+  return InMemorySplit(_labels(), _images().__getitem__)
 
 
 class CorrectTest(parameterized.TestCase):

@@ -138,8 +138,8 @@ class LoopTest(parameterized.TestCase):
         self.phases['cascade1'], name='averaged', average_decay=0.5
     )
 
-    def objective(params, stats, frozen, average, images, labels, rng):
-      del frozen, images, labels, rng
+    def objective(params, stats, frozen, average, images, labels, rng, step):
+      del frozen, images, labels, rng, step
       # Depends on the average: with another one it would go elsewhere.
       grads = jax.tree.map(lambda p, a: 1.0 + p - a, params, average['params'])
       return grads, stats, {'loss': jax.numpy.zeros(())}

@@ -173,14 +173,20 @@ class LossWeightsTest(parameterized.TestCase):
     self.assertEqual({weight.dtype.name for weight in weights}, {'float32'})
     np.testing.assert_allclose(weights[0], [1.0] + [to_teacher] * (size - 1))
     np.testing.assert_allclose(weights[1], [0.0] + [to_largest] * (size - 1))
+    # In a soft cross-entropy the others count alike, and the largest does not.
+    soft = 1.0 / (size - 1)
+    np.testing.assert_allclose(weights[2], [0.0] + [soft] * (size - 1))
 
   @parameterized.product(size=(3, 5, 256), v=(0.0, 0.3, 1.0))
   def test_all_others_together_weigh_as_much_as_the_largest(self, size, v):
-    to_teacher, to_largest = mdsr.loss_weights(size, v, has_largest=True)
+    to_teacher, to_largest, _ = mdsr.loss_weights(size, v, has_largest=True)
     self.assertAlmostEqual(to_teacher.sum() + to_largest.sum(), 2.0, places=5)
 
   def test_without_the_largest_the_others_share_one(self):
-    to_teacher, to_largest = mdsr.loss_weights(5, 0.25, has_largest=False)
+    to_teacher, to_largest, to_soft = mdsr.loss_weights(
+        5, 0.25, has_largest=False
+    )
+    np.testing.assert_allclose(to_soft, [0.2] * 5)
     np.testing.assert_allclose(to_teacher, [0.05] * 5)
     np.testing.assert_allclose(to_largest, [0.15] * 5)
 

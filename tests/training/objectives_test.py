@@ -23,6 +23,8 @@ _NETS = objectives.Networks(teacher=_NET, student=_NET)
 _SPACE = mdsr.SubnetSpace(4, 4)
 # v of Eq. 3; not a half, so that it cannot stand where 1 - v should.
 _V = 0.25
+# The step from which the soft cross-entropy counts.
+_SOFT_FROM = 5
 
 # These networks take far longer to compile than to run.
 _jit = functools.partial(
@@ -66,7 +68,7 @@ def _rng(prefix):
 
 
 @_jit
-def _gradients(student, teacher, rng):
+def _gradients(student, teacher, rng, step=0):
   """Gradients and metrics of M4, as a step of phase cascade4 has them."""
   params, rest = trees.split(
       student['params'], ('backbone/stage4', 'backbone/head')
@@ -78,11 +80,13 @@ def _gradients(student, teacher, rng):
       teacher,
       *_batch(),
       rng,
+      step,
       nets=_NETS,
       space=_SPACE,
       prefix='student',
       num_random=3,
       teacher_weight=_V,
+      soft_from=_SOFT_FROM,
   )
   return grads, metrics
 
@@ -97,7 +101,7 @@ def _mean_squared_errors(outputs, targets):
 
 
 @functools.partial(_jit, static_argnums=3)
-def _equation_3(student, targets, stops, subnets):
+def _equation_3(student, targets, stops, subnets, soft=0.0):
   """Eq. 3 of M4 and its gradient, one subnet after the other, by the paper.
 
   Args:
@@ -105,6 +109,7 @@ def _equation_3(student, targets, stops, subnets):
     targets: anchors and logits of the teacher.
     stops: 1 to hold the largest subnet's output still as a target, 0 not to.
     subnets: branch indices of each subnet, the largest first.
+    soft: share of the soft cross-entropy to the teacher.
 
   Returns:
     `(loss, loss of the largest)`, and the gradient of the loss.
@@ -129,7 +134,13 @@ def _equation_3(student, targets, stops, subnets):
         + (1 - _V) * _mean_squared_errors(other, held)
         for other in others
     )
-    return first + rest / len(others), first
+    probabilities = jax.nn.softmax(y['logits'])
+    cross_entropies = [
+        -(probabilities * jax.nn.log_softmax(other['logits'])).sum(-1).mean()
+        for other in others
+    ]
+    loss = (1 - soft) * (first + rest / len(others))
+    return loss + soft * sum(cross_entropies) / len(others), first
 
   params, _ = trees.split(
       student['params'], ('backbone/stage4', 'backbone/head')
@@ -149,6 +160,16 @@ class AnchorGradientsTest(parameterized.TestCase):
     chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
     np.testing.assert_allclose(metrics['loss_largest'], first, rtol=1e-5)
+
+  @parameterized.parameters((_SOFT_FROM - 1, 0.0), (_SOFT_FROM, 0.5))
+  def test_in_the_end_half_of_it_is_a_soft_cross_entropy(self, step, soft):
+    rng, subnets = _rng((2, 0, 3))
+    grads, metrics = _gradients(_variables(1), _variables(0), rng, step)
+    (loss, _), expected = _equation_3(
+        _variables(1), _outputs(0), 1.0, tuple(map(tuple, subnets)), soft
+    )
+    chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
 
   def test_the_largest_subnet_is_held_still_as_a_target(self):
     rng, subnets = _rng((2, 0, 3))
@@ -262,7 +283,7 @@ class DeltaGradientsTest(parameterized.TestCase):
             num_random=3,
             teacher_weight=_V,
         )
-    )(own, {}, {'params': rest}, teacher, *_batch(), rng)
+    )(own, {}, {'params': rest}, teacher, *_batch(), rng, 0)
 
     targets = _outputs(0)
 
@@ -311,6 +332,7 @@ class GateGradientsTest(parameterized.TestCase):
           {},
           *_batch(),
           jax.random.key(0),
+          0,
           net=_DELTA_NET,
           gates=gates,
           space=mdsr.SubnetSpace(1, 4, 'joint'),
@@ -354,7 +376,7 @@ def _label_gradients(norm):
   variables = _variables(0, norm)
   stats = variables.get('batch_stats', {})
   return _jit(run)(
-      variables['params'], stats, {}, {}, *_batch(), jax.random.key(0)
+      variables['params'], stats, {}, {}, *_batch(), jax.random.key(0), 0
   )
 
 

@@ -11,9 +11,9 @@ import optax
 from adaptanet_jax.training.step import TrainState, map_train_step
 
 
-def _objective(params, stats, frozen, teacher, images, labels, rng):
+def _objective(params, stats, frozen, teacher, images, labels, rng, step):
   """Gradient 1 for each parameter; reports what it was taught by."""
-  del frozen, images, labels, rng
+  del frozen, images, labels, rng, step
   grads = jax.tree.map(jnp.ones_like, params)
   stats = jax.tree.map(lambda leaf: leaf + 1.0, stats)
   return grads, stats, {'taught': teacher['params']['w'].sum()}

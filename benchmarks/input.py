@@ -1,0 +1,128 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Images per second that the input pipeline gives, against what a step takes.
+
+  python -m benchmarks.input [--workers=0,1,2] [--tflops=60]
+
+Streaming: photographs of 500x375 pixels, JPEGs of about 80 kB, to random crops
+of 224 pixels; in threads (0 workers) and in worker processes. They are read from
+memory: the storage is not measured. In memory: 50,000 images of 32 pixels, as
+CIFAR-100 has them; the step augments them.
+
+The appetite is that of ResNet-50 on an accelerator which sustains so many
+TFLOP/s: three passes of the network for an image of the teacher's, and in the
+lock-in the same for each subnet of a step, at the mean of all 256.
+"""
+
+import functools
+import io
+import itertools
+import os
+import time
+
+from absl import app, flags
+import numpy as np
+from PIL import Image
+from sklearn import datasets
+
+from adaptanet_jax.data import pipeline
+from adaptanet_jax.data.splits import InMemorySplit, Split, StreamedSplit
+
+_WORKERS = flags.DEFINE_list('workers', ['0', '1', '2'], 'Worker processes.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images of a batch.')
+_BATCHES = flags.DEFINE_integer('batches', 10, 'Timed batches of a run.')
+_RUNS = flags.DEFINE_integer('runs', 3, 'Timed runs of each.')
+_TFLOPS = flags.DEFINE_float('tflops', 60.0, 'What the accelerator sustains.')
+
+_NUM_PHOTOGRAPHS = 256
+
+
+@functools.cache
+def _photographs():
+  """Returns parts of a photograph, as a data set's source has them."""
+  whole = Image.fromarray(datasets.load_sample_image('china.jpg'))
+  rng = np.random.default_rng(0)
+  examples = []
+  for number in range(_NUM_PHOTOGRAPHS):
+    left, top = rng.integers(0, (140, 52))
+    file = io.BytesIO()
+    part = whole.crop((left, top, left + 500, top + 375))
+    part.save(file, 'JPEG', quality=92)
+    examples.append({'image': file.getvalue(), 'label': number % 2})
+  return examples
+
+
+def _rates(split):
+  """Returns images per second of some runs, each from its own step on."""
+  count, size = _BATCHES.value, _BATCH_SIZE.value
+  rates = []
+  for run in range(_RUNS.value):
+    # Two batches more: until the first is there, workers start.
+    first = run * (count + 2)
+    batches = pipeline.train_batches(
+        split,
+        batch_size=size,
+        seed=0,
+        phase='teacher',
+        steps=range(first, first + count + 2),
+        num_devices=1,
+    )
+    next(batches), next(batches)
+    started = time.perf_counter()
+    taken = sum(1 for _ in itertools.islice(batches, count))
+    rates.append(taken * size / (time.perf_counter() - started))
+  return np.array(rates)
+
+
+def main(argv):
+  """Prints one table."""
+  del argv
+  # Here, so that workers need not load JAX.
+  from adaptanet_jax.evaluation import cost
+  from adaptanet_jax.models.resnet import ResNet
+
+  net = ResNet('resnet50', 'imagenet', 'gn', 1000, (224, 224, 3))
+  madds = cost.cost_table(net).madds_by_subnet()
+  per_second = _TFLOPS.value * 1e12 / 2
+  appetite = per_second / (3 * madds.max())
+  # The largest, the smallest, and the rest at the mean; the teacher once.
+  lock_in = 3 * (madds.max() + madds.min() + 3 * madds.mean()) + madds.max()
+  kilobytes = np.mean([len(e['image']) for e in _photographs()]) / 1000
+  print(
+      f'{os.cpu_count()} cores; JPEGs of {kilobytes:.0f} kB; at '
+      f'{_TFLOPS.value:.0f} TFLOP/s a teacher\'s step takes {appetite:,.0f} '
+      f'img/s, a lock-in step {per_second / lock_in:,.0f} img/s'
+  )
+  print('pipeline   workers    img/s  spread  img/s/core  of teacher, lock-in')
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
+  splits: list[tuple[str, Split]] = [('in memory', InMemorySplit(
+      np.zeros(len(pixels), np.int32), pixels.__getitem__
+  ))]
+  splits += [
+      ('streaming', StreamedSplit(
+          _photographs,
+          np.arange(_NUM_PHOTOGRAPHS),
+          (224, 224, 3),
+          random_crops=True,
+          workers=int(workers),
+      ))
+      for workers in _WORKERS.value
+  ]
+  for name, split in splits:
+    rates = _rates(split)
+    median = np.median(rates)
+    workers = getattr(split, 'workers', '')
+    shares = ''
+    if name == 'streaming':
+      shares = f'{median / appetite:11.2f}, '
+      shares += f'{median * lock_in / per_second:.2f}'
+    print(
+        f'{name:9}  {workers!s:>7}  {median:7,.0f}  '
+        f'{rates.max() / rates.min() - 1:6.0%}  '
+        f'{median / (os.cpu_count() or 1):10,.0f}  {shares}'
+    )
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,185 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.data.splits, on JPEGs that TFDS has written."""
+
+import functools
+import io
+import pickle
+import tempfile
+from unittest import mock
+
+from absl import flags
+from absl.testing import absltest, parameterized
+import numpy as np
+from PIL import Image
+
+from adaptanet_jax.data import images, pipeline, sources
+from adaptanet_jax.data.splits import InMemorySplit, StreamedSplit
+from configs import imagenet
+from tests.data import photographs
+
+_SHAPE = (24, 24, 3)
+
+
+def _batches(split, steps, *, process=(0, 1), seed=0, phase='teacher'):
+  return list(
+      pipeline.train_batches(
+          split,
+          batch_size=8,
+          seed=seed,
+          phase=phase,
+          steps=steps,
+          num_devices=1,
+          process=process,
+      )
+  )
+
+
+def _assert_same(actual, expected):
+  assert len(actual) == len(expected), (len(actual), len(expected))
+  for one, other in zip(actual, expected):
+    np.testing.assert_array_equal(one['image'], other['image'])
+    np.testing.assert_array_equal(one['label'], other['label'])
+
+
+class StreamedSplitTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    photographs.write(cls.folder)
+    cls.dataset = cls._load()
+
+  @classmethod
+  def _load(cls, **data):
+    config = imagenet.get_config()
+    config.data.update(
+        name=photographs.NAME, dir=cls.folder, image_size=24, shorter_side=28
+    )
+    config.data.update(data)
+    return sources.load(config)
+
+  def test_what_imagenet_is_trained_on_is_streamed(self):
+    train, test = self.dataset.train, self.dataset.test
+    self.assertIsInstance(train, StreamedSplit)
+    self.assertIsInstance(test, InMemorySplit)
+    self.assertLen(train, photographs.NUM_TRAIN)
+    self.assertLen(test, photographs.NUM_VALIDATION)
+    self.assertEqual(self.dataset.image_shape, _SHAPE)
+    for split in (train, test):
+      self.assertEqual(split.labels.dtype, np.int32)
+      self.assertEqual(
+          np.bincount(split.labels).tolist(), [len(split) // 2] * 2
+      )
+
+  def test_the_set_has_what_makes_imagenet_hard(self):
+    train = self.dataset.train
+    modes, sizes = [], set()
+    for position in range(len(train)):
+      encoded = train.open_source()[position]['image']
+      with Image.open(io.BytesIO(encoded)) as picture:
+        modes.append(picture.mode)
+        sizes.add(picture.size)
+    self.assertEqual(sorted(set(modes)), ['CMYK', 'L', 'RGB'])
+    self.assertEqual((modes.count('L'), modes.count('CMYK')), (1, 1))
+    self.assertGreater(len(sizes), 30)
+    # And every one of them can be trained on.
+    (batch,) = pipeline.train_batches(
+        train, batch_size=40, seed=0, phase='p', steps=range(1), num_devices=2
+    )
+    self.assertEqual(batch['image'].shape, (2, 20, *_SHAPE))
+
+  def test_gather_is_what_evaluation_sees(self):
+    train = self.dataset.train
+    positions = np.array([5, 0, 39, 5])
+    expected = [
+        images.decode(train.open_source()[int(n)]['image'], _SHAPE, 28)
+        for n in positions
+    ]
+    np.testing.assert_array_equal(train.gather(positions), expected)
+    part = train.subset(np.array([2, 39, 0]))
+    self.assertLen(part, 3)
+    np.testing.assert_array_equal(
+        part.gather(np.array([1, 2])), train.gather(np.array([39, 0]))
+    )
+    np.testing.assert_array_equal(part.labels, train.labels[[2, 39, 0]])
+
+  def test_random_crops_are_those_of_their_seeds(self):
+    train = self.dataset.train
+    (batch,) = _batches(train, range(6, 7))  # The second batch of epoch 1.
+    positions = pipeline.positions_of_step(
+        40, 8, seed=0, phase='teacher', step=6
+    )
+    np.testing.assert_array_equal(batch['label'][0], train.labels[positions])
+    first = train.draw(positions[0], (0, 1, 6, 0))[0]
+    self.assertFalse(np.array_equal(batch['image'][0, 0], first))
+    for place, position in enumerate(positions):
+      encoded = train.open_source()[int(position)]['image']
+      seed = (0, pipeline.phase_key('teacher'), 6, place)
+      crop = images.decode_random_crop(
+          encoded, _SHAPE, np.random.default_rng(seed)
+      )
+      np.testing.assert_array_equal(batch['image'][0, place], crop)
+
+  def test_a_stream_starts_in_the_middle_of_an_epoch(self):
+    whole = _batches(self.dataset.train, range(12))
+    _assert_same(_batches(self.dataset.train, range(7, 12)), whole[7:])
+    # Every epoch has every image once, each time another part of it.
+    for first in (0, 5):
+      seen = np.concatenate([b['label'][0] for b in whole[first : first + 5]])
+      self.assertEqual(np.bincount(seen).tolist(), [20, 20])
+    pixels = {image.tobytes() for b in whole[:10] for image in b['image'][0]}
+    self.assertLen(pixels, 80)
+
+  @parameterized.parameters({'seed': 1}, {'phase': 'cascade1'})
+  def test_another_seed_or_phase_has_other_crops(self, **changes):
+    one = _batches(self.dataset.train, range(2))
+    other = _batches(self.dataset.train, range(2), **changes)
+    self.assertFalse(np.array_equal(one[0]['image'], other[0]['image']))
+
+  def test_two_processes_have_the_halves_of_what_one_has(self):
+    whole = _batches(self.dataset.train, range(3))
+    halves = [
+        _batches(self.dataset.train, range(3), process=(n, 2)) for n in (0, 1)
+    ]
+    for step, batch in enumerate(whole):
+      for key in ('image', 'label'):
+        both = [half[step][key] for half in halves]
+        np.testing.assert_array_equal(np.concatenate(both, 1), batch[key])
+
+  def test_workers_change_nothing(self):
+    expected = _batches(self.dataset.train, range(3, 8))
+    if not flags.FLAGS.is_parsed():  # As main.py does; Grain's workers ask.
+      flags.FLAGS.mark_as_parsed()
+    workers = self._load(workers=2).train
+    self.assertEqual(workers.workers, 2)
+    _assert_same(_batches(workers, range(3, 8)), expected)
+
+  def test_a_worker_gets_neither_labels_nor_threads(self):
+    train = self.dataset.train
+    train.gather(np.array([0]))
+    self.assertLen(train.labels, 40)
+    copy = pickle.loads(pickle.dumps(train))
+    self.assertEqual(set(copy.__dict__) & {'labels', '_pool'}, set())
+    np.testing.assert_array_equal(
+        copy.gather(np.array([3])), train.gather(np.array([3]))
+    )
+
+  def test_what_is_too_large_for_memory_is_streamed_as_it_is(self):
+    with mock.patch.object(sources, 'MAX_BYTES_IN_MEMORY', 1):
+      streamed = self._load(augment='crop_flip')
+    in_memory = self._load(augment='crop_flip')
+    self.assertIsInstance(streamed.train, StreamedSplit)
+    self.assertIsInstance(in_memory.train, InMemorySplit)
+    batches = functools.partial(_batches, steps=range(4))
+    # The step crops them, as it does those in memory.
+    _assert_same(batches(streamed.train), batches(in_memory.train))
+    np.testing.assert_array_equal(
+        streamed.test.gather(np.arange(10)),
+        in_memory.test.gather(np.arange(10)),
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
