@@ -5,9 +5,9 @@
   python -m benchmarks.input [--workers=0,1,2] [--tflops=60]
 
 Streaming: photographs of 500x375 pixels, JPEGs of about 80 kB, to random crops
-of 224 pixels; in threads (0 workers) and in worker processes. They are read from
-memory: the storage is not measured. In memory: 50,000 images of 32 pixels, as
-CIFAR-100 has them; the step augments them.
+of 224 pixels; in threads (0 workers) and in worker processes. They are read
+from memory: the storage is not measured. In memory: 50,000 images of 32 pixels,
+as CIFAR-100 has them; the step augments them.
 
 The appetite is that of ResNet-50 on an accelerator which sustains so many
 TFLOP/s: three passes of the network for an image of the teacher's, and in the
