@@ -65,6 +65,10 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     )
   config_path = os.path.join(workdir, 'config.json')
   # They are looked up again, from wherever that may be.
+  if config.teacher.weights:
+    config.teacher.weights = os.path.abspath(
+        os.path.expanduser(config.teacher.weights)
+    )
   if config.reuse:
     config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
   config.compare = comparison.absolute(config.compare)
@@ -236,7 +240,8 @@ def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
       space.config.data.augment,
   )
   shapes = workspace.variable_shapes(space, phase)
-  loop.compile_ahead(space.programs, step, phase, *shapes)
+  if step.num_steps:
+    loop.compile_ahead(space.programs, step, phase, *shapes)
   return step
 
 

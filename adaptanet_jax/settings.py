@@ -27,9 +27,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'data.augment': AUGMENTATIONS,
     'model.architecture': tuple(ARCHITECTURES),
     'model.stem': tuple(STEMS),
-    'model.norm': tuple(NORMS),
+    # Widths would cut the groups of gn32.
+    'model.norm': tuple(norm for norm in NORMS if norm != 'gn32'),
     # A teacher has one width, so nothing to keep for each.
-    'teacher.norm': ('gn', 'ln', 'bn'),
+    'teacher.norm': ('gn', 'gn32', 'ln', 'bn'),
     'delta.kind': delta.KINDS,
     'gates.divergence': DIVERGENCES,
     'baseline.network': ('', *METHODS),
@@ -56,6 +57,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'data.train_examples': (0, float('inf')),
     'data.test_examples': (0, float('inf')),
     'data.fake_classes': (2, float('inf')),
+    'teacher.epochs': (0, float('inf')),
     'teacher.label_smoothing': (0, 1),
     'baseline.label_smoothing': (0, 1),
     'baseline.average_decay': (0, 1),
@@ -190,7 +192,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
   check_reads_anchors(config, groups)
   for section in sections_of(config):
-    _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
+    if section != 'teacher' or not config.teacher.weights:
+      _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
 
 
 def check_reads_anchors(

@@ -19,6 +19,7 @@ from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
 from adaptanet_jax.programs import Programs, fast_compile_options
+from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import objectives
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.training.step import AXIS
@@ -194,6 +195,8 @@ def variable_shapes(space: Workspace, phase: Phase) -> tuple[Any, Any]:
 
 
 def _teacher(space: Workspace) -> Variables:
+  if space.config.teacher.weights:
+    return torch_resnet.load(space.config.teacher.weights, space.nets.teacher)
   return _init(space.nets.teacher.init, space.config.seed, 'teacher')
 
 

@@ -71,9 +71,12 @@ def get_config() -> ml_collections.ConfigDict:
   c.model.init_from_teacher = True
 
   c.teacher = _optimizer('sgd', learning_rate=0.1, schedule='cosine')
-  # Normalisation of the teacher: gn, ln or bn.
+  # Normalisation of the teacher: gn, ln, bn, or gn32 (timm's, of 32 groups).
   c.teacher.norm = 'gn'
-  # Passes over the training split.
+  # A ResNet of torchvision or timm to start from, .safetensors or .pth; empty:
+  # random weights.
+  c.teacher.weights = ''
+  # Passes over the training split; with weights, 0 takes them as they are.
   c.teacher.epochs = 200.0
   c.teacher.warmup_epochs = 5.0
   # Images in a batch, over all devices.

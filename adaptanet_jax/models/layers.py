@@ -40,11 +40,14 @@ STEMS = {
 # width apart; None where a norm has no statistics.
 NORMS: dict[str, tuple[bool, bool | None]] = {
     'gn': (False, None),
+    'gn32': (False, None),  # 32 groups, as usual: of a teacher, at full width.
     'ln': (False, None),
     'bn': (False, False),
     'bn_private': (False, True),  # Of USNet and DSNet, as published.
     'bn_switchable': (True, True),  # Of slimmable networks.
 }
+# Groups of a GroupNorm; None: of a size that no width cuts.
+_GROUPS = {'gn': None, 'gn32': 32}
 # Norms whose statistics are of the widths that a network was trained at.
 BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
@@ -73,8 +76,10 @@ class Norm(nn.Module):
     shape, row = shape_and_row(own_affine)
     scale = self.param('scale', nn.initializers.ones, shape)[row]
     bias = self.param('bias', nn.initializers.zeros, shape)[row]
-    if self.kind == 'gn':
-      return slimmable.group_norm(x, scale, bias, mask)
+    if self.kind in _GROUPS:
+      return slimmable.group_norm(
+          x, scale, bias, mask, groups=_GROUPS[self.kind]
+      )
     if self.kind == 'ln':
       return slimmable.layer_norm(x, scale, bias, mask)
     shape, row = shape_and_row(own_stats)

@@ -163,25 +163,33 @@ def group_norm(
     bias: jax.Array,
     mask: WidthMask,
     *,
+    groups: int | None = None,
     epsilon: float = 1e-5,
 ) -> jax.Array:
-  """Normalises groups of `group_size` channels over space, in float32.
+  """Normalises groups of channels over space, in float32.
 
   Args:
     x: `(B, H, W, C)` input.
     scale: `(C',)` full-size scale.
     bias: `(C',)` full-size offset.
     mask: C of C' channels.
+    groups: how many there are of all C' channels; None: those of `group_size`.
     epsilon: added to the variance.
 
   Returns:
     `(B, H, W, C)` in the type of `x`.
 
   Raises:
-    ValueError: `x` or the parameters do not fit the mask.
+    ValueError: `x` or the parameters do not fit the mask, or a group would be
+      cut.
   """
   _check_channels(x, mask)
-  size = group_size(mask.total)
+  size = mask.total // groups if groups else group_size(mask.total)
+  if not size or mask.active % size:
+    raise ValueError(
+        f'Expected groups of {size} channels to divide {mask.active} of '
+        f'{mask.total}.'
+    )
   y = _normalize_groups(
       x.astype(jnp.float32), cut(scale, mask), cut(bias, mask), size, epsilon
   )

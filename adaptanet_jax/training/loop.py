@@ -166,6 +166,9 @@ def train_phase(
   state, frozen = start(phase, variables, step.tx, checkpoints)
   first_step = int(state.step)
   clock = Clock(log.rewind(phase.name, first_step))
+  if not num_steps:
+    checkpoints.save(state)
+    return merged(frozen, state), clock.seconds()
   rng = phases.make_rng(config.seed, phase)
   state, *constants = replicate((state, frozen, teacher, rng), num_devices)
   step_fn = programs.compiled(step.function, state, *constants, step.batch)

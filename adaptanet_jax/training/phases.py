@@ -189,6 +189,8 @@ _STEPS_AT = (0.3, 0.6, 0.9)
 
 def num_steps(phase: Phase, steps_per_epoch: int) -> int:
   """Returns the length of a phase; a part of an epoch counts as given."""
+  if not phase.epochs:  # Of a teacher that is taken as it is.
+    return 0
   return max(1, round(phase.epochs * steps_per_epoch))
 
 
