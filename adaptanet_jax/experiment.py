@@ -81,6 +81,10 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     config.compare = config.compare or old.get('compare', '')
   dataset = sources.load(config)
   tasks = make_plan(config, workdir, len(dataset.train))
+  processes.check_agreed(
+      'what is to be done',
+      str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
+  )
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)

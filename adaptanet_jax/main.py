@@ -8,6 +8,7 @@ This file holds flags and process set-up only.
 """
 
 import errno
+import multiprocessing
 import os
 import re
 import signal
@@ -35,6 +36,8 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     'process_id', None, 'Number of this process, from 0; with --coordinator.'
 )
+_GO_ON = 'Run the same command again to go on.'
+
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
@@ -56,7 +59,7 @@ def main(argv: list[str]) -> None:
 
     experiment.run(_CONFIG.value, os.path.expanduser(str(_WORKDIR.value)))
   except UsageError as error:
-    sys.exit(f'adaptanet_jax: {error}')
+    _leave(str(error), 1, told_by_all=True)
   except OSError as error:
     if error.errno != errno.ENOSPC and error.filename:
       sys.exit(f'adaptanet_jax: {error.filename}: {error.strerror}.')
@@ -68,23 +71,24 @@ def main(argv: list[str]) -> None:
         'checkpoint.'
     )
   except KeyboardInterrupt:
-    _leave('Interrupted.', 128 + signal.SIGINT)
+    _leave(f'Interrupted. {_GO_ON}', 128 + signal.SIGINT)
   except preemption.Preempted as notice:
-    _leave(f'Asked to stop. {notice}'.strip(), preemption.EXIT_CODE)
+    saved = f'{notice} ' if str(notice) else ''
+    _leave(f'Asked to stop. {saved}{_GO_ON}', preemption.EXIT_CODE)
 
 
-def _leave(reason: str, code: int) -> None:
-  from adaptanet_jax import processes
+def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
+  """Ends this process with one line of why."""
+  from adaptanet_jax import preemption, processes
 
-  if processes.is_writer():
-    print(
-        f'\nadaptanet_jax: {reason} Run the same command again to go on.',
-        file=sys.stderr,
-        flush=True,
-    )
-  if processes.here()[1] > 1:  # The others wait for each other to leave.
-    sys.exit(code)
-  # At once: a thread that compiles would be waited for, maybe for a minute.
+  if told_by_all or processes.is_writer():
+    print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
+  if code == preemption.EXIT_CODE and processes.here()[1] > 1:
+    sys.exit(code)  # All of them leave, and wait for each other.
+  # At once: threads that compile, and processes that failed alone, would be
+  # waited for, for minutes.
+  for worker in multiprocessing.active_children():
+    worker.terminate()
   sys.stdout.flush()
   os._exit(code)
 

@@ -65,9 +65,20 @@ class Notice:
     The same in all processes, if all call it after each of the same steps.
     """
     self._steps += 1
-    if jax.process_count() == 1:
-      return self._is_asked
-    return multihost_utils.reached_preemption_sync_point(self._steps)
+    if jax.process_count() > 1:
+      # True only once, at the step on which all agree.
+      now = multihost_utils.reached_preemption_sync_point(self._steps)
+      self._is_asked = self._is_asked or now
+    return self._is_asked
+
+  def check(self) -> None:
+    """Raises `Preempted` if the run is to stop, unless that is `held`.
+
+    For what takes long and has nothing to save; all processes have to call it
+    alike.
+    """
+    if self.reached() and not self._is_held:
+      raise Preempted
 
 
 # A process has one SIGTERM.

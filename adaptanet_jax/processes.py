@@ -9,8 +9,10 @@ writes it.
 
 from collections.abc import Iterator
 import contextlib
+import io
 import os
 from typing import IO, Any
+import zlib
 
 import jax
 from jax.experimental import multihost_utils
@@ -50,15 +52,18 @@ def initialize(
     )
   try:
     jax.distributed.initialize(*given)
-  except ValueError:  # This is no cluster.
-    if is_given:
+  except ValueError as error:
+    # What JAX says where it finds no cluster; others are a cluster's.
+    if is_given or 'coordinator_address' not in str(error):
       raise
   except RuntimeError as error:
     raise UsageError(
-        f'The {num_processes or ""} processes did not find each other '
+        'The processes of the job did not find each other '
         f'({str(error).splitlines()[0]}); expected all of them to be started '
         'within five minutes, with the same coordinator.'
     ) from error
+  # While all are here: the first meeting allows for no more than 30 seconds.
+  wait('joined')
 
 
 def here() -> tuple[int, int]:
@@ -114,22 +119,39 @@ def to_global(tree: Any) -> Any:
   )
 
 
+def any_of(flag: bool) -> bool:
+  """Returns whether a flag is up in any process."""
+  return bool(gather(np.array([flag])).any())
+
+
+def check_agreed(what: str, value: str) -> None:
+  """Raises UsageError, in all processes, unless they have the same value."""
+  values = gather(np.array([zlib.crc32(value.encode())], np.uint32))
+  if len(set(values.tolist())) > 1:
+    raise UsageError(
+        f'The processes of this job differ in {what}; that of process '
+        f'{jax.process_index()} is {value[:500]}. Expected the same command, '
+        'the same version and the same workdir everywhere.'
+    )
+
+
 def check_shared(folder: str) -> None:
-  """Raises UsageError unless all processes see the same folder."""
+  """Raises UsageError, in all processes, unless they see the same folder."""
   if jax.process_count() == 1:
     return
   path = os.path.join(folder, '.shared')
   with replacing(path) as file:
     file.write('Every process of a job has to see this.')
   wait('written')
-  if not os.path.exists(path):
-    raise UsageError(
-        f'Process {jax.process_index()} does not see in {folder} what process '
-        '0 has written there; expected a folder that all of them share.'
-    )
-  wait('seen')
+  seen = gather(np.array([os.path.exists(path)]))
   if is_writer():
     os.remove(path)
+  if not seen.all():
+    raise UsageError(
+        f'What process 0 has written to {folder}, processes '
+        f'{np.flatnonzero(~seen).tolist()} do not see; expected a folder that '
+        'all of them share.'
+    )
 
 
 @contextlib.contextmanager
@@ -144,13 +166,13 @@ def replacing(path: str, mode: str = 'w', **options: Any) -> Iterator[IO[Any]]:
   Yields:
     A file to write to. In processes other than the writer it leads nowhere.
   """
-  temporary = path + '.tmp' if is_writer() else os.devnull
+  if not is_writer():
+    yield io.BytesIO() if 'b' in mode else io.StringIO()
+    return
   if 'b' not in mode:
     options.setdefault('encoding', 'utf-8')
-  with open(temporary, mode, **options) as file:
+  with open(path + '.tmp', mode, **options) as file:
     yield file
-    if is_writer():
-      file.flush()
-      os.fsync(file.fileno())
-  if is_writer():
-    os.replace(temporary, path)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(path + '.tmp', path)

@@ -8,7 +8,8 @@ from typing import Any
 import ml_collections
 
 from adaptanet_jax.baselines.methods import ENSEMBLES, METHODS
-from adaptanet_jax.data.augment import AUGMENTATIONS, ON_HOST
+from adaptanet_jax.data.augment import AUGMENTATIONS
+from adaptanet_jax.data.images import ON_HOST
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.models import delta
@@ -57,7 +58,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'data.train_examples': (0, float('inf')),
     'data.test_examples': (0, float('inf')),
     'data.fake_classes': (2, float('inf')),
-    'teacher.epochs': (0, float('inf')),
     'teacher.label_smoothing': (0, 1),
     'baseline.label_smoothing': (0, 1),
     'baseline.average_decay': (0, 1),
@@ -96,6 +96,12 @@ _FREE = (
     'latency.',
     'checkpoint.',
 )
+# Settings that came later, and what all went by before.
+_LATER = {
+    'data.shorter_side': 0,
+    'mdsr.soft_epochs': 0.0,
+    'teacher.weights': '',
+}
 # Settings without a say in what a baseline trains.
 _OF_ADAPTANET = (
     'teacher.',
@@ -192,8 +198,10 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
   check_reads_anchors(config, groups)
   for section in sections_of(config):
-    if section != 'teacher' or not config.teacher.weights:
-      _check_epochs(f'{section}.epochs', values[f'{section}.epochs'])
+    epochs = values[f'{section}.epochs']
+    imported = section == 'teacher' and config.teacher.weights
+    if epochs or not imported:  # Imported weights need no training.
+      _check_epochs(f'{section}.epochs', epochs)
 
 
 def check_reads_anchors(
@@ -249,7 +257,7 @@ def differing(
   Returns:
     Both values, of the settings that differ, by dotted key.
   """
-  old, new = flatten(old), flatten(new)
+  old, new = _LATER | flatten(old), flatten(new)
   network = new['baseline.network']
   passed_over: tuple[str, ...] = _FREE
   if network and old.get('baseline.network') == network:

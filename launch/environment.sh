@@ -2,22 +2,23 @@
 # Sourced from the repository's root: makes .venv once, installs, activates.
 #   source launch/environment.sh EXTRA    (test, prepare, cuda, tpu, or '' for none)
 extra="$1"
-python="${PYTHON:-python3}"
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-  echo "Python >= 3.11 is needed; '$python' is $("$python" --version 2>&1)." \
-    'Name another one with PYTHON=...' >&2
-  exit 1
-fi
 # The stamp names what was installed, and is written only once all of it was.
 stamp=".venv/installed-${extra:-run}"
 want="$(cksum setup.cfg)"
 if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
   echo 'Installing into .venv ...' >&2
-  # --clear mends one that was cut off while it was made.
-  .venv/bin/python -m pip --version >/dev/null 2>&1 \
-    || "$python" -m venv --clear .venv
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    python="${PYTHON:-python3}"
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+      echo "Python >= 3.11 is needed; '$python' is $("$python" --version 2>&1)." \
+        'Name another one with PYTHON=...' >&2
+      exit 1
+    fi
+    # --clear mends one that was cut off while it was made.
+    "$python" -m venv --clear .venv
+  fi
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-    --editable ".${extra:+[$extra]}"
+    --editable ".${extra:+[$extra]}" || exit 1
   echo "$want" > "$stamp"
 fi
 source .venv/bin/activate

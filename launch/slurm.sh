@@ -21,9 +21,10 @@ if (($# == 0)); then
   echo 'No flags were given; expected --config and --workdir.' >&2
   exit 2
 fi
-run=(srun --kill-on-bad-exit=0 launch/local.sh "$@")
+run=(srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-8}" --kill-on-bad-exit=0 \
+  launch/local.sh "$@")
 if [[ -n "${DRY_RUN:-}" ]]; then
-  printf 'EXTRA=cuda bash -c %q\n' 'source launch/environment.sh cuda'
+  printf 'EXTRA=cuda bash -ec %q\n' 'source launch/environment.sh cuda'
   printf 'EXTRA=cuda'
   printf ' %q' "${run[@]}"
   echo
@@ -31,7 +32,7 @@ if [[ -n "${DRY_RUN:-}" ]]; then
 fi
 export EXTRA=cuda
 # Once, before the nodes would do it side by side.
-bash -c 'source launch/environment.sh cuda'
+bash -ec 'source launch/environment.sh cuda'
 status=0
 "${run[@]}" || status="$?"
 # 75: the processes were asked to stop, and have saved.

@@ -346,6 +346,16 @@ class DifferingKeysTest(parameterized.TestCase):
         ],
     )
 
+  def test_settings_that_came_later_are_as_all_went_before(self):
+    old = common.get_config().to_dict()
+    del old['data']['shorter_side'], old['mdsr']['soft_epochs']
+    new = common.get_config().to_dict()
+    self.assertEmpty(settings.differing_keys(old, new))
+    new['mdsr']['soft_epochs'] = 1.0
+    self.assertEqual(
+        settings.differing_keys(old, new), ['mdsr.soft_epochs: 0.0 -> 1.0']
+    )
+
   def test_a_key_that_one_side_lacks_differs(self):
     old = common.get_config().to_dict()
     del old['mdsr']['num_random']

@@ -286,6 +286,7 @@ class SlurmTest(absltest.TestCase):
         'PATH': path,
         'SLURM_SUBMIT_DIR': str(self.root),
         'SLURM_JOB_ID': '7',
+        'SLURM_CPUS_PER_TASK': '3',
         'CODE': '0',
     }
     return subprocess.run(
@@ -303,8 +304,8 @@ class SlurmTest(absltest.TestCase):
         done.stdout.splitlines(),
         [
             'set up cuda',
-            'srun cuda --kill-on-bad-exit=0 launch/local.sh --config=c '
-            '--workdir=d',
+            'srun cuda --cpus-per-task=3 --kill-on-bad-exit=0 launch/local.sh '
+            '--config=c --workdir=d',
         ],
     )
 

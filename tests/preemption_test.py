@@ -4,8 +4,11 @@
 
 import os
 import signal
+from unittest import mock
 
 from absl.testing import absltest
+import jax
+from jax.experimental import multihost_utils
 
 from adaptanet_jax import preemption
 
@@ -44,8 +47,36 @@ class NoticeTest(absltest.TestCase):
     self.assertEqual(done, ['its last step'])
 
   def test_without_notice_nothing_happens(self):
+    self.notice.check()
     with self.notice.held():
       self.assertFalse(self.notice.reached())
+
+  def test_what_has_nothing_to_save_asks_by_itself(self):
+    with self.assertRaises(preemption.Preempted):
+      with self.notice.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.notice.check()  # Held: the loop has something to save.
+    with self.assertRaises(preemption.Preempted):
+      self.notice.check()
+
+  def test_of_several_processes_none_forgets_the_step_they_agreed_on(self):
+    asked = []
+
+    def reached(step):
+      asked.append(step)
+      return step == 2
+
+    self.enterContext(mock.patch.object(jax, 'process_count', lambda: 2))
+    self.enterContext(
+        mock.patch.object(
+            multihost_utils, 'reached_preemption_sync_point', reached
+        )
+    )
+    told = [self.notice.reached() for _ in range(4)]
+    self.assertEqual(told, [False, True, True, True])
+    self.assertEqual(asked, [1, 2, 3, 4])
+    with self.assertRaises(preemption.Preempted):
+      self.notice.check()
 
   def test_it_is_no_failure_to_be_handled(self):
     self.assertFalse(issubclass(preemption.Preempted, Exception))

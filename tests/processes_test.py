@@ -216,7 +216,7 @@ class NoticeTest(absltest.TestCase):
 
 # Gives each process its half of a batch, a state, and a folder of its own.
 _CODE = '''
-import sys
+import os, sys
 import jax, numpy as np
 from adaptanet_jax import processes
 from adaptanet_jax.errors import UsageError
@@ -229,6 +229,7 @@ assert processes.here() == (int(number), 2)
 mine = np.arange(6).reshape(2, 3) + 100 * int(number)
 whole = processes.gather({'x': mine})['x']
 print('gathered', whole.tolist())
+print('any', processes.any_of(number == '1'), processes.any_of(False))
 state = TrainState(
     step=np.int32(5),
     params={'kernel': np.arange(12, dtype=np.float32).reshape(4, 3)},
@@ -238,16 +239,17 @@ state = TrainState(
 with PhaseCheckpoints(folder, 'lock_in', keep=2) as checkpoints:
   checkpoints.save(replicate(state, jax.local_device_count()))
 processes.check_shared(folder)
-try:
-  import os
-  own = f'{folder}/{number}'
-  os.makedirs(own)
-  processes.check_shared(own)
-  print('shared')
-except UsageError as error:
-  print('refused:', error)
-  os._exit(0)
-processes.wait('end')
+processes.check_agreed('numbers', 'one')
+own = f'{folder}/{number}'
+os.makedirs(own)
+for check in (
+    lambda: processes.check_shared(own),
+    lambda: processes.check_agreed('numbers', number),
+):
+  try:
+    check()
+  except UsageError as error:
+    print('refused:', error)
 '''
 
 
@@ -256,13 +258,15 @@ class ProcessesTest(parameterized.TestCase):
   def test_what_two_have_is_put_together_and_saved_by_both(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     job = Job(folder, code=textwrap.dedent(_CODE))
-    refused = job.processes[1].communicate(timeout=300)[0]
-    job.processes[0].kill()  # It waits for the one that has left.
-    told = job.processes[0].communicate()[0]
-    expected = 'gathered [[0, 1, 2, 100, 101, 102], [3, 4, 5, 103, 104, 105]]'
-    self.assertIn(expected, told + refused)
-    self.assertIn(expected, refused)
-    self.assertIn('refused: Process 1 does not see', refused)
+    for number, (status, told) in enumerate(job.outputs()):
+      self.assertEqual(status, 0, told)
+      for text in (
+          'gathered [[0, 1, 2, 100, 101, 102], [3, 4, 5, 103, 104, 105]]',
+          'any True False',
+          'processes [1] do not see; expected a folder that all',
+          f'differ in numbers; that of process {number} is {number}.',
+      ):
+        self.assertIn(text, told)
     item = folder / 'checkpoints' / 'lock_in' / '5' / 'variables'
     self.assertLen(list(item.glob('ocdbt.process_*')), 2)
     like = TrainState(
@@ -317,6 +321,9 @@ class ProcessesTest(parameterized.TestCase):
     with mock.patch.object(jax, 'process_index', lambda: 1):
       with processes.replacing(str(folder / 'file')) as file:
         file.write('new')
+      # A zip file, which asks where it is.
+      with processes.replacing(str(folder / 'array'), 'wb') as file:
+        np.savez(file, x=np.arange(3))
     self.assertEqual(os.listdir(folder), [])
 
 

@@ -11,9 +11,9 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from adaptanet_jax.data.images import ON_HOST
+
 AUGMENTATIONS = ('none', 'crop', 'crop_flip', 'resized_crop')
-# Done where images are decoded, because it needs all of their pixels.
-ON_HOST = ('resized_crop',)
 CROP_PADDING = 4
 
 # By number of colours; ImageNet's, which suit natural images.

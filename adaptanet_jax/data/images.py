@@ -11,6 +11,8 @@ import math
 import numpy as np
 from PIL import Image
 
+# Augmentations that need all pixels of an image.
+ON_HOST = ('resized_crop',)
 # A random crop's share of the image, and its width over its height (the usual
 # ones of ImageNet).
 _AREA = (0.08, 1.0)

@@ -123,7 +123,8 @@ class _Requests:
     # By an image's place in the whole batch, whichever process has it.
     places = range(self.batch_size)[share]
     phase = phase_key(self.phase)
-    return positions[share], [(self.seed, phase, step, n) for n in places]
+    # The first number keeps them apart from the seeds of orders.
+    return positions[share], [(1, self.seed, phase, step, n) for n in places]
 
 
 def _share(process: tuple[int, int], batch_size: int) -> slice:

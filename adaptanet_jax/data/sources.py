@@ -17,9 +17,13 @@ from absl import logging
 import ml_collections
 import numpy as np
 
-from adaptanet_jax.data.augment import ON_HOST
-from adaptanet_jax.data.images import decode, resize
-from adaptanet_jax.data.splits import InMemorySplit, Split, StreamedSplit
+from adaptanet_jax.data.images import ON_HOST, decode, resize
+from adaptanet_jax.data.splits import (
+  InMemorySplit,
+  Split,
+  StreamedSplit,
+  num_cores,
+)
 from adaptanet_jax.errors import UsageError
 
 # Decoded pixels kept in memory; a larger split is decoded as batches need it.
@@ -258,7 +262,7 @@ def _tfds_split(
     # Processes, not threads: for small images the interpreter lock makes two
     # threads slower than one.
     spawn = multiprocessing.get_context('spawn')
-    workers = min(os.cpu_count() or 1, len(chunks))
+    workers = min(num_cores(), len(chunks))
     with futures.ProcessPoolExecutor(workers, spawn) as pool:
       parts = list(pool.map(work, chunks))
   return _in_memory(*(np.concatenate(column) for column in zip(*parts)))

@@ -12,7 +12,6 @@ import functools
 import os
 from typing import Any, Protocol
 
-import grain
 import numpy as np
 
 from adaptanet_jax.data import images
@@ -34,6 +33,15 @@ class Requests(Protocol):
 
 # Batches that each worker has ready.
 _BATCHES_AHEAD = 2
+# Beyond so many, threads wait for each other, and their batches take memory.
+_MOST_THREADS = 16
+
+
+def num_cores() -> int:
+  """Returns the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 class Split(Protocol):
@@ -131,8 +139,11 @@ class StreamedSplit:
 
   def batches(self, requests: Requests) -> Iterator[Batch]:
     """See `Split`; the same whatever the number of workers."""
+    # Here, because it loads JAX, which processes that decode do without.
+    import grain
+
     batches = grain.MapDataset.source(_Batches(self, requests))
-    threads = 1 if self.workers else os.cpu_count() or 1
+    threads = 1 if self.workers else min(num_cores(), _MOST_THREADS)
     stream = batches.to_iter_dataset(
         grain.ReadOptions(threads, threads * _BATCHES_AHEAD)
     )
@@ -147,7 +158,7 @@ class StreamedSplit:
 
   @functools.cached_property
   def _pool(self) -> futures.ThreadPoolExecutor:
-    return futures.ThreadPoolExecutor(os.cpu_count())
+    return futures.ThreadPoolExecutor(num_cores())
 
   def __getstate__(self) -> dict[str, Any]:
     """Returns what a worker needs: no threads, no labels."""

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import processes, trees
+from adaptanet_jax import preemption, processes, trees
 from adaptanet_jax.data import augment, pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
@@ -107,6 +107,7 @@ def calibrate(
       num_devices=num_devices,
       process=processes.here(),
   ):
+    preemption.NOTICE.check()
     found = jax.tree.map(np.asarray, run(variables, batch['image']))
     total = found if total is None else jax.tree.map(np.add, total, found)
   return jax.tree.map(lambda leaf: leaf / np.float32(num_batches), total)

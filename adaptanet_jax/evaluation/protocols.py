@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import processes
+from adaptanet_jax import preemption, processes
 from adaptanet_jax.data import augment, pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
@@ -170,6 +170,7 @@ def predict(
       num_devices=num_devices,
       process=processes.here(),
   ):
+    preemption.NOTICE.check()
     outputs = program(variables, batch['image'], more)
     # `(D, ..., B)` to `(..., D * B)`.
     rows.append(jax.tree.map(

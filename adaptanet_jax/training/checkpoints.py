@@ -44,7 +44,7 @@ def _is_whole(path: str) -> bool:
   try:
     with open(os.path.join(path, _METADATA), encoding='utf-8') as file:
       return bool(json.load(file).get('commit_timestamp_nsecs'))
-  except (OSError, ValueError):
+  except (FileNotFoundError, NotADirectoryError, ValueError):
     return False
 
 
@@ -55,7 +55,8 @@ class PhaseCheckpoints:
     self._directory = os.path.abspath(
         os.path.join(workdir, 'checkpoints', phase)
     )
-    self._fragments = self._list()[1]
+    # Until the first save removes them.
+    self._fragments: list[str] | None = self._list()[1]
     if self._fragments and processes.is_writer():
       logging.warning(
           'Passing over %s: cut off while it was written.',
@@ -111,12 +112,12 @@ class PhaseCheckpoints:
         variables=ocp.args.StandardSave(_variables(state)),
         opt_state=ocp.args.StandardSave(_leaves(_optimizing(state))),
     )
+    self._remove_fragments()
     # Orbax tells of a full disk from several threads at once: ask before.
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    if shutil.disk_usage(self._directory).free < size:
+    if processes.any_of(shutil.disk_usage(self._directory).free < size):
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-      self._remove_fragments()
       self._manager.save(step, args=items, force=True)
     except Exception as error:
       # TensorStore has its own kind of error for each layer below.
@@ -126,12 +127,12 @@ class PhaseCheckpoints:
 
   def _remove_fragments(self) -> None:
     """Makes way for whole ones; Orbax would count some of them among these."""
-    if not self._fragments:
+    if self._fragments is None:
       return
     if processes.is_writer():
       for name in self._fragments:
         shutil.rmtree(self._path(name), ignore_errors=True)
-    self._fragments = []
+    self._fragments = None
     processes.wait('cut-off checkpoints are gone')
     self._manager.reload()
 

@@ -181,6 +181,11 @@ def train_phase(
       num_devices=num_devices,
       process=processes.here(),
   )
+  if validate and first_step and first_step % step.epoch_steps == 0:
+    # A run that was asked to stop at the end of an epoch has left it out.
+    if processes.any_of(not log.has_accuracies(phase.name, first_step)):
+      accuracies = validate(merged(frozen, state))
+      log.write(phase.name, first_step, clock.seconds(), accuracies)
   progress = Progress(
       phase.name,
       first_step=first_step,
@@ -200,15 +205,16 @@ def train_phase(
         values = finite_values(phase, number, metrics)
         log.write(phase.name, number, clock.seconds(), values)
         progress.show({'loss': values['loss']})
+      if stop:  # At once: whoever asks does not wait for long.
+        checkpoints.save(state)
+        raise preemption.Preempted(
+            f'Phase {phase.name!r} is saved at step {number}.'
+        )
       if validate and (last or number % step.epoch_steps == 0):
         accuracies = validate(merged(frozen, state))
         log.write(phase.name, number, clock.seconds(), accuracies)
       if save:
         checkpoints.save(state)
-      if stop:
-        raise preemption.Preempted(
-            f'Phase {phase.name!r} is saved at step {number}.'
-        )
   return merged(frozen, state), clock.seconds()
 
 
@@ -243,7 +249,9 @@ def start(
   """
   trained, frozen = split_variables(variables, phase.trains)
   state = _first_state(phase, trained, tx)
-  if checkpoints.latest_step() is not None:
+  latest = checkpoints.latest_step()
+  processes.check_agreed(f'the checkpoint of {phase.name!r}', str(latest))
+  if latest is not None:
     state = checkpoints.restore(state)
   return state, frozen
 

@@ -67,6 +67,15 @@ class MetricsLog:
         default=0.0,
     )
 
+  def has_accuracies(self, phase: str, step: int) -> bool:
+    """Returns whether test accuracies of a step of a phase were written."""
+    return any(
+        key.startswith('test_top1')
+        for row in self.read()
+        if (row['phase'], row['step']) == (phase, step)
+        for key in row
+    )
+
   def read(self) -> list[dict[str, Any]]:
     """Returns every whole line."""
     rows: list[Any] = []

@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import shutil
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
 import jax
 import numpy as np
 
-from adaptanet_jax import trees
+from adaptanet_jax import preemption, trees
 from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.gates import GateSet
@@ -68,7 +69,7 @@ class LoopTest(parameterized.TestCase):
     )
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}
 
-  def _train(self, phase, objective, step=None):
+  def _train(self, phase, objective, step=None, validate=None):
     step = step or loop.make_step(phase, self.split, objective, 'none')
     with (
         PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints,
@@ -86,7 +87,7 @@ class LoopTest(parameterized.TestCase):
           config=self.config,
           checkpoints=checkpoints,
           log=MetricsLog(self.workdir),
-          validate=None,
+          validate=validate,
       )
 
   @parameterized.parameters(
@@ -151,6 +152,42 @@ class LoopTest(parameterized.TestCase):
     self._train(restarted, objective, first)
     twice, _ = self._train(restarted, objective, step)
     chex.assert_trees_all_equal(once, twice)
+
+  def test_asked_to_stop_at_the_end_of_an_epoch_it_saves_and_measures_later(
+      self
+  ):
+    phase = dataclasses.replace(
+        self.phases['cascade1'], name='stopped', epochs=2.0
+    )
+
+    def objective(params, stats, *unused):
+      grads = jax.tree.map(jax.numpy.ones_like, params)
+      return grads, stats, {'loss': jax.numpy.zeros(())}
+
+    def validate(variables):
+      del variables
+      return {'test_top1': 0.5}
+
+    def accuracies():
+      return [
+          row['step']
+          for row in MetricsLog(self.workdir).read()
+          if row['phase'] == 'stopped' and 'test_top1' in row
+      ]
+
+    step = loop.make_step(phase, self.split, objective, 'none')
+    asked = iter([False, True])
+    with mock.patch.object(
+        preemption.NOTICE, 'reached', lambda: next(asked)
+    ):
+      with self.assertRaisesRegex(preemption.Preempted, 'saved at step 2'):
+        self._train(phase, objective, step, validate)
+    self.assertEqual(accuracies(), [])
+    self._train(phase, objective, step, validate)
+    self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
+    # What has been measured is not measured again.
+    self._train(phase, objective, step, validate)
+    self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
 
   def test_loss_that_is_not_finite_names_phase_step_and_metric(self):
     phase = self.phases['cascade3']
