@@ -6,4 +6,4 @@ source launch/environment.sh test
 ruff check .
 shellcheck .ci/run ./*.sh launch/*.sh
 mypy
-exec pytest -n "${TEST_WORKERS:-2}" --dist loadfile "$@"
+exec pytest -n "${TEST_WORKERS:-2}" --dist loadfile --no-loadscope-reorder "$@"

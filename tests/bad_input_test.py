@@ -181,7 +181,8 @@ class BadInputTest(parameterized.TestCase):
     shutil.copytree(self.trained, workdir)
     newest = workdir / 'checkpoints' / 'teacher' / '8'
     for file in newest.rglob('*'):
-      if file.is_file() and file.stat().st_size > 0:
+      # Without that name it would count as cut off, and be passed over.
+      if file.is_file() and file.name != '_CHECKPOINT_METADATA':
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     done = testing.run(workdir, *TEACHER)
     self.assert_refused(done, str(newest), 'Delete that folder')
@@ -222,6 +223,11 @@ class OutOfDiskTest(absltest.TestCase):
     with (
         mock.patch.object(main, '_WORKDIR', flags),
         mock.patch.object(main, '_CONFIG', flags),
+        mock.patch.object(main, '_COORDINATOR', flags),
+        mock.patch.object(main, '_NUM_PROCESSES', flags),
+        mock.patch.object(main, '_PROCESS_ID', flags),
+        mock.patch('adaptanet_jax.processes.initialize'),
+        mock.patch('adaptanet_jax.preemption.NOTICE'),
         mock.patch('adaptanet_jax.experiment.run', side_effect=full),
         self.assertRaisesRegex(SystemExit, 'No space left.*goes on'),
     ):

@@ -16,3 +16,22 @@ import jax
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # More than one, so that a mapped function that mixes up devices fails.
 jax.config.update('jax_num_cpu_devices', 4)
+
+# What takes minutes comes first, so that no worker is left alone with it.
+_FIRST = (
+    'tests/pipeline_test.py',
+    'tests/baselines/pipeline_test.py',
+    'tests/processes_test.py',
+    'tests/bad_input_test.py',
+    'tests/teachers/torch_resnet_test.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Sorts files by how long they take; within a file nothing changes."""
+
+  def rank(item):
+    path = item.nodeid.partition('::')[0]
+    return _FIRST.index(path) if path in _FIRST else len(_FIRST)
+
+  items.sort(key=rank)

@@ -125,11 +125,6 @@ class JobTest(parameterized.TestCase):
     cls.folder = pathlib.Path(
         cls.enterClassContext(tempfile.TemporaryDirectory())
     )
-    # The second job and those after it need not compile again.
-    cls.enterClassContext(mock.patch.dict(os.environ, {
-        'JAX_COMPILATION_CACHE_DIR': str(cls.folder / 'programs'),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    }))
     cls.workdir = cls.folder / 'two'
     cls.ends = Job(cls.workdir, *_TRAIN).outputs()
 

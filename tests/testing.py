@@ -6,7 +6,10 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
+# Emptied when the tests are done.
+_PROGRAMS = tempfile.TemporaryDirectory(prefix='adaptanet_programs_')
 ROOT = pathlib.Path(__file__).parent.parent
 
 # The smallest run that has every phase, with several checkpoints in each.
@@ -60,4 +63,10 @@ def run(
 def environment(num_devices: int = 1) -> dict[str, str]:
   """Returns the environment of a run on some fake CPU devices."""
   flag = f'--xla_force_host_platform_device_count={num_devices}'
-  return os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flag}
+  return os.environ | {
+      'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': flag,
+      # The runs of a test file have most of their programs in common.
+      'JAX_COMPILATION_CACHE_DIR': _PROGRAMS.name,
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+  }

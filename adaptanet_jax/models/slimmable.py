@@ -173,7 +173,8 @@ def group_norm(
     scale: `(C',)` full-size scale.
     bias: `(C',)` full-size offset.
     mask: C of C' channels.
-    groups: how many there are of all C' channels; None: those of `group_size`.
+    groups: how many there are of all C' channels, at most C' itself; None:
+      those of `group_size`.
     epsilon: added to the variance.
 
   Returns:
@@ -184,8 +185,10 @@ def group_norm(
       cut.
   """
   _check_channels(x, mask)
-  size = mask.total // groups if groups else group_size(mask.total)
-  if not size or mask.active % size:
+  size = group_size(mask.total)
+  if groups:
+    size = max(1, mask.total // groups)
+  if mask.active % size:
     raise ValueError(
         f'Expected groups of {size} channels to divide {mask.active} of '
         f'{mask.total}.'

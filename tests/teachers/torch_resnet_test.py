@@ -177,6 +177,7 @@ class RunTest(absltest.TestCase):
         '--config.teacher.epochs=0.',
         '--config.phases=teacher,cascade',
         '--config.data.train_examples=32',
+        '--config.data.test_examples=32',
     )
     done = run(folder / 'run', *flags)
     self.assertEqual(done.returncode, 0, done.stderr)
