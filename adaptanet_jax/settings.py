@@ -257,7 +257,7 @@ def differing(
   Returns:
     Both values, of the settings that differ, by dotted key.
   """
-  old, new = _LATER | flatten(old), flatten(new)
+  old, new = (_LATER | flatten(config) for config in (old, new))
   network = new['baseline.network']
   passed_over: tuple[str, ...] = _FREE
   if network and old.get('baseline.network') == network:

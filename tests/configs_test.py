@@ -351,6 +351,7 @@ class DifferingKeysTest(parameterized.TestCase):
     del old['data']['shorter_side'], old['mdsr']['soft_epochs']
     new = common.get_config().to_dict()
     self.assertEmpty(settings.differing_keys(old, new))
+    self.assertEmpty(settings.differing_keys(old, old))
     new['mdsr']['soft_epochs'] = 1.0
     self.assertEqual(
         settings.differing_keys(old, new), ['mdsr.soft_epochs: 0.0 -> 1.0']
