@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from unittest import mock
 
@@ -252,7 +251,7 @@ class ProcessesTest(parameterized.TestCase):
 
   def test_what_two_have_is_put_together_and_saved_by_both(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    job = Job(folder, code=textwrap.dedent(_CODE))
+    job = Job(folder, code=_CODE)
     for number, (status, told) in enumerate(job.outputs()):
       self.assertEqual(status, 0, told)
       for text in (

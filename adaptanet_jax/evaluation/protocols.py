@@ -163,7 +163,6 @@ def predict(
   images = image_shapes(split, batch_size)
   program = programs.compiled(predictor, variables, images, more)
   rows = []
-  positions = []
   for batch in pipeline.eval_batches(
       split,
       batch_size=batch_size,

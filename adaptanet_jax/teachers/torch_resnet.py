@@ -102,7 +102,7 @@ def _name(key: tuple[str, ...]) -> str:
   norm = modules[-1] == 'norm'
   if modules[0] == 'stem':
     return f'{"bn" if norm else "conv"}1.{kind}'
-  stage, block, layer = (part for part in modules[:3])
+  stage, block, layer = modules[:3]
   if layer == 'shortcut':
     layer = f'downsample.{int(norm)}'
   elif norm:

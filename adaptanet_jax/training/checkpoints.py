@@ -129,12 +129,13 @@ class PhaseCheckpoints:
     """Makes way for whole ones; Orbax would count some of them among these."""
     if self._fragments is None:
       return
+    fragments, self._fragments = self._fragments, None
     if processes.is_writer():
-      for name in self._fragments:
+      for name in fragments:
         shutil.rmtree(self._path(name), ignore_errors=True)
-    self._fragments = None
     processes.wait('cut-off checkpoints are gone')
-    self._manager.reload()
+    if fragments:
+      self._manager.reload()
 
   def restore(self, like: TrainState) -> TrainState:
     """Returns the newest checkpoint as a state of the same shapes as `like`.
