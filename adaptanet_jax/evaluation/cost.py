@@ -183,11 +183,37 @@ def _sub_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
 
 def _params_read(jaxpr: core.Jaxpr, params: set[Any]) -> int:
   """Counts the elements of parameters that meet anything but a cut."""
-  views, read = set(params), set[Any]()
+  read = _views_read(jaxpr, {param: (param,) for param in params})
+  return sum(math.prod(_shape(view[-1])) for view in read)
+
+
+def _views_read(
+    jaxpr: core.Jaxpr, views: dict[Any, tuple[Any, ...]]
+) -> set[tuple[Any, ...]]:
+  """Returns the cuts of parameters that meet anything but another cut.
+
+  Args:
+    jaxpr: a program, or one that it calls.
+    views: its variables that are parameters or cuts of them; those that it
+      computes are added. Each is named by the parameter and the cuts that led
+      to it: a program called twice has the same variables both times.
+  """
+  read = set[tuple[Any, ...]]()
   for equation in jaxpr.eqns:
-    inputs = {v for v in equation.invars if isinstance(v, core.Var)} & views
-    if equation.primitive.name in _VIEWS:
-      views |= set(equation.outvars) if inputs else set()
-    else:
-      read |= inputs
-  return sum(math.prod(_shape(v)) for v in read)
+    # Literals cannot be hashed.
+    inputs = [
+        views.get(v) if isinstance(v, core.Var) else None
+        for v in equation.invars
+    ]
+    subs = _sub_jaxprs(equation)
+    if equation.primitive.name in _VIEWS and inputs[0]:
+      views[equation.outvars[0]] = (*inputs[0], equation.outvars[0])
+    elif not subs:
+      read |= {view for view in inputs if view}
+    for sub in subs:
+      inner = {v: view for v, view in zip(sub.invars, inputs) if view}
+      read |= _views_read(sub, inner)
+      for out, result in zip(equation.outvars, sub.outvars):
+        if isinstance(result, core.Var) and result in inner:
+          views[out] = inner[result]
+  return read

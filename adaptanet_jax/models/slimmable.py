@@ -157,6 +157,7 @@ def group_size(total: int) -> int:
   return max(d for d in range(1, 17) if quarter % d == 0)
 
 
+@functools.partial(jax.jit, static_argnames=('mask', 'groups', 'epsilon'))
 def group_norm(
     x: jax.Array,
     scale: jax.Array,
