@@ -72,6 +72,99 @@ class Table2Test(parameterized.TestCase):
     self.assertIn('Expected BASE, FOLDER and seeds', done.stderr)
 
 
+# Ends a slice of the phase `cascade2` after the step that it reads from a file.
+_SLICE = """#!/usr/bin/env bash
+echo "$@"
+read -r step code < "$(dirname "$0")/next"
+echo "$((step + 5)) $code" > "$(dirname "$0")/next"
+echo "{\\"phase\\": \\"cascade2\\", \\"step\\": $step, \\"loss\\": 1.0}" \\
+  > "${2#--workdir=}/metrics.jsonl"
+((step < 15)) || exit 0
+exit "$code"
+"""
+
+
+class SlicesTest(parameterized.TestCase):
+  """Of benchmarks/reproduce_cifar100.sh, with another program to run."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory())
+    )
+    for name in ('benchmarks', 'launch'):
+      (self.folder / name).mkdir()
+    shutil.copy(
+        ROOT / 'benchmarks' / 'reproduce_cifar100.sh',
+        self.folder / 'benchmarks',
+    )
+
+  def _run(self, program, **environment):
+    local = self.folder / 'launch' / 'local.sh'
+    local.write_text(program)
+    local.chmod(0o755)
+    script = self.folder / 'benchmarks' / 'reproduce_cifar100.sh'
+    return subprocess.run(
+        [str(script), str(self.folder / 'run'), '--config.seed=3'],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+  def _slices(self):
+    head, *rows = (self.folder / 'run' / 'slices.csv').read_text().splitlines()
+    self.assertEqual(head, 'seconds,exit_code,phase,step')
+    return [row.split(',')[1:] for row in rows]
+
+  def test_slices_follow_each_other_until_all_is_done(self):
+    (self.folder / 'launch' / 'next').write_text('5 75')
+    done = self._run(_SLICE)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    command = (
+        f'--config=configs/cifar100.py --workdir={self.folder}/run '
+        '--config.seed=3'
+    )
+    self.assertEqual(done.stdout.splitlines(), [command] * 3)
+    self.assertEqual(
+        self._slices(),
+        [['75', 'cascade2', '5'], ['75', 'cascade2', '10'],
+         ['0', 'cascade2', '15']],
+    )
+
+  def test_so_many_slices_now_and_the_rest_later(self):
+    (self.folder / 'launch' / 'next').write_text('5 75')
+    self.assertEqual(self._run(_SLICE, SLICES='1').returncode, 75)
+    self.assertLen(self._slices(), 1)
+    self.assertEqual(self._run(_SLICE, SLICES='2').returncode, 0)
+    self.assertLen(self._slices(), 3)
+
+  def test_a_failure_ends_it_at_once(self):
+    (self.folder / 'launch' / 'next').write_text('5 3')
+    self.assertEqual(self._run(_SLICE).returncode, 3)
+    self.assertLen(self._slices(), 1)
+
+  def test_a_slice_that_gets_nothing_done_ends_it(self):
+    done = self._run('#!/usr/bin/env bash\nexit 75\n')
+    self.assertEqual(done.returncode, 1)
+    self.assertIn('expected a larger SLICE', done.stderr)
+
+  def test_a_slice_has_its_time_but_for_what_saving_may_take(self):
+    done = self._run('#!/usr/bin/env bash\nexec sleep 60\n', SLICE='31')
+    self.assertEqual(done.returncode, 1)
+    # 128 and the number of SIGTERM: this program does not listen for it.
+    self.assertEqual(self._slices(), [['143', '', '']])
+
+  @parameterized.parameters(
+      ({'SLICE': '30'}, 'more than 30 seconds'),
+      ({'SLICES': 'all'}, "got '540' and 'all'"),
+  )
+  def test_wrong_settings_are_refused(self, environment, text):
+    done = self._run(_SLICE, **environment)
+    self.assertEqual(done.returncode, 2)
+    self.assertIn(text, done.stderr)
+    self.assertFalse((self.folder / 'run').exists())
+
 
 class LocalProcessesTest(parameterized.TestCase):
 

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The paper's CIFAR-100 run, whole: teacher, cascade, lock-in, deltas, gates,
+# Tables I to III and Fig. 4, on one GPU, in slices that go on from each other,
+# so that a machine which is lent for minutes at a time will do:
+#   EXTRA=cuda benchmarks/reproduce_cifar100.sh WORKDIR --config.data.dir=DIR
+# A rehearsal of the same on two CPU cores:
+#   CONFIG=configs/cifar100.py:small benchmarks/reproduce_cifar100.sh WORKDIR ...
+#
+# SLICE   seconds of a slice, start and saving included (540)
+# SLICES  slices to run now (as many as it takes); the same command goes on
+# CONFIG  what to run (configs/cifar100.py)
+# LAUNCH  what starts a run (launch/local.sh), such as 'python -m
+#         adaptanet_jax.main' where all is installed
+#
+# All is in WORKDIR, programs that JAX has compiled too: carry it to the next
+# machine. WORKDIR/slices.csv has the seconds of every slice and how it ended.
+# Ends with 0 once all is done, with 75 if slices are left to run.
+set -euo pipefail
+if (($# < 1)) || [[ "$1" == -* ]]; then
+  echo "Expected WORKDIR and flags, got '$*'. See the top of $0." >&2
+  exit 2
+fi
+workdir="$(realpath -m "$1")"
+shift
+slice="${SLICE:-540}" slices="${SLICES:-0}"
+# Time to save, once asked to stop; then to be killed.
+grace=30
+if ! [[ "$slice" =~ ^[0-9]+$ && "$slices" =~ ^[0-9]+$ ]] || ((slice <= grace)); then
+  echo "Expected SLICE of more than $grace seconds and SLICES of 0 or more," \
+    "got '$slice' and '$slices'." >&2
+  exit 2
+fi
+read -ra launch <<< "${LAUNCH:-$(dirname "$0")/../launch/local.sh}"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$workdir/xla}"
+mkdir -p "$workdir"
+log="$workdir/slices.csv"
+[[ -e "$log" ]] || echo 'seconds,exit_code,phase,step' > "$log"
+
+# What a slice leaves behind for the next, if it does.
+state() {
+  {
+    cat "$workdir/metrics.jsonl" "$workdir/results.json"
+    ls "$JAX_COMPILATION_CACHE_DIR"
+  } 2>/dev/null | cksum || true
+}
+
+# The newest line of the metrics, as `cascade2,300`.
+reached() {
+  tail -n 1 "$workdir/metrics.jsonl" 2>/dev/null |
+    sed -nE 's/.*"phase": "(\w+)", "step": ([0-9]+).*/\1,\2/p' || true
+}
+
+for ((done = 0; !slices || done < slices; done++)); do
+  before="$(state)" started="$SECONDS" code=0
+  timeout --preserve-status --signal=TERM --kill-after="$grace" "$((slice - grace))" \
+    "${launch[@]}" --config="${CONFIG:-configs/cifar100.py}" \
+    --workdir="$workdir" "$@" || code="$?"
+  at="$(reached)"
+  echo "$((SECONDS - started)),$code,${at:-,}" >> "$log"
+  # 75: asked to stop, and saved. 137 and 143: cut off before it could.
+  case "$code" in
+    0) exit 0 ;;
+    75 | 137 | 143) ;;
+    *) exit "$code" ;;
+  esac
+  if [[ "$(state)" == "$before" ]]; then
+    echo "A slice of $slice seconds got nothing done that the next could go on" \
+      "from; expected a larger SLICE." >&2
+    exit 1
+  fi
+done
+exit 75
