@@ -8,6 +8,7 @@ has its later programs compiled while it trains.
 
 from collections.abc import Callable, Mapping
 from concurrent import futures
+import threading
 from typing import Any
 
 import jax
@@ -18,6 +19,9 @@ from adaptanet_jax.training.step import replicate
 
 # XLA keeps about one core busy for each program.
 _NUM_THREADS = 2
+# Programs share the traces of their parts, and two threads that differentiate
+# the same one at once fail now and then ("Store empty"; jax 0.10.2).
+_TRACING = threading.Lock()
 # On a CPU, a third of the compile time for twice the run time (jaxlib 0.10.2,
 # a lock-in step on 2 cores: 29 to 9 s of CPU time, 65 to 140 ms a step).
 FAST_COMPILE = {
@@ -117,4 +121,6 @@ def _shape_of(array: Any) -> jax.ShapeDtypeStruct:
 def _compile(
     function: Any, shapes: Any, options: Mapping[str, Any]
 ) -> Callable[..., Any]:
-  return function.lower(*shapes).compile(compiler_options=dict(options))
+  with _TRACING:
+    lowered = function.lower(*shapes)
+  return lowered.compile(compiler_options=dict(options))

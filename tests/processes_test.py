@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from adaptanet_jax import preemption, processes
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.programs import FAST_COMPILE
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
 from tests.testing import ROOT, TINY, command, environment, run
@@ -48,7 +49,8 @@ class Job:
     port = _free_port()
     env = environment(2)
     # Slower, but compiled sooner: what a single process is told by its config.
-    env['XLA_FLAGS'] += ' --xla_backend_optimization_level=0'
+    for name, value in FAST_COMPILE.items():
+      env['XLA_FLAGS'] += f' --{name}={str(value).lower()}'
     self.processes = []
     for number in range(2):
       given = (

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.programs."""
 
+import time
+
 from absl.testing import absltest, parameterized
 import chex
 import jax
@@ -32,6 +34,23 @@ class ProgramsTest(parameterized.TestCase):
           first(tree), {'a': jnp.array([0.0, 2.0, 4.0]), 'b': 2 * tree['b']}
       )
     self.assertEqual(num_traces, 1)
+
+  def test_one_program_is_traced_at_a_time(self):
+    tracing = []
+
+    def slow(x):
+      tracing.append(x.shape)
+      time.sleep(0.05)
+      self.assertLen(tracing, 1)
+      tracing.pop()
+      return x + 1
+
+    function = jax.jit(slow)
+    with Programs() as programs:
+      for size in (1, 2, 3):
+        programs.ahead(function, np.zeros(size))
+      for size in (1, 2, 3):
+        programs.compiled(function, np.zeros(size))
 
   def test_other_shapes_are_another_program(self):
     function = jax.jit(jnp.sum)

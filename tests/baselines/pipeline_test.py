@@ -118,16 +118,15 @@ class PipelineTest(parameterized.TestCase):
         '--config=configs/baselines.py:dsnet,digits:smoke',
         *_FLAGS[1:],
         '--config.evaluation.every_epoch=False',
-        '--config.model.norm=bn_private',
     )
     done = testing.run(dsnet, *flags, f'--config.compare={self.workdir}')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('x0.25', done.stdout)
     section = json.loads((dsnet / 'results.json').read_text())['dsnet']
-    self.assertEqual(section['norm'], 'bn_private')
+    self.assertEqual(section['norm'], 'gn')
     text = (dsnet / 'report.html').read_text()
     for part in ('DSNet on digits', 'Table II, all networks', 'At equal MAdds',
-                 'USNet (bn)', 'DSNet (bn_private)', 'Batch statistics'):
+                 'USNet (bn)', 'DSNet (gn)', 'Batch statistics'):
       self.assertIn(part, text)
     self.assertTrue((dsnet / 'figures' / 'comparison.png').exists())
     # What is compared is remembered.
