@@ -109,7 +109,9 @@ class SlicesTest(parameterized.TestCase):
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | environment,
+        env=os.environ
+        | {'JAX_COMPILATION_CACHE_DIR': str(self.folder / 'xla')}
+        | environment,
     )
 
   def _slices(self):
