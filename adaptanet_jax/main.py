@@ -104,7 +104,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   """
   try:
     rest = flags.FLAGS(argv)
-    _ = _CONFIG.value  # A missing file is an error only when it is read.
+    _ = _CONFIG.value.name  # A missing file is an error only when it is read.
     return rest
   except (AttributeError, KeyError) as error:  # The config lacks a setting.
     # ml_collections gives its name in quotes, escaped if it has a suggestion.

@@ -35,6 +35,11 @@ class BadInputTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       (
+          'file',
+          ['--config=configs/mnist.py'],
+          ["No such file or directory: 'configs/mnist.py'", '--config=configs'],
+      ),
+      (
           'value',
           ['--config.model.norm=batchnorm'],
           ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_private'],
