@@ -30,7 +30,8 @@ if ! [[ "$slice" =~ ^[0-9]+$ && "$slices" =~ ^[0-9]+$ ]] || ((slice <= grace)); 
     "got '$slice' and '$slices'." >&2
   exit 2
 fi
-read -ra launch <<< "${LAUNCH:-$(dirname "$0")/../launch/local.sh}"
+launch=("$(dirname "$0")/../launch/local.sh")  # A path may have spaces.
+[[ -z "${LAUNCH:-}" ]] || read -ra launch <<< "$LAUNCH"
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$workdir/xla}"
 mkdir -p "$workdir"
 log="$workdir/slices.csv"
