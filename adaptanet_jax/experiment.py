@@ -72,14 +72,15 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   if config.reuse:
     config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
   config.compare = comparison.absolute(config.compare)
-  comparison.find(config.compare)
+  compared = ''
   if os.path.exists(config_path):
     old = results_lib.read_json(config_path)
     _check_same(old, config, workdir)
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
-    config.compare = config.compare or old.get('compare', '')
+    compared = old.get('compare', '')
   dataset = sources.load(config)
+  config.compare = _comparable(config.compare, compared, dataset)
   tasks = make_plan(config, workdir, len(dataset.train))
   processes.check_agreed(
       'what is to be done',
@@ -102,8 +103,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     return
   if not busy:
     print(f'All is done in {workdir}; nothing to run again.')
-  if {'teacher', *results_lib.NETWORKS} & space.results.values.keys():
-    print(results_lib.table(space.results.values))
+  if found := results_lib.tables(space.results.values):
+    print(found)
 
 
 def _run_tasks(space: Workspace, tasks: list[Task]) -> bool:
@@ -221,6 +222,23 @@ def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
       places.setdefault(name, []).extend([] if keys else [place])
     place = old.get('reuse', '')
   return places
+
+
+def _comparable(pattern: str, earlier: str, dataset: sources.Dataset) -> str:
+  """Returns the runs to compare: those asked for, or else those of earlier.
+
+  What is asked for has to do; what was once good, and is not, is left out.
+  """
+  described = workspace.describe(dataset)
+  try:
+    comparison.collect(comparison.find(pattern or earlier), described)
+  except UsageError as error:
+    if pattern:
+      raise
+    if processes.is_writer():
+      print(f'Comparing nothing: {error}', file=sys.stderr)
+    return ''
+  return pattern or earlier
 
 
 def _check_same(

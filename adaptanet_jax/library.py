@@ -96,9 +96,13 @@ class Supernet:
     """
     if not self._subnets or 'calibration_top1' not in self._subnets[0]:
       raise UsageError(
-          'The run has no calibrated accuracies; expected one whose phases '
-          'evaluation and policies are done.'
+          'The run has no calibrated accuracies; expected an AdaptaNet whose '
+          'phases evaluation and policies are done, not a baseline.'
       )
+    try:
+      madds = float(madds)
+    except (TypeError, ValueError) as error:
+      raise UsageError(f'madds = {madds!r}; expected a number.') from error
     within = [row for row in self._subnets if row['madds'] <= madds]
     if not within:
       least = min(row['madds'] for row in self._subnets)
@@ -134,7 +138,10 @@ class Supernet:
     if policy not in self.policies:
       raise UsageError(
           f'Unknown policy {policy!r}; expected one of '
-          f'{", ".join(self.policies) or "none: run the phase policies"}.'
+          f'{", ".join(self.policies)}.'
+          if self.policies
+          else 'The run has no policies; expected an AdaptaNet whose phase '
+          'policies is done, not a baseline.'
       )
     scope, name = policy.split('/')
     chosen = policies.from_json(self._policies, scope, name)
@@ -163,10 +170,13 @@ class Supernet:
 
   def _checked(self, images: np.ndarray | jax.Array) -> jax.Array:
     expected = self.net.image_shape
-    if images.dtype != jnp.uint8 or images.shape[1:] != expected:
+    if not isinstance(images, jax.Array):
+      images = np.asarray(images)
+    fits = images.shape[1:] == expected and len(images)
+    if images.dtype != jnp.uint8 or not fits:
       raise UsageError(
           f'Images are {images.dtype}{list(images.shape)}; expected uint8[B, '
-          f'{", ".join(map(str, expected))}].'
+          f'{", ".join(map(str, expected))}], B at least 1.'
       )
     return jnp.asarray(images)
 
@@ -300,8 +310,9 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
   for task in tasks:
     if task.action == 'skip' and task.phase.name in NEEDS['evaluation']:
       raise UsageError(
-          f'{workdir} has no supernet yet; expected one whose phase '
-          f'{task.phase.group} is done.'
+          f'{workdir} has no checkpoint of the end of phase '
+          f'{task.phase.name}; expected a workdir whose training is done, with '
+          'its checkpoints.'
       )
   return config, variables
 

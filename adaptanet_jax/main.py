@@ -38,7 +38,11 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 _GO_ON = 'Run the same command again to go on.'
 
-flags.mark_flags_as_required(['config', 'workdir'])
+flags.register_multi_flags_validator(
+    ['config', 'workdir'],
+    lambda given: all(given.values()),
+    'Both --config and --workdir have to be given',
+)
 
 
 def main(argv: list[str]) -> None:
@@ -61,15 +65,16 @@ def main(argv: list[str]) -> None:
   except UsageError as error:
     _leave(str(error), 1, told_by_all=True)
   except OSError as error:
-    if error.errno != errno.ENOSPC and error.filename:
-      sys.exit(f'adaptanet_jax: {error.filename}: {error.strerror}.')
-    if error.errno != errno.ENOSPC:
+    if error.errno == errno.ENOSPC:
+      _leave(
+          f'No space left on the device of {_WORKDIR.value}. Free some and run '
+          'the same command again: it goes on from its newest checkpoint.',
+          1,
+          told_by_all=True,
+      )
+    if not error.filename:
       raise
-    sys.exit(
-        f'adaptanet_jax: No space left on the device of {_WORKDIR.value}. Free '
-        'some and run the same command again: it goes on from its newest '
-        'checkpoint.'
-    )
+    _leave(f'{error.filename}: {error.strerror}.', 1, told_by_all=True)
   except KeyboardInterrupt:
     _leave(f'Interrupted. {_GO_ON}', 128 + signal.SIGINT)
   except preemption.Preempted as notice:

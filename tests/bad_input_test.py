@@ -220,6 +220,13 @@ class BadInputTest(parameterized.TestCase):
     self.assertBetween(results['teacher']['top1'], 0.0, 1.0)
 
 
+class FlagsTest(absltest.TestCase):
+
+  def test_all_that_is_missing_is_named(self):
+    with self.assertRaisesRegex(SystemExit, '--config and --workdir.*Usage'):
+      main.parse_flags(['main'])
+
+
 class OutOfDiskTest(absltest.TestCase):
 
   def test_says_so_and_how_to_go_on(self):
@@ -234,9 +241,14 @@ class OutOfDiskTest(absltest.TestCase):
         mock.patch('adaptanet_jax.processes.initialize'),
         mock.patch('adaptanet_jax.preemption.NOTICE'),
         mock.patch('adaptanet_jax.experiment.run', side_effect=full),
-        self.assertRaisesRegex(SystemExit, 'No space left.*goes on'),
+        # It ends the process.
+        mock.patch.object(main, '_leave', side_effect=SystemExit) as leave,
+        self.assertRaises(SystemExit),
     ):
       main.main(['main'])
+    reason, code = leave.call_args.args
+    self.assertRegex(reason, 'No space left.* /somewhere.*goes on')
+    self.assertEqual(code, 1)
 
 
 if __name__ == '__main__':

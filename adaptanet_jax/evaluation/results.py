@@ -115,9 +115,25 @@ def read_json(path: str) -> dict[str, Any]:
   return values
 
 
-def table(values: dict[str, Any]) -> str:
-  """Returns the results as a table for the console."""
+def tables(values: dict[str, Any]) -> str:
+  """Returns the results as tables for the console: accuracy, then latency."""
+  accuracies, latencies = _accuracy_rows(values), values.get('latency')
   dataset = values['dataset']
+  found = []
+  if accuracies:
+    head = f'{dataset["name"]}, {dataset["test_examples"]} test images'
+    found.append(_aligned([(head, 'top-1', 'M MAdds'), *accuracies]))
+  if latencies:
+    head = f'one pass, batch {latencies[0]["batch"]}'
+    rows = [
+        (row['network'], f'{row["ms_median"]:.2f}', f'{row["ms_p90"]:.2f}')
+        for row in latencies
+    ]
+    found.append(_aligned([(head, 'ms median', 'ms p90'), *rows]))
+  return '\n\n'.join(found)
+
+
+def _accuracy_rows(values: dict[str, Any]) -> list[tuple[str, str, str]]:
   rows = []
   if teacher := values.get('teacher'):
     top1, madds = f'{teacher["top1"]:.2%}', _millions(teacher['madds'])
@@ -137,16 +153,16 @@ def table(values: dict[str, Any]) -> str:
         )
         for name, entry in by_name.items()
     ]
-  head = (
-      f'{dataset["name"]}, {dataset["test_examples"]} test images',
-      'top-1',
-      'M MAdds',
-  )
-  widths = [max(len(row[n]) for row in (head, *rows)) for n in range(3)]
+  return rows
+
+
+def _aligned(rows: list[tuple[str, str, str]]) -> str:
+  """Returns a head and rows as text, with a line between."""
+  widths = [max(map(len, column)) for column in zip(*rows)]
   line = '  '.join('-' * width for width in widths)
   body = [
       f'{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}'
-      for a, b, c in (head, *rows)
+      for a, b, c in rows
   ]
   return '\n'.join([body[0], line, *body[1:]])
 

@@ -36,6 +36,7 @@ class Column:
     workdirs: of the runs, by seed.
     sections: that section of each run.
     subnets: the table of the network's subnets of each run.
+    passed_over: workdirs of the same network with a seed that was there before.
   """
 
   network: str
@@ -45,6 +46,7 @@ class Column:
   workdirs: dict[int, str] = dataclasses.field(default_factory=dict)
   sections: list[Row] = dataclasses.field(default_factory=list)
   subnets: list[list[Row]] = dataclasses.field(default_factory=list)
+  passed_over: list[str] = dataclasses.field(default_factory=list)
 
   @property
   def title(self) -> str:
@@ -137,31 +139,27 @@ def find(pattern: str) -> list[str]:
   return list(dict.fromkeys(os.path.realpath(path) for path in found))
 
 
-def collect(workdir: str, others: Sequence[str]) -> list[Column]:
+def collect(workdirs: Sequence[str], dataset: Row) -> list[Column]:
   """Reads the networks of some runs, those of one kind as one column.
 
+  Of several runs of one network with one seed the first is taken.
+
   Args:
-    workdir: of a run.
-    others: those of runs on the same data.
+    workdirs: of the runs.
+    dataset: what they have to be trained on, as results.json has it.
 
   Returns:
-    Columns in the order of Table II; none if there are no others.
+    Columns in the order of Table II.
 
   Raises:
-    UsageError: two runs have different data or are the same, or one was
-      measured by an older version.
+    UsageError: a run has other data, or was measured by an older version.
   """
-  if not others:
-    return []
-  workdirs = list(dict.fromkeys([os.path.realpath(workdir), *others]))
   columns: list[Column] = []
-  dataset: Row = {}
-  for path in workdirs:
+  for path in dict.fromkeys(map(os.path.realpath, workdirs)):
     results = results_lib.read_json(os.path.join(path, 'results.json'))
-    dataset = dataset or results['dataset']
-    if results['dataset'] != dataset:
+    if results.get('dataset') != dataset:
       raise UsageError(
-          f'{path} has the data {results["dataset"]}, and {workdirs[0]} '
+          f'{path} has the data {results.get("dataset")}, and this run '
           f'{dataset}; expected runs on the same data to compare.'
       )
     for network in results_lib.NETWORKS:
@@ -198,10 +196,8 @@ def _add(
     columns.append(column)
   seed = config['seed']
   if seed in column.workdirs:
-    raise UsageError(
-        f'{workdir} and {column.workdirs[seed]} are the same network with '
-        f'seed {seed}; expected one run of each.'
-    )
+    column.passed_over.append(workdir)
+    return
   column.workdirs[seed] = workdir
   column.sections.append(section)
   column.subnets.append(

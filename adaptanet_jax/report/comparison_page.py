@@ -34,7 +34,7 @@ def section(columns: Sequence[comparison.Column], data: str) -> str:
   rows += [row(label, 'exact', key) + blank for label, key in markup.EXACT_ROWS]
   by_madds = [
       [
-          markup.millions(madds),
+          f'{madds / 1e6:,.3f}',  # Some networks differ by little.
           *(markup.over_seeds(c.uniform_mixture(madds)) for c in columns),
           *(markup.over_seeds(c.best_subnet(madds)) for c in columns),
       ]
@@ -61,6 +61,7 @@ def section(columns: Sequence[comparison.Column], data: str) -> str:
       ]
       for claim in comparison.claims(columns)
   ]
+  passed_over = sorted({path for c in columns for path in c.passed_over})
   return markup.section(
       'Table II, all networks',
       markup.table(
@@ -72,6 +73,12 @@ def section(columns: Sequence[comparison.Column], data: str) -> str:
           'Percent. Where a network was trained with several seeds: mean ± '
           'standard deviation over seeds.'
       ),
+      markup.note(
+          'Left out, as another run is the same network with the same seed: '
+          f'{", ".join(passed_over)}.'
+      )
+      if passed_over
+      else '',
       '<h3>At equal MAdds</h3>',
       markup.table(
           [

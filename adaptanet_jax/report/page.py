@@ -101,7 +101,12 @@ def write(workdir: str, *, compare: str = '') -> None:
   """
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
   subnets = results_lib.read_subnets(workdir)
-  columns = comparison.collect(workdir, comparison.find(compare))
+  others = comparison.find(compare)
+  columns = (
+      comparison.collect([workdir, *others], results['dataset'])
+      if others
+      else []
+  )
   drawn = figures.draw_all(
       results,
       MetricsLog(workdir).read(),

@@ -101,7 +101,7 @@ class PipelineTest(parameterized.TestCase):
     with self.assertRaisesRegex(UsageError, "calibration='none'"):
       net.route(images, 'joint/pull_up')
     net = adaptanet_jax.load(str(self.workdir), calibration='none')
-    with self.assertRaisesRegex(UsageError, 'Unknown policy'):
+    with self.assertRaisesRegex(UsageError, 'has no policies.*a baseline'):
       net.route(images, 'joint/pull_up')
 
   def test_statistics_that_are_gone_are_missed(self):
@@ -131,11 +131,27 @@ class PipelineTest(parameterized.TestCase):
                  'USNet (bn)', 'DSNet (gn)'):
       self.assertIn(part, text)
     self.assertTrue((dsnet / 'figures' / 'comparison.png').exists())
+    # Other data are refused before anything is done, and not remembered.
+    other = self.folder / 'other'
+    other.mkdir()
+    (other / 'results.json').write_text('{"dataset": {"name": "mnist"}}')
+    refused = testing.run(dsnet, *flags, f'--config.compare={other}')
+    self.assertEqual(refused.returncode, 1)
+    self.assertIn("other has the data {'name': 'mnist'}", refused.stderr)
     # What is compared is remembered.
     again = testing.run(dsnet, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('All is done', again.stdout)
     self.assertEqual((dsnet / 'report.html').read_text(), text)
+    # If it is no longer there, the report does without.
+    config = json.loads((dsnet / 'config.json').read_text())
+    config['compare'] = str(self.folder / 'gone')
+    (dsnet / 'config.json').write_text(json.dumps(config))
+    alone = testing.run(dsnet, *flags)
+    self.assertEqual(alone.returncode, 0, alone.stderr)
+    self.assertIn('Comparing nothing: config.compare names', alone.stderr)
+    text = (dsnet / 'report.html').read_text()
+    self.assertNotIn('all networks', text)
 
   def test_a_workdir_to_compare_that_is_none_is_refused_at_once(self):
     workdir = self.folder / 'none'

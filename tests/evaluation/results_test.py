@@ -5,6 +5,7 @@
 import errno
 import os
 import pathlib
+import re
 import tempfile
 from unittest import mock
 
@@ -118,7 +119,7 @@ class CsvTest(absltest.TestCase):
 class TableTest(parameterized.TestCase):
 
   def test_numbers_stand_in_their_rows(self):
-    lines = results.table(_values()).splitlines()
+    lines = results.tables(_values()).splitlines()
     rows = [line.split() for line in lines]
     self.assertEqual(
         rows[0],
@@ -142,8 +143,20 @@ class TableTest(parameterized.TestCase):
         ],
     )
 
+  def test_latencies_are_a_table_of_their_own(self):
+    row = {'network': 'teacher', 'batch': 8, 'ms_median': 1.5, 'ms_p90': 2}
+    values = _values() | {'latency': [row]}
+    first, second = results.tables(values).split('\n\n')
+    self.assertEqual(first, results.tables(_values()))
+    expected = ['one pass, batch 8', 'ms median', 'ms p90']
+    lines = [re.split('  +', line) for line in second.splitlines()]
+    self.assertEqual(lines[0], expected)
+    self.assertEqual(lines[2], ['teacher', '1.50', '2.00'])
+    alone = {'dataset': values['dataset'], 'latency': [row]}
+    self.assertEqual(results.tables(alone), second)
+
   def test_columns_are_aligned(self):
-    lines = results.table(_values()).splitlines()
+    lines = results.tables(_values()).splitlines()
     self.assertLen({len(line) for line in lines}, 1)
 
   def test_deltas_and_policies_have_rows_of_their_own(self):
@@ -152,14 +165,14 @@ class TableTest(parameterized.TestCase):
     values['policies'] = {
         'joint': {'pull_up': {'top1': 0.5, 'madds': 1_500_000}}
     }
-    rows = [line.split() for line in results.table(values).splitlines()]
+    rows = [line.split() for line in results.tables(values).splitlines()]
     self.assertIn(['x0.25d', '90.00%', '1.3'], rows)
     self.assertIn(['0.25d-1.0d-1.0d-0.25d', '95.00%', '6.5'], rows)
     self.assertIn(['policy', 'joint/pull_up', '50.00%', '1.5'], rows)
 
   def test_a_teacher_alone_has_a_table(self):
     values = {key: _values()[key] for key in ('dataset', 'teacher')}
-    lines = results.table(values).splitlines()
+    lines = results.tables(values).splitlines()
     self.assertLen(lines, 3)
     self.assertEqual(lines[2].split(), ['teacher', '98.40%', '12.3'])
 

@@ -82,7 +82,9 @@ class ComparisonTest(parameterized.TestCase):
     self._workdir('usnet-0', usnet=usnet(0.92))
     self._workdir('usnet-1', changes={'seed': 1}, usnet=usnet(0.96))
     self._workdir('gn', usnet=_section(0.5))
-    return comparison.collect(ours, comparison.find(f'{self.folder}/*'))
+    return comparison.collect(
+        [ours, *comparison.find(f'{self.folder}/*')], _DATASET
+    )
 
   def test_seeds_are_one_column_and_kinds_are_in_order(self):
     columns = self._columns()
@@ -144,7 +146,9 @@ class ComparisonTest(parameterized.TestCase):
     ):
       section = 'supernet' if name == 'ours-1' else 'dsnet'
       self._workdir(name, changes=changes, **{section: _section(0.9)})
-    columns = comparison.collect(ours, comparison.find(f'{self.folder}/*'))
+    columns = comparison.collect(
+        [ours, *comparison.find(f'{self.folder}/*')], _DATASET
+    )
     self.assertEqual(
         [(c.title, sorted(c.workdirs)) for c in columns],
         [
@@ -154,11 +158,12 @@ class ComparisonTest(parameterized.TestCase):
         ],
     )
 
-  def test_the_same_run_twice_is_refused(self):
+  def test_of_the_same_network_and_seed_the_first_is_taken(self):
     ours = self._workdir('ours', supernet=_section(0.9))
-    copy = self._workdir('copy', supernet=_section(0.9))
-    with self.assertRaisesRegex(UsageError, 'same network with seed 0; expec'):
-      comparison.collect(ours, [copy])
+    copy = self._workdir('copy', supernet=_section(0.8))
+    (column,) = comparison.collect([ours, copy], _DATASET)
+    np.testing.assert_array_equal(column.top1('uniform', '1.0'), [0.9])
+    self.assertEqual(column.passed_over, [os.path.realpath(copy)])
 
   def test_claims_by_hand(self):
     claims = comparison.claims(self._columns())
@@ -188,25 +193,25 @@ class ComparisonTest(parameterized.TestCase):
     section['random'][key] = value
     ours = self._workdir('ours', supernet=_section(0.9))
     other = self._workdir('other', **{network: section})
-    *_, claim = comparison.claims(comparison.collect(ours, [other]))
+    *_, claim = comparison.claims(comparison.collect([ours, other], _DATASET))
     self.assertIn('runtime-random', claim.text)
     self.assertEqual(claim.holds, holds)
 
   def test_without_ours_nothing_is_claimed(self):
     workdir = self._workdir('usnet-0', usnet=_section(0.9))
     other = self._workdir('usnet-1', changes={'seed': 1}, usnet=_section(0.9))
-    self.assertEmpty(comparison.claims(comparison.collect(workdir, [other])))
+    columns = comparison.collect([workdir, other], _DATASET)
+    self.assertEmpty(comparison.claims(columns))
 
   def test_nothing_to_compare_gives_no_columns(self):
-    workdir = self._workdir('ours', supernet=_section(0.9))
     self.assertEqual(comparison.find(''), [])
-    self.assertEqual(comparison.collect(workdir, []), [])
+    self.assertEqual(comparison.collect([], _DATASET), [])
 
   def test_a_workdir_named_twice_counts_once(self):
     workdir = self._workdir('ours', supernet=_section(0.9))
     found = comparison.find(f'{workdir}, {self.folder}/*')
     self.assertEqual(found, [os.path.realpath(workdir)])
-    (column,) = comparison.collect(workdir, found)
+    (column,) = comparison.collect([workdir, *found], _DATASET)
     self.assertLen(column.sections, 1)
 
   def test_what_names_no_workdir_is_refused(self):
@@ -219,7 +224,7 @@ class ComparisonTest(parameterized.TestCase):
     ours = self._workdir('ours', supernet=_section(0.9))
     old = self._workdir('old', supernet=section)
     with self.assertRaisesRegex(UsageError, 'old was measured by an older'):
-      comparison.collect(ours, [old])
+      comparison.collect([ours, old], _DATASET)
 
   def test_other_data_are_refused(self):
     ours = self._workdir('ours', supernet=_section(0.9))
@@ -227,7 +232,7 @@ class ComparisonTest(parameterized.TestCase):
         'other', dataset={'name': 'cifar100'}, usnet=_section(0.9)
     )
     with self.assertRaisesRegex(UsageError, "other has the data.*'cifar100'"):
-      comparison.collect(ours, [other])
+      comparison.collect([ours, other], _DATASET)
 
 
 if __name__ == '__main__':

@@ -231,7 +231,7 @@ class PageTest(parameterized.TestCase):
         ],
     )
     # At .5 M only the narrowest widths are left; no run has a table.
-    self.assertIn(['70.00', '52.00 ± 2.83', '', ''], cells('0.5'))
+    self.assertIn(['70.00', '52.00 ± 2.83', '', ''], cells('0.500'))
     self.assertEqual(cells('USNet (gn)')[0][:4], ['2', '1,560', '99,840', '60'])
     self.assertEqual(
         cells('ours (gn): runtime-random above its own x0.25'),
