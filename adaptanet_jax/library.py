@@ -1,6 +1,11 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A trained supernet or baseline as a function: `adaptanet_jax.load`."""
+"""A trained supernet or baseline as a function: `adaptanet_jax.load`.
+
+Of its two back ends, 'switch' is one program for all subnets; 'stages' is one
+for each choice of each stage, without the switch around it, which a CPU runs
+faster; see `models.stages`.
+"""
 
 import functools
 import os
@@ -21,7 +26,7 @@ from adaptanet_jax.evaluation import (
   results as results_lib,
 )
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
-from adaptanet_jax.models import routing, supernet
+from adaptanet_jax.models import routing, stages, supernet
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import ResNet, Variables
@@ -29,9 +34,11 @@ from adaptanet_jax.models.subnet import LARGEST, Subnet
 from adaptanet_jax.training import loop
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 
+BACKENDS = ('switch', 'stages')
+
 
 class Supernet:
-  """All subnets of a run, in one compiled program for each shape of a batch.
+  """All subnets of a run, compiled once for each shape of a batch.
 
   Attributes:
     net: static half of the network.
@@ -50,16 +57,22 @@ class Supernet:
       policy_table: dict[str, Any],
       calibrated: str = 'none',
       statistics: calibration_lib.Statistics = (),
+      backend: str = BACKENDS[0],
   ) -> None:
     self.net, self.gates = net, gates
     self.variables = jax.device_put(variables)
+    self._backend = backend
+    self._parts = stages.split(net, self.variables)
     self._subnets, self._policies = subnets, policy_table
     self._calibrated, self._statistics = calibrated, statistics
 
   def __call__(
       self, images: np.ndarray | jax.Array, subnet: str | Subnet = LARGEST
   ) -> jax.Array:
-    """Runs one subnet; another one compiles nothing.
+    """Runs one subnet.
+
+    With the back end 'switch' another one compiles nothing; with 'stages' the
+    choices of a stage that were not met before, one by one.
 
     Args:
       images: `uint8[B, H, W, C]`, of the shape that the network was trained on.
@@ -73,15 +86,19 @@ class Supernet:
         BatchNorm that was not calibrated for the subnet.
     """
     parsed = self._parse(subnet)
-    variables = self.variables
+    images = self._checked(images)
+    variables, parts = self.variables, self._parts
     if self._calibrated != 'none':
       found = calibration_lib.of_subnet(
           self._statistics, parsed, self._calibrated
       )
       variables = trees.merge(variables, found)
-    return _switched(self.net)(
-        variables, self._checked(images), parsed.encode()
-    )
+      parts = stages.split(self.net, variables)
+    if self._backend == 'stages':
+      return stages.forward(
+          self.net, parts, images, parsed, prepare=augment.normalize
+      )
+    return _switched(self.net)(variables, images, parsed.encode())
 
   def within(self, madds: float) -> Subnet:
     """Returns the most accurate subnet that takes at most so many MAdds.
@@ -186,6 +203,7 @@ def load(
     *,
     gates: str | None = None,
     calibration: str | None = None,
+    backend: str = BACKENDS[0],
 ) -> Supernet:
   """Loads the supernet, or the baseline, that a run has trained.
 
@@ -197,20 +215,24 @@ def load(
       'subnet', those of each subnet; 'uniform', those of the subnets that run
       all stages alike, and no others run; 'none', those of training. None: what
       the run was measured with. Of no consequence without a BatchNorm.
+    backend: one of `BACKENDS`.
 
   Returns:
     A function of images.
 
   Raises:
-    UsageError: a workdir is not a run's, has no supernet yet, the gates were
-      trained with other settings of what they read, or the batch statistics
-      were never calibrated.
+    UsageError: an argument is none of its choices, a workdir is not a run's or
+      has no supernet yet, the gates were trained with other settings of what
+      they read, or the batch statistics were never calibrated.
   """
-  if calibration not in (None, *CALIBRATIONS):
-    raise UsageError(
-        f'Unknown calibration {calibration!r}; expected one of '
-        f'{", ".join(CALIBRATIONS)}.'
-    )
+  for name, value, choices in (
+      ('calibration', calibration or 'none', CALIBRATIONS),
+      ('backend', backend, BACKENDS),
+  ):
+    if value not in choices:
+      raise UsageError(
+          f'Unknown {name} {value!r}; expected one of {", ".join(choices)}.'
+      )
   workdir = os.path.expanduser(workdir)
   config, variables = _restore(workdir)
   source = os.path.expanduser(gates) if gates else workdir
@@ -242,6 +264,7 @@ def load(
       policy_table=results_lib.read_json(policies) if has_policies else {},
       calibrated=calibration,
       statistics=_statistics(workdir) if calibration != 'none' else (),
+      backend=backend,
   )
 
 

@@ -165,6 +165,11 @@ class PipelineTest(absltest.TestCase):
     results = _results(self.workdir)
     for name, entry in results['supernet']['mixed'].items():
       self.assertAlmostEqual(top1(supernet(images, name)), entry['top1'])
+    by_stages = adaptanet_jax.load(str(self.workdir), backend='stages')
+    for name in ('1.0-0.5d-0.25-1.0', '0.5d-0.5d-0.5d-0.5d'):
+      chex.assert_trees_all_close(
+          by_stages(images, name), supernet(images, name), rtol=1e-5, atol=1e-5
+      )
     uniform = results['delta']['uniform']['0.5']
     logits = supernet(images, '0.5d-0.5d-0.5d-0.5d')
     self.assertAlmostEqual(top1(logits), uniform['top1'])
@@ -195,6 +200,10 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
         (lambda: adaptanet_jax.load('/nowhere'), 'has no config.json'),
+        (
+            lambda: adaptanet_jax.load(str(self.workdir), backend='onnx'),
+            "backend 'onnx'; expected one of switch, stages",
+        ),
     ):
       with self.assertRaisesRegex(UsageError, text):
         call()

@@ -92,6 +92,13 @@ class PipelineTest(parameterized.TestCase):
     for name, entry in entries.items():
       correct = np.argmax(net(images, name), -1) == labels
       self.assertAlmostEqual(float(correct.mean()), entry['top1'], msg=name)
+    name = '0.5-0.5-0.5-0.5'
+    by_stages = adaptanet_jax.load(
+        str(self.workdir), calibration=calibration, backend='stages'
+    )
+    np.testing.assert_allclose(
+        by_stages(images, name), net(images, name), rtol=1e-4, atol=1e-5
+    )
 
   def test_a_stage_border_has_no_deltas_and_no_routes(self):
     net = adaptanet_jax.load(str(self.workdir))

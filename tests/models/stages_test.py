@@ -1,0 +1,76 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.models.stages."""
+
+import dataclasses
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import numpy as np
+
+from adaptanet_jax.models import stages
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import Subnet
+from tests.variables import draw_like
+
+_NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1), delta='conv3x3')
+
+
+def _images():
+  return np.random.default_rng(1).standard_normal((2, 16, 16, 1), np.float32)
+
+
+class ForwardTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (True, '1.0-0.5d-0.25-0.75'),
+      (True, '0.25d-1.0-0.5-1.0d'),
+      # A stage hands over what it has written alone.
+      (False, '0.25-1.0-0.5-0.75'),
+  )
+  def test_equals_the_static_form(self, anchors, name):
+    net = _NET
+    if not anchors:
+      net = dataclasses.replace(net, delta=None, anchors=False)
+    variables, subnet = draw_like(net.shapes()), Subnet.parse(name)
+    expected, _ = net.forward(variables, _images(), subnet)
+    actual = stages.forward(
+        net, stages.split(net, variables), _images(), subnet
+    )
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+  def test_a_choice_is_compiled_once_whatever_is_around_it(self):
+    net = dataclasses.replace(_NET, num_classes=7)  # Of no other test.
+    parts = stages.split(net, draw_like(net.shapes()))
+    names = ('1.0-0.5-0.5-1.0', '0.5-0.5-1.0-1.0', '1.0-0.5-1.0-1.0')
+    counts = []
+    for name in names:
+      with jax.log_compiles(), self.assertLogs('jax', 'WARNING') as logs:
+        stages.forward(net, parts, _images(), Subnet.parse(name))
+        jax.numpy.zeros(names.index(name) + 101)  # Logs, whatever ran before.
+      counts.append(sum('Compiling jit(run)' in m for m in logs.output))
+    # All four, then stage 1 at .5 and stage 3 at 1.0, then none.
+    self.assertEqual(counts, [4, 2, 0])
+
+  def test_images_are_prepared_in_the_first_program(self):
+    variables = draw_like(_NET.shapes())
+    subnet = Subnet.parse('0.5-0.25-0.5-0.5d')
+    parts = stages.split(_NET, variables)
+    actual = stages.forward(
+        _NET, parts, _images(), subnet, prepare=lambda x: 2.0 * x
+    )
+    expected = stages.forward(_NET, parts, 2.0 * _images(), subnet)
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+  def test_each_stage_reads_its_own_variables_alone(self):
+    parts = stages.split(_NET, draw_like(_NET.shapes()))
+    backbones = [sorted(part['params']['backbone']) for part in parts]
+    self.assertEqual(
+        backbones,
+        [['stage1', 'stem'], ['stage2'], ['stage3'], ['stage4'], ['head']],
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
