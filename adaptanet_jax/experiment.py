@@ -18,6 +18,7 @@ from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.report import comparison
@@ -255,12 +256,15 @@ def _check_same(
 
 def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   """Builds the step of a phase and has it compiled in the background."""
-  step = loop.make_step(
+  split = space.dataset.train
+  objective = objective_for(
+      space.config,
       phase,
-      space.dataset.train,
-      _objective(space, phase),
-      space.config.data.augment,
+      space.nets,
+      space.gates,
+      epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
   )
+  step = loop.make_step(phase, split, objective, space.config.data.augment)
   shapes = workspace.variable_shapes(space, phase)
   if step.num_steps:
     loop.compile_ahead(space.programs, step, phase, *shapes)
@@ -323,10 +327,23 @@ def _checkpoints(
   )
 
 
-def _objective(
-    space: Workspace, phase: phases_lib.Phase
+def objective_for(
+    config: ml_collections.ConfigDict,
+    phase: phases_lib.Phase,
+    nets: objectives.Networks,
+    gates: GateSet,
+    *,
+    epoch_steps: int,
 ) -> objectives.Objective:
-  config, nets = space.config, space.nets
+  """Returns what gives the gradients of a phase.
+
+  Args:
+    config: the whole configuration.
+    phase: of this configuration.
+    nets: its networks.
+    gates: its gates.
+    epoch_steps: steps in an epoch of the phase.
+  """
   if phase.group == 'baseline':
     return functools.partial(
         baseline_gradients,
@@ -345,7 +362,7 @@ def _objective(
     return functools.partial(
         objectives.gate_gradients,
         net=nets.student,
-        gates=space.gates,
+        gates=gates,
         space=phase.space,
         num_random=config.mdsr.num_random,
         divergence=phase.settings.divergence,
@@ -360,16 +377,17 @@ def _objective(
       prefix=phase.prefix,
       num_random=config.mdsr.num_random,
       teacher_weight=config.mdsr.teacher_weight,
-      soft_from=_soft_from(space, phase),
+      soft_from=_soft_from(config, phase, epoch_steps),
   )
 
 
-def _soft_from(space: Workspace, phase: phases_lib.Phase) -> int | None:
+def _soft_from(
+    config: ml_collections.ConfigDict,
+    phase: phases_lib.Phase,
+    epoch_steps: int,
+) -> int | None:
   """Returns the step at which the last `mdsr.soft_epochs` of a phase begin."""
-  epoch_steps = pipeline.steps_per_epoch(
-      space.dataset.train, phase.settings.batch_size
-  )
-  steps = round(space.config.mdsr.soft_epochs * epoch_steps)
+  steps = round(config.mdsr.soft_epochs * epoch_steps)
   if not steps:
     return None
   return max(0, phases_lib.num_steps(phase, epoch_steps) - steps)

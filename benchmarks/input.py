@@ -32,10 +32,12 @@ from adaptanet_jax.data.splits import (
   num_cores,
 )
 
+if __name__ == '__main__':  # Else a worker process, which need not load JAX.
+  from benchmarks import harness
+
 _WORKERS = flags.DEFINE_list('workers', ['0', '1', '2'], 'Worker processes.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images of a batch.')
 _BATCHES = flags.DEFINE_integer('batches', 10, 'Timed batches of a run.')
-_RUNS = flags.DEFINE_integer('runs', 3, 'Timed runs of each.')
 _TFLOPS = flags.DEFINE_float('tflops', 60.0, 'What the accelerator sustains.')
 
 _NUM_PHOTOGRAPHS = 256
@@ -62,7 +64,7 @@ def _rates(split, producers):
   before = 2 * producers
   count, size = max(_BATCHES.value, 4 * before), _BATCH_SIZE.value
   rates = []
-  for run in range(_RUNS.value):
+  for run in range(harness.ROUNDS.value):
     first = run * (before + count)
     batches = pipeline.train_batches(
         split,
@@ -80,54 +82,69 @@ def _rates(split, producers):
   return np.array(rates)
 
 
+def _appetites(net, per_second):
+  """Returns the images per second of a teacher's and of a lock-in step."""
+  from adaptanet_jax.evaluation import cost
+
+  madds = cost.cost_table(net).madds_by_subnet()
+  # The largest, the smallest, and the rest at the mean; the teacher once.
+  lock_in = 3 * (madds.max() + madds.min() + 3 * madds.mean()) + madds.max()
+  return per_second / (3 * madds.max()), per_second / lock_in
+
+
 def main(argv):
   """Prints one table."""
   del argv
-  # Here, so that workers need not load JAX.
-  from adaptanet_jax.evaluation import cost
   from adaptanet_jax.models.resnet import ResNet
 
-  net = ResNet('resnet50', 'imagenet', 'gn', 1000, (224, 224, 3))
-  madds = cost.cost_table(net).madds_by_subnet()
   per_second = _TFLOPS.value * 1e12 / 2
-  appetite = per_second / (3 * madds.max())
-  # The largest, the smallest, and the rest at the mean; the teacher once.
-  lock_in = 3 * (madds.max() + madds.min() + 3 * madds.mean()) + madds.max()
-  kilobytes = np.mean([len(e['image']) for e in _photographs()]) / 1000
-  print(
-      f'{num_cores()} cores; JPEGs of {kilobytes:.0f} kB; at '
-      f'{_TFLOPS.value:.0f} TFLOP/s a teacher\'s step takes {appetite:,.0f} '
-      f'img/s, a lock-in step {per_second / lock_in:,.0f} img/s'
-  )
-  print('pipeline   workers    img/s  spread  img/s/core  of teacher, lock-in')
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (50_000, 32, 32, 3), np.uint8)
-  splits: list[tuple[str, Split]] = [('in memory', InMemorySplit(
-      np.zeros(len(pixels), np.int32), pixels.__getitem__
-  ))]
-  splits += [
-      ('streaming', StreamedSplit(
-          _photographs,
-          np.arange(_NUM_PHOTOGRAPHS),
-          (224, 224, 3),
-          random_crops=True,
-          workers=int(workers),
-      ))
-      for workers in _WORKERS.value
+  cifar = ResNet('resnet50', 'cifar', 'gn', 100, (32, 32, 3))
+  imagenet = ResNet('resnet50', 'imagenet', 'gn', 1000, (224, 224, 3))
+  splits: list[tuple[str, Split, ResNet]] = [
+      (
+          'in memory, 32 px',
+          InMemorySplit(np.zeros(len(pixels), np.int32), pixels.__getitem__),
+          cifar,
+      )
   ]
-  for name, split in splits:
-    workers = getattr(split, 'workers', '')
-    rates = _rates(split, workers or num_cores())
-    median = np.median(rates)
-    shares = ''
-    if name == 'streaming':
-      shares = f'{median / appetite:11.2f}, '
-      shares += f'{median * lock_in / per_second:.2f}'
-    print(
-        f'{name:9}  {workers!s:>7}  {median:7,.0f}  '
-        f'{rates.max() / rates.min() - 1:6.0%}  '
-        f'{median / (num_cores()):10,.0f}  {shares}'
+  for workers in map(int, _WORKERS.value):
+    name = f'{workers} processes' if workers else 'threads'
+    streamed = StreamedSplit(
+        _photographs,
+        np.arange(_NUM_PHOTOGRAPHS),
+        (224, 224, 3),
+        random_crops=True,
+        workers=workers,
     )
+    splits.append((f'streaming, 224 px, {name}', streamed, imagenet))
+  kilobytes = np.mean([len(e['image']) for e in _photographs()]) / 1000
+  report = harness.Report(
+      'input',
+      f'images per second; JPEGs of {kilobytes:.0f} kB; steps of resnet50 at '
+      f'{_TFLOPS.value:.0f} TFLOP/s',
+      ['pipeline', 'img/s', 'spread', 'img/s/core', 'teacher takes',
+       'of it', 'lock-in takes', 'of it '],
+  )
+  for name, split, net in splits:
+    producers = getattr(split, 'workers', 0) or num_cores()
+    rates = _rates(split, producers)
+    median = float(np.median(rates))
+    shares = []
+    for appetite in _appetites(net, per_second):
+      shares += [float(appetite), median / appetite]
+    report.add(
+        name,
+        [
+            median,
+            f'{np.ptp(rates) / median:.0%}',
+            median / num_cores(),
+            *shares,
+        ],
+        rates=[round(rate, 1) for rate in rates],
+    )
+  report.write()
 
 
 if __name__ == '__main__':

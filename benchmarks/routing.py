@@ -1,80 +1,102 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Throughput of per-sample routing against what the samples' own work allows.
+"""Each image of a batch under its own subnet: our routing, and other ways.
 
-  python -m benchmarks.routing [--architecture=resnet50] [--batch_size=256]
+  python -m benchmarks.routing [--batch_size=256] [--chunk=8 --chunk=16]
 
-Every image of a batch gets a random one of the 4,096 subnets. Two bounds:
+Every image gets a random one of the 4,096 subnets.
 
-  own stages   each image takes its share of the time that its stages take when
-               a full batch runs under the same choice: routing without padding
-               and without smaller batches.
-  MAdds        each image's MAdds at the rate of the full batch under x1.0.
+  one by one   batch-1 calls of the switched program, as dynamic networks are
+               usually run
+  groups       at every stage a program for each choice, over the images that
+               take it; padded to powers of two, so that few shapes compile
+  chunk N      `models.routing`, one program, N images of one choice at a time
 
-A figure of 1.00 means that routing costs nothing. Times are medians.
+Two ideals: `stages` is what the images' own stages take at full batch, without
+padding or smaller batches; `MAdds` is their MAdds at the rate of x1.0 at full
+batch. 1.00 means that routing costs nothing.
 """
 
 import functools
-import statistics
-import time
 
 from absl import app, flags
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.evaluation import cost, policies
-from adaptanet_jax.models import routing, supernet
+from adaptanet_jax.evaluation import cost, latency, policies
+from adaptanet_jax.models import routing, stages
 from adaptanet_jax.models.resnet import ResNet, stage_numbers
-from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, StageChoice
+from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
+from benchmarks import harness
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images of a batch.')
-_RUNS = flags.DEFINE_integer('runs', 3, 'Timed runs of each.')
 _CHUNKS = flags.DEFINE_multi_integer('chunk', [8, 16, 32], 'Chunk sizes.')
 
 
-def _seconds(run, runs):
-  """Returns the median time of some runs, after one that is not timed."""
-  jax.block_until_ready(run())
-  times = []
-  for _ in range(runs):
-    started = time.perf_counter()
-    jax.block_until_ready(run())
-    times.append(time.perf_counter() - started)
-  return statistics.median(times), max(times) / min(times) - 1.0
-
-
-def _stage_seconds(net, variables, images, runs):
-  """Returns the times of a full batch, `float[4, K]`, and of the head."""
-  table = np.zeros((NUM_STAGES, len(net.choices)))
+def _stage_runs(net, parts, images):
+  """Returns functions that run a full batch under each choice of each stage."""
+  runs = {}
   x = images
   for n in stage_numbers():
     for choice in net.choices:
-      stage = jax.jit(
-          functools.partial(net.run_stage, number=n, choice=choice)
-      )
-      run = functools.partial(stage, variables, x)
-      table[n - 1, choice.index], _ = _seconds(run, runs)
-    x, _ = net.run_stage(variables, x, n, StageChoice())
-  head = jax.jit(net.run_head)
-  return table, _seconds(functools.partial(head, variables, x), runs)[0]
+      program = stages.stage_program(net, n, choice)
+      runs[n, choice.index] = functools.partial(program, parts[n - 1], x)
+    x = runs[n, 0]()
+  head = stages.head_program(net)
+  return runs | {'head': functools.partial(head, parts[-1], x)}
+
+
+def _one_by_one(net, variables, images, choices):
+  program = latency.switched_program(net)
+  rows = [jnp.asarray(row, jnp.int32) for row in choices]
+  singles = [images[n : n + 1] for n in range(len(choices))]
+
+  def run():
+    return jnp.concatenate(
+        [program(variables, x, row) for x, row in zip(singles, rows)]
+    )
+
+  return run
+
+
+def _groups(net, parts, images, choices):
+  takes = {}
+  for n in stage_numbers():
+    for choice in net.choices:
+      (take,) = np.nonzero(choices[:, n - 1] == choice.index)
+      if len(take):
+        padded = np.resize(take, 1 << (len(take) - 1).bit_length())
+        takes[n, choice] = jnp.asarray(padded), len(take)
+
+  def run():
+    x = images
+    for n in stage_numbers():
+      outputs, order = [], []
+      for choice in net.choices:
+        if (n, choice) in takes:
+          take, count = takes[n, choice]
+          program = stages.stage_program(net, n, choice)
+          outputs.append(program(parts[n - 1], x[take])[:count])
+          order.append(take[:count])
+      x = jnp.concatenate(outputs)[jnp.argsort(jnp.concatenate(order))]
+    return stages.head_program(net)(parts[-1], x)
+
+  return run
 
 
 def main(argv):
   """Prints one table."""
   del argv
-  batch_size, runs = _BATCH_SIZE.value, _RUNS.value
-  dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  batch_size = _BATCH_SIZE.value
   net = ResNet(
-      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), dtype,
+      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), harness.dtype(),
       delta='conv3x3',
   )
+  variables = harness.draw(net.shapes())
+  parts = stages.split(net, variables)
   rng = np.random.default_rng(0)
-  variables = jax.tree.map(
-      lambda s: jnp.asarray(0.05 * rng.standard_normal(s.shape), s.dtype),
-      net.shapes(),
-  )
   images = jnp.asarray(
       rng.standard_normal((batch_size, 32, 32, 3)), jnp.float32
   )
@@ -82,38 +104,66 @@ def main(argv):
   costs = cost.cost_table(net)
   stage_madds = costs.stage_madds()
   own_madds = policies.madds_of(stage_madds, choices).sum()
+  full_madds = batch_size * costs.subnet(LARGEST).madds
 
-  table, head = _stage_seconds(net, variables, images, runs)
-  by_sample = table[np.arange(NUM_STAGES), choices] / batch_size
-  own_stages = by_sample.sum() + head
-  full = jax.jit(functools.partial(supernet.forward, net))
-  largest = jnp.asarray(LARGEST.encode())
-  full_seconds, _ = _seconds(
-      lambda: full(variables, images, largest)[0], runs
-  )
-  rate = batch_size * costs.subnet(LARGEST).madds / full_seconds
-  print(
-      f'{net.architecture}, batch {batch_size}, {jax.devices()[0].device_kind}'
-      f': x1.0 {full_seconds:.3f} s, {rate / 1e9:.1f} GMAdds/s; own stages '
-      f'{own_stages:.3f} s; MAdds {own_madds / rate:.3f} s'
-  )
-  print('chunk  seconds  spread  executed/own  of own stages  of MAdds')
+  runs = {
+      'one by one': _one_by_one(net, variables, images, choices),
+      'groups': _groups(net, parts, images, choices),
+  }
   for chunk in _CHUNKS.value:
     route = jax.jit(
         functools.partial(routing.forward_by_sample, net, chunk_size=chunk)
     )
-    seconds, spread = _seconds(
-        lambda route=route: route(
-            variables, images, jnp.asarray(choices, jnp.int32)
-        ),
-        runs,
+    runs[f'chunk {chunk}'] = functools.partial(
+        route, variables, images, jnp.asarray(choices, jnp.int32)
     )
-    executed = routing.executed(stage_madds, choices, chunk)
-    print(
-        f'{chunk:5}  {seconds:7.3f}  {spread:6.0%}  '
-        f'{executed / own_madds:12.2f}  {own_stages / seconds:13.2f}  '
-        f'{own_madds / rate / seconds:8.2f}'
+  harness.check_same(
+      'routing',
+      {name: run() for name, run in runs.items()},
+      tolerance=harness.tolerance(),
+  )
+  full = functools.partial(
+      latency.switched_program(net),
+      variables,
+      images,
+      jnp.asarray(LARGEST.encode()),
+  )
+  by_stage = _stage_runs(net, parts, images)
+  times = harness.time_in_turns(runs | {'full': full} | by_stage)
+  ideal = times['head'] + sum(
+      times[n, index] / batch_size
+      for row in choices
+      for n, index in zip(stage_numbers(), row)
+  )
+  by_madds = times['full'] * own_madds / full_madds
+  report = harness.Report(
+      'routing',
+      f'{net.architecture}, batch {batch_size}, 32 px; x1.0 takes '
+      f'{np.median(times["full"]):.3f} s, the ideals '
+      f'{np.median(ideal):.3f} s (stages) and {np.median(by_madds):.3f} s '
+      '(MAdds)',
+      ['way', 'seconds', 'img/s', 'one by one/it', 'stages/it', 'MAdds/it',
+       'run/own MAdds'],
+  )
+  for name in runs:
+    executed = None
+    if name.startswith('chunk'):
+      chunk = int(name.split()[1])
+      executed = routing.executed(stage_madds, choices, chunk) / own_madds
+    seconds = float(np.median(times[name]))
+    report.add(
+        name,
+        [
+            seconds,
+            batch_size / seconds,
+            *(
+                harness.Ratio.of(reference, times[name])
+                for reference in (times['one by one'], ideal, by_madds)
+            ),
+            executed,
+        ],
     )
+  report.write()
 
 
 if __name__ == '__main__':

@@ -60,17 +60,20 @@ def forward(
   """
   x = images
   for n, choice in zip(stage_numbers(), subnet.stages):
-    x = _stage(net, n, choice, prepare if n == 1 else None)(parts[n - 1], x)
-  return _head(net)(parts[-1], x)
+    program = stage_program(net, n, choice, prepare if n == 1 else None)
+    x = program(parts[n - 1], x)
+  return head_program(net)(parts[-1], x)
 
 
 @functools.cache
-def _stage(
+def stage_program(
     net: ResNet,
     number: int,
     choice: StageChoice,
-    prepare: Callable[[jax.Array], jax.Array] | None,
+    prepare: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Any:
+  """Returns the program of a choice, of a stage's variables and its input."""
+
   def run(variables: Variables, x: jax.Array) -> jax.Array:
     x = prepare(x) if prepare else x
     x, _ = net.run_stage(variables, x, number, choice)
@@ -80,5 +83,7 @@ def _stage(
 
 
 @functools.cache
-def _head(net: ResNet) -> Any:
+def head_program(net: ResNet) -> Any:
+  """Returns the program of the head, of its variables and stage 4's output.
+  """
   return jax.jit(net.run_head)

@@ -117,7 +117,7 @@ def compile_ahead(
 
   def create() -> Any:
     zeros = jax.tree.map(jnp.zeros_like, trained)
-    state = _first_state(phase, zeros, step.tx)
+    state = first_state(phase, zeros, step.tx)
     return state, phases.make_rng(0, phase)
 
   state, rng = jax.eval_shape(create)
@@ -248,7 +248,7 @@ def start(
     that the phase does not train.
   """
   trained, frozen = split_variables(variables, phase.trains)
-  state = _first_state(phase, trained, tx)
+  state = first_state(phase, trained, tx)
   latest = checkpoints.latest_step()
   processes.check_agreed(f'the checkpoint of {phase.name!r}', str(latest))
   if latest is not None:
@@ -256,9 +256,16 @@ def start(
   return state, frozen
 
 
-def _first_state(
+def first_state(
     phase: phases.Phase, trained: Variables, tx: optax.GradientTransformation
 ) -> TrainState:
+  """Returns the state before the first step of a phase.
+
+  Args:
+    phase: what to train.
+    trained: collections of the part that it trains.
+    tx: the phase's optimizer.
+  """
   average: Variables = {}
   if phase.average_decay is not None:  # Of its own: the old state is donated.
     average = jax.tree.map(jnp.copy, trained)

@@ -2,18 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A hundred steps in bfloat16 beside the same hundred in float32."""
 
-import dataclasses
-import functools
 import tempfile
 
 from absl.testing import absltest
 import jax
 import numpy as np
 
-from adaptanet_jax import workspace
+from adaptanet_jax import experiment, workspace
 from adaptanet_jax.data import sources
 from adaptanet_jax.programs import Programs
-from adaptanet_jax.training import loop, objectives, phases
+from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.progress import MetricsLog
 from configs import digits
@@ -33,14 +31,6 @@ def _config():
   return c
 
 
-def _networks(config, dataset):
-  nets, _ = workspace.networks(
-      config, dataset.num_classes, dataset.image_shape
-  )
-  student = workspace.without_delta(nets.student)
-  return dataclasses.replace(nets, student=student)
-
-
 class PrecisionTest(absltest.TestCase):
 
   def test_a_module_in_bfloat16_follows_float32(self):
@@ -50,14 +40,11 @@ class PrecisionTest(absltest.TestCase):
     losses = {}
     for dtype in ('float32', 'bfloat16'):
       config.compute_dtype = dtype
-      nets = _networks(config, dataset)
-      objective = functools.partial(
-          objectives.anchor_gradients,
-          nets=nets,
-          space=phase.space,
-          prefix=phase.prefix,
-          num_random=config.mdsr.num_random,
-          teacher_weight=config.mdsr.teacher_weight,
+      nets, gates = workspace.networks(
+          config, dataset.num_classes, dataset.image_shape
+      )
+      objective = experiment.objective_for(
+          config, phase, nets, gates, epoch_steps=STEPS
       )
       workdir = self.enterContext(tempfile.TemporaryDirectory())
       log = MetricsLog(workdir)
@@ -67,7 +54,7 @@ class PrecisionTest(absltest.TestCase):
       ):
         variables, _ = loop.train_phase(
             phase,
-            draw(nets.student, seed=1),
+            draw(workspace.without_delta(nets.student), seed=1),
             draw(nets.teacher),
             dataset.train,
             step=loop.make_step(phase, dataset.train, objective, 'none'),

@@ -1,0 +1,97 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""All subnets on a batch of images: the tree of prefixes against one by one.
+
+  python -m benchmarks.all_subnets [--batch_size=128] [--delta]
+
+One by one is a call of the switched program for each subnet. The tree runs a
+stage once for each way to reach it: 4 + 16 + 64 + 256 runs of stages for all
+256 widths, in place of 4 * 256; with deltas 8 + 64 + 512 + 4,096 for 4 * 4,096.
+`MAdds` is what the tree would take if it ran at the rate of one by one.
+"""
+
+import functools
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.evaluation import cost, latency
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import NUM_STAGES, all_subnets
+from benchmarks import harness
+
+_ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet26x16', 'Network.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images of a batch.')
+_DELTA = flags.DEFINE_bool('delta', False, 'All 4,096, not the 256 widths.')
+
+
+def _tree_share(stage_madds, head):
+  """Returns the tree's MAdds over those of all subnets one by one."""
+  num_choices = stage_madds.shape[1]
+  tree = sum(
+      num_choices**n * row.sum() for n, row in enumerate(stage_madds)
+  ) + num_choices**NUM_STAGES * head
+  every = num_choices ** (NUM_STAGES - 1) * stage_madds.sum()
+  return tree / (every + num_choices**NUM_STAGES * head)
+
+
+def main(argv):
+  """Prints one table."""
+  del argv
+  net = ResNet(
+      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), harness.dtype(),
+      delta='conv3x3' if _DELTA.value else None,
+  )
+  variables = harness.draw(net.shapes())
+  rng = np.random.default_rng(0)
+  images = jnp.asarray(
+      rng.standard_normal((_BATCH_SIZE.value, 32, 32, 3)), jnp.float32
+  )
+  switched = latency.switched_program(net)
+  subnets = [
+      jnp.asarray(subnet.encode()) for subnet in all_subnets(net.choices)
+  ]
+
+  def one_by_one():
+    logits = [switched(variables, images, subnet) for subnet in subnets]
+    return jnp.stack([row.argmax(-1) for row in logits])
+
+  walk = jax.jit(functools.partial(supernet.outputs_by_subnet, net))
+  choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
+
+  def tree():
+    found = walk(variables, images, choices)['prediction']
+    return found.reshape(-1, _BATCH_SIZE.value)
+
+  runs = {'one by one': one_by_one, 'tree': tree}
+  differ = np.mean(np.asarray(one_by_one()) != np.asarray(tree()))
+  if differ > 1e-3:  # Logits that tie may be rounded either way.
+    raise SystemExit(
+        f'{differ:.2%} of the predictions differ; expected at most .1 %, so '
+        'the times are not compared.'
+    )
+  times = harness.time_in_turns(runs)
+  costs = cost.cost_table(net)
+  report = harness.Report(
+      'all_subnets',
+      f'{net.architecture}, batch {_BATCH_SIZE.value}, 32 px',
+      ['subnets', 'one by one s', 'tree s', 'tree/one by one', 'MAdds'],
+  )
+  report.add(
+      f'{len(subnets):,}',
+      [
+          float(np.median(times['one by one'])),
+          float(np.median(times['tree'])),
+          harness.Ratio.of(times['tree'], times['one by one']),
+          float(_tree_share(costs.stage_madds(), costs.head[0].madds)),
+      ],
+      differing_predictions=float(differ),
+  )
+  report.write()
+
+
+if __name__ == '__main__':
+  app.run(main)

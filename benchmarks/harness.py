@@ -1,0 +1,228 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What all benchmarks share: interleaved timing, checks, a table, a JSON file.
+
+Things to compare run in turns, round after round, so that they see the machine
+alike. A ratio is taken within a round; the table has its median over rounds and
+its spread, highest less lowest over the median.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')
+_OUT = flags.DEFINE_string(
+    'out', None, 'JSON file to write; default results/benchmarks/PLATFORM/.'
+)
+# What a round of one thing takes, at least, unless one run takes longer.
+_SECONDS = 0.1
+_MOST_RUNS = 200
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
+
+
+def dtype() -> str:
+  """Returns the type of activations, as a run would choose it."""
+  return 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+
+
+def tolerance() -> float:
+  """Returns how far results may differ, as a share of the largest."""
+  return 1e-3 if dtype() == 'float32' else 5e-2
+
+
+def draw(shapes: Any, *, seed: int = 0) -> Any:
+  """Draws variables of a network: kernels by fan-in, scales about 1."""
+  rng = np.random.default_rng(seed)
+
+  def draw_leaf(path: Any, leaf: Any) -> jax.Array:
+    noise = rng.standard_normal(leaf.shape, np.float32)
+    if path[-1].key == 'scale':
+      return jnp.asarray(1.0 + 0.1 * noise)
+    fan_in = max(1, int(np.prod(leaf.shape[:-1])))
+    return jnp.asarray(noise * np.sqrt(2.0 / fan_in))
+
+  return jax.tree_util.tree_map_with_path(draw_leaf, shapes)
+
+
+def time_in_turns(
+    runs: Mapping[Any, Callable[[], Any]],
+) -> dict[Any, np.ndarray]:
+  """Times functions round after round, each several times in a row.
+
+  Args:
+    runs: functions that return when their work is done, or return JAX arrays.
+
+  Returns:
+    Median seconds of a run in each round, `float[rounds]`.
+  """
+  counts = {}
+  for name, run in runs.items():
+    jax.block_until_ready(run())
+    once = _timed(run)
+    counts[name] = int(np.clip(_SECONDS / once, 1, _MOST_RUNS))
+  times: dict[Any, list[float]] = {name: [] for name in runs}
+  for _ in range(ROUNDS.value):
+    for name, run in runs.items():
+      if counts[name] > 1:  # Its data may have left the caches.
+        jax.block_until_ready(run())
+      times[name].append(
+          float(np.median([_timed(run) for _ in range(counts[name])]))
+      )
+  return {name: np.array(values) for name, values in times.items()}
+
+
+def _timed(run: Callable[[], Any]) -> float:
+  started = time.perf_counter()
+  jax.block_until_ready(run())
+  return time.perf_counter() - started
+
+
+def check_same(
+    what: str, outputs: Mapping[str, Any], *, tolerance: float = 1e-3
+) -> None:
+  """Leaves the program if things to compare do not compute the same.
+
+  Args:
+    what: they compute.
+    outputs: arrays by name; the first is what the others are held against.
+    tolerance: largest difference, as a share of the largest magnitude.
+  """
+  (first, expected), *rest = (
+      (name, np.asarray(array, np.float64)) for name, array in outputs.items()
+  )
+  for name, actual in rest:
+    difference = np.abs(actual - expected).max() / np.abs(expected).max()
+    if not difference <= tolerance:
+      sys.exit(
+          f'{what}: {name} and {first} differ by {difference:.1e} of the '
+          f'largest value; expected at most {tolerance:.0e}, so their times '
+          'are not compared.'
+      )
+
+
+@dataclasses.dataclass
+class Ratio:
+  """A ratio of times over rounds.
+
+  Attributes:
+    median: of the rounds.
+    spread: highest less lowest, over the median.
+  """
+
+  median: float
+  spread: float
+
+  @classmethod
+  def of(cls, times: np.ndarray, reference: np.ndarray) -> 'Ratio':
+    """Divides the times of each round."""
+    ratios = times / reference
+    median = float(np.median(ratios))
+    return cls(median, float(np.ptp(ratios) / median))
+
+  def __str__(self) -> str:
+    return f'{self.median:.2f} ~{self.spread:.0%}'
+
+
+class Report:
+  """A table that is printed row by row, and kept as JSON.
+
+  Attributes:
+    name: of the benchmark.
+    columns: heads of the table.
+  """
+
+  def __init__(self, name: str, about: str, columns: Sequence[str]) -> None:
+    self.name, self.columns = name, columns
+    self._widths = [max(12, len(column)) for column in columns]
+    self._rows: list[dict[str, Any]] = []
+    self._about = about
+    print(f'{name}: {about}\n{json.dumps(device())}', flush=True)
+    self._print(columns)
+
+  def _print(self, cells: Sequence[str]) -> None:
+    first = max(24, self._widths[0])
+    print(
+        f'{cells[0]:<{first}}',
+        *(f'{cell:>{n}}' for cell, n in zip(cells[1:], self._widths[1:])),
+        sep='  ',
+        flush=True,
+    )
+
+  def add(self, label: str, cells: Sequence[Any], **values: Any) -> None:
+    """Prints a row.
+
+    Args:
+      label: what it is of.
+      cells: the other columns; None for one that was not measured.
+      **values: what else the file is to have of it.
+    """
+    texts = ['' if cell is None else _text(cell) for cell in cells]
+    self._print([label, *texts])
+    row = dict(zip(self.columns, (label, *cells)))
+    self._rows.append(row | values)
+
+  def write(self) -> None:
+    """Writes the JSON file."""
+    path = _OUT.value or os.path.join(
+        'results', 'benchmarks', jax.default_backend(), f'{self.name}.json'
+    )
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    found = {
+        'benchmark': self.name,
+        'about': self._about,
+        'command': ' '.join(['python', '-m', f'benchmarks.{self.name}',
+                             *sys.argv[1:]]),
+        'date': datetime.date.today().isoformat(),
+        'device': device(),
+        'rounds': ROUNDS.value,
+        'rows': self._rows,
+    }
+    with open(path, 'w', encoding='utf-8') as file:
+      json.dump(found, file, indent=1, default=dataclasses.asdict)
+      file.write('\n')
+    print(f'Wrote {path}')
+
+
+def _text(cell: Any) -> str:
+  return f'{cell:,.2f}' if isinstance(cell, float) else str(cell)
+
+
+def device() -> dict[str, Any]:
+  """Says what is measured on, and with which versions."""
+  versions = {}
+  for package in _PACKAGES:
+    try:
+      versions[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return {
+      'platform': jax.default_backend(),
+      'kind': jax.devices()[0].device_kind,
+      'count': jax.device_count(),
+      'host': _cpu(),
+      'cores': len(os.sched_getaffinity(0)),
+      'python': platform.python_version(),
+      'versions': versions,
+  }
+
+
+def _cpu() -> str:
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      names = [line for line in file if line.startswith('model name')]
+  except OSError:
+    names = []
+  return names[0].split(':')[1].strip() if names else platform.processor()

@@ -1,0 +1,170 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Time of one pass of a subnet: our back ends, and what else a user could take.
+
+  python -m benchmarks.subnet_latency [--side=32] [--batch_size=1] \
+      [--peer=eager --peer=compiled --peer=onnx]
+
+One network, resnet50 with GroupNorm and the paper's deltas; the same random
+weights for all. Against the static program, XLA's own of that one subnet:
+
+  switch    the one program of all 4,096 subnets
+  stages    a program for each choice of each stage
+  eager     PyTorch, the subnet's weights cut out of the network beforehand
+  compiled  the same through torch.compile
+  onnx      the same exported, in ONNX Runtime
+
+Below 1 is faster. `changed` is the time of a pass that runs another subnet than
+the one before, over the mean of the two passes repeated; of `switch`.
+"""
+
+import functools
+import itertools
+import tempfile
+
+from absl import app, flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.evaluation import cost, latency
+from adaptanet_jax.models import stages
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
+from benchmarks import harness
+
+_ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
+_SIDES = flags.DEFINE_multi_integer('side', [32, 224], 'Pixels.')
+_BATCH_SIZES = flags.DEFINE_multi_integer('batch_size', [1, 32], 'Images.')
+_SUBNETS = flags.DEFINE_multi_string(
+    'subnet', [str(s) for s in (*UNIFORM, *MIXED, *UNIFORM_DELTA)], 'Subnets.'
+)
+_PEERS = flags.DEFINE_multi_enum(
+    'peer', [], ['eager', 'compiled', 'onnx'], 'PyTorch, and what it exports.'
+)
+
+
+def _peers(net, variables, subnet, images):
+  """Returns functions that run a subnet in other frameworks, by name."""
+  if not _PEERS.value:
+    return {}
+  import torch
+
+  from benchmarks import torch_peer
+
+  params = torch_peer.parameters(variables['params'])
+  network = torch_peer.Network(net, params, subnet).eval()
+  batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+  def run(network):
+    with torch.inference_mode():
+      return network(batch)
+
+  runs = {}
+  if 'eager' in _PEERS.value:
+    runs['eager'] = functools.partial(run, network)
+  if 'compiled' in _PEERS.value:
+    torch._dynamo.reset()  # Else it gives up after a few subnets.
+    runs['compiled'] = functools.partial(run, torch.compile(network))
+  if 'onnx' in _PEERS.value:
+    runs['onnx'] = _onnx(network, batch)
+  return runs
+
+
+def _onnx(network, batch):
+  import onnxruntime
+  import torch
+
+  with tempfile.NamedTemporaryFile(suffix='.onnx') as file:
+    torch.onnx.export(
+        network, (batch,), file.name, dynamo=True, external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(
+        file.name, providers=['CPUExecutionProvider']
+    )
+  feed = {session.get_inputs()[0].name: batch.numpy()}
+  return lambda: session.run(None, feed)[0]
+
+
+def _measure(report, side, batch_size):
+  rng = np.random.default_rng(0)
+  stem = 'cifar' if side < 64 else 'imagenet'
+  net = ResNet(
+      _ARCHITECTURE.value, stem, 'gn', 100, (side, side, 3), harness.dtype(),
+      delta='conv3x3',
+  )
+  variables = harness.draw(net.shapes())
+  images = rng.standard_normal((batch_size, side, side, 3)).astype(np.float32)
+  x = jnp.asarray(images)
+  costs = cost.cost_table(net)
+  switched = latency.switched_program(net)
+  parts = stages.split(net, variables)
+  last = None
+  for subnet in map(Subnet.parse, _SUBNETS.value):
+    program = latency.static_program(net, subnet).lower(variables, x).compile()
+    switch = functools.partial(
+        switched, variables, x, jnp.asarray(subnet.encode())
+    )
+    runs = {
+        'static': functools.partial(program, variables, x),
+        'switch': switch,
+        'stages': functools.partial(stages.forward, net, parts, x, subnet),
+        **_peers(net, variables, subnet, images),
+    }
+    harness.check_same(
+        f'{subnet}, {side} px',
+        {name: run() for name, run in runs.items()},
+        tolerance=harness.tolerance(),
+    )
+    if last:  # Two passes, each of another subnet than the one before.
+      previous = last
+
+      def changing(switch=switch, previous=previous):
+        return jax.block_until_ready(switch()), previous()
+
+      runs |= {'previous': last, 'changing': changing}
+    times = harness.time_in_turns(runs)
+    changed = None
+    if last:
+      repeated = times['switch'] + times['previous']
+      changed = harness.Ratio.of(times['changing'], repeated)
+    ratios = [
+        harness.Ratio.of(times[name], times['static'])
+        if name in times
+        else None
+        for name in ('switch', 'stages', 'eager', 'compiled', 'onnx')
+    ]
+    madds = costs.subnet(subnet).madds
+    report.add(
+        f'{subnet} {side}px b{batch_size}',
+        [
+            madds / 1e6,
+            1e3 * float(np.median(times['static'])),
+            *ratios,
+            changed,
+        ],
+        milliseconds={
+            name: [round(1e3 * t, 4) for t in values]
+            for name, values in times.items()
+        },
+    )
+    last = switch
+
+
+def main(argv):
+  """Prints one table."""
+  del argv
+  report = harness.Report(
+      'subnet_latency',
+      f'{_ARCHITECTURE.value}, times over those of the static program',
+      ['subnet', 'M MAdds', 'static ms', 'switch', 'stages', 'eager',
+       'compiled', 'onnx', 'changed'],
+  )
+  for side, batch_size in itertools.product(_SIDES.value, _BATCH_SIZES.value):
+    _measure(report, side, batch_size)
+  report.write()
+
+
+if __name__ == '__main__':
+  app.run(main)

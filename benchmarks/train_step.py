@@ -1,0 +1,278 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Training steps of every phase, against PyTorch taking the same ones.
+
+  python -m benchmarks.train_step [--phase=lock_in] [--peer] [--batch_size=32]
+
+The steps of `configs/cifar100.py`, with another architecture or batch if told;
+`usnet` is the sandwich step of that baseline. Both frameworks start from the
+same weights, and run the same images and the same subnets at every step; their
+losses of the first step have to agree. PyTorch runs eagerly, with the network
+written by hand in `benchmarks/torch_peer.py`.
+
+  MiB, peer MiB   what a step needs beyond its arguments, by the resident set
+  of teacher      what XLA sets aside for a step, over that of the teacher's,
+                  which has one subnet's activations and no second network
+  cold, cached    seconds to trace and compile, without and with a cache
+"""
+
+import ctypes
+import dataclasses
+import functools
+import gc
+import os
+import tempfile
+import time
+from typing import Any
+
+from absl import app, flags
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+import numpy as np
+
+from adaptanet_jax import experiment, trees, workspace
+from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax.data import augment
+from adaptanet_jax.models.subnet import Subnet
+from adaptanet_jax.training import loop, mdsr, phases
+from adaptanet_jax.training.step import map_train_step, replicate, to_devices
+from benchmarks import harness
+from configs import baselines, cifar100
+
+_ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images of a step.')
+_PHASES = flags.DEFINE_multi_string(
+    'phase',
+    ['teacher', 'usnet', 'cascade1', 'cascade4', 'lock_in', 'delta_lock_in'],
+    'Phases to take a step of.',
+)
+_PEER = flags.DEFINE_bool('peer', False, 'Runs PyTorch too.')
+_NUM_CLASSES = 100
+_IMAGE_SHAPE = (32, 32, 3)
+
+
+@dataclasses.dataclass
+class _Step:
+  """One step of ours, ready to run again and again on the same subnets."""
+
+  phase: phases.Phase
+  nets: experiment.objectives.Networks
+  variables: dict
+  teacher: dict
+  subnets: list
+  function: Any
+  arguments: tuple
+
+  def compile(self):
+    started = time.perf_counter()
+    compiled = self.function.lower(*self.arguments).compile()
+    return compiled, time.perf_counter() - started
+
+
+def _make(name):
+  """Builds the step of a phase, or of USNet."""
+  is_baseline = name in METHODS
+  config = (
+      baselines.get_config(f'{name},cifar100')
+      if is_baseline
+      else cifar100.get_config()
+  )
+  config.model.architecture = _ARCHITECTURE.value
+  config.model.norm = 'gn'
+  nets, gates = workspace.networks(config, _NUM_CLASSES, _IMAGE_SHAPE)
+  by_name = {phase.name: phase for phase in phases.build_phases(config)}
+  phase = by_name['baseline' if is_baseline else name]
+  objective = experiment.objective_for(
+      config, phase, nets, gates, epoch_steps=1000
+  )
+  tx = phases.make_optimizer(phase.settings, steps=1000, steps_per_epoch=1000)
+  net = nets.teacher if phase.network == 'teacher' else nets.student
+  if 'delta' not in name:
+    net = workspace.without_delta(net)
+    nets = dataclasses.replace(
+        nets, student=workspace.without_delta(nets.student)
+    )
+  variables = harness.draw(net.shapes())
+  teacher = (
+      harness.draw(nets.teacher.shapes(), seed=1) if phase.has_teacher else {}
+  )
+  trained, frozen = loop.split_variables(variables, phase.trains)
+  state = loop.first_state(phase, trained, tx)
+  rng = phases.make_rng(0, phase)
+  _, objective_rng = jax.random.split(jax.random.fold_in(rng, 0))
+  subnets: Any
+  if is_baseline:
+    subnets = METHODS[name].draw(objective_rng)
+  elif phase.space is None:
+    subnets = np.zeros((1, 4), np.int32)
+  else:
+    subnets = mdsr.draw_subnets(
+        objective_rng, phase.space, config.mdsr.num_random
+    )
+  data = np.random.default_rng(2)
+  size = _BATCH_SIZE.value
+  batch = {
+      'image': data.integers(0, 256, (1, size, *_IMAGE_SHAPE), np.uint8),
+      'label': data.integers(0, _NUM_CLASSES, (1, size)).astype(np.int32),
+  }
+  placed = replicate((state, frozen, teacher, rng), 1)
+  return _Step(
+      phase, nets, variables, teacher,
+      [Subnet.decode(row) for row in np.asarray(subnets)],
+      map_train_step(objective, tx, 'none', phase.average_decay),
+      (*placed, to_devices(batch)),
+  ), config, batch
+
+
+def _runner(step, compiled):
+  """Returns a function that takes a step, on the same subnets every time."""
+  state, *rest = step.arguments
+  zero = np.asarray(state.step)
+  holder = [state]
+
+  def run():
+    start = dataclasses.replace(
+        holder[0], step=replicate(zero, 1)  # Donated with the rest.
+    )
+    holder[0], metrics = compiled(start, *rest)
+    jax.block_until_ready(holder[0])
+    return float(metrics['loss'])
+
+  return run
+
+
+def _torch_runner(step, config, batch):
+  import torch
+
+  from benchmarks import torch_peer
+
+  tree = torch_peer.parameters(step.variables['params'])
+  trained = torch_peer.leaves(trees.split(tree, step.phase.trains)[0])
+  for leaf in trained:
+    leaf.requires_grad_()
+  settings = step.phase.settings
+  optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+  normalized = np.asarray(augment.normalize(batch['image'][0]))
+  images = torch.from_numpy(
+      np.ascontiguousarray(normalized.transpose(0, 3, 1, 2))
+  )
+  if not step.phase.has_teacher:
+    return functools.partial(
+        torch_peer.sandwich_step,
+        step.nets.student if step.phase.group == 'baseline'
+        else step.nets.teacher,
+        tree,
+        optimizer,
+        images,
+        torch.from_numpy(batch['label'][0].astype(np.int64)),
+        step.subnets,
+        settings.label_smoothing,
+    )
+  to_teacher, to_largest, _ = mdsr.loss_weights(
+      len(step.subnets),
+      config.mdsr.teacher_weight,
+      has_largest=step.phase.space.has_largest,
+  )
+  return functools.partial(
+      torch_peer.anchor_step,
+      step.nets.student,
+      step.nets.teacher,
+      (tree, torch_peer.parameters(step.teacher['params'])),
+      trained,
+      optimizer,
+      images,
+      step.subnets,
+      step.phase.space.stages,
+      list(zip(to_teacher.tolist(), to_largest.tolist())),
+  )
+
+
+def _peak_mib(run):
+  """Returns how far the resident set rises while a function runs."""
+  if not os.path.exists('/proc/self/clear_refs'):
+    return None
+  run()
+  gc.collect()
+  ctypes.CDLL(None).malloc_trim(0)
+  with open('/proc/self/clear_refs', 'w', encoding='ascii') as file:
+    file.write('5')  # Sets the highest resident set back to that of now.
+  before = _status_mib('VmRSS')
+  run()
+  return _status_mib('VmHWM') - before
+
+
+def _status_mib(name):
+  with open('/proc/self/status', encoding='ascii') as file:
+    line = next(line for line in file if line.startswith(name))
+  return int(line.split()[1]) / 1024
+
+
+def _compile_twice(step):
+  """Compiles with an empty cache, then with what that left in it."""
+  with tempfile.TemporaryDirectory() as folder:
+    jax.config.update('jax_compilation_cache_dir', folder)
+    compilation_cache.reset_cache()
+    seconds = []
+    for _ in range(2):
+      jax.clear_caches()
+      compiled, took = step.compile()
+      seconds.append(took)
+    jax.config.update('jax_compilation_cache_dir', None)
+    compilation_cache.reset_cache()
+  return compiled, seconds
+
+
+def main(argv):
+  """Prints one table."""
+  del argv
+  columns = ['phase', 'subnets', 'ms', 'img/s', 'peer/ours', 'MiB',
+             'of teacher', 'peer MiB', 'cold s', 'cached s']
+  report = harness.Report(
+      'train_step',
+      f'{_ARCHITECTURE.value}, batch {_BATCH_SIZE.value}, 32 px',
+      columns,
+  )
+  single = None
+  for name in _PHASES.value:
+    step, config, batch = _make(name)
+    compiled, (cold, cached) = _compile_twice(step)
+    memory = compiled.memory_analysis()
+    temporary = memory.temp_size_in_bytes
+    if name == 'teacher':
+      single = temporary
+    runs = {'ours': _runner(step, compiled)}
+    if _PEER.value:
+      runs['peer'] = _torch_runner(step, config, batch)
+    # Of the first step, before either has trained.
+    harness.check_same(name, {key: run() for key, run in runs.items()})
+    times = harness.time_in_turns(runs)
+    ratio = peer_mib = None
+    if _PEER.value:
+      ratio = harness.Ratio.of(times['peer'], times['ours'])
+      peer_mib = _peak_mib(runs['peer'])
+    seconds = float(np.median(times['ours']))
+    report.add(
+        name,
+        [
+            len(step.subnets),
+            1e3 * seconds,
+            _BATCH_SIZE.value / seconds,
+            ratio,
+            _peak_mib(runs['ours']),
+            temporary / single if single else None,
+            peer_mib,
+            cold,
+            cached,
+        ],
+        subnet_names=[str(subnet) for subnet in step.subnets],
+        temporary_bytes=temporary,
+        milliseconds={
+            key: [round(1e3 * t, 3) for t in values]
+            for key, values in times.items()
+        },
+    )
+  report.write()
+
+
+if __name__ == '__main__':
+  app.run(main)
