@@ -61,8 +61,11 @@ class Supernet:
   ) -> None:
     self.net, self.gates = net, gates
     self.variables = jax.device_put(variables)
-    self._backend = backend
-    self._parts = stages.split(net, self.variables)
+    self._stages = None
+    if backend == 'stages':
+      self._stages = stages.Stages(
+          net, self.variables, prepare=augment.normalize
+      )
     self._subnets, self._policies = subnets, policy_table
     self._calibrated, self._statistics = calibrated, statistics
 
@@ -87,17 +90,14 @@ class Supernet:
     """
     parsed = self._parse(subnet)
     images = self._checked(images)
-    variables, parts = self.variables, self._parts
+    found: Variables | None = None
     if self._calibrated != 'none':
       found = calibration_lib.of_subnet(
           self._statistics, parsed, self._calibrated
       )
-      variables = trees.merge(variables, found)
-      parts = stages.split(self.net, variables)
-    if self._backend == 'stages':
-      return stages.forward(
-          self.net, parts, images, parsed, prepare=augment.normalize
-      )
+    if self._stages:
+      return self._stages(images, parsed, found)
+    variables = trees.merge(self.variables, found or {})
     return _switched(self.net)(variables, images, parsed.encode())
 
   def within(self, madds: float) -> Subnet:

@@ -35,17 +35,17 @@ _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images of a batch.')
 _CHUNKS = flags.DEFINE_multi_integer('chunk', [8, 16, 32], 'Chunk sizes.')
 
 
-def _stage_runs(net, parts, images):
+def _stage_runs(net, by_stages, images):
   """Returns functions that run a full batch under each choice of each stage."""
   runs = {}
   x = images
   for n in stage_numbers():
     for choice in net.choices:
-      program = stages.stage_program(net, n, choice)
-      runs[n, choice.index] = functools.partial(program, parts[n - 1], x)
+      runs[n, choice.index] = functools.partial(
+          by_stages.run_stage, x, n, choice
+      )
     x = runs[n, 0]()
-  head = stages.head_program(net)
-  return runs | {'head': functools.partial(head, parts[-1], x)}
+  return runs | {'head': functools.partial(by_stages.run_head, x)}
 
 
 def _one_by_one(net, variables, images, choices):
@@ -61,7 +61,7 @@ def _one_by_one(net, variables, images, choices):
   return run
 
 
-def _groups(net, parts, images, choices):
+def _groups(net, by_stages, images, choices):
   takes = {}
   for n in stage_numbers():
     for choice in net.choices:
@@ -77,11 +77,11 @@ def _groups(net, parts, images, choices):
       for choice in net.choices:
         if (n, choice) in takes:
           take, count = takes[n, choice]
-          program = stages.stage_program(net, n, choice)
-          outputs.append(program(parts[n - 1], x[take])[:count])
+          y = by_stages.run_stage(x[take], n, choice)
+          outputs.append(y[:count])
           order.append(take[:count])
       x = jnp.concatenate(outputs)[jnp.argsort(jnp.concatenate(order))]
-    return stages.head_program(net)(parts[-1], x)
+    return by_stages.run_head(x)
 
   return run
 
@@ -95,7 +95,7 @@ def main(argv):
       delta='conv3x3',
   )
   variables = harness.draw(net.shapes())
-  parts = stages.split(net, variables)
+  by_stages = stages.Stages(net, variables)
   rng = np.random.default_rng(0)
   images = jnp.asarray(
       rng.standard_normal((batch_size, 32, 32, 3)), jnp.float32
@@ -108,7 +108,7 @@ def main(argv):
 
   runs = {
       'one by one': _one_by_one(net, variables, images, choices),
-      'groups': _groups(net, parts, images, choices),
+      'groups': _groups(net, by_stages, images, choices),
   }
   for chunk in _CHUNKS.value:
     route = jax.jit(
@@ -128,7 +128,7 @@ def main(argv):
       images,
       jnp.asarray(LARGEST.encode()),
   )
-  by_stage = _stage_runs(net, parts, images)
+  by_stage = _stage_runs(net, by_stages, images)
   times = harness.time_in_turns(runs | {'full': full} | by_stage)
   ideal = times['head'] + sum(
       times[n, index] / batch_size

@@ -99,7 +99,7 @@ def _measure(report, side, batch_size):
   x = jnp.asarray(images)
   costs = cost.cost_table(net)
   switched = latency.switched_program(net)
-  parts = stages.split(net, variables)
+  by_stages = stages.Stages(net, variables)
   last = None
   for subnet in map(Subnet.parse, _SUBNETS.value):
     program = latency.static_program(net, subnet).lower(variables, x).compile()
@@ -109,7 +109,7 @@ def _measure(report, side, batch_size):
     runs = {
         'static': functools.partial(program, variables, x),
         'switch': switch,
-        'stages': functools.partial(stages.forward, net, parts, x, subnet),
+        'stages': functools.partial(by_stages, x, subnet),
         **_peers(net, variables, subnet, images),
     }
     harness.check_same(

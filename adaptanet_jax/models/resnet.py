@@ -386,9 +386,11 @@ def _apply(
     if tree:
       own[collection] = tree
   moves = path[0] in train and 'batch_stats' in own
-  x, new = _apply_own(
-      module, own, x, in_masks=in_masks, rho=rho, train=moves
-  )
+  # Parameters that are there when a program is traced are cut there and then,
+  # which takes them past the border of a function that is traced by itself.
+  known = _is_traced(x) and not _is_traced(own['params'])
+  run = _apply_here if known else _apply_traced_once
+  x, new = run(module, own, x, in_masks=in_masks, rho=rho, train=moves)
   if not moves:
     return x, {}
   return x, functools.reduce(
@@ -396,12 +398,12 @@ def _apply(
   )
 
 
-# Traced once for a width, its gradient too, and shared by the programs of all
-# phases: of a smoke run's 234 s of CPU, 69 went into tracing, with this 24.
-@functools.partial(
-    jax.jit, static_argnames=('module', 'in_masks', 'rho', 'train')
-)
-def _apply_own(
+def _is_traced(tree: Any) -> bool:
+  leaves = jax.tree.leaves(tree)
+  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def _apply_here(
     module: nn.Module,
     variables: Variables,
     x: jax.Array,
@@ -415,3 +417,10 @@ def _apply_own(
   mutable = ['batch_stats']
   x, new = run(variables, x, *in_masks, rho=rho, train=True, mutable=mutable)
   return x, new['batch_stats']
+
+
+# Its gradient too, for each width, and shared by the programs of all phases: of
+# a smoke run's 234 s of CPU, 69 went into tracing, with this 24.
+_apply_traced_once = jax.jit(
+    _apply_here, static_argnames=('module', 'in_masks', 'rho', 'train')
+)

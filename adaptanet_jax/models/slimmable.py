@@ -10,6 +10,7 @@ B = batch, H = height, W = width, C = active channels of the input, D = active
 channels of the output; upper-case names with a prime (C', D') are the totals.
 """
 
+import contextlib
 import functools
 from typing import Any
 
@@ -24,15 +25,22 @@ from adaptanet_jax.models.subnet import WidthMask
 MOMENTUM = 0.9
 
 
-def cut(array: jax.Array, *masks: WidthMask) -> jax.Array:
+def cut(
+    array: jax.Array, *masks: WidthMask, dtype: Any = None
+) -> jax.Array:
   """Cuts the trailing axes of `array` to the active channels of `masks`.
+
+  Where a program is traced over parameters that are there already, they are cut
+  there and then, not in the program: `models.stages` keeps the result.
 
   Args:
     array: parameter whose last `len(masks)` axes have the masks' totals.
     *masks: one mask for each of those axes, in order.
+    dtype: type of the result; None: that of `array`.
 
   Returns:
-    The leading part of `array`; `array` itself when every mask is full.
+    The leading part of `array`; `array` itself when every mask is full, and its
+    type that of the result.
 
   Raises:
     ValueError: an axis does not have its mask's total.
@@ -42,9 +50,11 @@ def cut(array: jax.Array, *masks: WidthMask) -> jax.Array:
     raise ValueError(
         f'Expected trailing axes {totals}, got array of shape {array.shape}.'
     )
-  for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
-    array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
-  return array
+  known = not isinstance(array, jax.core.Tracer)
+  with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
+    for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
+      array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
+    return array.astype(dtype or array.dtype)
 
 
 def _check_channels(x: jax.Array, mask: WidthMask) -> None:
@@ -82,7 +92,7 @@ def conv(
     ValueError: `x` or `kernel` does not fit the masks.
   """
   _check_channels(x, in_mask)
-  kernel = cut(kernel, in_mask, out_mask).astype(x.dtype)
+  kernel = cut(kernel, in_mask, out_mask, dtype=x.dtype)
   if kernel.shape[0] == 1:
     # A dot: XLA's CPU back end runs it 1.2 to 2 times faster than the same
     # convolution, and the other back ends see no difference.
@@ -108,7 +118,7 @@ def depthwise_conv(
     ValueError: `x` or `kernel` does not fit the mask.
   """
   _check_channels(x, mask)
-  return depthwise_conv2d(x, cut(kernel, mask).astype(x.dtype), strides)
+  return depthwise_conv2d(x, cut(kernel, mask, dtype=x.dtype), strides)
 
 
 def dense(
@@ -134,8 +144,8 @@ def dense(
     ValueError: `x`, `kernel` or `bias` does not fit the masks.
   """
   _check_channels(x, in_mask)
-  y = jnp.dot(x, cut(kernel, in_mask, out_mask).astype(x.dtype))
-  return y + cut(bias, out_mask).astype(x.dtype)[None]
+  y = jnp.dot(x, cut(kernel, in_mask, out_mask, dtype=x.dtype))
+  return y + cut(bias, out_mask, dtype=x.dtype)[None]
 
 
 def _affine(

@@ -9,6 +9,7 @@ import chex
 import jax
 import numpy as np
 
+from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import stages
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
@@ -35,41 +36,55 @@ class ForwardTest(parameterized.TestCase):
       net = dataclasses.replace(net, delta=None, anchors=False)
     variables, subnet = draw_like(net.shapes()), Subnet.parse(name)
     expected, _ = net.forward(variables, _images(), subnet)
-    actual = stages.forward(
-        net, stages.split(net, variables), _images(), subnet
-    )
+    actual = stages.Stages(net, variables)(_images(), subnet)
     chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
 
   def test_a_choice_is_compiled_once_whatever_is_around_it(self):
     net = dataclasses.replace(_NET, num_classes=7)  # Of no other test.
-    parts = stages.split(net, draw_like(net.shapes()))
+    run = stages.Stages(net, draw_like(net.shapes()))
     names = ('1.0-0.5-0.5-1.0', '0.5-0.5-1.0-1.0', '1.0-0.5-1.0-1.0')
     counts = []
     for name in names:
       with jax.log_compiles(), self.assertLogs('jax', 'WARNING') as logs:
-        stages.forward(net, parts, _images(), Subnet.parse(name))
+        run(_images(), Subnet.parse(name))
         jax.numpy.zeros(names.index(name) + 101)  # Logs, whatever ran before.
-      counts.append(sum('Compiling jit(run)' in m for m in logs.output))
+      counts.append(sum('Compiling jit(run_with)' in m for m in logs.output))
     # All four, then stage 1 at .5 and stage 3 at 1.0, then none.
     self.assertEqual(counts, [4, 2, 0])
 
   def test_images_are_prepared_in_the_first_program(self):
     variables = draw_like(_NET.shapes())
     subnet = Subnet.parse('0.5-0.25-0.5-0.5d')
-    parts = stages.split(_NET, variables)
-    actual = stages.forward(
-        _NET, parts, _images(), subnet, prepare=lambda x: 2.0 * x
+    run = stages.Stages(_NET, variables, prepare=lambda x: 2.0 * x)
+    expected = stages.Stages(_NET, variables)(2.0 * _images(), subnet)
+    chex.assert_trees_all_close(
+        run(_images(), subnet), expected, rtol=1e-5, atol=1e-5
     )
-    expected = stages.forward(_NET, parts, 2.0 * _images(), subnet)
-    chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
 
-  def test_each_stage_reads_its_own_variables_alone(self):
-    parts = stages.split(_NET, draw_like(_NET.shapes()))
-    backbones = [sorted(part['params']['backbone']) for part in parts]
-    self.assertEqual(
-        backbones,
-        [['stage1', 'stem'], ['stage2'], ['stage3'], ['stage4'], ['head']],
-    )
+  def test_a_program_holds_its_weights_cut_to_its_width(self):
+    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    costs = cost.cost_table(_NET)
+    for choice in _NET.choices[::3]:
+      run(_images(), Subnet((choice,) * 4))
+      for number, (rows,) in zip((2, 3, 4), costs.stages[1:]):
+        kernels = [w for w in run._weights[number, choice] if w.ndim > 1]
+        # Each has a norm, with a scale and an offset for all it puts out.
+        self.assertEqual(
+            sum(k.size + 2 * k.shape[-1] for k in kernels),
+            rows[choice.index].params,
+            f'{choice} of stage {number}',
+        )
+
+  def test_another_batch_shares_the_weights(self):
+    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    subnet = Subnet.parse('0.5-0.5-0.25-0.5d')
+    one = run(_images()[:1], subnet)
+    weights = dict(run._weights)
+    both = run(_images(), subnet)
+    chex.assert_trees_all_close(both[:1], one, rtol=1e-5, atol=1e-5)
+    self.assertEqual(weights.keys(), run._weights.keys())
+    for key, found in weights.items():
+      self.assertIs(found, run._weights[key])
 
 
 if __name__ == '__main__':
