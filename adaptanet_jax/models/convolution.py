@@ -16,6 +16,7 @@ import functools
 import jax
 from jax import lax
 import jax.numpy as jnp
+import numpy as np
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # Below this many output rows or columns XLA's CPU convolution is 10 to 50 times
@@ -39,6 +40,17 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   if min(x.shape[1:3]) <= strides * (_SMALLEST_CPU_IMAGE - 1):
     return _matrix_conv(x, kernel, strides)
   return _cpu_conv(x, kernel, strides)
+
+
+def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Multiplies the last axis of `(..., C)` with a `(C, D)` kernel.
+
+  A 1x1 convolution: XLA's CPU back end runs it 1.2 to 2 times faster than the
+  same as a convolution, and the other back ends see no difference.
+  """
+  if jax.default_backend() != 'cpu':
+    return jnp.dot(x, kernel)
+  return _cpu_dot(x, kernel)
 
 
 def depthwise_conv2d(
@@ -136,6 +148,7 @@ def _cpu_conv_bwd(
     strides: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   x, kernel = residuals
+  x, g = _as_they_are(x, g)
   return _input_gradient(x, kernel, g, strides), _kernel_gradient(
       x, kernel, g, strides
   )
@@ -144,26 +157,82 @@ def _cpu_conv_bwd(
 _cpu_conv.defvjp(_cpu_conv_fwd, _cpu_conv_bwd)
 
 
+def _as_they_are(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """Has arrays written down before anything reads them turned round.
+
+  XLA would compute what they come from, a norm and its gradient, once more in
+  the order of the turned array, each element from another cache line: 62 ms in
+  place of 5 (jaxlib 0.10.2, 2 cores, 32768x256).
+  """
+  return lax.optimization_barrier(arrays)
+
+
+@jax.custom_vjp
+def _cpu_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return jnp.dot(x, kernel)
+
+
+def _cpu_dot_fwd(
+    x: jax.Array, kernel: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return jnp.dot(x, kernel), (x, kernel)
+
+
+def _cpu_dot_bwd(
+    residuals: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  x, kernel = residuals
+  x, g = _as_they_are(x, g)
+  by_x = jnp.dot(g, kernel.T)
+  by_kernel = jnp.dot(
+      x.reshape(-1, x.shape[-1]).T, g.reshape(-1, g.shape[-1])
+  )
+  return by_x, by_kernel
+
+
+_cpu_dot.defvjp(_cpu_dot_fwd, _cpu_dot_bwd)
+
+
 def _input_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
 ) -> jax.Array:
-  """The convolution of the spread-out `g` with the turned kernel."""
-  pad = (kernel.shape[0] - 1) // 2
-  # The barrier keeps XLA from folding the transpose back into the convolution.
-  turned = lax.optimization_barrier(
-      jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+  """Convolves `g` with the turned kernel, and spreads the result out.
+
+  Row s * m + p of the input (s the stride, p its phase) was read by tap
+  p + pad - s * a of output row m + a. So the gradients of all phases are a
+  convolution of `g` over the offsets a, with s * s times the channels: with a
+  3x3 kernel and a stride of 2 in 16 / 9 of the least work. Spreading `g` out
+  with zeros first takes 4 times the least.
+  """
+  size, (rows, columns) = kernel.shape[0], x.shape[1:3]
+  pad = (size - 1) // 2
+  first, last = -((size - 1 - pad) // strides), (strides - 1 + pad) // strides
+  taps = np.array([
+      [phase + pad - strides * offset for phase in range(strides)]
+      for offset in range(first, last + 1)
+  ])
+  # A tap of zeros stands for those that there are not.
+  taps = np.where((taps < 0) | (taps >= size), size, taps)
+  padded = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+  # (offsets, offsets, D, phase, phase, C).
+  turned = padded[taps[:, None, :, None], taps[None, :, None, :]].transpose(
+      0, 1, 5, 2, 3, 4
   )
+  turned = turned.reshape(*turned.shape[:3], -1)
+  # The barrier keeps XLA from folding the transpose back into the convolution.
+  turned = lax.optimization_barrier(turned)
+  each = [-(-side // strides) for side in (rows, columns)]
   edges = [
-      (pad, side + pad - 1 - (out - 1) * strides)
-      for side, out in zip(x.shape[1:3], g.shape[1:3])
+      (-first, count - out + last) for count, out in zip(each, g.shape[1:3])
   ]
-  spread = [(low, high, strides - 1) for low, high in edges]
-  if strides > 1:
-    g = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
-    edges = [(0, 0), (0, 0)]
-  return lax.conv_general_dilated(
+  y = lax.conv_general_dilated(
       g, turned, (1, 1), edges, dimension_numbers=_LAYOUT
   )
+  if strides == 1:
+    return y
+  y = y.reshape(*y.shape[:3], strides, strides, -1).transpose(0, 1, 3, 2, 4, 5)
+  y = y.reshape(y.shape[0], each[0] * strides, each[1] * strides, -1)
+  return y[:, :rows, :columns]
 
 
 def _kernel_gradient(
