@@ -73,15 +73,17 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   if config.reuse:
     config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
   config.compare = comparison.absolute(config.compare)
-  compared = ''
+  asked = comparison.find(config.compare)
   if os.path.exists(config_path):
     old = results_lib.read_json(config_path)
     _check_same(old, config, workdir)
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
-    compared = old.get('compare', '')
+    config.compare = config.compare or old.get('compare', '')
   dataset = sources.load(config)
-  config.compare = _comparable(config.compare, compared, dataset)
+  # What cannot be compared is refused now. What could be once, and cannot when
+  # the report is written, is left out of it.
+  comparison.collect(asked, workspace.describe(dataset))
   tasks = make_plan(config, workdir, len(dataset.train))
   processes.check_agreed(
       'what is to be done',
@@ -225,23 +227,6 @@ def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
   return places
 
 
-def _comparable(pattern: str, earlier: str, dataset: sources.Dataset) -> str:
-  """Returns the runs to compare: those asked for, or else those of earlier.
-
-  What is asked for has to do; what was once good, and is not, is left out.
-  """
-  described = workspace.describe(dataset)
-  try:
-    comparison.collect(comparison.find(pattern or earlier), described)
-  except UsageError as error:
-    if pattern:
-      raise
-    if processes.is_writer():
-      print(f'Comparing nothing: {error}', file=sys.stderr)
-    return ''
-  return pattern or earlier
-
-
 def _check_same(
     old: dict[str, Any], config: ml_collections.ConfigDict, workdir: str
 ) -> None:
@@ -343,6 +328,9 @@ def objective_for(
     nets: its networks.
     gates: its gates.
     epoch_steps: steps in an epoch of the phase.
+
+  Returns:
+    What `loop.make_step` takes.
   """
   if phase.group == 'baseline':
     return functools.partial(

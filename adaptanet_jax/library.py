@@ -3,8 +3,8 @@
 """A trained supernet or baseline as a function: `adaptanet_jax.load`.
 
 Of its two back ends, 'switch' is one program for all subnets; 'stages' is one
-for each choice of each stage, without the switch around it, which a CPU runs
-faster; see `models.stages`.
+for each choice of each stage, without a switch around it and with weights of
+its own, which a CPU runs faster; see `models.stages`.
 """
 
 import functools
@@ -38,7 +38,7 @@ BACKENDS = ('switch', 'stages')
 
 
 class Supernet:
-  """All subnets of a run, compiled once for each shape of a batch.
+  """All subnets of a run as one function.
 
   Attributes:
     net: static half of the network.
@@ -136,6 +136,8 @@ class Supernet:
   ) -> tuple[jax.Array, list[Subnet]]:
     """Lets the gates choose a subnet for each image.
 
+    One program for each shape of a batch, whatever the back end.
+
     Args:
       images: as for a call.
       policy: scope and name of one of `policies`.
@@ -226,12 +228,13 @@ def load(
       they read, or the batch statistics were never calibrated.
   """
   for name, value, choices in (
-      ('calibration', calibration or 'none', CALIBRATIONS),
+      ('calibration', calibration, (None, *CALIBRATIONS)),
       ('backend', backend, BACKENDS),
   ):
     if value not in choices:
       raise UsageError(
-          f'Unknown {name} {value!r}; expected one of {", ".join(choices)}.'
+          f'Unknown {name} {value!r}; expected one of '
+          f'{", ".join(filter(None, choices))}.'
       )
   workdir = os.path.expanduser(workdir)
   config, variables = _restore(workdir)

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
@@ -27,9 +28,13 @@ ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')
 _OUT = flags.DEFINE_string(
     'out', None, 'JSON file to write; default results/benchmarks/PLATFORM/.'
 )
-# What a round of one thing takes, at least, unless one run takes longer.
+# What a round of one thing takes, at least, with no more runs than these.
 _SECONDS = 0.1
 _MOST_RUNS = 200
+# One that takes longer does not need its data in the caches to begin with.
+_COLD_SECONDS = 1.0
+# What has a say in how fast things run.
+_SETTINGS = ('GLIBC_TUNABLES', 'XLA_FLAGS', 'OMP_NUM_THREADS')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
 
 
@@ -44,15 +49,22 @@ def tolerance() -> float:
 
 
 def draw(shapes: Any, *, seed: int = 0) -> Any:
-  """Draws variables of a network: kernels by fan-in, scales about 1."""
+  """Draws variables of a network: kernels by fan-in, scales about 1.
+
+  Args:
+    shapes: as `ResNet.shapes` gives them, without batch statistics.
+    seed: of the draw.
+
+  Returns:
+    Arrays of these shapes.
+  """
   rng = np.random.default_rng(seed)
 
   def draw_leaf(path: Any, leaf: Any) -> jax.Array:
     noise = rng.standard_normal(leaf.shape, np.float32)
-    if path[-1].key == 'scale':
-      return jnp.asarray(1.0 + 0.1 * noise)
-    fan_in = max(1, int(np.prod(leaf.shape[:-1])))
-    return jnp.asarray(noise * np.sqrt(2.0 / fan_in))
+    if leaf.ndim == 1:
+      return jnp.asarray(0.1 * noise + (path[-1].key == 'scale'))
+    return jnp.asarray(noise * np.sqrt(2.0 / np.prod(leaf.shape[:-1])))
 
   return jax.tree_util.tree_map_with_path(draw_leaf, shapes)
 
@@ -68,15 +80,16 @@ def time_in_turns(
   Returns:
     Median seconds of a run in each round, `float[rounds]`.
   """
-  counts = {}
+  counts, warms = {}, {}
   for name, run in runs.items():
     jax.block_until_ready(run())
     once = _timed(run)
-    counts[name] = int(np.clip(_SECONDS / once, 1, _MOST_RUNS))
+    counts[name] = int(np.clip(math.ceil(_SECONDS / once), 1, _MOST_RUNS))
+    warms[name] = once < _COLD_SECONDS
   times: dict[Any, list[float]] = {name: [] for name in runs}
   for _ in range(ROUNDS.value):
     for name, run in runs.items():
-      if counts[name] > 1:  # Its data may have left the caches.
+      if warms[name]:
         jax.block_until_ready(run())
       times[name].append(
           float(np.median([_timed(run) for _ in range(counts[name])]))
@@ -88,6 +101,19 @@ def _timed(run: Callable[[], Any]) -> float:
   started = time.perf_counter()
   jax.block_until_ready(run())
   return time.perf_counter() - started
+
+
+def check_peers(wanted: Any) -> None:
+  """Leaves the program if peers, which run on the host, are not to be had.
+
+  Args:
+    wanted: whether any peer is.
+  """
+  if wanted and jax.default_backend() != 'cpu':
+    sys.exit(
+        f'Peers run on the CPU, and JAX on a {jax.default_backend()}; expected '
+        'no --peer, or JAX_PLATFORMS=cpu.'
+    )
 
 
 def check_same(
@@ -104,6 +130,11 @@ def check_same(
       (name, np.asarray(array, np.float64)) for name, array in outputs.items()
   )
   for name, actual in rest:
+    if actual.shape != expected.shape:
+      sys.exit(
+          f'{what}: {name} gives {actual.shape}, {first} {expected.shape}; '
+          'expected the same shape.'
+      )
     difference = np.abs(actual - expected).max() / np.abs(expected).max()
     if not difference <= tolerance:
       sys.exit(
@@ -127,7 +158,15 @@ class Ratio:
 
   @classmethod
   def of(cls, times: np.ndarray, reference: np.ndarray) -> 'Ratio':
-    """Divides the times of each round."""
+    """Divides the times of each round.
+
+    Args:
+      times: `float[rounds]`.
+      reference: `float[rounds]`, of the same rounds.
+
+    Returns:
+      Their ratio.
+    """
     ratios = times / reference
     median = float(np.median(ratios))
     return cls(median, float(np.ptp(ratios) / median))
@@ -180,20 +219,25 @@ class Report:
         'results', 'benchmarks', jax.default_backend(), f'{self.name}.json'
     )
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    arguments = ' '.join(a for a in sys.argv[1:] if not a.startswith('--out'))
     found = {
         'benchmark': self.name,
         'about': self._about,
-        'command': ' '.join(['python', '-m', f'benchmarks.{self.name}',
-                             *sys.argv[1:]]),
+        'command': f'python -m benchmarks.{self.name} {arguments}'.strip(),
         'date': datetime.date.today().isoformat(),
         'device': device(),
+        'environment': {k: os.environ[k] for k in _SETTINGS if k in os.environ},
         'rounds': ROUNDS.value,
         'rows': self._rows,
     }
+    text = json.dumps(found, indent=1, default=_plain)
     with open(path, 'w', encoding='utf-8') as file:
-      json.dump(found, file, indent=1, default=dataclasses.asdict)
-      file.write('\n')
+      file.write(f'{text}\n')
     print(f'Wrote {path}')
+
+
+def _plain(value: Any) -> Any:
+  return value.item() if hasattr(value, 'item') else dataclasses.asdict(value)
 
 
 def _text(cell: Any) -> str:

@@ -6,7 +6,8 @@
       [--peer=eager --peer=compiled --peer=onnx]
 
 One network, resnet50 with GroupNorm and the paper's deltas; the same random
-weights for all. Against the static program, XLA's own of that one subnet:
+weights for all. Against the static program, XLA's own of that one subnet, which
+cuts its weights at each call, as the switch does; all others hold them cut:
 
   switch    the one program of all 4,096 subnets
   stages    a program for each choice of each stage
@@ -80,8 +81,11 @@ def _onnx(network, batch):
         network, (batch,), file.name, dynamo=True, external_data=False,
         verbose=False,
     )
+    options = onnxruntime.SessionOptions()
+    # Else its threads would wait for work through the next one's turn.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     session = onnxruntime.InferenceSession(
-        file.name, providers=['CPUExecutionProvider']
+        file.name, options, providers=['CPUExecutionProvider']
     )
   feed = {session.get_inputs()[0].name: batch.numpy()}
   return lambda: session.run(None, feed)[0]
@@ -155,6 +159,7 @@ def _measure(report, side, batch_size):
 def main(argv):
   """Prints one table."""
   del argv
+  harness.check_peers(_PEERS.value)
   report = harness.Report(
       'subnet_latency',
       f'{_ARCHITECTURE.value}, times over those of the static program',

@@ -236,7 +236,6 @@ def anchor_step(
   """
   own, frozen = trees
   largest = Subnet.uniform(1.0)
-  optimizer.zero_grad(set_to_none=True)
   with torch.no_grad():
     logits, anchors = forward(teacher, frozen, images, largest)
     targets = [*anchors[stages[0] - 1 :], logits]
@@ -277,6 +276,7 @@ def anchor_step(
     loss.backward()
     total += loss.item()
   optimizer.step()
+  optimizer.zero_grad(set_to_none=True)
   return total
 
 
@@ -303,7 +303,6 @@ def sandwich_step(
   Returns:
     The sum of the losses.
   """
-  optimizer.zero_grad(set_to_none=True)
   total, target, smoothing = 0.0, labels, label_smoothing
   for subnet in subnets:
     logits, _ = forward(net, params, images, subnet)
@@ -313,4 +312,36 @@ def sandwich_step(
       target, smoothing = logits.detach().softmax(-1), 0.0
     total += loss.item()
   optimizer.step()
+  optimizer.zero_grad(set_to_none=True)
   return total
+
+
+def optimizer_like(
+    settings: Any, tree: Tree, trained: list[torch.Tensor], rate: float
+) -> torch.optim.Optimizer:
+  """Returns what `training.phases.make_optimizer` is in PyTorch.
+
+  Args:
+    settings: section of the configuration.
+    tree: the trained part of the parameters.
+    trained: its leaves.
+    rate: learning rate of the first step.
+  """
+  if settings.optimizer == 'adam':
+    return torch.optim.Adam(trained, lr=rate)
+  decayed = jax.tree.leaves(
+      jax.tree_util.tree_map_with_path(
+          lambda path, leaf: leaf if path[-1].key == 'kernel' else None, tree
+      )
+  )
+  ids = {id(leaf) for leaf in decayed}
+  rest = [leaf for leaf in trained if id(leaf) not in ids]
+  return torch.optim.SGD(
+      [
+          {'params': decayed, 'weight_decay': settings.weight_decay},
+          {'params': rest, 'weight_decay': 0.0},
+      ],
+      lr=rate,
+      momentum=settings.momentum,
+      nesterov=True,
+  )

@@ -1,14 +1,15 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Training steps of every phase, against PyTorch taking the same ones.
+"""Training steps of the phases, against PyTorch taking the same ones.
 
   python -m benchmarks.train_step [--phase=lock_in] [--peer] [--batch_size=32]
 
 The steps of `configs/cifar100.py`, with another architecture or batch if told;
 `usnet` is the sandwich step of that baseline. Both frameworks start from the
 same weights, and run the same images and the same subnets at every step; their
-losses of the first step have to agree. PyTorch runs eagerly, with the network
-written by hand in `benchmarks/torch_peer.py`.
+losses of the first two steps have to agree. PyTorch runs eagerly on the CPU,
+with the network written by hand in `benchmarks/torch_peer.py`; so not beside an
+accelerator.
 
   MiB, peer MiB   what a step needs beyond its arguments, by the resident set
   of teacher      what XLA sets aside for a step, over that of the teacher's,
@@ -41,13 +42,16 @@ from configs import baselines, cifar100
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images of a step.')
-_PHASES = flags.DEFINE_multi_string(
+_PHASES = flags.DEFINE_multi_enum(
     'phase',
     ['teacher', 'usnet', 'cascade1', 'cascade4', 'lock_in', 'delta_lock_in'],
+    ['teacher', 'usnet', 'usnet_random', 'lock_in', 'delta_lock_in',
+     *(f'{kind}cascade{n}' for kind in ('', 'delta_') for n in range(1, 5))],
     'Phases to take a step of.',
 )
 _PEER = flags.DEFINE_bool('peer', False, 'Runs PyTorch too.')
 _NUM_CLASSES = 100
+_EPOCH_STEPS = 1000
 _IMAGE_SHAPE = (32, 32, 3)
 
 
@@ -83,9 +87,11 @@ def _make(name):
   by_name = {phase.name: phase for phase in phases.build_phases(config)}
   phase = by_name['baseline' if is_baseline else name]
   objective = experiment.objective_for(
-      config, phase, nets, gates, epoch_steps=1000
+      config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
   )
-  tx = phases.make_optimizer(phase.settings, steps=1000, steps_per_epoch=1000)
+  tx = phases.make_optimizer(
+      phase.settings, steps=_EPOCH_STEPS, steps_per_epoch=_EPOCH_STEPS
+  )
   net = nets.teacher if phase.network == 'teacher' else nets.student
   if 'delta' not in name:
     net = workspace.without_delta(net)
@@ -147,11 +153,16 @@ def _torch_runner(step, config, batch):
   from benchmarks import torch_peer
 
   tree = torch_peer.parameters(step.variables['params'])
-  trained = torch_peer.leaves(trees.split(tree, step.phase.trains)[0])
+  part = trees.split(tree, step.phase.trains)[0]
+  trained = torch_peer.leaves(part)
   for leaf in trained:
     leaf.requires_grad_()
   settings = step.phase.settings
-  optimizer = torch.optim.Adam(trained, lr=settings.learning_rate)
+  # Of the step that ours takes again and again, its first.
+  warmup = round(settings.warmup_epochs * _EPOCH_STEPS)
+  optimizer = torch_peer.optimizer_like(
+      settings, part, trained, settings.learning_rate / (warmup + 1)
+  )
   normalized = np.asarray(augment.normalize(batch['image'][0]))
   images = torch.from_numpy(
       np.ascontiguousarray(normalized.transpose(0, 3, 1, 2))
@@ -189,7 +200,8 @@ def _torch_runner(step, config, batch):
 
 def _peak_mib(run):
   """Returns how far the resident set rises while a function runs."""
-  if not os.path.exists('/proc/self/clear_refs'):
+  on_host = jax.default_backend() == 'cpu'
+  if not on_host or not os.path.exists('/proc/self/clear_refs'):
     return None
   run()
   gc.collect()
@@ -209,6 +221,7 @@ def _status_mib(name):
 
 def _compile_twice(step):
   """Compiles with an empty cache, then with what that left in it."""
+  before = jax.config.values['jax_compilation_cache_dir']
   with tempfile.TemporaryDirectory() as folder:
     jax.config.update('jax_compilation_cache_dir', folder)
     compilation_cache.reset_cache()
@@ -217,7 +230,7 @@ def _compile_twice(step):
       jax.clear_caches()
       compiled, took = step.compile()
       seconds.append(took)
-    jax.config.update('jax_compilation_cache_dir', None)
+    jax.config.update('jax_compilation_cache_dir', before)
     compilation_cache.reset_cache()
   return compiled, seconds
 
@@ -225,6 +238,7 @@ def _compile_twice(step):
 def main(argv):
   """Prints one table."""
   del argv
+  harness.check_peers(_PEER.value)
   columns = ['phase', 'subnets', 'ms', 'img/s', 'peer/ours', 'MiB',
              'of teacher', 'peer MiB', 'cold s', 'cached s']
   report = harness.Report(
@@ -243,8 +257,13 @@ def main(argv):
     runs = {'ours': _runner(step, compiled)}
     if _PEER.value:
       runs['peer'] = _torch_runner(step, config, batch)
-    # Of the first step, before either has trained.
-    harness.check_same(name, {key: run() for key, run in runs.items()})
+    # Before either has trained, and after a step of each.
+    for number in ('first', 'second'):
+      harness.check_same(
+          f'{name}, loss of the {number} step',
+          {key: run() for key, run in runs.items()},
+          tolerance=harness.tolerance(),
+      )
     times = harness.time_in_turns(runs)
     ratio = peer_mib = None
     if _PEER.value:

@@ -43,10 +43,17 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
 
 
 def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Multiplies the last axis of `(..., C)` with a `(C, D)` kernel.
+  """Convolves with a 1x1 kernel.
 
-  A 1x1 convolution: XLA's CPU back end runs it 1.2 to 2 times faster than the
-  same as a convolution, and the other back ends see no difference.
+  XLA's CPU back end runs it 1.2 to 2 times faster than the same as a
+  convolution, and the other back ends see no difference.
+
+  Args:
+    x: `(..., C)` input.
+    kernel: `(C, D)` kernel.
+
+  Returns:
+    `(..., D)`.
   """
   if jax.default_backend() != 'cpu':
     return jnp.dot(x, kernel)
@@ -196,7 +203,7 @@ _cpu_dot.defvjp(_cpu_dot_fwd, _cpu_dot_bwd)
 def _input_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
 ) -> jax.Array:
-  """Convolves `g` with the turned kernel, and spreads the result out.
+  """Convolves `g` with the turned kernel; with strides, phase by phase.
 
   Row s * m + p of the input (s the stride, p its phase) was read by tap
   p + pad - s * a of output row m + a. So the gradients of all phases are a
@@ -206,6 +213,10 @@ def _input_gradient(
   """
   size, (rows, columns) = kernel.shape[0], x.shape[1:3]
   pad = (size - 1) // 2
+  # The barriers keep XLA from folding a transpose back into the convolution.
+  if strides == 1:
+    turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    return _xla_conv(g, lax.optimization_barrier(turned), 1)
   first, last = -((size - 1 - pad) // strides), (strides - 1 + pad) // strides
   taps = np.array([
       [phase + pad - strides * offset for phase in range(strides)]
@@ -218,20 +229,16 @@ def _input_gradient(
   turned = padded[taps[:, None, :, None], taps[None, :, None, :]].transpose(
       0, 1, 5, 2, 3, 4
   )
-  turned = turned.reshape(*turned.shape[:3], -1)
-  # The barrier keeps XLA from folding the transpose back into the convolution.
-  turned = lax.optimization_barrier(turned)
-  each = [-(-side // strides) for side in (rows, columns)]
-  edges = [
-      (-first, count - out + last) for count, out in zip(each, g.shape[1:3])
-  ]
   y = lax.conv_general_dilated(
-      g, turned, (1, 1), edges, dimension_numbers=_LAYOUT
+      g,
+      lax.optimization_barrier(turned.reshape(*turned.shape[:3], -1)),
+      (1, 1),
+      [(-first, last)] * 2,
+      dimension_numbers=_LAYOUT,
   )
-  if strides == 1:
-    return y
-  y = y.reshape(*y.shape[:3], strides, strides, -1).transpose(0, 1, 3, 2, 4, 5)
-  y = y.reshape(y.shape[0], each[0] * strides, each[1] * strides, -1)
+  batch, *out, _ = y.shape
+  y = y.reshape(batch, *out, strides, strides, -1).transpose(0, 1, 3, 2, 4, 5)
+  y = y.reshape(batch, out[0] * strides, out[1] * strides, -1)
   return y[:, :rows, :columns]
 
 

@@ -39,8 +39,7 @@ def cut(
     dtype: type of the result; None: that of `array`.
 
   Returns:
-    The leading part of `array`; `array` itself when every mask is full, and its
-    type that of the result.
+    The leading part of `array`; `array` itself when there is nothing to do.
 
   Raises:
     ValueError: an axis does not have its mask's total.
@@ -53,8 +52,11 @@ def cut(
   known = not isinstance(array, jax.core.Tracer)
   with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
     for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
-      array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
-    return array.astype(dtype or array.dtype)
+      if mask.active < mask.total:
+        array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
+    if dtype is None or array.dtype == dtype:
+      return array
+    return array.astype(dtype)
 
 
 def _check_channels(x: jax.Array, mask: WidthMask) -> None:

@@ -1,15 +1,15 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The second back end: a program for each choice of each stage, run in turn.
+"""The second back end: programs of stages, composed by the host.
 
 Anchors fix the shapes between stages, so any program of one stage fits any of
-the next, and 4 * 8 of them and a head are the same 4,096 subnets as the one
-switched program. The host composes them. A stage's program is what a network of
-that one subnet would run, with no switch around it, and it holds its weights
-cut to its width and in the type that it computes in: with a batch of one it
-takes longer to cut them than to use them. That is paid for with memory, all
-choices together about twice the network's weights, and with a dispatch for each
-stage. A choice is compiled when it is first met.
+the next: 4 * 8 of them and a head are the same 4,096 subnets as the one
+switched program. (Without anchors there is one for each width before it, too.)
+A program is what a network of that one subnet would run, with no switch around
+it, and it holds its kernels cut to its width and in the type that it computes
+in: with a batch of one it takes longer to cut them than to use them. That is
+paid for with memory, for all choices together once more the network's weights,
+and with a dispatch for each stage. A choice is compiled when it is first met.
 """
 
 from collections.abc import Callable
@@ -95,17 +95,31 @@ class Stages:
       The stage's output, the channels that it has written.
     """
     own = supernet.stage_variables(self._net, stats or self._stats, number)
-    key = number, choice, x.shape
+    # What is read of the weights depends on how much there is to read.
+    kind = number, choice, x.shape[-1], x.dtype
+    key = *kind, x.shape
     if key not in self._programs:
-      self._programs[key] = self._compile(x, number, choice, own)
-    return self._programs[key](self._weights[number, choice], own, x)
+      self._programs[key] = self._compile(x, number, choice, own, kind)
+    return self._programs[key](self._weights[kind], own, x)
 
   def run_head(self, x: jax.Array) -> jax.Array:
-    """Returns the logits of stage 4's output."""
+    """Runs the classifier.
+
+    Args:
+      x: stage 4's output, the channels that it has written.
+
+    Returns:
+      Logits `(B, num_classes)`.
+    """
     return self._head(self._head_variables, x)
 
   def _compile(
-      self, x: jax.Array, number: int, choice: StageChoice, stats: Variables
+      self,
+      x: jax.Array,
+      number: int,
+      choice: StageChoice,
+      stats: Variables,
+      kind: Any,
   ) -> Any:
     """Traces a choice of a stage over its weights, and takes these out of it.
     """
@@ -118,14 +132,16 @@ class Stages:
       return net.active(x, number, choice)
 
     traced = jax.make_jaxpr(run)(stats, x)
-    # Those of another batch are the same.
-    weights = [jnp.asarray(leaf) for leaf in traced.consts]
-    self._weights.setdefault((number, choice), weights)
+    jaxpr = traced.jaxpr  # Without weights: those of another batch are kept.
+    if kind not in self._weights:
+      self._weights[kind] = [jnp.asarray(leaf) for leaf in traced.consts]
+    shapes = [leaf.shape for leaf in traced.consts]
+    assert shapes == [leaf.shape for leaf in self._weights[kind]]
 
     def run_with(
         weights: list[jax.Array], stats: Variables, x: jax.Array
     ) -> jax.Array:
-      closed = core.ClosedJaxpr(traced.jaxpr, weights)
+      closed = core.ClosedJaxpr(jaxpr, weights)
       (y,) = core.jaxpr_as_fun(closed)(*jax.tree.leaves((stats, x)))
       return y
 

@@ -113,14 +113,15 @@ def absolute(pattern: str) -> str:
   )
 
 
-def find(pattern: str) -> list[str]:
+def find(pattern: str, problems: list[str] | None = None) -> list[str]:
   """Returns the workdirs that `config.compare` names.
 
   Args:
     pattern: paths, comma-separated, `*` for any name; may be empty.
+    problems: receives what is wrong with parts, which are then left out.
 
   Raises:
-    UsageError: one of its parts names none.
+    UsageError: one of its parts names none, and there is no `problems`.
   """
   found: list[str] = []
   for part in filter(None, absolute(pattern).split(',')):
@@ -131,15 +132,26 @@ def find(pattern: str) -> list[str]:
         if os.path.exists(os.path.join(path, 'results.json'))
     ]
     if not workdirs:
-      raise UsageError(
-          f'config.compare names {part!r}, where no results.json is; expected '
-          'workdirs of runs, comma-separated, * for any name.'
+      _raise_or_note(
+          UsageError(
+              f'config.compare names {part!r}, where no results.json is; '
+              'expected workdirs of runs, comma-separated, * for any name.'
+          ),
+          problems,
       )
     found += workdirs
   return list(dict.fromkeys(os.path.realpath(path) for path in found))
 
 
-def collect(workdirs: Sequence[str], dataset: Row) -> list[Column]:
+def _raise_or_note(error: Exception, problems: list[str] | None) -> None:
+  if problems is None:
+    raise error
+  problems.append(str(error))
+
+
+def collect(
+    workdirs: Sequence[str], dataset: Row, problems: list[str] | None = None
+) -> list[Column]:
   """Reads the networks of some runs, those of one kind as one column.
 
   Of several runs of one network with one seed the first is taken.
@@ -147,27 +159,41 @@ def collect(workdirs: Sequence[str], dataset: Row) -> list[Column]:
   Args:
     workdirs: of the runs.
     dataset: what they have to be trained on, as results.json has it.
+    problems: receives what is wrong with runs, which are then left out.
 
   Returns:
     Columns in the order of Table II.
 
   Raises:
-    UsageError: a run has other data, or was measured by an older version.
+    UsageError: a run has other data, was measured by an older version or lacks
+      a file, and there is no `problems`.
   """
   columns: list[Column] = []
   for path in dict.fromkeys(map(os.path.realpath, workdirs)):
-    results = results_lib.read_json(os.path.join(path, 'results.json'))
-    if results.get('dataset') != dataset:
-      raise UsageError(
-          f'{path} has the data {results.get("dataset")}, and this run '
-          f'{dataset}; expected runs on the same data to compare.'
-      )
-    for network in results_lib.NETWORKS:
-      if network in results:
-        _add(columns, path, network, results[network])
+    try:
+      _add_run(columns, path, dataset)
+    except UsageError as error:
+      _raise_or_note(error, problems)
   order = list(results_lib.NETWORKS)
   columns.sort(key=lambda c: (order.index(c.network), c.norm, c.differs))
   return columns
+
+
+def _add_run(columns: list[Column], workdir: str, dataset: Row) -> None:
+  for name in ('results.json', 'config.json'):
+    if not os.path.exists(os.path.join(workdir, name)):
+      raise UsageError(
+          f'{workdir} has no {name}; expected the workdir of a run to compare.'
+      )
+  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  if results.get('dataset') != dataset:
+    raise UsageError(
+        f'{workdir} has the data {results.get("dataset")}, and this run '
+        f'{dataset}; expected runs on the same data to compare.'
+    )
+  for network in results_lib.NETWORKS:
+    if network in results:
+      _add(columns, workdir, network, results[network])
 
 
 def _add(

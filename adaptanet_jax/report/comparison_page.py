@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from adaptanet_jax.report import comparison, markup, paper
 
 
-def section(columns: Sequence[comparison.Column], data: str) -> str:
-  """Table II in full, and the same networks at equal MAdds."""
+def section(
+    columns: Sequence[comparison.Column], data: str, problems: Sequence[str]
+) -> str:
+  """Table II in full, and the same networks at equal MAdds.
+
+  Args:
+    columns: to compare.
+    data: name of the data set.
+    problems: why others that were to be compared are not.
+  """
+  notes = [markup.note(f'Not compared: {problem}') for problem in problems]
   if not columns:
-    return ''
+    return '\n'.join(notes)
   theirs = paper.TABLE_II[paper.columns_for(data)]
   titles = [column.title for column in columns]
 
@@ -61,7 +70,13 @@ def section(columns: Sequence[comparison.Column], data: str) -> str:
       ]
       for claim in comparison.claims(columns)
   ]
-  passed_over = sorted({path for c in columns for path in c.passed_over})
+  if passed_over := sorted({path for c in columns for path in c.passed_over}):
+    notes.append(
+        markup.note(
+            'Left out, as another run is the same network with the same seed: '
+            f'{", ".join(passed_over)}.'
+        )
+    )
   return markup.section(
       'Table II, all networks',
       markup.table(
@@ -73,12 +88,7 @@ def section(columns: Sequence[comparison.Column], data: str) -> str:
           'Percent. Where a network was trained with several seeds: mean ± '
           'standard deviation over seeds.'
       ),
-      markup.note(
-          'Left out, as another run is the same network with the same seed: '
-          f'{", ".join(passed_over)}.'
-      )
-      if passed_over
-      else '',
+      *notes,
       '<h3>At equal MAdds</h3>',
       markup.table(
           [

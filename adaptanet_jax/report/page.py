@@ -101,12 +101,13 @@ def write(workdir: str, *, compare: str = '') -> None:
   """
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
   subnets = results_lib.read_subnets(workdir)
-  others = comparison.find(compare)
-  columns = (
-      comparison.collect([workdir, *others], results['dataset'])
-      if others
-      else []
-  )
+  # By now a run is not to end without its report for the sake of others.
+  problems: list[str] = []
+  columns = []
+  if others := comparison.find(compare, problems):
+    columns = comparison.collect(
+        [workdir, *others], results['dataset'], problems
+    )
   drawn = figures.draw_all(
       results,
       MetricsLog(workdir).read(),
@@ -116,7 +117,9 @@ def write(workdir: str, *, compare: str = '') -> None:
   )
   sections = [
       _accuracy_section(results),
-      comparison_page.section(columns, results['dataset']['name']),
+      comparison_page.section(
+          columns, results['dataset']['name'], problems
+      ),
       _figure('comparison', drawn),
       _calibration_section(results),
       _figure('training', drawn),

@@ -265,6 +265,9 @@ def first_state(
     phase: what to train.
     trained: collections of the part that it trains.
     tx: the phase's optimizer.
+
+  Returns:
+    The state at step 0.
   """
   average: Variables = {}
   if phase.average_decay is not None:  # Of its own: the old state is donated.

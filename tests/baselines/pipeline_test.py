@@ -92,13 +92,13 @@ class PipelineTest(parameterized.TestCase):
     for name, entry in entries.items():
       correct = np.argmax(net(images, name), -1) == labels
       self.assertAlmostEqual(float(correct.mean()), entry['top1'], msg=name)
-    name = '0.5-0.5-0.5-0.5'
     by_stages = adaptanet_jax.load(
         str(self.workdir), calibration=calibration, backend='stages'
     )
-    np.testing.assert_allclose(
-        by_stages(images, name), net(images, name), rtol=1e-4, atol=1e-5
-    )
+    for name in list(entries)[1::2]:
+      np.testing.assert_allclose(
+          by_stages(images, name), net(images, name), rtol=1e-4, atol=1e-5
+      )
 
   def test_a_stage_border_has_no_deltas_and_no_routes(self):
     net = adaptanet_jax.load(str(self.workdir))
@@ -156,9 +156,9 @@ class PipelineTest(parameterized.TestCase):
     (dsnet / 'config.json').write_text(json.dumps(config))
     alone = testing.run(dsnet, *flags)
     self.assertEqual(alone.returncode, 0, alone.stderr)
-    self.assertIn('Comparing nothing: config.compare names', alone.stderr)
     text = (dsnet / 'report.html').read_text()
     self.assertNotIn('all networks', text)
+    self.assertIn('Not compared: config.compare names', text)
 
   def test_a_workdir_to_compare_that_is_none_is_refused_at_once(self):
     workdir = self.folder / 'none'

@@ -37,6 +37,21 @@ def _value_and_gradients(form, strides, x, kernel, g):
   return {'value': value, 'gradients': pull(g)}
 
 
+class DotTest(absltest.TestCase):
+
+  def test_has_the_value_and_the_gradients_of_a_product(self):
+    rng = np.random.default_rng(0)
+    x, kernel, g = (
+        rng.standard_normal(shape, np.float32)
+        for shape in ((2, 3, 4, 5), (5, 6), (2, 3, 4, 6))
+    )
+    results = []
+    for form in (convolution.dot, jnp.dot):
+      value, pull = jax.vjp(form, x, kernel)
+      results.append((value, pull(g)))
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-5)
+
+
 class ConvolutionTest(parameterized.TestCase):
 
   @parameterized.parameters(

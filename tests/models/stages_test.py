@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.models.stages."""
 
 import dataclasses
+import gc
 
 from absl.testing import absltest, parameterized
 import chex
@@ -36,8 +37,28 @@ class ForwardTest(parameterized.TestCase):
       net = dataclasses.replace(net, delta=None, anchors=False)
     variables, subnet = draw_like(net.shapes()), Subnet.parse(name)
     expected, _ = net.forward(variables, _images(), subnet)
-    actual = stages.Stages(net, variables)(_images(), subnet)
+    run = stages.Stages(net, variables)
+    # Another width before the same choices.
+    run(_images(), Subnet((subnet.stages[2], *subnet.stages[1:])))
+    actual = run(_images(), subnet)
     chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+  def test_computes_in_the_type_of_the_network(self):
+    net = dataclasses.replace(_NET, dtype='bfloat16')
+    variables = draw_like(net.shapes())
+    subnet = Subnet.parse('0.5-1.0-0.25-0.5d')
+    run = stages.Stages(net, variables)
+    actual = run(_images(), subnet)
+    static = jax.jit(lambda v, x: net.forward(v, x, subnet)[0])
+    expected = static(variables, _images())
+    chex.assert_trees_all_close(actual, expected, rtol=0.05, atol=0.05)
+    kernels = [
+        leaf.dtype.name
+        for weights in run._weights.values()
+        for leaf in weights
+        if leaf.ndim > 1
+    ]
+    self.assertEqual(set(kernels), {'bfloat16'})
 
   def test_a_choice_is_compiled_once_whatever_is_around_it(self):
     net = dataclasses.replace(_NET, num_classes=7)  # Of no other test.
@@ -67,7 +88,12 @@ class ForwardTest(parameterized.TestCase):
     for choice in _NET.choices[::3]:
       run(_images(), Subnet((choice,) * 4))
       for number, (rows,) in zip((2, 3, 4), costs.stages[1:]):
-        kernels = [w for w in run._weights[number, choice] if w.ndim > 1]
+        (weights,) = [
+            weights
+            for kind, weights in run._weights.items()
+            if kind[:2] == (number, choice)
+        ]
+        kernels = [leaf for leaf in weights if leaf.ndim > 1]
         # Each has a norm, with a scale and an offset for all it puts out.
         self.assertEqual(
             sum(k.size + 2 * k.shape[-1] for k in kernels),
@@ -80,7 +106,11 @@ class ForwardTest(parameterized.TestCase):
     subnet = Subnet.parse('0.5-0.5-0.25-0.5d')
     one = run(_images()[:1], subnet)
     weights = dict(run._weights)
+    gc.collect()
+    before = len(jax.live_arrays())
     both = run(_images(), subnet)
+    gc.collect()
+    self.assertEqual(len(jax.live_arrays()), before + 1)  # The logits.
     chex.assert_trees_all_close(both[:1], one, rtol=1e-5, atol=1e-5)
     self.assertEqual(weights.keys(), run._weights.keys())
     for key, found in weights.items():
