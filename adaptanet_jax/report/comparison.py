@@ -180,16 +180,16 @@ def collect(
 
 
 def _add_run(columns: list[Column], workdir: str, dataset: Row) -> None:
-  for name in ('results.json', 'config.json'):
-    if not os.path.exists(os.path.join(workdir, name)):
-      raise UsageError(
-          f'{workdir} has no {name}; expected the workdir of a run to compare.'
-      )
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
   if results.get('dataset') != dataset:
     raise UsageError(
         f'{workdir} has the data {results.get("dataset")}, and this run '
         f'{dataset}; expected runs on the same data to compare.'
+    )
+  if not os.path.exists(os.path.join(workdir, 'config.json')):
+    raise UsageError(
+        f'{workdir} has no config.json; expected the workdir of a run to '
+        'compare.'
     )
   for network in results_lib.NETWORKS:
     if network in results:

