@@ -102,6 +102,11 @@ def create(
   )
 
 
+def auto_dtype() -> str:
+  """Returns the type of activations that suits the device."""
+  return 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+
+
 def networks(
     config: ml_collections.ConfigDict,
     num_classes: int,
@@ -110,7 +115,7 @@ def networks(
   """Returns the static halves of a configuration's networks and gates."""
   dtype = config.compute_dtype
   if dtype == 'auto':
-    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    dtype = auto_dtype()
   teacher = ResNet(
       architecture=config.model.architecture,
       stem=config.model.stem,

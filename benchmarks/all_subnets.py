@@ -21,7 +21,9 @@ from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import NUM_STAGES, all_subnets
+from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
+from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet26x16', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images of a batch.')
@@ -42,10 +44,10 @@ def main(argv):
   """Prints one table."""
   del argv
   net = ResNet(
-      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), harness.dtype(),
+      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), auto_dtype(),
       delta='conv3x3' if _DELTA.value else None,
   )
-  variables = harness.draw(net.shapes())
+  variables = draw_like(net.shapes())
   rng = np.random.default_rng(0)
   images = jnp.asarray(
       rng.standard_normal((_BATCH_SIZE.value, 32, 32, 3)), jnp.float32

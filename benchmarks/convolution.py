@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax.models import convolution
+from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
 
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images.')
@@ -70,10 +71,10 @@ def _ours(x, kernel, g, strides):
 def _peers(x, kernel, g, strides):
   import torch
 
-  x, g = (
-      torch.from_numpy(np.array(a).transpose(0, 3, 1, 2).copy()) for a in (x, g)
-  )
-  kernel = torch.from_numpy(np.array(kernel).transpose(3, 2, 0, 1).copy())
+  from benchmarks import torch_peer
+
+  x, g = map(torch_peer.images_of, (x, g))
+  kernel = torch_peer.parameters(kernel)
 
   def backward(*wanted):
     return torch.ops.aten.convolution_backward(
@@ -105,7 +106,7 @@ def main(argv):
   for side, channels, strides in _LAYERS:
     out = side // strides
     x, kernel, g = (
-        jnp.asarray(rng.standard_normal(shape), harness.dtype())
+        jnp.asarray(rng.standard_normal(shape), auto_dtype())
         for shape in (
             (_BATCH_SIZE.value, side, side, channels),
             (3, 3, channels, channels),

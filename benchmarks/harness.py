@@ -21,8 +21,9 @@ from typing import Any
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from adaptanet_jax.workspace import auto_dtype
 
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')
 _OUT = flags.DEFINE_string(
@@ -38,35 +39,9 @@ _SETTINGS = ('GLIBC_TUNABLES', 'XLA_FLAGS', 'OMP_NUM_THREADS')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
 
 
-def dtype() -> str:
-  """Returns the type of activations, as a run would choose it."""
-  return 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-
-
 def tolerance() -> float:
   """Returns how far results may differ, as a share of the largest."""
-  return 1e-3 if dtype() == 'float32' else 5e-2
-
-
-def draw(shapes: Any, *, seed: int = 0) -> Any:
-  """Draws variables of a network: kernels by fan-in, scales about 1.
-
-  Args:
-    shapes: as `ResNet.shapes` gives them, without batch statistics.
-    seed: of the draw.
-
-  Returns:
-    Arrays of these shapes.
-  """
-  rng = np.random.default_rng(seed)
-
-  def draw_leaf(path: Any, leaf: Any) -> jax.Array:
-    noise = rng.standard_normal(leaf.shape, np.float32)
-    if leaf.ndim == 1:
-      return jnp.asarray(0.1 * noise + (path[-1].key == 'scale'))
-    return jnp.asarray(noise * np.sqrt(2.0 / np.prod(leaf.shape[:-1])))
-
-  return jax.tree_util.tree_map_with_path(draw_leaf, shapes)
+  return 1e-3 if auto_dtype() == 'float32' else 5e-2
 
 
 def time_in_turns(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
 
 _COPIED = 64_000_000
@@ -26,7 +27,7 @@ def main(argv):
   del argv
   side = 2048 if jax.default_backend() == 'cpu' else 8192
   values = np.random.default_rng(0).standard_normal((side, side), np.float32)
-  a = jnp.asarray(values, harness.dtype())
+  a = jnp.asarray(values, auto_dtype())
   product = jax.jit(jnp.dot)
   add = jax.jit(lambda x: x + 1.0, donate_argnums=0)
   flat = [jnp.zeros(_COPIED, jnp.float32)]
@@ -39,7 +40,7 @@ def main(argv):
                                  'copy': copy})
   report = harness.Report(
       'machine',
-      f'product in {harness.dtype()}; best of the rounds is the floor',
+      f'product in {auto_dtype()}; best of the rounds is the floor',
       ['what', 'ms', 'rate', 'best', 'unit'],
   )
   for name, work, unit in (

@@ -30,7 +30,9 @@ from adaptanet_jax.evaluation import cost, latency, policies
 from adaptanet_jax.models import routing, stages
 from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
+from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
+from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images of a batch.')
@@ -106,10 +108,10 @@ def main(argv):
   del argv
   batch_size = _BATCH_SIZE.value
   net = ResNet(
-      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), harness.dtype(),
+      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), auto_dtype(),
       delta='conv3x3',
   )
-  variables = harness.draw(net.shapes())
+  variables = draw_like(net.shapes())
   by_stages = stages.Stages(net, variables)
   rng = np.random.default_rng(0)
   images = jnp.asarray(

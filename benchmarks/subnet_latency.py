@@ -32,7 +32,9 @@ from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models import stages
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
+from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
+from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _SIDES = flags.DEFINE_multi_integer('side', [32, 224], 'Pixels.')
@@ -55,7 +57,7 @@ def _peers(net, variables, subnet, images):
 
   params = torch_peer.parameters(variables['params'])
   network = torch_peer.Network(net, params, subnet).eval()
-  batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+  batch = torch_peer.images_of(images)
 
   def run(network):
     with torch.inference_mode():
@@ -95,10 +97,10 @@ def _measure(report, side, batch_size):
   rng = np.random.default_rng(0)
   stem = 'cifar' if side < 64 else 'imagenet'
   net = ResNet(
-      _ARCHITECTURE.value, stem, 'gn', 100, (side, side, 3), harness.dtype(),
+      _ARCHITECTURE.value, stem, 'gn', 100, (side, side, 3), auto_dtype(),
       delta='conv3x3',
   )
-  variables = harness.draw(net.shapes())
+  variables = draw_like(net.shapes())
   images = rng.standard_normal((batch_size, side, side, 3)).astype(np.float32)
   x = jnp.asarray(images)
   costs = cost.cost_table(net)

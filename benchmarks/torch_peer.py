@@ -36,9 +36,11 @@ def parameters(params: Tree) -> Tree:
   return jax.tree.map(convert, params)
 
 
-def leaves(tree: Tree) -> list[torch.Tensor]:
-  """Returns the tensors of a tree."""
-  return jax.tree.leaves(tree)
+def images_of(array: Any) -> torch.Tensor:
+  """Returns a copy of `(B, H, W, C)` as PyTorch takes it, `(B, C, H, W)`."""
+  return torch.from_numpy(
+      np.ascontiguousarray(np.asarray(array).transpose(0, 3, 1, 2))
+  )
 
 
 def forward(

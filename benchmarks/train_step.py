@@ -39,6 +39,7 @@ from adaptanet_jax.training import loop, mdsr, phases
 from adaptanet_jax.training.step import map_train_step, replicate, to_devices
 from benchmarks import harness
 from configs import baselines, cifar100
+from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images of a step.')
@@ -98,9 +99,9 @@ def _make(name):
     nets = dataclasses.replace(
         nets, student=workspace.without_delta(nets.student)
     )
-  variables = harness.draw(net.shapes())
+  variables = draw_like(net.shapes())
   teacher = (
-      harness.draw(nets.teacher.shapes(), seed=1) if phase.has_teacher else {}
+      draw_like(nets.teacher.shapes(), seed=1) if phase.has_teacher else {}
   )
   trained, frozen = loop.split_variables(variables, phase.trains)
   state = loop.first_state(phase, trained, tx)
@@ -154,7 +155,7 @@ def _torch_runner(step, config, batch):
 
   tree = torch_peer.parameters(step.variables['params'])
   part = trees.split(tree, step.phase.trains)[0]
-  trained = torch_peer.leaves(part)
+  trained = jax.tree.leaves(part)
   for leaf in trained:
     leaf.requires_grad_()
   settings = step.phase.settings
@@ -163,10 +164,7 @@ def _torch_runner(step, config, batch):
   optimizer = torch_peer.optimizer_like(
       settings, part, trained, settings.learning_rate / (warmup + 1)
   )
-  normalized = np.asarray(augment.normalize(batch['image'][0]))
-  images = torch.from_numpy(
-      np.ascontiguousarray(normalized.transpose(0, 3, 1, 2))
-  )
+  images = torch_peer.images_of(augment.normalize(batch['image'][0]))
   if not step.phase.has_teacher:
     return functools.partial(
         torch_peer.sandwich_step,

@@ -51,7 +51,9 @@ class Stages:
         n: supernet.stage_variables(net, variables, n)['params']
         for n in stage_numbers()
     }
-    self._stats = {'batch_stats': variables.get('batch_stats', {})}
+    self._stats = {
+        n: _stats_of(net, variables, n) for n in stage_numbers()
+    }
     self._weights: dict[Any, list[jax.Array]] = {}
     self._programs: dict[Any, Any] = {}
     self._head = jax.jit(net.run_head)
@@ -94,7 +96,9 @@ class Stages:
     Returns:
       The stage's output, the channels that it has written.
     """
-    own = supernet.stage_variables(self._net, stats or self._stats, number)
+    own = self._stats[number]
+    if stats:
+      own = _stats_of(self._net, stats, number)
     # What is read of the weights depends on how much there is to read.
     kind = number, choice, x.shape[-1], x.dtype
     key = *kind, x.shape
@@ -146,3 +150,8 @@ class Stages:
       return y
 
     return jax.jit(run_with)
+
+
+def _stats_of(net: ResNet, variables: Variables, number: int) -> Variables:
+  stats = {'batch_stats': variables.get('batch_stats', {})}
+  return supernet.stage_variables(net, stats, number)
