@@ -16,11 +16,14 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d, dot
 from adaptanet_jax.models.subnet import WidthMask
 
+# What policies of `jax.checkpoint` call the output of a convolution.
+CONVOLVED = 'convolved'
 # Share of the old in running statistics of a batch norm.
 MOMENTUM = 0.9
 
@@ -96,8 +99,10 @@ def conv(
   _check_channels(x, in_mask)
   kernel = cut(kernel, in_mask, out_mask, dtype=x.dtype)
   if kernel.shape[0] == 1:
-    return dot(x[:, ::strides, ::strides, :], kernel[0, 0])
-  return conv2d(x, kernel, strides)
+    y = dot(x[:, ::strides, ::strides, :], kernel[0, 0])
+  else:
+    y = conv2d(x, kernel, strides)
+  return checkpoint_name(y, CONVOLVED)
 
 
 def depthwise_conv(
@@ -118,7 +123,8 @@ def depthwise_conv(
     ValueError: `x` or `kernel` does not fit the mask.
   """
   _check_channels(x, mask)
-  return depthwise_conv2d(x, cut(kernel, mask, dtype=x.dtype), strides)
+  y = depthwise_conv2d(x, cut(kernel, mask, dtype=x.dtype), strides)
+  return checkpoint_name(y, CONVOLVED)
 
 
 def dense(

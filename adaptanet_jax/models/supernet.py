@@ -15,6 +15,7 @@ import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 import jax.numpy as jnp
+import numpy as np
 
 from adaptanet_jax import trees
 from adaptanet_jax.models.gates import GateSet, confidence, gate_name
@@ -27,7 +28,7 @@ from adaptanet_jax.models.resnet import (
   stage_name,
   stage_numbers,
 )
-from adaptanet_jax.models.slimmable import MOMENTUM
+from adaptanet_jax.models.slimmable import CONVOLVED, MOMENTUM
 from adaptanet_jax.models.subnet import StageChoice
 
 
@@ -94,15 +95,61 @@ def _run_branch(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _switch(branches: Sequence[Any], choice: jax.Array, *operands: Any) -> Any:
-  """`lax.switch` whose gradient runs the chosen branch once more.
+  """`lax.switch` that keeps activations of the branch that runs, and no others.
 
-  JAX's own gradient of a switch keeps the activations of every branch, those
-  that did not run as zeros: with four widths it takes longer to write them than
-  to run a narrow stage again, and with eight branches more memory than the
-  network. Here the inputs alone are kept, and gradients are computed by those
-  of them alone that something differentiates by: not by a frozen backbone.
+  JAX's own gradient of a switch keeps those of every branch, each in a place of
+  its own, those that did not run as zeros. Here all branches share one place,
+  and what they keep are outputs of convolutions alone: the rest is computed
+  anew for the gradient, in less time than it takes to write it down. Gradients
+  are computed by those operands alone that something differentiates by: not by
+  a frozen backbone.
   """
   return lax.switch(choice, branches, *operands)
+
+
+@jax.tree_util.register_static
+class _Branch:
+  """A branch whose two passes run in switches of their own.
+
+  Attributes:
+    forward: maps operands, those that are differentiated by and the rest, to
+      the branch's outputs and what its gradient needs beside the operands.
+    kept: shapes of the latter.
+  """
+
+  def __init__(self, run: Any, moving: Any, still: Any) -> None:
+    self._run = run
+    self.forward = jax.jit(self._forward)  # Traced here, run in a switch.
+    _, self.kept = jax.eval_shape(self.forward, moving, still)
+
+  def _forward(self, moving: Any, still: Any) -> tuple[Any, list[jax.Array]]:
+    @functools.partial(
+        jax.checkpoint,
+        policy=jax.checkpoint_policies.save_only_these_names(CONVOLVED),
+        prevent_cse=False,  # The other pass is in another computation.
+    )
+    def run(moving: Any) -> Any:
+      return self._run(*_fill(moving, still))
+
+    outputs, pull = jax.vjp(run, moving)
+    leaves, self._pull = jax.tree.flatten(pull)
+    places = {
+        id(operand): place
+        for place, operand in enumerate(jax.tree.leaves((moving, still)))
+    }
+    self._places = [places.get(id(leaf)) for leaf in leaves]
+    return outputs, [leaf for leaf in leaves if id(leaf) not in places]
+
+  def backward(
+      self, moving: Any, still: Any, kept: list[jax.Array], cotangents: Any
+  ) -> Any:
+    """Returns the cotangents of `moving`."""
+    operands, others = jax.tree.leaves((moving, still)), iter(kept)
+    leaves = [
+        next(others) if place is None else operands[place]
+        for place in self._places
+    ]
+    return jax.tree.unflatten(self._pull, leaves)(cotangents)[0]
 
 
 def _switch_fwd(
@@ -110,12 +157,19 @@ def _switch_fwd(
 ) -> tuple[Any, Any]:
   moving = jax.tree.map(lambda p: p.value if p.perturbed else None, operands)
   still = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
-  values = _fill(moving, still)
-  return lax.switch(choice.value, branches, *values), (
-      choice.value,
-      moving,
-      still,
-  )
+  passes = [_Branch(branch, moving, still) for branch in branches]
+  size = max(sum(shape.size for shape in each.kept) for each in passes)
+  # A branch that nothing differentiates by keeps nothing.
+  dtype = next((s.dtype for each in passes for s in each.kept), jnp.float32)
+
+  def run(branch: _Branch, moving: Any, still: Any) -> tuple[Any, jax.Array]:
+    outputs, kept = branch.forward(moving, still)
+    rest = jnp.zeros(size - sum(array.size for array in kept), dtype)
+    return outputs, jnp.concatenate([*map(jnp.ravel, kept), rest])
+
+  runs = [functools.partial(run, branch) for branch in passes]
+  outputs, kept = lax.switch(choice.value, runs, moving, still)
+  return outputs, (passes, choice.value, moving, still, kept)
 
 
 def _fill(first: Any, second: Any) -> Any:
@@ -131,19 +185,26 @@ def _fill(first: Any, second: Any) -> Any:
 def _switch_bwd(
     branches: Sequence[Any], residuals: Any, cotangents: Any
 ) -> tuple[Any, ...]:
-  choice, moving, still = residuals
+  del branches
+  passes, choice, *operands = residuals
   cotangents = jax.tree.map(
       _instantiate,
       cotangents,
       is_leaf=lambda leaf: isinstance(leaf, SymbolicZero),
   )
 
-  def pull_back(branch: Any, moving: Any, still: Any, cotangents: Any) -> Any:
-    _, pull = jax.vjp(lambda moving: branch(*_fill(moving, still)), moving)
-    return pull(cotangents)[0]
+  def pull(
+      branch: _Branch, moving: Any, still: Any, flat: jax.Array, cotangents: Any
+  ) -> Any:
+    ends = np.cumsum([shape.size for shape in branch.kept])
+    kept = [
+        flat[end - shape.size : end].reshape(shape.shape)
+        for end, shape in zip(ends, branch.kept)
+    ]
+    return branch.backward(moving, still, kept, cotangents)
 
-  pulls = [functools.partial(pull_back, branch) for branch in branches]
-  return None, *lax.switch(choice, pulls, moving, still, cotangents)
+  pulls = [functools.partial(pull, branch) for branch in passes]
+  return None, *lax.switch(choice, pulls, *operands, cotangents)
 
 
 def _instantiate(cotangent: Any) -> Any:

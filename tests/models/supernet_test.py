@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 import chex
 from flax import traverse_util
 import jax
+from jax.extend import core
 import jax.numpy as jnp
 import numpy as np
 
@@ -136,6 +137,31 @@ class GradientTest(parameterized.TestCase):
       self.assertTrue(np.any(gradient[read] != 0.0), name)
       gradient[read] = 0.0
       np.testing.assert_array_equal(gradient, 0.0, name)
+
+
+  def test_runs_no_convolution_a_second_time(self):
+    def forward(variables, x, index):
+      return supernet.switch_stage(_NET, variables, x, 3, index)[0].sum()
+
+    arguments = _variables(), jnp.zeros((2, 8, 8, 64)), jnp.int32(1)
+    once = _products(jax.make_jaxpr(forward)(*arguments).jaxpr)
+    self.assertGreater(once, 4 * 6)
+    gradient = jax.grad(forward, argnums=(0, 1))
+    # Forwards, by the input and by the kernel.
+    self.assertEqual(
+        _products(jax.make_jaxpr(gradient)(*arguments).jaxpr), 3 * once
+    )
+
+
+def _products(jaxpr):
+  """Counts convolutions and matrix products, those of all branches."""
+  count = 0
+  for equation in jaxpr.eqns:
+    count += equation.primitive.name in ('conv_general_dilated', 'dot_general')
+    for inner in jax.tree.leaves(list(equation.params.values())):
+      if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+        count += _products(inner)
+  return count
 
 
 def _gradients(forward, variables, images):
