@@ -16,7 +16,6 @@ import functools
 import jax
 from jax import lax
 import jax.numpy as jnp
-import numpy as np
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # Below this many output rows or columns XLA's CPU convolution is 10 to 50 times
@@ -203,43 +202,41 @@ _cpu_dot.defvjp(_cpu_dot_fwd, _cpu_dot_bwd)
 def _input_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
 ) -> jax.Array:
-  """Convolves `g` with the turned kernel; with strides, phase by phase.
+  """Convolves `g` with the turned kernel, by phases where there are strides.
 
   Row s * m + p of the input (s the stride, p its phase) was read by tap
-  p + pad - s * a of output row m + a. So the gradients of all phases are a
-  convolution of `g` over the offsets a, with s * s times the channels: with a
-  3x3 kernel and a stride of 2 in 16 / 9 of the least work. Spreading `g` out
-  with zeros first takes 4 times the least.
+  p + pad - s * a of output row m + a. So each phase is a convolution of `g`
+  with taps of its own, all together no more work than the convolution itself.
+  Spreading `g` out with zeros first takes s * s times as much.
   """
-  size, (rows, columns) = kernel.shape[0], x.shape[1:3]
+  batch, *sides, channels = x.shape
+  size = kernel.shape[0]
   pad = (size - 1) // 2
-  # The barriers keep XLA from folding a transpose back into the convolution.
+  # The barrier keeps XLA from folding a transpose back into the convolution.
+  turned = lax.optimization_barrier(
+      jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+  )
   if strides == 1:
-    turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    return _xla_conv(g, lax.optimization_barrier(turned), 1)
-  first, last = -((size - 1 - pad) // strides), (strides - 1 + pad) // strides
-  taps = np.array([
-      [phase + pad - strides * offset for phase in range(strides)]
-      for offset in range(first, last + 1)
-  ])
-  # A tap of zeros stands for those that there are not.
-  taps = np.where((taps < 0) | (taps >= size), size, taps)
-  padded = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-  # (offsets, offsets, D, phase, phase, C).
-  turned = padded[taps[:, None, :, None], taps[None, :, None, :]].transpose(
-      0, 1, 5, 2, 3, 4
+    return _xla_conv(g, turned, 1)
+  shape = [-(-side // strides) for side in sides]
+
+  def phase(*phases: int) -> jax.Array:
+    taps, edges = [], []
+    for p, side, out in zip(phases, shape, g.shape[1:3]):
+      first, last = -((size - 1 - p - pad) // strides), (p + pad) // strides
+      tap = p + pad - strides * first  # The one of the first offset.
+      taps.append(slice(size - 1 - tap, None, strides))
+      edges.append((-first, side + last - out))
+    return lax.conv_general_dilated(
+        g, turned[tuple(taps)], (1, 1), edges, dimension_numbers=_LAYOUT
+    )
+
+  phases = range(strides)
+  y = jnp.stack(
+      [jnp.stack([phase(p, q) for q in phases], 3) for p in phases], 2
   )
-  y = lax.conv_general_dilated(
-      g,
-      lax.optimization_barrier(turned.reshape(*turned.shape[:3], -1)),
-      (1, 1),
-      [(-first, last)] * 2,
-      dimension_numbers=_LAYOUT,
-  )
-  batch, *out, _ = y.shape
-  y = y.reshape(batch, *out, strides, strides, -1).transpose(0, 1, 3, 2, 4, 5)
-  y = y.reshape(batch, out[0] * strides, out[1] * strides, -1)
-  return y[:, :rows, :columns]
+  y = y.reshape(batch, shape[0] * strides, shape[1] * strides, channels)
+  return y[:, : sides[0], : sides[1]]
 
 
 def _kernel_gradient(
