@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one training loop of every phase."""
 
+import collections
 from collections.abc import Callable
 import dataclasses
 import time
@@ -29,6 +30,12 @@ from adaptanet_jax.training.step import (
   replicate,
   to_devices,
 )
+
+# Steps that the devices may be behind. More would keep them no busier, and of
+# more than the 32 programs that XLA's CPU client takes for a device, one of two
+# devices can be left out of a step that the other waits in, for ever (jaxlib
+# 0.10.2; within 500 steps where the host has other work).
+STEPS_AHEAD = 8
 
 
 def split_variables(
@@ -195,8 +202,12 @@ def train_phase(
   with preemption.NOTICE.held(), progress:
     # The next batches are on the devices while a step runs.
     ahead = pipeline.prefetch(map(to_devices, batches))
+    running: collections.deque[Metrics] = collections.deque()
     for number, batch in enumerate(ahead, first_step + 1):
       state, metrics = step_fn(state, *constants, batch)
+      running.append(metrics)
+      if len(running) > STEPS_AHEAD:
+        jax.block_until_ready(running.popleft())
       progress.advance()
       last = number == num_steps
       stop = preemption.NOTICE.reached() and not last

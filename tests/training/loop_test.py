@@ -189,6 +189,32 @@ class LoopTest(parameterized.TestCase):
     self._train(phase, objective, step, validate)
     self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
 
+  def test_waits_for_devices_that_are_too_far_behind(self):
+    phase = dataclasses.replace(
+        self.phases['cascade1'], name='behind', epochs=2.0
+    )
+
+    def objective(params, stats, *unused):
+      grads = jax.tree.map(jax.numpy.ones_like, params)
+      return grads, stats, {'loss': 1.0 * unused[-1]}
+
+    step = loop.make_step(phase, self.split, objective, 'none')
+    wait = jax.block_until_ready
+    waited = []
+
+    def recorded(tree):
+      if isinstance(tree, dict) and 'loss' in tree:
+        waited.append(int(tree['loss']))
+      return wait(tree)
+
+    with (
+        mock.patch.object(loop, 'STEPS_AHEAD', 1),
+        mock.patch.object(jax, 'block_until_ready', recorded),
+    ):
+      self._train(phase, objective, step)
+    # Each in its turn, all but the last.
+    self.assertEqual(waited, list(range(2 * STEPS - 1)))
+
   def test_loss_that_is_not_finite_names_phase_step_and_metric(self):
     phase = self.phases['cascade3']
     metrics = {'loss': jax.numpy.array(1.0), 'top1': jax.numpy.array(np.nan)}
