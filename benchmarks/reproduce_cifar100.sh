@@ -41,7 +41,7 @@ log="$workdir/slices.csv"
 state() {
   {
     cat "$workdir/metrics.jsonl" "$workdir/results.json"
-    ls "$JAX_COMPILATION_CACHE_DIR"
+    ls -R "$JAX_COMPILATION_CACHE_DIR" "$workdir/unfinished"
   } 2>/dev/null | cksum || true
 }
 

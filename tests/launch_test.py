@@ -146,6 +146,18 @@ class SlicesTest(parameterized.TestCase):
     self.assertEqual(self._run(_SLICE).returncode, 3)
     self.assertLen(self._slices(), 1)
 
+  def test_a_batch_of_an_evaluation_is_something_done(self):
+    done = self._run(
+        '#!/usr/bin/env bash\n'
+        'folder="${2#--workdir=}/unfinished/evaluation"\n'
+        '[[ ! -e "$folder/batch1.npz" ]] || exit 0\n'
+        'mkdir -p "$folder"\n'
+        'touch "$folder/batch1.npz"\n'
+        'exit 75\n'
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(self._slices(), [['75', '', ''], ['0', '', '']])
+
   def test_a_slice_that_gets_nothing_done_ends_it(self):
     done = self._run('#!/usr/bin/env bash\nexit 75\n')
     self.assertEqual(done.returncode, 1)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from adaptanet_jax import processes, settings, workspace
-from adaptanet_jax.analyses import accuracy, gating, timing
+from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.layers import BATCH_NORMS
@@ -83,13 +83,19 @@ def run(space: Workspace) -> bool:
       continue
     busy = True
     space.stamp()
+    settings_now = _made_with(space, name)
+    batch_size = space.config.evaluation.batch_size
+    common.take_up(
+        space, settings_now | {'analysis': name, 'batch_size': batch_size}
+    )
     if name == 'evaluation':  # A new table has none of the others' columns.
-      discard(space)
+      _discard_results(space)
     started = time.monotonic()
     analysis.measure(space)
     made = space.results.values.get('made', {})
-    space.results.update(made=made | {name: _made_with(space, name)})
+    space.results.update(made=made | {name: settings_now})
     space.results.add_seconds(name, time.monotonic() - started)
+    common.drop_unfinished(space)
     # The next one reads what the writer has written.
     processes.wait(name)
   has_results = bool(space.results.values.get('dataset'))
@@ -124,6 +130,11 @@ def _is_done(space: Workspace, name: str) -> bool:
 
 def discard(space: Workspace) -> None:
   """Drops all that was measured, from results.json and as files."""
+  common.drop_unfinished(space)
+  _discard_results(space)
+
+
+def _discard_results(space: Workspace) -> None:
   sections = {name for a in ANALYSES.values() for name in a.makes}
   space.results.discard(*sections, 'made')
   for path in (

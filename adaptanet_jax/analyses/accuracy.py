@@ -138,9 +138,14 @@ def evaluate(space: Workspace) -> None:
     settings.check_reads_anchors(space.config, ('gates',))
   tree = protocols.tree_predictor(net, common.routing_gates(gates))
   correct = {
-      name: common.predict(space, tree, variables, test, *statistics)[
-          'prediction'
-      ]
+      name: common.predict(
+          space,
+          tree,
+          variables,
+          test,
+          *statistics,
+          keep='-'.join(filter(None, ('evaluation', name))),
+      )['prediction']
       == test.labels
       for name, statistics in _statistics(space).items()
   }

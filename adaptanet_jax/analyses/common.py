@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all analyses share: predictions of a split, the table of all subnets."""
 
+from collections.abc import Mapping
 import dataclasses
+import os
+import shutil
 from typing import Any
 
 import numpy as np
 
+from adaptanet_jax import processes
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.evaluation import protocols, results as results_lib
 from adaptanet_jax.models.gates import GATES, GateSet
@@ -39,8 +43,23 @@ def predict(
     variables: Variables,
     split: Split,
     *more: Any,
-) -> Any:
-  """Runs a predictor over a split; see `protocols.predict`."""
+    keep: str = '',
+) -> dict[str, np.ndarray]:
+  """Runs a predictor over a split; see `protocols.predict`.
+
+  Args:
+    space: the run.
+    predictor: what to run.
+    variables: collections of its network.
+    split: examples.
+    *more: its further arguments.
+    keep: a name of its own for what takes long: kept batch by batch until the
+      analysis is done, and shown as it goes.
+
+  Returns:
+    Arrays by name, `[..., N]`.
+  """
+  folder = results_lib.unfinished_path(space.workdir)
   return protocols.predict(
       space.programs,
       predictor,
@@ -48,7 +67,34 @@ def predict(
       split,
       space.config.evaluation.batch_size,
       *more,
+      keep=os.path.join(folder, keep) if keep else None,
   )
+
+
+def take_up(space: Workspace, settings: Mapping[str, Any]) -> None:
+  """Keeps what an analysis that was cut off has found, if it was this one.
+
+  Args:
+    space: the run.
+    settings: all that what it finds depends on.
+  """
+  path = os.path.join(
+      results_lib.unfinished_path(space.workdir), 'settings.json'
+  )
+  if processes.is_writer():
+    if not os.path.exists(path) or results_lib.read_json(path) != settings:
+      drop_unfinished(space)
+      os.makedirs(os.path.dirname(path))
+      results_lib.write_json(path, settings)
+  processes.wait('what is unfinished is known')
+
+
+def drop_unfinished(space: Workspace) -> None:
+  """Removes what analyses have kept until they are done."""
+  if processes.is_writer():
+    shutil.rmtree(
+        results_lib.unfinished_path(space.workdir), ignore_errors=True
+    )
 
 
 def calibration_split(space: Workspace) -> Split:

@@ -138,6 +138,7 @@ def eval_batches(
     batch_size: int,
     num_devices: int,
     process: tuple[int, int] = (0, 1),
+    first: int = 0,
 ) -> Iterator[Batch]:
   """Yields every example of a split exactly once, in order.
 
@@ -148,13 +149,14 @@ def eval_batches(
     batch_size: examples in a batch over all processes.
     num_devices: D.
     process: index of this process, and how many there are.
+    first: number of the batch to start with.
 
   Yields:
     `image`, `uint8[D, B, H, W, C]`, `position`, `int32[D, B]` in the split, and
     `valid`, `bool[D, B]`, false for padding.
   """
   share = _share(process, batch_size)
-  for start in range(0, len(split), batch_size):
+  for start in range(first * batch_size, len(split), batch_size):
     positions = np.arange(start, start + batch_size)
     valid = positions < len(split)
     positions = np.where(valid, positions, start)

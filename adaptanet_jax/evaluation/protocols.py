@@ -10,7 +10,10 @@ N = examples, K_n = choices of stage n, P = passes.
 """
 
 from collections.abc import Callable, Sequence
+import contextlib
 import functools
+import itertools
+import os
 from typing import Any
 
 import jax
@@ -31,6 +34,7 @@ from adaptanet_jax.models.subnet import (
   Subnet,
 )
 from adaptanet_jax.programs import Programs, image_shapes, shapes_of
+from adaptanet_jax.training.progress import Progress
 from adaptanet_jax.training.step import AXIS, replicate
 
 # A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a
@@ -144,7 +148,8 @@ def predict(
     split: Split,
     batch_size: int,
     *more: Any,
-) -> Any:
+    keep: str | None = None,
+) -> dict[str, np.ndarray]:
   """Runs a predictor over a split on all devices.
 
   Args:
@@ -154,6 +159,9 @@ def predict(
     split: examples; each is evaluated exactly once.
     batch_size: examples that go through the network at a time.
     *more: its further arguments, trees of arrays.
+    keep: folder in which each batch's outputs are kept as they come. A call
+      that was cut off is taken up from there by the next one of the same
+      arguments. None: nothing is kept.
 
   Returns:
     What it returns for all examples: numpy arrays `[..., N]`.
@@ -162,26 +170,69 @@ def predict(
   variables, more = replicate((variables, more), num_devices)
   images = image_shapes(split, batch_size)
   program = programs.compiled(predictor, variables, images, more)
-  rows = []
-  for batch in pipeline.eval_batches(
+  rows = _read_kept(keep) if keep else []
+  batches = pipeline.eval_batches(
       split,
       batch_size=batch_size,
       num_devices=num_devices,
       process=processes.here(),
-  ):
-    preemption.NOTICE.check()
-    outputs = program(variables, batch['image'], more)
-    # `(D, ..., B)` to `(..., D * B)`.
-    rows.append(jax.tree.map(
-        lambda x: np.moveaxis(np.asarray(x), 0, -2).reshape(*x.shape[1:-1], -1),
-        (outputs, batch['position'], batch['valid']),
-    ))
-  outputs, positions, valid = processes.gather(
-      jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *rows)
+      first=len(rows),
   )
+  progress: contextlib.AbstractContextManager[Progress | None]
+  progress = contextlib.nullcontext()
+  if keep:
+    progress = Progress(
+        os.path.basename(keep),
+        first_step=len(rows),
+        num_steps=-(-len(split) // batch_size),
+        batch_size=batch_size,
+    )
+  with progress as shown:
+    for batch in batches:
+      preemption.NOTICE.check()
+      outputs = program(variables, batch.pop('image'), more)
+      # `(D, ..., B)` to `(..., D * B)`.
+      row = jax.tree.map(
+          lambda x: np.moveaxis(np.asarray(x), 0, -2).reshape(
+              *x.shape[1:-1], -1
+          ),
+          outputs | batch,
+      )
+      rows.append(processes.gather(row))
+      if keep:
+        _keep(keep, len(rows), rows[-1])
+      if shown:
+        shown.advance()
+  whole = {
+      name: np.concatenate([row[name] for row in rows], -1) for name in rows[0]
+  }
   # In the order of the split, without the padding.
+  positions, valid = whole.pop('position'), whole.pop('valid')
   order = np.flatnonzero(valid)[np.argsort(positions[valid])]
-  return jax.tree.map(lambda x: x[..., order], outputs)
+  return {name: x[..., order] for name, x in whole.items()}
+
+
+def _keep(folder: str, number: int, row: dict[str, np.ndarray]) -> None:
+  save: Any = np.savez_compressed
+  with processes.replacing(_kept_path(folder, number), 'wb') as file:
+    save(file, **row)
+
+
+def _kept_path(folder: str, number: int) -> str:
+  return os.path.join(folder, f'batch{number}.npz')
+
+
+def _read_kept(folder: str) -> list[dict[str, np.ndarray]]:
+  """Returns the outputs of the batches that are done, from the first on."""
+  os.makedirs(folder, exist_ok=True)
+  paths = map(functools.partial(_kept_path, folder), itertools.count(1))
+  rows = []
+  for path in itertools.takewhile(os.path.exists, paths):
+    with np.load(path) as arrays:
+      rows.append(dict(arrays))
+  # On a shared disk, one process may see a file later than another.
+  count = processes.gather(np.array([len(rows)])).min()
+  return rows[:count]
 
 
 def summarize(

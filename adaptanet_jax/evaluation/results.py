@@ -60,6 +60,11 @@ def statistics_path(workdir: str) -> str:
   return os.path.join(workdir, 'statistics.npz')
 
 
+def unfinished_path(workdir: str) -> str:
+  """Returns the folder of what an analysis under way has found so far."""
+  return os.path.join(workdir, 'unfinished')
+
+
 def read_subnets(workdir: str) -> list[dict[str, Any]]:
   """Reads the table of all subnets of a run; empty before its evaluation."""
   path = subnets_path(workdir)

@@ -3,11 +3,15 @@
 """Tests of adaptanet_jax.evaluation.protocols."""
 
 import functools
+import os
+import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
+from adaptanet_jax import preemption
 from adaptanet_jax.data import augment
 from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.evaluation import protocols
@@ -202,10 +206,10 @@ def _by_subnet():
   return _correct(protocols.tree_predictor(_NET))
 
 
-def _correct(predictor):
+def _correct(predictor, keep=None):
   with Programs() as programs:
     outputs = protocols.predict(
-        programs, predictor, _variables(), _split(), _BATCH_SIZE
+        programs, predictor, _variables(), _split(), _BATCH_SIZE, keep=keep
     )
   return outputs['prediction'] == _labels()
 
@@ -243,6 +247,26 @@ class CorrectTest(parameterized.TestCase):
     np.testing.assert_array_equal(actual, expected)
     # They do not all say the same.
     self.assertGreater(len(np.unique(actual, axis=0)), 2)
+
+  def test_what_was_cut_off_is_taken_up_where_it_was(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    keep = os.path.join(folder, 'unfinished')
+    predictor = protocols.subnets_predictor(_NET, UNIFORM)
+    num_batches = -(-_NUM_EXAMPLES // _BATCH_SIZE)
+    self.assertGreater(num_batches, 2)
+    asked = mock.Mock(side_effect=[None, None, preemption.Preempted])
+    with mock.patch.object(preemption.NOTICE, 'check', asked):
+      with self.assertRaises(preemption.Preempted):
+        _correct(predictor, keep)
+    self.assertLen(os.listdir(keep), 2)
+    with mock.patch.object(
+        preemption.NOTICE, 'check', wraps=preemption.NOTICE.check
+    ) as asked:
+      actual = _correct(predictor, keep)
+    self.assertEqual(asked.call_count, num_batches - 2)
+    np.testing.assert_array_equal(actual, _correct(predictor))
+    # And with all of it there.
+    np.testing.assert_array_equal(_correct(predictor, keep), actual)
 
 
 if __name__ == '__main__':
