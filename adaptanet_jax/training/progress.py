@@ -142,9 +142,10 @@ class Progress:
     seconds = time.monotonic() - self._started
     rate = (self._done - self._first) / max(seconds, 1e-9)
     left = (self._total - self._done) / max(rate, 1e-9)
-    print(
-        f'{self._name}: step {self._done}/{self._total}  {self._shown}  '
-        f'{rate * self._batch_size:.0f} img/s  {left:.0f} s left',
-        file=sys.stderr,
-        flush=True,
+    parts = (
+        f'{self._name}: step {self._done}/{self._total}',
+        self._shown,
+        f'{rate * self._batch_size:.0f} img/s',
+        f'{left:.0f} s left',
     )
+    print('  '.join(filter(None, parts)), file=sys.stderr, flush=True)
