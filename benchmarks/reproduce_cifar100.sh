@@ -41,7 +41,7 @@ log="$workdir/slices.csv"
 state() {
   {
     cat "$workdir/metrics.jsonl" "$workdir/results.json"
-    ls -R "$JAX_COMPILATION_CACHE_DIR" "$workdir/unfinished"
+    ls -R "$JAX_COMPILATION_CACHE_DIR" "$workdir"/unfinished_*
   } 2>/dev/null | cksum || true
 }
 

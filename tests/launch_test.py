@@ -149,14 +149,15 @@ class SlicesTest(parameterized.TestCase):
   def test_a_batch_of_an_evaluation_is_something_done(self):
     done = self._run(
         '#!/usr/bin/env bash\n'
-        'folder="${2#--workdir=}/unfinished/evaluation"\n'
-        '[[ ! -e "$folder/batch1.npz" ]] || exit 0\n'
+        'folder="${2#--workdir=}/unfinished_evaluation/subnets"\n'
+        '[[ ! -e "$folder/batch2.npz" ]] || exit 0\n'
+        '[[ ! -e "$folder/batch1.npz" ]] || touch "$folder/batch2.npz"\n'
         'mkdir -p "$folder"\n'
         'touch "$folder/batch1.npz"\n'
         'exit 75\n'
     )
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertEqual(self._slices(), [['75', '', ''], ['0', '', '']])
+    self.assertEqual(self._slices(), [['75', '', '']] * 2 + [['0', '', '']])
 
   def test_a_slice_that_gets_nothing_done_ends_it(self):
     done = self._run('#!/usr/bin/env bash\nexit 75\n')

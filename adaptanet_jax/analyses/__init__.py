@@ -83,19 +83,20 @@ def run(space: Workspace) -> bool:
       continue
     busy = True
     space.stamp()
-    settings_now = _made_with(space, name)
-    batch_size = space.config.evaluation.batch_size
-    common.take_up(
-        space, settings_now | {'analysis': name, 'batch_size': batch_size}
-    )
+    made_now = _made_with(space, name)
+    unfinished = common.Unfinished(space, name, made_now)
     if name == 'evaluation':  # A new table has none of the others' columns.
       _discard_results(space)
-    started = time.monotonic()
-    analysis.measure(space)
+    started = time.monotonic() - unfinished.seconds
+    try:
+      analysis.measure(space)
+    except BaseException:  # Asked to stop, as a rule.
+      unfinished.note(time.monotonic() - started)
+      raise
     made = space.results.values.get('made', {})
-    space.results.update(made=made | {name: settings_now})
+    space.results.update(made=made | {name: made_now})
     space.results.add_seconds(name, time.monotonic() - started)
-    common.drop_unfinished(space)
+    unfinished.drop()
     # The next one reads what the writer has written.
     processes.wait(name)
   has_results = bool(space.results.values.get('dataset'))
@@ -130,7 +131,8 @@ def _is_done(space: Workspace, name: str) -> bool:
 
 def discard(space: Workspace) -> None:
   """Drops all that was measured, from results.json and as files."""
-  common.drop_unfinished(space)
+  for name in ANALYSES:
+    common.drop_folder(results_lib.unfinished_path(space.workdir, name))
   _discard_results(space)
 
 

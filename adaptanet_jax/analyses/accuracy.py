@@ -144,7 +144,7 @@ def evaluate(space: Workspace) -> None:
           variables,
           test,
           *statistics,
-          keep='-'.join(filter(None, ('evaluation', name))),
+          keep=('evaluation', name or 'subnets'),
       )['prediction']
       == test.labels
       for name, statistics in _statistics(space).items()

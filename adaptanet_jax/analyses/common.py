@@ -7,7 +7,9 @@ import dataclasses
 import os
 import shutil
 from typing import Any
+import zlib
 
+import jax
 import numpy as np
 
 from adaptanet_jax import processes
@@ -43,7 +45,7 @@ def predict(
     variables: Variables,
     split: Split,
     *more: Any,
-    keep: str = '',
+    keep: tuple[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
   """Runs a predictor over a split; see `protocols.predict`.
 
@@ -53,13 +55,19 @@ def predict(
     variables: collections of its network.
     split: examples.
     *more: its further arguments.
-    keep: a name of its own for what takes long: kept batch by batch until the
-      analysis is done, and shown as it goes.
+    keep: of what takes long, the analysis that it is for and a name within it.
+      It is kept batch by batch until the analysis is done, and shown as it
+      goes.
 
   Returns:
     Arrays by name, `[..., N]`.
   """
-  folder = results_lib.unfinished_path(space.workdir)
+  folder = None
+  if keep:
+    analysis, name = keep
+    folder = os.path.join(
+        results_lib.unfinished_path(space.workdir, analysis), name
+    )
   return protocols.predict(
       space.programs,
       predictor,
@@ -67,34 +75,71 @@ def predict(
       split,
       space.config.evaluation.batch_size,
       *more,
-      keep=os.path.join(folder, keep) if keep else None,
+      keep=folder,
   )
 
 
-def take_up(space: Workspace, settings: Mapping[str, Any]) -> None:
-  """Keeps what an analysis that was cut off has found, if it was this one.
+class Unfinished:
+  """What an analysis has found before it was cut off, if it was.
 
-  Args:
-    space: the run.
-    settings: all that what it finds depends on.
+  Attributes:
+    seconds: that it has taken so far.
   """
-  path = os.path.join(
-      results_lib.unfinished_path(space.workdir), 'settings.json'
-  )
-  if processes.is_writer():
-    if not os.path.exists(path) or results_lib.read_json(path) != settings:
-      drop_unfinished(space)
-      os.makedirs(os.path.dirname(path))
-      results_lib.write_json(path, settings)
-  processes.wait('what is unfinished is known')
+
+  def __init__(
+      self, space: Workspace, analysis: str, depends: Mapping[str, Any]
+  ) -> None:
+    """Drops what was found by another network, with other settings, or else.
+
+    Args:
+      space: the run.
+      analysis: its name.
+      depends: the settings that what it finds depends on.
+    """
+    self._folder = results_lib.unfinished_path(space.workdir, analysis)
+    self._path = os.path.join(self._folder, 'made.json')
+    self._made = {
+        'settings': dict(depends),
+        'batch_size': space.config.evaluation.batch_size,
+        'dtype': space.nets.student.dtype,
+        'device': jax.devices()[0].device_kind,
+        'weights': _checksum(space.variables),
+    }
+    self.seconds = 0.0
+    if processes.is_writer():
+      found = {}
+      if os.path.exists(self._path):
+        found = results_lib.read_json(self._path)
+      seconds = found.pop('seconds', 0.0)
+      if found == self._made:
+        self.seconds = seconds
+      else:
+        self.drop()
+    self.note(self.seconds)
+    processes.wait(f'what is unfinished of {analysis} is known')
+
+  def note(self, seconds: float) -> None:
+    """Writes down the seconds that the analysis has taken so far."""
+    if processes.is_writer():
+      os.makedirs(self._folder, exist_ok=True)
+      results_lib.write_json(self._path, self._made | {'seconds': seconds})
+
+  def drop(self) -> None:
+    """Removes it: the analysis is done, or something else has changed."""
+    drop_folder(self._folder)
 
 
-def drop_unfinished(space: Workspace) -> None:
-  """Removes what analyses have kept until they are done."""
-  if processes.is_writer():
-    shutil.rmtree(
-        results_lib.unfinished_path(space.workdir), ignore_errors=True
-    )
+def drop_folder(path: str) -> None:
+  """Removes a folder, if it is there."""
+  if processes.is_writer() and os.path.exists(path):
+    shutil.rmtree(path)
+
+
+def _checksum(tree: Any) -> int:
+  value = 0
+  for leaf in jax.tree.leaves(tree):
+    value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+  return value
 
 
 def calibration_split(space: Workspace) -> Split:

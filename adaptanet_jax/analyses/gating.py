@@ -219,7 +219,7 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
       protocols.tree_predictor(net, gates),
       space.variables['student'],
       split,
-      keep='policies',
+      keep=('policies', 'calibration'),
   )
   correct = outputs['prediction'] == split.labels
   common.add_column(space, 'calibration_top1', correct.mean(-1))

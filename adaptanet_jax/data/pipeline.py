@@ -149,7 +149,7 @@ def eval_batches(
     batch_size: examples in a batch over all processes.
     num_devices: D.
     process: index of this process, and how many there are.
-    first: number of the batch to start with.
+    first: number of the batch to start with; the first one has 0.
 
   Yields:
     `image`, `uint8[D, B, H, W, C]`, `position`, `int32[D, B]` in the split, and

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import itertools
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -182,7 +183,7 @@ def predict(
   progress = contextlib.nullcontext()
   if keep:
     progress = Progress(
-        os.path.basename(keep),
+        '/'.join(pathlib.PurePath(keep).parts[-2:]),
         first_step=len(rows),
         num_steps=-(-len(split) // batch_size),
         batch_size=batch_size,
@@ -198,14 +199,17 @@ def predict(
           ),
           outputs | batch,
       )
-      rows.append(processes.gather(row))
       if keep:
-        _keep(keep, len(rows), rows[-1])
+        row = processes.gather(row)
+        _keep(keep, len(rows) + 1, row)
+      rows.append(row)
       if shown:
         shown.advance()
   whole = {
       name: np.concatenate([row[name] for row in rows], -1) for name in rows[0]
   }
+  if not keep:
+    whole = processes.gather(whole)
   # In the order of the split, without the padding.
   positions, valid = whole.pop('position'), whole.pop('valid')
   order = np.flatnonzero(valid)[np.argsort(positions[valid])]
@@ -213,6 +217,9 @@ def predict(
 
 
 def _keep(folder: str, number: int, row: dict[str, np.ndarray]) -> None:
+  if not processes.is_writer():
+    return
+  os.makedirs(folder, exist_ok=True)
   save: Any = np.savez_compressed
   with processes.replacing(_kept_path(folder, number), 'wb') as file:
     save(file, **row)
@@ -224,7 +231,6 @@ def _kept_path(folder: str, number: int) -> str:
 
 def _read_kept(folder: str) -> list[dict[str, np.ndarray]]:
   """Returns the outputs of the batches that are done, from the first on."""
-  os.makedirs(folder, exist_ok=True)
   paths = map(functools.partial(_kept_path, folder), itertools.count(1))
   rows = []
   for path in itertools.takewhile(os.path.exists, paths):

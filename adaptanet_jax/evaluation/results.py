@@ -60,9 +60,9 @@ def statistics_path(workdir: str) -> str:
   return os.path.join(workdir, 'statistics.npz')
 
 
-def unfinished_path(workdir: str) -> str:
-  """Returns the folder of what an analysis under way has found so far."""
-  return os.path.join(workdir, 'unfinished')
+def unfinished_path(workdir: str, analysis: str) -> str:
+  """Returns the folder of what an analysis has found while it is under way."""
+  return os.path.join(workdir, f'unfinished_{analysis}')
 
 
 def read_subnets(workdir: str) -> list[dict[str, Any]]:

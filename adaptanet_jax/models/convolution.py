@@ -29,7 +29,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   Args:
     x: `(B, H, W, C)` input.
     kernel: `(k, k, C, D)` kernel, k odd.
-    strides: step in both directions.
+    strides: step in both directions, at most k.
 
   Returns:
     `(B, ceil(H / strides), ceil(W / strides), D)`.
@@ -218,24 +218,23 @@ def _input_gradient(
   )
   if strides == 1:
     return _xla_conv(g, turned, 1)
-  shape = [-(-side // strides) for side in sides]
 
-  def phase(*phases: int) -> jax.Array:
+  def of_phase(*phase: int) -> jax.Array:
     taps, edges = [], []
-    for p, side, out in zip(phases, shape, g.shape[1:3]):
+    for p in phase:
       first, last = -((size - 1 - p - pad) // strides), (p + pad) // strides
       tap = p + pad - strides * first  # The one of the first offset.
       taps.append(slice(size - 1 - tap, None, strides))
-      edges.append((-first, side + last - out))
+      edges.append((-first, last))
     return lax.conv_general_dilated(
         g, turned[tuple(taps)], (1, 1), edges, dimension_numbers=_LAYOUT
     )
 
   phases = range(strides)
   y = jnp.stack(
-      [jnp.stack([phase(p, q) for q in phases], 3) for p in phases], 2
+      [jnp.stack([of_phase(p, q) for q in phases], 3) for p in phases], 2
   )
-  y = y.reshape(batch, shape[0] * strides, shape[1] * strides, channels)
+  y = y.reshape(batch, *(strides * out for out in g.shape[1:3]), channels)
   return y[:, : sides[0], : sides[1]]
 
 

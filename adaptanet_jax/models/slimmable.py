@@ -217,8 +217,8 @@ def group_norm(
 
 
 def _over_groups(moments: jax.Array, size: int) -> jax.Array:
-  """Replaces `(B, C)` moments by their means over groups of channels."""
-  means = moments.reshape(moments.shape[0], -1, size).mean(-1)
+  """Replaces `(..., C)` moments by their means over groups of channels."""
+  means = moments.reshape(*moments.shape[:-1], -1, size).mean(-1)
   return jnp.repeat(means, size, axis=-1)
 
 
@@ -235,8 +235,8 @@ def _normalize_groups_fwd(
   # Per-channel moments first: they read `x` once, in its own layout. A mean of
   # squares loses digits where the mean exceeds the deviation a hundredfold;
   # outputs of convolutions do not, and flax's GroupNorm computes it alike.
-  mean = _over_groups(x.mean((1, 2)), size)
-  square = _over_groups(jnp.square(x).mean((1, 2)), size)
+  moments = jnp.stack([x.mean((1, 2)), jnp.square(x).mean((1, 2))])
+  mean, square = _over_groups(moments, size)
   inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
   slope = inverse * scale[None]
   offset = bias[None] - mean * slope
@@ -256,8 +256,8 @@ def _normalize_groups_bwd(
   g_dot = ((g * x).sum((1, 2)) - mean * g_sum) * inverse
   # With z the normalised input and h = scale * g, the gradient by x is
   # inverse * (h - group mean of h - z * group mean of (h * z)).
-  h_mean = _over_groups(g_sum * scale[None], size) / num_positions
-  hz_mean = _over_groups(g_dot * scale[None], size) / num_positions
+  sums = jnp.stack([g_dot, g_sum])
+  hz_mean, h_mean = _over_groups(sums * scale[None, None], size) / num_positions
   by_g = inverse * scale[None]
   by_x = -hz_mean * jnp.square(inverse)
   constant = -inverse * h_mean - by_x * mean
@@ -266,7 +266,8 @@ def _normalize_groups_bwd(
       + x * by_x[:, None, None]
       + constant[:, None, None]
   )
-  return g_x, g_dot.sum(0), g_sum.sum(0)
+  by_scale, by_bias = sums.sum(1)
+  return g_x, by_scale, by_bias
 
 
 _normalize_groups.defvjp(_normalize_groups_fwd, _normalize_groups_bwd)

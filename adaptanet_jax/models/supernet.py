@@ -111,6 +111,10 @@ def _switch(branches: Sequence[Any], choice: jax.Array, *operands: Any) -> Any:
 class _Branch:
   """A branch whose two passes run in switches of their own.
 
+  Made by tracing the forward pass, once: that tells what the other pass needs
+  and how it goes, and the switches then run what was traced. Static, so that
+  it can travel among what one switch leaves for the other.
+
   Attributes:
     forward: maps operands, those that are differentiated by and the rest, to
       the branch's outputs and what its gradient needs beside the operands.
@@ -119,7 +123,7 @@ class _Branch:
 
   def __init__(self, run: Any, moving: Any, still: Any) -> None:
     self._run = run
-    self.forward = jax.jit(self._forward)  # Traced here, run in a switch.
+    self.forward = jax.jit(self._forward)
     _, self.kept = jax.eval_shape(self.forward, moving, still)
 
   def _forward(self, moving: Any, still: Any) -> tuple[Any, list[jax.Array]]:
@@ -159,8 +163,12 @@ def _switch_fwd(
   still = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
   passes = [_Branch(branch, moving, still) for branch in branches]
   size = max(sum(shape.size for shape in each.kept) for each in passes)
-  # A branch that nothing differentiates by keeps nothing.
-  dtype = next((s.dtype for each in passes for s in each.kept), jnp.float32)
+  # Of one type, as convolutions put it out: they share a place. None where no
+  # convolution depends on anything that is differentiated by.
+  types = {shape.dtype for each in passes for shape in each.kept}
+  if len(types) > 1:
+    raise TypeError(f'Expected to keep arrays of one type, got {types}.')
+  dtype = next(iter(types), jnp.float32)
 
   def run(branch: _Branch, moving: Any, still: Any) -> tuple[Any, jax.Array]:
     outputs, kept = branch.forward(moving, still)

@@ -1,0 +1,99 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""An analysis that is cut off, and the one that takes it up."""
+
+import os
+import tempfile
+import types
+from unittest import mock
+
+from absl.testing import absltest
+import numpy as np
+
+from adaptanet_jax import analyses, preemption
+from adaptanet_jax.evaluation import results
+from configs import digits
+
+
+class RunTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.workdir = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = results.unfinished_path(self.workdir, 'evaluation')
+    config = digits.get_config('smoke')
+    config.phases = 'evaluation'
+    student = types.SimpleNamespace(norm='gn', dtype='float32')
+    self.space = types.SimpleNamespace(
+        config=config,
+        workdir=self.workdir,
+        nets=types.SimpleNamespace(student=student),
+        variables={'student': {'kernel': np.ones(3, np.float32)}},
+        results=results.Results(self.workdir),
+        phases=('teacher',),
+        stamp=lambda: None,
+    )
+    # What each call of the measurement has found from before.
+    self.found = []
+    self._run(cut_off=True)
+    self.assertEqual(self.found, [[]])
+
+  def _run(self, *, cut_off=False):
+    def measure(space):
+      del space
+      names = sorted(set(os.listdir(self.folder)) - {'made.json'})
+      self.found.append(names)
+      with open(os.path.join(self.folder, f'batch{len(names)}'), 'w'):
+        pass
+      if cut_off:
+        raise preemption.Preempted
+
+    settings = ('policies.bins',)
+    fake = analyses.Analysis(measure, ('teacher',), ('supernet',), settings)
+    with mock.patch.dict(analyses.ANALYSES, {'evaluation': fake}):
+      if not cut_off:
+        return analyses.run(self.space)
+      with self.assertRaises(preemption.Preempted):
+        analyses.run(self.space)
+
+  def test_what_was_found_is_there_and_its_time_counts(self):
+    unfinished = results.read_json(os.path.join(self.folder, 'made.json'))
+    unfinished['seconds'] = 1000.0
+    results.write_json(os.path.join(self.folder, 'made.json'), unfinished)
+    self._run(cut_off=True)
+    self.assertTrue(self._run())
+    self.assertEqual(self.found[1:], [['batch0'], ['batch0', 'batch1']])
+    self.assertGreaterEqual(
+        self.space.results.values['seconds']['evaluation'], 1000.0
+    )
+    # It is done, and nothing is left of it.
+    self.assertFalse(os.path.exists(self.folder))
+    self.assertFalse(self._run())
+
+  def test_another_network_starts_from_nothing(self):
+    self.space.variables['student']['kernel'][1] = 2.0
+    self._run()
+    self.assertEqual(self.found[1:], [[]])
+
+  def test_other_batches_start_from_nothing(self):
+    self.space.config.evaluation.batch_size += 1
+    self._run()
+    self.assertEqual(self.found[1:], [[]])
+
+  def test_another_type_starts_from_nothing(self):
+    self.space.nets.student.dtype = 'bfloat16'
+    self._run()
+    self.assertEqual(self.found[1:], [[]])
+
+  def test_other_settings_start_from_nothing(self):
+    self.space.config.policies.bins += 1
+    self._run()
+    self.assertEqual(self.found[1:], [[]])
+
+  def test_training_discards_it(self):
+    analyses.discard(self.space)
+    self.assertFalse(os.path.exists(self.folder))
+
+
+if __name__ == '__main__':
+  absltest.main()
