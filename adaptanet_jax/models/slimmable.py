@@ -22,8 +22,9 @@ import jax.numpy as jnp
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d, dot
 from adaptanet_jax.models.subnet import WidthMask
 
-# What policies of `jax.checkpoint` call the output of a convolution.
-CONVOLVED = 'convolved'
+# What policies of `jax.checkpoint` call what is dear to compute again: outputs
+# of convolutions, and moments of norms, which are small besides.
+DEAR = 'dear'
 # Share of the old in running statistics of a batch norm.
 MOMENTUM = 0.9
 
@@ -102,7 +103,7 @@ def conv(
     y = dot(x[:, ::strides, ::strides, :], kernel[0, 0])
   else:
     y = conv2d(x, kernel, strides)
-  return checkpoint_name(y, CONVOLVED)
+  return checkpoint_name(y, DEAR)
 
 
 def depthwise_conv(
@@ -124,7 +125,7 @@ def depthwise_conv(
   """
   _check_channels(x, mask)
   y = depthwise_conv2d(x, cut(kernel, mask, dtype=x.dtype), strides)
-  return checkpoint_name(y, CONVOLVED)
+  return checkpoint_name(y, DEAR)
 
 
 def dense(
@@ -217,8 +218,8 @@ def group_norm(
 
 
 def _over_groups(moments: jax.Array, size: int) -> jax.Array:
-  """Replaces `(..., C)` moments by their means over groups of channels."""
-  means = moments.reshape(*moments.shape[:-1], -1, size).mean(-1)
+  """Replaces `(B, C)` moments by their means over groups of channels."""
+  means = moments.reshape(moments.shape[0], -1, size).mean(-1)
   return jnp.repeat(means, size, axis=-1)
 
 
@@ -235,9 +236,10 @@ def _normalize_groups_fwd(
   # Per-channel moments first: they read `x` once, in its own layout. A mean of
   # squares loses digits where the mean exceeds the deviation a hundredfold;
   # outputs of convolutions do not, and flax's GroupNorm computes it alike.
-  moments = jnp.stack([x.mean((1, 2)), jnp.square(x).mean((1, 2))])
-  mean, square = _over_groups(moments, size)
+  mean = _over_groups(x.mean((1, 2)), size)
+  square = _over_groups(jnp.square(x).mean((1, 2)), size)
   inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
+  mean, inverse = checkpoint_name((mean, inverse), DEAR)
   slope = inverse * scale[None]
   offset = bias[None] - mean * slope
   y = x * slope[:, None, None] + offset[:, None, None]
@@ -256,8 +258,8 @@ def _normalize_groups_bwd(
   g_dot = ((g * x).sum((1, 2)) - mean * g_sum) * inverse
   # With z the normalised input and h = scale * g, the gradient by x is
   # inverse * (h - group mean of h - z * group mean of (h * z)).
-  sums = jnp.stack([g_dot, g_sum])
-  hz_mean, h_mean = _over_groups(sums * scale[None, None], size) / num_positions
+  h_mean = _over_groups(g_sum * scale[None], size) / num_positions
+  hz_mean = _over_groups(g_dot * scale[None], size) / num_positions
   by_g = inverse * scale[None]
   by_x = -hz_mean * jnp.square(inverse)
   constant = -inverse * h_mean - by_x * mean
@@ -266,8 +268,7 @@ def _normalize_groups_bwd(
       + x * by_x[:, None, None]
       + constant[:, None, None]
   )
-  by_scale, by_bias = sums.sum(1)
-  return g_x, by_scale, by_bias
+  return g_x, g_dot.sum(0), g_sum.sum(0)
 
 
 _normalize_groups.defvjp(_normalize_groups_fwd, _normalize_groups_bwd)
@@ -343,6 +344,7 @@ def batch_norm(
     moments = jnp.stack([y.mean((0, 1, 2)), jnp.square(y).mean((0, 1, 2))])
     if axis_name is not None:
       moments = lax.pmean(moments, axis_name)
+    moments = checkpoint_name(moments, DEAR)
     now_mean = moments[0]
     now_var = jnp.maximum(moments[1] - jnp.square(now_mean), 0.0)
     move = functools.partial(_moving_average, mask=mask, momentum=momentum)

@@ -7,7 +7,7 @@ over its branches and the network is four of them. An `int32[4]` picks the
 sub-network at run time, and only its own work is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any
 
@@ -15,7 +15,6 @@ import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 import jax.numpy as jnp
-import numpy as np
 
 from adaptanet_jax import trees
 from adaptanet_jax.models.gates import GateSet, confidence, gate_name
@@ -28,7 +27,7 @@ from adaptanet_jax.models.resnet import (
   stage_name,
   stage_numbers,
 )
-from adaptanet_jax.models.slimmable import CONVOLVED, MOMENTUM
+from adaptanet_jax.models.slimmable import DEAR, MOMENTUM
 from adaptanet_jax.models.subnet import StageChoice
 
 
@@ -99,10 +98,10 @@ def _switch(branches: Sequence[Any], choice: jax.Array, *operands: Any) -> Any:
 
   JAX's own gradient of a switch keeps those of every branch, each in a place of
   its own, those that did not run as zeros. Here all branches share one place,
-  and what they keep are outputs of convolutions alone: the rest is computed
-  anew for the gradient, in less time than it takes to write it down. Gradients
-  are computed by those operands alone that something differentiates by: not by
-  a frozen backbone.
+  and what they keep is what is dear to compute again, outputs of convolutions
+  and moments of norms: the rest is computed anew for the gradient, in less time
+  than it takes to write it down. Gradients are computed by those operands alone
+  that something differentiates by: not by a frozen backbone.
   """
   return lax.switch(choice, branches, *operands)
 
@@ -129,7 +128,7 @@ class _Branch:
   def _forward(self, moving: Any, still: Any) -> tuple[Any, list[jax.Array]]:
     @functools.partial(
         jax.checkpoint,
-        policy=jax.checkpoint_policies.save_only_these_names(CONVOLVED),
+        policy=jax.checkpoint_policies.save_only_these_names(DEAR),
         prevent_cse=False,  # The other pass is in another computation.
     )
     def run(moving: Any) -> Any:
@@ -162,22 +161,52 @@ def _switch_fwd(
   moving = jax.tree.map(lambda p: p.value if p.perturbed else None, operands)
   still = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
   passes = [_Branch(branch, moving, still) for branch in branches]
-  size = max(sum(shape.size for shape in each.kept) for each in passes)
-  # Of one type, as convolutions put it out: they share a place. None where no
-  # convolution depends on anything that is differentiated by.
-  types = {shape.dtype for each in passes for shape in each.kept}
-  if len(types) > 1:
-    raise TypeError(f'Expected to keep arrays of one type, got {types}.')
-  dtype = next(iter(types), jnp.float32)
+  sizes: dict[str, int] = {}
+  for each in passes:
+    for name, own in _by_type(each.kept).items():
+      sizes[name] = max(sizes.get(name, 0), sum(array.size for array in own))
 
-  def run(branch: _Branch, moving: Any, still: Any) -> tuple[Any, jax.Array]:
+  def run(branch: _Branch, moving: Any, still: Any) -> tuple[Any, Any]:
     outputs, kept = branch.forward(moving, still)
-    rest = jnp.zeros(size - sum(array.size for array in kept), dtype)
-    return outputs, jnp.concatenate([*map(jnp.ravel, kept), rest])
+    return outputs, _pack(kept, sizes)
 
   runs = [functools.partial(run, branch) for branch in passes]
   outputs, kept = lax.switch(choice.value, runs, moving, still)
   return outputs, (passes, choice.value, moving, still, kept)
+
+
+def _by_type(arrays: Sequence[Any]) -> dict[str, list[Any]]:
+  found: dict[str, list[Any]] = {}
+  for array in arrays:
+    found.setdefault(array.dtype.name, []).append(array)
+  return found
+
+
+def _pack(
+    arrays: Sequence[jax.Array], sizes: Mapping[str, int]
+) -> dict[str, jax.Array]:
+  """Writes arrays into one of each type, `[size]`, the rest zeros."""
+  by_type = _by_type(arrays)
+  packed = {}
+  for name, size in sizes.items():
+    own = [array.ravel() for array in by_type.get(name, ())]
+    rest = jnp.zeros(size - sum(array.size for array in own), name)
+    packed[name] = jnp.concatenate([*own, rest])
+  return packed
+
+
+def _unpack(
+    packed: Mapping[str, jax.Array], shapes: Sequence[jax.ShapeDtypeStruct]
+) -> list[jax.Array]:
+  """Returns the arrays of these shapes that `_pack` wrote."""
+  starts = dict.fromkeys(packed, 0)
+  arrays = []
+  for shape in shapes:
+    name = shape.dtype.name
+    end = starts[name] + shape.size
+    arrays.append(packed[name][starts[name] : end].reshape(shape.shape))
+    starts[name] = end
+  return arrays
 
 
 def _fill(first: Any, second: Any) -> Any:
@@ -202,13 +231,9 @@ def _switch_bwd(
   )
 
   def pull(
-      branch: _Branch, moving: Any, still: Any, flat: jax.Array, cotangents: Any
+      branch: _Branch, moving: Any, still: Any, packed: Any, cotangents: Any
   ) -> Any:
-    ends = np.cumsum([shape.size for shape in branch.kept])
-    kept = [
-        flat[end - shape.size : end].reshape(shape.shape)
-        for end, shape in zip(ends, branch.kept)
-    ]
+    kept = _unpack(packed, branch.kept)
     return branch.backward(moving, still, kept, cotangents)
 
   pulls = [functools.partial(pull, branch) for branch in passes]
