@@ -19,11 +19,8 @@ import numpy as np
 
 from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import NUM_STAGES, all_subnets
-from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
-from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet26x16', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 64, 'Images of a batch.')
@@ -43,15 +40,12 @@ def _tree_share(stage_madds, head):
 def main(argv):
   """Prints one table."""
   del argv
-  net = ResNet(
-      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), auto_dtype(),
+  net, variables, images = harness.network_and_images(
+      _ARCHITECTURE.value,
+      _BATCH_SIZE.value,
       delta='conv3x3' if _DELTA.value else None,
   )
-  variables = draw_like(net.shapes())
-  rng = np.random.default_rng(0)
-  images = jnp.asarray(
-      rng.standard_normal((_BATCH_SIZE.value, 32, 32, 3)), jnp.float32
-  )
+  images = jnp.asarray(images)
   switched = latency.switched_program(net)
   subnets = [
       jnp.asarray(subnet.encode()) for subnet in all_subnets(net.choices)

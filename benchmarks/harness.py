@@ -23,7 +23,9 @@ from absl import flags
 import jax
 import numpy as np
 
+from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.workspace import auto_dtype
+from tests.variables import draw_like
 
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')
 _OUT = flags.DEFINE_string(
@@ -32,8 +34,6 @@ _OUT = flags.DEFINE_string(
 # What a round of one thing takes, at least, with no more runs than these.
 _SECONDS = 0.1
 _MOST_RUNS = 200
-# One that takes longer does not need its data in the caches to begin with.
-_COLD_SECONDS = 1.0
 # What has a say in how fast things run.
 _SETTINGS = ('GLIBC_TUNABLES', 'XLA_FLAGS', 'OMP_NUM_THREADS')
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
@@ -44,10 +44,39 @@ def tolerance() -> float:
   return 1e-3 if auto_dtype() == 'float32' else 5e-2
 
 
+def network_and_images(
+    architecture: str, batch_size: int, *, side: int = 32,
+    delta: str | None = 'conv3x3',
+) -> tuple[ResNet, Variables, np.ndarray]:
+  """Returns a network with GroupNorm, its random weights, and images for it.
+
+  Args:
+    architecture: name in `resnet.ARCHITECTURES`.
+    batch_size: images.
+    side: pixels of an image; those of less than 64 go through CIFAR's stem.
+    delta: kind of its delta substitutes, if it has any.
+
+  Returns:
+    The network, its variables, and `float32[B, side, side, 3]`.
+  """
+  stem = 'cifar' if side < 64 else 'imagenet'
+  shape = (side, side, 3)
+  net = ResNet(
+      architecture, stem, 'gn', 100, shape, auto_dtype(), delta=delta
+  )
+  images = np.random.default_rng(0).standard_normal((batch_size, *shape))
+  return net, draw_like(net.shapes()), images.astype(np.float32)
+
+
 def time_in_turns(
     runs: Mapping[Any, Callable[[], Any]],
 ) -> dict[Any, np.ndarray]:
   """Times functions round after round, each several times in a row.
+
+  In use one run follows another of the same, so a turn begins with a run that
+  is not timed. A long one needs that too: on a virtual machine that gives free
+  pages back to its host, a step of 2.1 s that took its 870 MB anew took 3.2 to
+  4.1 s after 2 s of another program, 1.2 to 2.8 s of them in the kernel.
 
   Args:
     runs: functions that return when their work is done, or return JAX arrays.
@@ -55,17 +84,15 @@ def time_in_turns(
   Returns:
     Median seconds of a run in each round, `float[rounds]`.
   """
-  counts, warms = {}, {}
+  counts = {}
   for name, run in runs.items():
     jax.block_until_ready(run())
     once = _timed(run)
     counts[name] = int(np.clip(math.ceil(_SECONDS / once), 1, _MOST_RUNS))
-    warms[name] = once < _COLD_SECONDS
   times: dict[Any, list[float]] = {name: [] for name in runs}
   for _ in range(ROUNDS.value):
     for name, run in runs.items():
-      if warms[name]:
-        jax.block_until_ready(run())
+      jax.block_until_ready(run())
       times[name].append(
           float(np.median([_timed(run) for _ in range(counts[name])]))
       )

@@ -28,11 +28,9 @@ import numpy as np
 
 from adaptanet_jax.evaluation import cost, latency, policies
 from adaptanet_jax.models import routing, stages
-from adaptanet_jax.models.resnet import ResNet, stage_numbers
+from adaptanet_jax.models.resnet import stage_numbers
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
-from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
-from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 256, 'Images of a batch.')
@@ -107,16 +105,12 @@ def main(argv):
   """Prints one table."""
   del argv
   batch_size = _BATCH_SIZE.value
-  net = ResNet(
-      _ARCHITECTURE.value, 'cifar', 'gn', 100, (32, 32, 3), auto_dtype(),
-      delta='conv3x3',
+  net, variables, images = harness.network_and_images(
+      _ARCHITECTURE.value, batch_size
   )
-  variables = draw_like(net.shapes())
+  images = jnp.asarray(images)
   by_stages = stages.Stages(net, variables)
-  rng = np.random.default_rng(0)
-  images = jnp.asarray(
-      rng.standard_normal((batch_size, 32, 32, 3)), jnp.float32
-  )
+  rng = np.random.default_rng(1)
   choices = rng.integers(0, len(net.choices), (batch_size, NUM_STAGES))
   costs = cost.cost_table(net)
   stage_madds = costs.stage_madds()

@@ -30,11 +30,8 @@ import numpy as np
 
 from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models import stages
-from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
-from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
-from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _SIDES = flags.DEFINE_multi_integer('side', [32, 224], 'Pixels.')
@@ -94,14 +91,9 @@ def _onnx(network, batch):
 
 
 def _measure(report, side, batch_size):
-  rng = np.random.default_rng(0)
-  stem = 'cifar' if side < 64 else 'imagenet'
-  net = ResNet(
-      _ARCHITECTURE.value, stem, 'gn', 100, (side, side, 3), auto_dtype(),
-      delta='conv3x3',
+  net, variables, images = harness.network_and_images(
+      _ARCHITECTURE.value, batch_size, side=side
   )
-  variables = draw_like(net.shapes())
-  images = rng.standard_normal((batch_size, side, side, 3)).astype(np.float32)
   x = jnp.asarray(images)
   costs = cost.cost_table(net)
   switched = latency.switched_program(net)
