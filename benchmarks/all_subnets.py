@@ -40,12 +40,12 @@ def _tree_share(stage_madds, head):
 def main(argv):
   """Prints one table."""
   del argv
-  net, variables, images = harness.network_and_images(
+  net, variables, on_host = harness.network_and_images(
       _ARCHITECTURE.value,
       _BATCH_SIZE.value,
       delta='conv3x3' if _DELTA.value else None,
   )
-  images = jnp.asarray(images)
+  images = jnp.asarray(on_host)
   switched = latency.switched_program(net)
   subnets = [
       jnp.asarray(subnet.encode()) for subnet in all_subnets(net.choices)

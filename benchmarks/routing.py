@@ -105,10 +105,10 @@ def main(argv):
   """Prints one table."""
   del argv
   batch_size = _BATCH_SIZE.value
-  net, variables, images = harness.network_and_images(
+  net, variables, on_host = harness.network_and_images(
       _ARCHITECTURE.value, batch_size
   )
-  images = jnp.asarray(images)
+  images = jnp.asarray(on_host)
   by_stages = stages.Stages(net, variables)
   rng = np.random.default_rng(1)
   choices = rng.integers(0, len(net.choices), (batch_size, NUM_STAGES))
