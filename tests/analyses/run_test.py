@@ -7,7 +7,7 @@ import tempfile
 import types
 from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax import analyses, preemption
@@ -15,7 +15,7 @@ from adaptanet_jax.evaluation import results
 from configs import digits
 
 
-class RunTest(absltest.TestCase):
+class RunTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
@@ -70,23 +70,14 @@ class RunTest(absltest.TestCase):
     self.assertFalse(os.path.exists(self.folder))
     self.assertFalse(self._run())
 
-  def test_another_network_starts_from_nothing(self):
-    self.space.variables['student']['kernel'][1] = 2.0
-    self._run()
-    self.assertEqual(self.found[1:], [[]])
-
-  def test_other_batches_start_from_nothing(self):
-    self.space.config.evaluation.batch_size += 1
-    self._run()
-    self.assertEqual(self.found[1:], [[]])
-
-  def test_another_type_starts_from_nothing(self):
-    self.space.nets.student.dtype = 'bfloat16'
-    self._run()
-    self.assertEqual(self.found[1:], [[]])
-
-  def test_other_settings_start_from_nothing(self):
-    self.space.config.policies.bins += 1
+  @parameterized.named_parameters(
+      ('weights', lambda s: s.variables['student']['kernel'].fill(2.0)),
+      ('type', lambda s: setattr(s.nets.student, 'dtype', 'bfloat16')),
+      ('batches', lambda s: setattr(s.config.evaluation, 'batch_size', 1)),
+      ('settings', lambda s: setattr(s.config.policies, 'bins', 3)),
+  )
+  def test_what_differs_starts_from_nothing(self, change):
+    change(self.space)
     self._run()
     self.assertEqual(self.found[1:], [[]])
 
