@@ -144,7 +144,7 @@ def evaluate(space: Workspace) -> None:
           variables,
           test,
           *statistics,
-          keep=('evaluation', name or 'subnets'),
+          keep='-'.join(filter(None, ('evaluation', name))),
       )['prediction']
       == test.labels
       for name, statistics in _statistics(space).items()

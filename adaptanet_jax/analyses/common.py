@@ -45,7 +45,7 @@ def predict(
     variables: Variables,
     split: Split,
     *more: Any,
-    keep: tuple[str, str] | None = None,
+    keep: str = '',
 ) -> dict[str, np.ndarray]:
   """Runs a predictor over a split; see `protocols.predict`.
 
@@ -55,18 +55,18 @@ def predict(
     variables: collections of its network.
     split: examples.
     *more: its further arguments.
-    keep: of what takes long, the analysis that it is for and a name within it.
-      It is kept batch by batch until the analysis is done, and shown as it
-      goes.
+    keep: of what takes long, the name of its analysis, and after a hyphen what
+      part it is of that. It is kept batch by batch until the analysis is done,
+      and shown by this name as it goes.
 
   Returns:
     Arrays by name, `[..., N]`.
   """
   folder = None
   if keep:
-    analysis, name = keep
+    analysis, *_ = keep.split('-')
     folder = os.path.join(
-        results_lib.unfinished_path(space.workdir, analysis), name
+        results_lib.unfinished_path(space.workdir, analysis), keep
     )
   return protocols.predict(
       space.programs,

@@ -219,7 +219,7 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
       protocols.tree_predictor(net, gates),
       space.variables['student'],
       split,
-      keep=('policies', 'calibration'),
+      keep='policies',
   )
   correct = outputs['prediction'] == split.labels
   common.add_column(space, 'calibration_top1', correct.mean(-1))

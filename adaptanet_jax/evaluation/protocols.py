@@ -14,7 +14,6 @@ import contextlib
 import functools
 import itertools
 import os
-import pathlib
 from typing import Any
 
 import jax
@@ -183,7 +182,7 @@ def predict(
   progress = contextlib.nullcontext()
   if keep:
     progress = Progress(
-        '/'.join(pathlib.PurePath(keep).parts[-2:]),
+        os.path.basename(keep),
         first_step=len(rows),
         num_steps=-(-len(split) // batch_size),
         batch_size=batch_size,

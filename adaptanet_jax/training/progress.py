@@ -102,7 +102,7 @@ class Progress:
     self._name, self._batch_size = name, batch_size
     self._first, self._done, self._total = first_step, first_step, num_steps
     self._started = self._last_line = time.monotonic()
-    self._shown = ''
+    self._shown, self._told = '', (-1, '')
     self._is_shown = processes.is_writer()
     self._is_terminal = self._is_shown and sys.stderr.isatty()
     self._bar = tqdm.tqdm(
@@ -119,7 +119,8 @@ class Progress:
 
   def __exit__(self, *unused: Any) -> None:
     self._bar.close()
-    if self._is_shown and not self._is_terminal:
+    is_new = self._told != (self._done, self._shown)
+    if self._is_shown and not self._is_terminal and is_new:
       self._line()
 
   def advance(self) -> None:
@@ -139,6 +140,7 @@ class Progress:
     self._bar.set_postfix_str(self._shown, refresh=False)
 
   def _line(self) -> None:
+    self._told = self._done, self._shown
     seconds = time.monotonic() - self._started
     rate = (self._done - self._first) / max(seconds, 1e-9)
     left = (self._total - self._done) / max(rate, 1e-9)

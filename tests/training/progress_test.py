@@ -143,6 +143,12 @@ class ProgressTest(parameterized.TestCase):
     # Five steps in 60 seconds; 3 steps are left.
     self.assertEndsWith(lines[2], '8 img/s  36 s left')
 
+  def test_nothing_is_said_twice(self):
+    lines = self._run(io.StringIO(), 10, 25).splitlines()
+    self.assertEqual(
+        [line.split('  ')[0] for line in lines], ['cascade1: step 4/10']
+    )
+
   def test_on_a_terminal_it_draws_a_bar_and_no_lines(self):
     shown = self._run(_Terminal(), 10, 25, 40)
     self.assertIn('\rcascade1', shown)
