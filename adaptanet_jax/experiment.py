@@ -94,7 +94,10 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
   os.makedirs(workdir, exist_ok=True)
   processes.check_shared(workdir)
-  with Programs(fast_compile=config.fast_compile) as programs:
+  with (
+      processes.sole_user(workdir),
+      Programs(fast_compile=config.fast_compile) as programs,
+  ):
     space = workspace.create(config, workdir, dataset, programs)
     processes.wait('all have read what an earlier run has written')
     results_lib.write_json(config_path, config.to_dict())

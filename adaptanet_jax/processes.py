@@ -9,6 +9,7 @@ writes it.
 
 from collections.abc import Iterator
 import contextlib
+import fcntl
 import io
 import os
 from typing import IO, Any
@@ -152,6 +153,35 @@ def check_shared(folder: str) -> None:
         f'{np.flatnonzero(~seen).tolist()} do not see; expected a folder that '
         'all of them share.'
     )
+
+
+@contextlib.contextmanager
+def sole_user(folder: str) -> Iterator[None]:
+  """Keeps other jobs out of a folder that this one writes to.
+
+  Whatever ends the job frees the folder.
+
+  Args:
+    folder: which is there.
+
+  Raises:
+    UsageError: in all processes, if another job has it.
+  """
+  is_taken = False
+  with open(os.path.join(folder, '.lock'), 'a', encoding='ascii') as file:
+    if is_writer():
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        is_taken = True
+      except OSError:
+        pass  # Some shared file systems have no locks.
+    if any_of(is_taken):
+      raise UsageError(
+          f'{folder} is in use by another run; expected one at a time. Wait '
+          'for its end, or use another --workdir.'
+      )
+    yield
 
 
 @contextlib.contextmanager

@@ -322,6 +322,15 @@ class ProcessesTest(parameterized.TestCase):
         np.savez(file, x=np.arange(3))
     self.assertEqual(os.listdir(folder), [])
 
+  def test_a_folder_is_one_runs_at_a_time(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    with processes.sole_user(folder):
+      with self.assertRaisesRegex(UsageError, 'in use by another run'):
+        with processes.sole_user(folder):
+          self.fail('Two runs have it.')
+    with processes.sole_user(folder):  # The first has gone.
+      pass
+
 
 if __name__ == '__main__':
   absltest.main()
