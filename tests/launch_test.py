@@ -149,7 +149,7 @@ class SlicesTest(parameterized.TestCase):
   def test_a_batch_of_an_evaluation_is_something_done(self):
     done = self._run(
         '#!/usr/bin/env bash\n'
-        'folder="${2#--workdir=}/unfinished_evaluation/subnets"\n'
+        'folder="${2#--workdir=}/unfinished_evaluation/evaluation"\n'
         '[[ ! -e "$folder/batch2.npz" ]] || exit 0\n'
         '[[ ! -e "$folder/batch1.npz" ]] || touch "$folder/batch2.npz"\n'
         'mkdir -p "$folder"\n'
