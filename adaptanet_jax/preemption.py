@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import contextlib
 import os
 import signal
+import sys
 from typing import Any
 
 import jax
@@ -16,6 +17,8 @@ from jax.experimental import multihost_utils
 
 # "Temporary failure, try again": the same command goes on.
 EXIT_CODE = os.EX_TEMPFAIL
+# Seconds after which to ask again.
+_SOON = 0.01
 
 
 class Preempted(BaseException):
@@ -42,11 +45,24 @@ class Notice:
     # Else JAX listens, since the processes joined.
     if jax.process_count() == 1:
       signal.signal(signal.SIGTERM, self._ask)
+      signal.signal(signal.SIGALRM, self._ask)
+      sys.unraisablehook = self._ask_again
 
   def _ask(self, *unused: Any) -> None:
     self._is_asked = True
     if not self._is_held:
       raise Preempted
+
+  def _ask_again(self, ignored: Any) -> None:
+    """Asks a moment later, if Python ignored what `_ask` raised.
+
+    So it does when the signal comes while the garbage collector calls back
+    (JAX has it do so) or while an object is finalized.
+    """
+    if issubclass(ignored.exc_type, Preempted):
+      signal.setitimer(signal.ITIMER_REAL, _SOON)
+    else:
+      sys.__unraisablehook__(ignored)
 
   @contextlib.contextmanager
   def held(self) -> Iterator[None]:

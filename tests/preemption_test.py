@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.preemption."""
 
+import contextlib
+import io
 import os
 import signal
+import sys
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -17,14 +21,39 @@ class NoticeTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    before = signal.getsignal(signal.SIGTERM)
-    self.addCleanup(signal.signal, signal.SIGTERM, before)
+    for number in (signal.SIGTERM, signal.SIGALRM):
+      self.addCleanup(signal.signal, number, signal.getsignal(number))
+    self.addCleanup(setattr, sys, 'unraisablehook', sys.unraisablehook)
     self.notice = preemption.Notice()
     self.notice.listen()
 
   def test_it_ends_what_has_nothing_to_save(self):
     with self.assertRaises(preemption.Preempted):
       os.kill(os.getpid(), signal.SIGTERM)
+
+  def test_it_ends_also_what_is_ignored_by_python(self):
+    class Finalized:
+
+      def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+      with self.assertRaises(preemption.Preempted):
+        Finalized()  # Raises nothing here, but soon after.
+        time.sleep(60.0)
+    self.assertEqual(told.getvalue(), '')
+
+  def test_other_failures_that_python_ignores_are_told(self):
+    class Finalized:
+
+      def __del__(self):
+        raise ValueError('a failure of its own')
+
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+      Finalized()
+    self.assertIn('a failure of its own', told.getvalue())
 
   def test_a_loop_is_told_after_the_step_that_it_is_in(self):
     told = []
