@@ -1,0 +1,82 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.models.switch."""
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax.models.slimmable import DEAR
+from adaptanet_jax.models.switch import switch
+
+_WIDTHS = (7, 3, 0)
+_BATCH, _CHANNELS = 16, 5
+
+
+def _branch(width, *, half=False):
+  """Returns a branch that keeps `(B, width)`, of bfloat16 too if `half`."""
+
+  def run(kernel, shift, x):
+    y = checkpoint_name(x @ kernel[:, :width], DEAR)
+    y = jnp.tanh(y) + shift
+    if half:
+      y = checkpoint_name(y.astype(jnp.bfloat16), DEAR)
+      y = jnp.square(y).astype(jnp.float32)
+    return y.sum(-1)
+
+  return run
+
+
+def _operands():
+  rng = np.random.default_rng(0)
+  shapes = (_CHANNELS, max(_WIDTHS)), (), (_BATCH, _CHANNELS)
+  return tuple(
+      jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes
+  )
+
+
+class SwitchTest(parameterized.TestCase):
+
+  @parameterized.product(
+      choice=(0, 1, 2), by=((0, 1, 2), (0,), (2,)), half=(False, True)
+  )
+  def test_gradients_equal_those_of_lax(self, choice, by, half):
+    # Of the branches only the second keeps arrays of a second type.
+    branches = tuple(
+        _branch(width, half=half and n == 1) for n, width in enumerate(_WIDTHS)
+    )
+
+    def gradients(switch):
+      def loss(index, *operands):
+        return jnp.square(switch(index, *operands)).sum()
+
+      argnums = tuple(1 + n for n in by)
+      return jax.grad(loss, argnums)(jnp.int32(choice), *_operands())
+
+    actual = gradients(lambda *arguments: switch(branches, *arguments))
+    expected = gradients(
+        lambda index, *operands: lax.switch(index, branches, *operands)
+    )
+    chex.assert_trees_all_close(actual, expected, rtol=1e-6, atol=1e-6)
+
+  def test_branches_share_the_place_of_what_they_keep(self):
+    branches = tuple(map(_branch, _WIDTHS))
+    operands = _operands()
+    for choice in range(len(_WIDTHS)):
+      _, pull = jax.vjp(
+          lambda *moving, choice=choice: switch(
+              branches, jnp.int32(choice), *moving
+          ),
+          *operands,
+      )
+      sizes = [leaf.size for leaf in jax.tree.leaves(pull) if leaf.ndim]
+      given = [operand.size for operand in operands if operand.ndim]
+      self.assertCountEqual(sizes, [*given, _BATCH * max(_WIDTHS)])
+
+
+if __name__ == '__main__':
+  absltest.main()
