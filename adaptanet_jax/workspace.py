@@ -71,6 +71,7 @@ class Workspace:
             'count': jax.device_count(),
             'processes': jax.process_count(),
         },
+        compute_dtype=self.nets.student.dtype,
     )
 
 
@@ -112,7 +113,13 @@ def networks(
     num_classes: int,
     image_shape: tuple[int, int, int],
 ) -> tuple[objectives.Networks, GateSet]:
-  """Returns the static halves of a configuration's networks and gates."""
+  """Returns the static halves of a configuration's networks and gates.
+
+  Args:
+    config: the whole configuration.
+    num_classes: of the data.
+    image_shape: `(H, W, C)` of the data.
+  """
   dtype = config.compute_dtype
   if dtype == 'auto':
     dtype = auto_dtype()

@@ -8,12 +8,13 @@
 from collections.abc import Callable
 import dataclasses
 import os
+import sys
 import time
 from typing import Any
 
 import jax
 
-from adaptanet_jax import processes, settings, workspace
+from adaptanet_jax import preemption, processes, settings, workspace
 from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
@@ -40,7 +41,7 @@ class Analysis:
 
 
 # In order: later ones add columns to the table of all subnets that the
-# evaluation writes.
+# evaluation writes. What needs no training outlives it.
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
@@ -82,16 +83,22 @@ def run(space: Workspace) -> bool:
     if name not in groups or _is_done(space, name):
       continue
     busy = True
-    space.stamp()
+    if analysis.needs:
+      space.stamp()
     made_now = _made_with(space, name)
     unfinished = common.Unfinished(space, name, made_now)
-    if name == 'evaluation':  # A new table has none of the others' columns.
-      _discard_results(space)
+    _discard_results(space, [name])
+    if unfinished.seconds and processes.is_writer():
+      print(
+          f'{name}: goes on after {unfinished.seconds:.0f} s.', file=sys.stderr
+      )
     started = time.monotonic() - unfinished.seconds
     try:
       analysis.measure(space)
-    except BaseException:  # Asked to stop, as a rule.
+    except BaseException as error:
       unfinished.note(time.monotonic() - started)
+      if isinstance(error, preemption.Preempted):
+        raise preemption.Preempted(f'Phase {name!r} is unfinished.') from None
       raise
     made = space.results.values.get('made', {})
     space.results.update(made=made | {name: made_now})
@@ -130,22 +137,27 @@ def _is_done(space: Workspace, name: str) -> bool:
 
 
 def discard(space: Workspace) -> None:
-  """Drops all that was measured, from results.json and as files."""
-  for name in ANALYSES:
+  """Drops what was measured of weights that change now, as files too."""
+  _discard_results(space, list(NEEDS))
+  for name in NEEDS:
     common.drop_folder(results_lib.unfinished_path(space.workdir, name))
-  _discard_results(space)
-
-
-def _discard_results(space: Workspace) -> None:
-  sections = {name for a in ANALYSES.values() for name in a.makes}
-  space.results.discard(*sections, 'made')
   for path in (
       results_lib.subnets_path(space.workdir),
       results_lib.policies_path(space.workdir),
       results_lib.statistics_path(space.workdir),
+      results_lib.report_path(space.workdir),
   ):
     if processes.is_writer() and os.path.exists(path):
       os.remove(path)
+
+
+def _discard_results(space: Workspace, names: list[str]) -> None:
+  space.results.discard(*(part for n in names for part in ANALYSES[n].makes))
+  made = space.results.values.get('made', {})
+  if kept := {n: value for n, value in made.items() if n not in names}:
+    space.results.update(made=kept)
+  else:
+    space.results.discard('made')
 
 
 def compile_ahead(space: Workspace, phase: Phase) -> None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from adaptanet_jax import settings, workspace
-from adaptanet_jax.analyses import common, gating
+from adaptanet_jax.analyses import common, gating, timing
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.evaluation import (
   calibration,
@@ -170,13 +170,19 @@ def evaluate(space: Workspace) -> None:
           name: len(correct) * batches * count for name, count in runs.items()
       },
   }
+  # Of the same weights; what others have found about them still holds.
+  before = {
+      row['subnet']: row for row in results_lib.read_subnets(space.workdir)
+  }
   rows = [
       {'subnet': str(subnet)}
       | dataclasses.asdict(costs.subnet(subnet))
       | {'top1': float(accuracy)}
       for subnet, accuracy in zip(all_subnets(net.choices), top1.ravel())
   ]
+  rows = [row | before.get(row['subnet'], {}) | row for row in rows]
   results_lib.write_csv(results_lib.subnets_path(space.workdir), rows)
+  timing.add_column(space)
   if gates:
     sections['gates'] = gating.gate_section(space, gates)
   space.results.update(**sections)

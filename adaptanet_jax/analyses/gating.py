@@ -6,12 +6,13 @@ import functools
 import time
 from typing import Any
 
+from absl import logging
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from adaptanet_jax import workspace
+from adaptanet_jax import processes, workspace
 from adaptanet_jax.analyses import common
 from adaptanet_jax.evaluation import (
   cost,
@@ -208,6 +209,14 @@ def _make_rules(
     best = policies.budget(calibration, scope, limit)
     if best:
       rules[scope]['budget'] = best
+    elif processes.is_writer():
+      logging.warning(
+          "Scope %s has no policy 'budget': with its gates even its cheapest "
+          'subnets take more than config.policies.budget = %s of the largest '
+          "one's MAdds.",
+          scope,
+          config.policies.budget,
+      )
   return rules
 
 

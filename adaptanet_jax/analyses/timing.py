@@ -97,7 +97,7 @@ def measure_latency(space: Workspace) -> None:
   ]
   net = space.nets.student
   base, added = latency.stage_table(net, supernet, num_runs=config.latency.runs)
-  every = base + functools.reduce(np.add, np.ix_(*added))
+  every = _sums(base, added)
   subnets = np.random.default_rng(0).integers(
       0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
   )
@@ -112,7 +112,6 @@ def measure_latency(space: Workspace) -> None:
       every[tuple(subnet)] / row['ms_median'] - 1.0
       for subnet, row in zip(subnets, checked)
   ]
-  common.add_column(space, 'latency_ms', every)
   space.results.update(
       latency=rows,
       stage_latency={
@@ -123,6 +122,19 @@ def measure_latency(space: Workspace) -> None:
           'checked_subnets': _NUM_CHECKED,
       },
   )
+  add_column(space)
+
+
+def add_column(space: Workspace) -> None:
+  """Adds the latency of every subnet to their table, if both are there."""
+  if stages := space.results.values.get('stage_latency'):
+    every = _sums(stages['largest_ms'], np.array(stages['added_ms']))
+    common.add_column(space, 'latency_ms', every)
+
+
+def _sums(base: float, added: np.ndarray) -> np.ndarray:
+  """Returns `float[K, K, K, K]` of what the choices of stages add to a base."""
+  return base + functools.reduce(np.add, np.ix_(*added))
 
 
 def _random(shape: jax.ShapeDtypeStruct) -> jax.Array:

@@ -50,6 +50,17 @@ def subnets_path(workdir: str) -> str:
   return os.path.join(workdir, 'subnets.csv')
 
 
+def report_path(workdir: str) -> str:
+  """Returns the path of the report of a run."""
+  return os.path.join(workdir, 'report.html')
+
+
+def latency_device(values: dict[str, Any]) -> str:
+  """Returns the kind of device that a run's latencies were measured on."""
+  made = values.get('made', {}).get('latency', {})
+  return made.get('device', values['device']['kind'])
+
+
 def policies_path(workdir: str) -> str:
   """Returns the path of the policies of a run."""
   return os.path.join(workdir, 'policies.json')

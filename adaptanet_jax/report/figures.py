@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA, Subnet
 from adaptanet_jax.report.comparison import Column
 
@@ -79,7 +80,8 @@ def draw_all(
     drawn['latency'] = lambda: draw_costs(
         subnets,
         'latency_ms',
-        f'milliseconds, batch of {batch}, {results["device"]["kind"]}',
+        f'milliseconds, batch of {batch}, '
+        + results_lib.latency_device(results),
         1.0,
     )
   return {name: _save(draw(), name, folder) for name, draw in drawn.items()}

@@ -141,8 +141,7 @@ def write(workdir: str, *, compare: str = '') -> None:
       subtitle=html.escape(_subtitle(results)),
       body='\n'.join(filter(None, sections)),
   )
-  target = os.path.join(workdir, 'report.html')
-  with processes.replacing(target) as file:
+  with processes.replacing(results_lib.report_path(workdir)) as file:
     file.write(text)
 
 
@@ -413,10 +412,10 @@ def _latency_section(results: Row) -> str:
       'Table I. Latency and energy',
       markup.table(head, rows, num_paper=3),
       markup.note(
-          f'Batch of {stages["batch"]}, {results["device"]["kind"]}. Paper: '
-          'ResNet-50 at 224 pixels, RTX 4090, batch of 1. The sum over stages '
-          f'is within {100 * stages["median_error"]:.0f} % (median) of the '
-          f'measured time of {stages["checked_subnets"]} random subnets; '
+          f'Batch of {stages["batch"]}, {results_lib.latency_device(results)}. '
+          'Paper: ResNet-50 at 224 pixels, RTX 4090, batch of 1. The sum over '
+          f'stages is within {100 * stages["median_error"]:.0f} % (median) of '
+          f'the measured time of {stages["checked_subnets"]} random subnets; '
           f'{LARGEST} takes {stages["largest_ms"]:.2f} ms.'
       ),
   )

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An analysis that is cut off, and the one that takes it up."""
 
+import contextlib
+import io
 import os
 import tempfile
 import types
@@ -53,14 +55,19 @@ class RunTest(parameterized.TestCase):
     with mock.patch.dict(analyses.ANALYSES, {'evaluation': fake}):
       if not cut_off:
         return analyses.run(self.space)
-      with self.assertRaises(preemption.Preempted):
+      with self.assertRaisesRegex(
+          preemption.Preempted, "Phase 'evaluation' is unfinished"
+      ):
         analyses.run(self.space)
 
   def test_what_was_found_is_there_and_its_time_counts(self):
     unfinished = results.read_json(os.path.join(self.folder, 'made.json'))
     unfinished['seconds'] = 1000.0
     results.write_json(os.path.join(self.folder, 'made.json'), unfinished)
-    self._run(cut_off=True)
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+      self._run(cut_off=True)
+    self.assertIn('evaluation: goes on after 1000 s.', told.getvalue())
     self.assertTrue(self._run())
     self.assertEqual(self.found[1:], [['batch0'], ['batch0', 'batch1']])
     self.assertGreaterEqual(
@@ -81,9 +88,28 @@ class RunTest(parameterized.TestCase):
     self._run()
     self.assertEqual(self.found[1:], [[]])
 
-  def test_training_discards_it(self):
+  def test_others_keep_what_they_have_found(self):
+    self._run()
+    found = self.space.results
+    made = found.values['made'] | {'policies': {}, 'latency': {}}
+    found.update(policies={'joint': {}}, latency=[{}], made=made)
+    self.space.config.policies.bins = 3
+    self.assertTrue(self._run())
+    self.assertContainsSubset({'policies', 'latency'}, found.values)
+    self.assertEqual(set(found.values['made']), set(made))
+    # Times do not depend on weights.
+    analyses.discard(self.space)
+    self.assertIn('latency', found.values)
+    self.assertNotIn('policies', found.values)
+    self.assertEqual(found.values['made'], {'latency': {}})
+
+  def test_training_discards_it_and_the_report(self):
+    report = results.report_path(self.workdir)
+    with open(report, 'w', encoding='utf-8'):
+      pass
     analyses.discard(self.space)
     self.assertFalse(os.path.exists(self.folder))
+    self.assertFalse(os.path.exists(report))
 
 
 if __name__ == '__main__':
