@@ -1,16 +1,25 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
 """AdaptaNet in JAX: networks that change their width and depth while they run.
+
+`load` gives what a run has trained as a function of images, `examples` what it
+was tested on; both raise `UsageError` where an argument does not do. All are
+those of `library`.
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from adaptanet_jax.errors import UsageError
+  from adaptanet_jax.library import Supernet, examples, load
 
 __version__ = '0.1.0'
+__all__ = ('Supernet', 'UsageError', 'examples', 'load')
 
 
-def load(workdir: str, **kwargs: Any) -> Any:
-  """Loads the supernet of a run's workdir; see `library.load`."""
-  # Here, so that processes that only decode images need not load JAX.
-  from adaptanet_jax import library
-
-  return library.load(workdir, **kwargs)
+def __getattr__(name: str) -> Any:
+  # Late, so that processes that only decode images need not load JAX.
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module('adaptanet_jax.library'), name)

@@ -11,6 +11,8 @@ import functools
 import os
 from typing import Any
 
+from absl import logging
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -18,7 +20,7 @@ import numpy as np
 
 from adaptanet_jax import experiment, settings, trees, workspace
 from adaptanet_jax.analyses import NEEDS, common
-from adaptanet_jax.data import augment
+from adaptanet_jax.data import augment, sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
@@ -59,6 +61,18 @@ class Supernet:
       statistics: calibration_lib.Statistics = (),
       backend: str = BACKENDS[0],
   ) -> None:
+    """Puts the variables on the device; `load` has them from a run.
+
+    Args:
+      net: static half of the network.
+      gates: of its Var Gates, if any.
+      variables: collections of both.
+      subnets: rows of `subnets.csv`, for `within`.
+      policy_table: contents of `policies.json`, for `route`.
+      calibrated: which batch statistics it runs with, as for `load`.
+      statistics: those of every subnet, unless 'none'.
+      backend: one of `BACKENDS`.
+    """
     self.net, self.gates = net, gates
     self.variables = jax.device_put(variables)
     self._stages = None
@@ -97,7 +111,7 @@ class Supernet:
       )
     if self._stages:
       return self._stages(images, parsed, found)
-    variables = trees.merge(self.variables, found or {})
+    variables = trees.merge(self.variables, found) if found else self.variables
     return _switched(self.net)(variables, images, parsed.encode())
 
   def within(self, madds: float) -> Subnet:
@@ -113,8 +127,8 @@ class Supernet:
     """
     if not self._subnets or 'calibration_top1' not in self._subnets[0]:
       raise UsageError(
-          'The run has no calibrated accuracies; expected an AdaptaNet whose '
-          'phases evaluation and policies are done, not a baseline.'
+          'The run has no calibrated accuracies; expected an AdaptaNet, no '
+          'baseline, whose phases evaluation and policies are done.'
       )
     try:
       madds = float(madds)
@@ -159,8 +173,8 @@ class Supernet:
           f'Unknown policy {policy!r}; expected one of '
           f'{", ".join(self.policies)}.'
           if self.policies
-          else 'The run has no policies; expected an AdaptaNet whose phase '
-          'policies is done, not a baseline.'
+          else 'The run has no policies; expected an AdaptaNet, no baseline, '
+          'whose phase policies is done.'
       )
     scope, name = policy.split('/')
     chosen = policies.from_json(self._policies, scope, name)
@@ -244,8 +258,12 @@ def load(
     differing = settings.differing_keys(
         config.to_dict(), other_config.to_dict(), up_to='delta.lock_in'
     )
-    if differing or GATES not in other['params']:
-      reason = '; '.join(differing) or 'it has no trained gates'
+    reason = '; '.join(differing)
+    if not reason and GATES not in other['params']:
+      reason = 'it has no trained gates'
+    if not reason and not _same_weights(variables, other):
+      reason = 'its backbone or its deltas have other weights'
+    if reason:
       raise UsageError(
           f'The gates of {source} do not fit {workdir} ({reason}); expected '
           'gates that were trained on the same supernet, with config.reuse.'
@@ -256,7 +274,7 @@ def load(
   net = workspace.student_for(nets, variables)
   if net.norm not in BATCH_NORMS:
     calibration = 'none'
-  calibration = calibration or config.evaluation.calibration
+  calibration = calibration or _measured_calibration(config, workdir)
   policies = results_lib.policies_path(source)
   has_policies = os.path.exists(policies)
   return Supernet(
@@ -269,6 +287,64 @@ def load(
       statistics=_statistics(workdir) if calibration != 'none' else (),
       backend=backend,
   )
+
+
+def _same_weights(first: Variables, second: Variables) -> bool:
+  """Returns whether two networks are equal, but for their gates."""
+  params, others = (
+      traverse_util.flatten_dict({p: tree[p] for p in tree if p != GATES})
+      for tree in (first['params'], second['params'])
+  )
+  return params.keys() == others.keys() and all(
+      np.array_equal(params[path], others[path]) for path in params
+  )
+
+
+def _measured_calibration(
+    config: ml_collections.ConfigDict, workdir: str
+) -> str:
+  """Returns the calibration that an evaluation had; else the configured one."""
+  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  made = results.get('made', {}).get('evaluation', {})
+  return made.get('evaluation.calibration', config.evaluation.calibration)
+
+
+def examples(
+    workdir: str, count: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns examples that a run was tested on.
+
+  Args:
+    workdir: of the run.
+    count: how many, the first of the test split; None for all.
+
+  Returns:
+    Images `uint8[B, H, W, C]`, as a `Supernet` takes them, and `int32[B]`
+    labels.
+
+  Raises:
+    UsageError: the workdir is not a run's, its data are not where they were, or
+      there are fewer.
+  """
+  workdir = os.path.expanduser(workdir)
+  config = _read_config(workdir)
+  described = _described(workdir)
+  config.data.name = described['name']  # 'fake' where the set was missing.
+  test = sources.load_test(config)
+  if len(test) != described['test_examples']:
+    raise UsageError(
+        f'{config.data.name!r} now has {len(test)} test examples, and '
+        f'{workdir} was tested on {described["test_examples"]}; expected the '
+        'same data.'
+    )
+  count = len(test) if count is None else count
+  if not 0 < count <= len(test):
+    raise UsageError(
+        f'count = {count}; expected 1 to {len(test)}, the test examples of '
+        f'{workdir}.'
+    )
+  positions = np.arange(count)
+  return test.gather(positions), test.subset(positions).labels
 
 
 def _statistics(workdir: str) -> calibration_lib.Statistics:
@@ -293,16 +369,20 @@ def _swap(variables: Variables, other: Variables) -> Variables:
   return trees.merge(rest, gates)
 
 
+def _described(workdir: str) -> dict[str, Any]:
+  """Returns what a run has noted about its data."""
+  path = os.path.join(workdir, 'results.json')
+  return results_lib.read_json(path)['dataset']
+
+
 def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:
-  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
-  dataset = results['dataset']
+  dataset = _described(workdir)
   return workspace.networks(
       config, dataset['num_classes'], tuple(dataset['image_shape'])
   )
 
 
-def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
-  """Restores the newest checkpoint of each part of a run's supernet."""
+def _read_config(workdir: str) -> ml_collections.ConfigDict:
   for name in ('config.json', 'results.json'):
     if not os.path.exists(os.path.join(workdir, name)):
       raise UsageError(
@@ -317,15 +397,19 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
         'its configuration in another workdir, with --config.reuse naming this '
         'one.'
     )
-  config = ml_collections.ConfigDict(values)
-  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+  return ml_collections.ConfigDict(values)
+
+
+def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
+  """Restores the newest checkpoint of each part of a run's supernet."""
+  config = _read_config(workdir)
   nets, gates = _networks(config, workdir)
   shapes = trees.merge(
       nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
   )
   config.phases = 'report'  # Nothing is to be trained.
   tasks = experiment.make_plan(
-      config, workdir, results['dataset']['train_examples']
+      config, workdir, _described(workdir)['train_examples']
   )
   variables: Variables = {}
   for task in tasks:
@@ -333,13 +417,21 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
       like, _ = loop.split_variables(shapes, task.phase.trains)
       with PhaseCheckpoints(task.workdir, task.phase.name, keep=1) as found:
         variables = trees.merge(variables, found.restore_variables(like))
-  for task in tasks:
-    if task.action == 'skip' and task.phase.name in NEEDS['evaluation']:
+  skipped = [task.phase.name for task in tasks if task.action == 'skip']
+  for name in skipped:
+    if name in NEEDS['evaluation']:
       raise UsageError(
-          f'{workdir} has no checkpoint of the end of phase '
-          f'{task.phase.name}; expected a workdir whose training is done, with '
-          'its checkpoints.'
+          f'{workdir} has no checkpoint of the end of phase {name}; expected a '
+          'workdir whose training is done, with its checkpoints.'
       )
+  folder = os.path.join(workdir, 'checkpoints')
+  if begun := [n for n in skipped if os.path.isdir(os.path.join(folder, n))]:
+    logging.warning(
+        '%s has begun %s and not ended what they belong to: loading the '
+        'network without them.',
+        workdir,
+        ', '.join(begun),
+    )
   return config, variables
 
 

@@ -16,10 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import adaptanet_jax
-from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
-from configs import digits as configs_digits
 from tests import testing
 
 PHASES = (
@@ -70,6 +68,9 @@ class PipelineTest(absltest.TestCase):
     ):
       self.assertIn(text, self.done.stdout)
     self.assertIn('img/s', self.done.stderr)
+    report = self.workdir / 'report.html'
+    self.assertEndsWith(self.done.stdout, f'\nReport: {report}\n')
+    self.assertTrue(report.exists())
 
   def test_results_follow_the_schema(self):
     results = _results(self.workdir)
@@ -153,13 +154,13 @@ class PipelineTest(absltest.TestCase):
       self.assertContainsSubset({f'{name}.svg', f'{name}.png'}, names)
 
   def test_a_loaded_supernet_gives_the_accuracies_of_the_results(self):
-    config = configs_digits.get_config('smoke')
-    config.data.train_examples, config.data.test_examples = 64, 40
-    test = sources.load(config).test
-    images = test.gather(np.arange(40))
+    images, labels = adaptanet_jax.examples(str(self.workdir))
+    self.assertEqual((len(images), len(labels)), (40, 40))
+    first = adaptanet_jax.examples(str(self.workdir), 3)
+    chex.assert_trees_all_equal(first, (images[:3], labels[:3]))
 
     def top1(logits):
-      return float((np.argmax(logits, -1) == test.labels).mean())
+      return float((np.argmax(logits, -1) == labels).mean())
 
     supernet = adaptanet_jax.load(str(self.workdir))
     results = _results(self.workdir)
@@ -200,6 +201,11 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
         (lambda: adaptanet_jax.load('/nowhere'), 'has no config.json'),
+        (lambda: adaptanet_jax.examples('/nowhere'), 'has no config.json'),
+        (
+            lambda: adaptanet_jax.examples(str(self.workdir), 41),
+            'count = 41; expected 1 to 40',
+        ),
         (
             lambda: adaptanet_jax.load(str(self.workdir), backend='onnx'),
             "backend 'onnx'; expected one of switch, stages",
@@ -305,6 +311,7 @@ class PipelineTest(absltest.TestCase):
 
     again = testing.run(workdir, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
+    self.assertRegex(again.stderr, r'cascade2: goes on from step 2/\d')
     for phase in phases:
       chex.assert_trees_all_equal(
           _restore(workdir, phase), _restore(self.workdir, phase)

@@ -82,6 +82,26 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   )
 
 
+def load_test(config: ml_collections.ConfigDict) -> Split:
+  """Loads the test split alone, whose images are decoded when asked for.
+
+  Without other processes, so that any script may call it.
+
+  Args:
+    config: as for `load`.
+
+  Returns:
+    The split; raises as `load` does.
+  """
+  data = config.data
+  if data.name in ('digits', 'fake'):
+    return load(config).test
+  _, shape = _labels_and_shape(data)
+  return _tfds_split(
+      data, data.test_split, shape, data.test_examples, streamed=True
+  )
+
+
 def _first(split: Split, count: int) -> Split:
   if not 0 < count < len(split):
     return split
@@ -148,7 +168,10 @@ def _tfds_or_fake(data: ml_collections.ConfigDict) -> Dataset:
     return _fake(data)
 
 
-def _tfds(data: ml_collections.ConfigDict) -> Dataset:
+def _labels_and_shape(
+    data: ml_collections.ConfigDict,
+) -> tuple[int, tuple[int, int, int]]:
+  """Returns the number of labels of a TFDS set, and the shape of its images."""
   info = _source(data.name, data.dir, data.train_split).dataset_info
   features = info.features
   size = data.image_size or features['image'].shape[0]
@@ -163,9 +186,14 @@ def _tfds(data: ml_collections.ConfigDict) -> Dataset:
         f'The images of {data.name!r} have {shape[-1]} channels; expected 1 '
         '(grey) or 3 (colour).'
     )
+  return features['label'].num_classes, shape
+
+
+def _tfds(data: ml_collections.ConfigDict) -> Dataset:
+  num_classes, shape = _labels_and_shape(data)
   return Dataset(
       data.name,
-      features['label'].num_classes,
+      num_classes,
       shape,
       # Every pass over the training split has other crops of its images.
       train=_tfds_split(
@@ -189,14 +217,21 @@ def _source(name: str, data_dir: str, split: str) -> Any:
   import tensorflow_datasets as tfds
 
   where = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+  logger = logging.get_absl_logger()
+  level = logger.level
+  # TFDS warns of a folder that is not there; below that is an error.
+  logger.setLevel('ERROR')
   try:
     builder = tfds.builder(name, data_dir=where, try_gcs=False)
+    is_prepared = builder.is_prepared()
   except tfds.core.DatasetNotFoundError as error:
     raise UsageError(
         f'Unknown data set {name!r}; expected "digits", "fake" or a TFDS name '
         'such as "cifar10", "cifar100" or "imagenet2012".'
     ) from error
-  if not builder.is_prepared():
+  finally:
+    logger.setLevel(level)
+  if not is_prepared:
     raise MissingDataError(
         f'Data set {name!r} is not prepared under {where!r}. '
         + _how_to_prepare(name, where)
@@ -224,7 +259,8 @@ def _source(name: str, data_dir: str, split: str) -> Any:
 
 def _how_to_prepare(name: str, where: str) -> str:
   return (
-      f'Prepare it once with: {sys.executable} -m pip install ".[prepare]" && '
+      f'Prepare it once with: {sys.executable} -m pip install -e ".[prepare]" '
+      '&& '
       f'{sys.executable} -c "import tensorflow_datasets as tfds; '
       f"tfds.builder('{name}', data_dir='{where}', "
       "file_format='array_record').download_and_prepare()\"; or name another "
@@ -239,12 +275,14 @@ def _tfds_split(
     count: int,
     *,
     random_crops: bool = False,
+    streamed: bool = False,
 ) -> Split:
   """Decodes a split once if that will do, else as batches need it."""
   location = (data.name, data.dir, split)
   source = _source(*location)
   count = min(count or len(source), len(source))
-  if random_crops or count * int(np.prod(shape)) > MAX_BYTES_IN_MEMORY:
+  size = count * int(np.prod(shape))
+  if streamed or random_crops or size > MAX_BYTES_IN_MEMORY:
     return StreamedSplit(
         functools.partial(_source, *location),
         np.arange(count),

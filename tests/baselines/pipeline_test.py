@@ -108,7 +108,7 @@ class PipelineTest(parameterized.TestCase):
     with self.assertRaisesRegex(UsageError, "calibration='none'"):
       net.route(images, 'joint/pull_up')
     net = adaptanet_jax.load(str(self.workdir), calibration='none')
-    with self.assertRaisesRegex(UsageError, 'has no policies.*a baseline'):
+    with self.assertRaisesRegex(UsageError, 'has no policies.*no baseline'):
       net.route(images, 'joint/pull_up')
 
   def test_statistics_that_are_gone_are_missed(self):

@@ -297,6 +297,22 @@ class TfdsTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(large.train.labels, in_memory.train.labels)
 
+  def test_the_test_split_alone_is_the_same_and_needs_no_processes(self):
+    for name, data in (
+        ('digits', {'image_size': 16, 'test_examples': 9}),
+        ('fake', {'fake_classes': 3}),
+        ('tiny_uneven', {'image_size': 4, 'dir': self.folder}),
+        ('tiny_fixed', {'test_examples': 3, 'dir': self.folder}),
+    ):
+      whole = _load(name=name, **data).test
+      config = common.get_config()
+      config.data.update(name=name, **data)
+      with mock.patch.object(futures, 'ProcessPoolExecutor') as pool:
+        alone = sources.load_test(config)
+        np.testing.assert_array_equal(_pixels(alone), _pixels(whole))
+      np.testing.assert_array_equal(alone.labels, whole.labels)
+      pool.assert_not_called()
+
   def test_many_chunks_are_decoded_in_order_by_processes(self):
     whole = self._tiny('tiny_fixed')
     with (
