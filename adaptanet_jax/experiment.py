@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from absl import logging
 import jax
 import ml_collections
 
@@ -22,6 +23,7 @@ from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.report import comparison
+from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints, is_complete
 from adaptanet_jax.training.progress import MetricsLog
@@ -70,6 +72,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     config.teacher.weights = os.path.abspath(
         os.path.expanduser(config.teacher.weights)
     )
+  if config.data.dir:
+    config.data.dir = os.path.abspath(os.path.expanduser(config.data.dir))
   if config.reuse:
     config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
   config.compare = comparison.absolute(config.compare)
@@ -89,6 +93,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
   )
+  _check_weights(config, dataset, tasks)
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
@@ -111,10 +116,37 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     print(f'All is done in {workdir}; nothing to run again.')
   if found := results_lib.tables(space.results.values):
     print(found)
+  report = os.path.abspath(results_lib.report_path(workdir))
+  if 'report' in settings.selected_groups(config) and os.path.exists(report):
+    print(f'\nReport: {report}')
+
+
+def _check_weights(
+    config: ml_collections.ConfigDict,
+    dataset: sources.Dataset,
+    tasks: list[Task],
+) -> None:
+  """Raises UsageError if the teacher is to start from weights that do not fit.
+
+  Here, before anything is written.
+  """
+  starts = [t.phase.name for t in tasks if t.action == 'train']
+  if config.teacher.weights and 'teacher' in starts:
+    nets, _ = workspace.networks(
+        config, dataset.num_classes, dataset.image_shape
+    )
+    torch_resnet.load(config.teacher.weights, nets.teacher)
 
 
 def _run_tasks(space: Workspace, tasks: list[Task]) -> bool:
   """Trains, then measures; returns whether there was anything to do."""
+  dtype = space.nets.student.dtype
+  before = space.results.values.get('compute_dtype', dtype)
+  if before != dtype and any(task.action == 'train' for task in tasks):
+    logging.warning(
+        'Training goes on in %s, and was in %s; --config.compute_dtype=%s '
+        'keeps to that.', dtype, before, before
+    )
   steps = {}
   for task in tasks:
     if task.action == 'train':
@@ -149,17 +181,25 @@ def make_plan(
       than the training split, or `config.reuse` names no workdir.
   """
   groups = settings.selected_groups(config)
-  reuse = _reusable(config)
+  phases = phases_lib.build_phases(config)
+  steps = {
+      phase.name: phases_lib.num_steps(
+          phase,
+          pipeline.steps_per_epoch(
+              range(num_examples), phase.settings.batch_size
+          ),
+      )
+      for phase in phases
+  }
+  reuse: dict[str, list[str]] = {}
+  if not all(is_complete(workdir, *phase) for phase in steps.items()):
+    reuse = _reusable(config)
   tasks: list[Task] = []
-  for phase in phases_lib.build_phases(config):
-    epoch_steps = pipeline.steps_per_epoch(
-        range(num_examples), phase.settings.batch_size
-    )
-    steps = phases_lib.num_steps(phase, epoch_steps)
+  for phase in phases:
     done = [
         place
         for place in (workdir, *reuse.get(phase.name, ()))
-        if is_complete(place, phase.name, steps)
+        if is_complete(place, phase.name, steps[phase.name])
     ]
     if done:
       tasks.append(Task(phase, 'restore', done[0]))

@@ -38,12 +38,6 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 _GO_ON = 'Run the same command again to go on.'
 
-flags.register_multi_flags_validator(
-    ['config', 'workdir'],
-    lambda given: all(given.values()),
-    'Both --config and --workdir have to be given',
-)
-
 
 def main(argv: list[str]) -> None:
   """Runs the experiment that the flags describe."""
@@ -109,6 +103,8 @@ def parse_flags(argv: list[str]) -> list[str]:
   """
   try:
     rest = flags.FLAGS(argv)
+    if not (_CONFIG.value and _WORKDIR.value):
+      raise flags.Error('Both --config and --workdir have to be given')
     _ = _CONFIG.value.name  # A missing file is an error only when it is read.
     return rest
   except (AttributeError, KeyError) as error:  # The config lacks a setting.
@@ -130,7 +126,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def run() -> None:
-  """Parses flags and calls `main`; the console script's entry."""
+  """Parses flags and calls `main`."""
   app.run(main, flags_parser=parse_flags)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from adaptanet_jax.baselines.methods import ENSEMBLES, METHODS
 from adaptanet_jax.data.augment import AUGMENTATIONS
@@ -88,6 +89,7 @@ _FREE = (
     'reuse',
     'compare',
     'fast_compile',
+    'compute_dtype',
     'data.dir',
     'data.workers',
     'log_every_steps',
@@ -202,6 +204,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     imported = section == 'teacher' and config.teacher.weights
     if epochs or not imported:  # Imported weights need no training.
       _check_epochs(f'{section}.epochs', epochs)
+      _check_warmup(section, values)
 
 
 def check_reads_anchors(
@@ -240,6 +243,16 @@ def _check_epochs(key: str, value: Any) -> None:
   if not all(0 < number < float('inf') for number in numbers):
     raise UsageError(
         f'config.{key} = {value!r}; expected more than 0, and finite.'
+    )
+
+
+def _check_warmup(section: str, values: Mapping[str, Any]) -> None:
+  key = f'{section}.warmup_epochs'
+  epochs = min(np.atleast_1d(values[f'{section}.epochs']))
+  if values[key] and values[key] >= epochs:
+    raise UsageError(
+        f'config.{key} = {values[key]}; expected less than the {epochs} epochs '
+        'of the phase.'
     )
 
 

@@ -125,6 +125,16 @@ class BadInputTest(parameterized.TestCase):
           ['config.reuse', '/nowhere', 'config.json'],
       ),
       (
+          'weights',
+          ['--config.teacher.weights=/nowhere/teacher.safetensors'],
+          ['/nowhere/teacher.safetensors'],
+      ),
+      (
+          'warm_up',
+          ['--config.teacher.warmup_epochs=3.'],
+          ['config.teacher.warmup_epochs = 3.0', 'less than the 2.0 epochs'],
+      ),
+      (
           'gap',
           ['--config.phases=teacher,lock_in'],
           ["'lock_in' needs 'cascade1'"],
@@ -138,7 +148,16 @@ class BadInputTest(parameterized.TestCase):
       flags.append('--noconfig.data.fake_if_missing')
     done = testing.run(workdir, *flags)
     self.assert_refused(done, *texts)
+    self.assertLen(done.stderr.splitlines(), 1)
     self.assertFalse(workdir.exists())
+
+  def test_what_has_to_be_given(self):
+    for flags in (['--config=configs/digits.py', '--workdir='], []):
+      done = testing.run(self.folder / 'x', *flags)
+      self.assertStartsWith(
+          done.stderr,
+          'adaptanet_jax: Both --config and --workdir have to be given. Usage',
+      )
 
   def test_unknown_variant_of_a_config(self):
     done = testing.run(self.folder / 'x', '--config=configs/digits.py:tiny')

@@ -52,6 +52,13 @@ class PhaseCheckpoints:
   """Saves and restores one phase of a run; a context manager."""
 
   def __init__(self, workdir: str, phase: str, *, keep: int) -> None:
+    """Looks what there is; writes nothing yet.
+
+    Args:
+      workdir: folder of the run.
+      phase: name of the phase.
+      keep: how many checkpoints, the newest, a save leaves.
+    """
     self._directory = os.path.abspath(
         os.path.join(workdir, 'checkpoints', phase)
     )

@@ -5,6 +5,7 @@
 import collections
 from collections.abc import Callable
 import dataclasses
+import sys
 import time
 from typing import Any
 
@@ -176,6 +177,11 @@ def train_phase(
   if not num_steps:
     checkpoints.save(state)
     return merged(frozen, state), clock.seconds()
+  if first_step and processes.is_writer():
+    print(
+        f'{phase.name}: goes on from step {first_step}/{num_steps}.',
+        file=sys.stderr,
+    )
   rng = phases.make_rng(config.seed, phase)
   state, *constants = replicate((state, frozen, teacher, rng), num_devices)
   step_fn = programs.compiled(step.function, state, *constants, step.batch)

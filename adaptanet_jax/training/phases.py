@@ -44,7 +44,7 @@ class Phase:
 
   Attributes:
     name: unique; also the folder of its checkpoints.
-    group: one of `groups`.
+    group: one of `GROUPS` or `BASELINE_GROUPS`.
     network: 'teacher' or 'student', the network whose part is trained.
     trains: path prefixes of the trained part of that network's parameters.
     space: the subnets that are run; None for the full network alone.
