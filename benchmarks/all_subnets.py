@@ -86,7 +86,6 @@ def main(argv):
       ],
       differing_predictions=float(differ),
   )
-  report.write()
 
 
 if __name__ == '__main__':

@@ -190,7 +190,14 @@ class Report:
     self._widths = [max(12, len(column)) for column in columns]
     self._rows: list[dict[str, Any]] = []
     self._about = about
-    print(f'{name}: {about}\n{json.dumps(device())}', flush=True)
+    self._path = _OUT.value or os.path.join(
+        'results', 'benchmarks', jax.default_backend(), f'{name}.json'
+    )
+    os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+    print(
+        f'{name}: {about}\n{json.dumps(device())}\nKept in {self._path}',
+        flush=True,
+    )
     self._print(columns)
 
   def _print(self, cells: Sequence[str]) -> None:
@@ -214,13 +221,9 @@ class Report:
     self._print([label, *texts])
     row = dict(zip(self.columns, (label, *cells)))
     self._rows.append(row | values)
+    self._write()  # What is cut off has what it has measured.
 
-  def write(self) -> None:
-    """Writes the JSON file."""
-    path = _OUT.value or os.path.join(
-        'results', 'benchmarks', jax.default_backend(), f'{self.name}.json'
-    )
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  def _write(self) -> None:
     arguments = ' '.join(a for a in sys.argv[1:] if not a.startswith('--out'))
     found = {
         'benchmark': self.name,
@@ -233,9 +236,8 @@ class Report:
         'rows': self._rows,
     }
     text = json.dumps(found, indent=1, default=_plain)
-    with open(path, 'w', encoding='utf-8') as file:
+    with open(self._path, 'w', encoding='utf-8') as file:
       file.write(f'{text}\n')
-    print(f'Wrote {path}')
 
 
 def _plain(value: Any) -> Any:

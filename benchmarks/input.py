@@ -144,7 +144,6 @@ def main(argv):
         ],
         rates=[round(rate, 1) for rate in rates],
     )
-  report.write()
 
 
 if __name__ == '__main__':

@@ -57,7 +57,6 @@ def main(argv):
             unit,
         ],
     )
-  report.write()
 
 
 if __name__ == '__main__':

@@ -175,7 +175,6 @@ def main(argv):
             float(executed.get(name, 1.0)),
         ],
     )
-  report.write()
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 """Time of one pass of a subnet: our back ends, and what else a user could take.
 
   python -m benchmarks.subnet_latency [--side=32] [--batch_size=1] \
-      [--peer=eager --peer=compiled --peer=onnx]
+      [--peer=eager --peer=channels_last --peer=compiled --peer=onnx]
 
 One network, resnet50 with GroupNorm and the paper's deltas; the same random
 weights for all. Against the static program, XLA's own of that one subnet, which
@@ -12,8 +12,9 @@ cuts its weights at each call, as the switch does; all others hold them cut:
   switch    the one program of all 4,096 subnets
   stages    a program for each choice of each stage
   eager     PyTorch, the subnet's weights cut out of the network beforehand
-  compiled  the same through torch.compile
-  onnx      the same exported, in ONNX Runtime
+  channels_last  the same, its memory laid out with channels last, as ours is
+  compiled  the first through torch.compile
+  onnx      the first exported, in ONNX Runtime
 
 Below 1 is faster. `changed` is the time of a pass that runs another subnet than
 the one before, over the mean of the two passes repeated; of `switch`.
@@ -33,6 +34,7 @@ from adaptanet_jax.models import stages
 from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
 from benchmarks import harness
 
+_PEER_NAMES = ('eager', 'channels_last', 'compiled', 'onnx')
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _SIDES = flags.DEFINE_multi_integer('side', [32, 224], 'Pixels.')
 _BATCH_SIZES = flags.DEFINE_multi_integer('batch_size', [1, 32], 'Images.')
@@ -40,7 +42,7 @@ _SUBNETS = flags.DEFINE_multi_string(
     'subnet', [str(s) for s in (*UNIFORM, *MIXED, *UNIFORM_DELTA)], 'Subnets.'
 )
 _PEERS = flags.DEFINE_multi_enum(
-    'peer', [], ['eager', 'compiled', 'onnx'], 'PyTorch, and what it exports.'
+    'peer', [], _PEER_NAMES, 'PyTorch, and what it exports.'
 )
 
 
@@ -56,13 +58,19 @@ def _peers(net, variables, subnet, images):
   network = torch_peer.Network(net, params, subnet).eval()
   batch = torch_peer.images_of(images)
 
-  def run(network):
+  def run(network, batch=batch):
     with torch.inference_mode():
       return network(batch)
 
   runs = {}
   if 'eager' in _PEERS.value:
     runs['eager'] = functools.partial(run, network)
+  if 'channels_last' in _PEERS.value:
+    laid_out = torch_peer.Network(net, params, subnet, channels_last=True)
+    channels_last = batch.contiguous(memory_format=torch.channels_last)
+    runs['channels_last'] = functools.partial(
+        run, laid_out.eval(), channels_last
+    )
   if 'compiled' in _PEERS.value:
     torch._dynamo.reset()  # Else it gives up after a few subnets.
     runs['compiled'] = functools.partial(run, torch.compile(network))
@@ -131,7 +139,7 @@ def _measure(report, side, batch_size):
         harness.Ratio.of(times[name], times['static'])
         if name in times
         else None
-        for name in ('switch', 'stages', 'eager', 'compiled', 'onnx')
+        for name in ('switch', 'stages', *_PEER_NAMES)
     ]
     madds = costs.subnet(subnet).madds
     report.add(
@@ -157,12 +165,11 @@ def main(argv):
   report = harness.Report(
       'subnet_latency',
       f'{_ARCHITECTURE.value}, times over those of the static program',
-      ['subnet', 'M MAdds', 'static ms', 'switch', 'stages', 'eager',
-       'compiled', 'onnx', 'changed'],
+      ['subnet', 'M MAdds', 'static ms', 'switch', 'stages', *_PEER_NAMES,
+       'changed'],
   )
   for side, batch_size in itertools.product(_SIDES.value, _BATCH_SIZES.value):
     _measure(report, side, batch_size)
-  report.write()
 
 
 if __name__ == '__main__':

@@ -173,14 +173,29 @@ class Network(torch.nn.Module):
     subnet: what it runs.
   """
 
-  def __init__(self, net: ResNet, params: Tree, subnet: Subnet) -> None:
+  def __init__(
+      self,
+      net: ResNet,
+      params: Tree,
+      subnet: Subnet,
+      *,
+      channels_last: bool = False,
+  ) -> None:
     super().__init__()
     self.net, self.subnet = net, subnet
     self._tree = cut(net, params, subnet)
+    if channels_last:
+      self._tree = jax.tree.map(_channels_last, self._tree)
 
   def forward(self, images: torch.Tensor) -> torch.Tensor:
     """Returns the logits `(B, num_classes)` of `(B, C, H, W)` images."""
     return forward(self.net, self._tree, images, self.subnet)[0]
+
+
+def _channels_last(leaf: torch.Tensor) -> torch.Tensor:
+  if leaf.ndim != 4:
+    return leaf
+  return leaf.contiguous(memory_format=torch.channels_last)
 
 
 def cut(net: ResNet, params: Tree, subnet: Subnet) -> Tree:

@@ -288,7 +288,6 @@ def main(argv):
             for key, values in times.items()
         },
     )
-  report.write()
 
 
 if __name__ == '__main__':

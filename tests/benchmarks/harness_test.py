@@ -67,7 +67,6 @@ class HarnessTest(parameterized.TestCase):
     report = harness.Report('name', 'about it', ['what', 'ms', 'ratio', 'x'])
     ratio = harness.Ratio(0.5, 0.1)
     report.add('first', [1.25, ratio, None], more=[1, 2])
-    report.write()
     found = self._found()
     self.assertEqual(
         found['rows'],
