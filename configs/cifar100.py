@@ -6,10 +6,10 @@
       --workdir=/tmp/cifar100 --config.data.dir=DIR
 
 The full run has not been made yet. `:small` shows on two CPU cores how far the
-method goes, in over an hour: with 18 epochs of cascade and 7 of lock-in, now 9
-and 16, teacher 37.1 %, x1.0 35.9 %, x0.25 22.6 %, runtime-random 29.5 %, every
-stage a delta 14.4 % (x1.0) to 5.0 % (x0.25) top-1 (2026-11-22, AMD EPYC, one
-seed). `:smoke` shows that it runs.
+method goes, in 2 h 48 beside other work: teacher 35.5 %, x1.0 34.5 %, x0.25
+21.6 %, runtime-random 27.8 %, every stage a delta 14.3 % (x1.0) to 5.2 %
+(x0.25) top-1 (2026-11-23, AMD EPYC, one seed; docs/results.md). `:smoke`
+shows that it runs.
 """
 
 import ml_collections

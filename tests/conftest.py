@@ -4,6 +4,9 @@
 
 import os
 
+# Makes what all workers share, before pytest starts them.
+import tests.testing  # noqa: F401
+
 # A test runs a program a few times and compiles it first: a third of the time.
 os.environ['XLA_FLAGS'] = ' '.join((
     os.environ.get('XLA_FLAGS', ''),

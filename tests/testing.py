@@ -8,8 +8,12 @@ import subprocess
 import sys
 import tempfile
 
-# Emptied when the tests are done.
-_PROGRAMS = tempfile.TemporaryDirectory(prefix='adaptanet_programs_')
+# The variable that names the folder of compiled programs, which all runs share.
+# The first process makes it, and removes it; the workers of pytest inherit it.
+_PROGRAMS = 'ADAPTANET_TEST_PROGRAMS'
+if _PROGRAMS not in os.environ:
+  _FOLDER = tempfile.TemporaryDirectory(prefix='adaptanet_programs_')
+  os.environ[_PROGRAMS] = _FOLDER.name
 ROOT = pathlib.Path(__file__).parent.parent
 
 # The smallest run that has every phase, with several checkpoints in each.
@@ -66,7 +70,7 @@ def environment(num_devices: int = 1) -> dict[str, str]:
   return os.environ | {
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': flag,
-      # The runs of a test file have most of their programs in common.
-      'JAX_COMPILATION_CACHE_DIR': _PROGRAMS.name,
+      # Runs have most of their programs in common.
+      'JAX_COMPILATION_CACHE_DIR': os.environ[_PROGRAMS],
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
   }
