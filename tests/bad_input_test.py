@@ -11,7 +11,8 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from adaptanet_jax import main
+from adaptanet_jax import experiment, main
+from adaptanet_jax.errors import UsageError
 from tests import testing
 
 TEACHER = (*testing.TINY, '--config.phases=teacher')
@@ -40,11 +41,6 @@ class BadInputTest(parameterized.TestCase):
           ["No such file or directory: 'configs/mnist.py'", '--config=configs'],
       ),
       (
-          'value',
-          ['--config.model.norm=batchnorm'],
-          ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_private'],
-      ),
-      (
           'key',
           ['--config.model.depth=3'],
           ['config.model.depth'],
@@ -65,6 +61,27 @@ class BadInputTest(parameterized.TestCase):
           ['config.teacher.batch_size', 'many'],
       ),
       (
+          'data_folder',
+          ['--config.data.name=cifar100', '--config.data.dir=/nowhere'],
+          ["'cifar100'", '/nowhere', 'download_and_prepare', 'data.dir'],
+      ),
+  )
+  def test_the_program_ends_with_one_line(self, flags, texts):
+    workdir = self.folder / 'refused'
+    done = testing.run(
+        workdir, *testing.TINY, '--noconfig.data.fake_if_missing', *flags
+    )
+    self.assert_refused(done, *texts)
+    self.assertLen(done.stderr.splitlines(), 1)
+    self.assertFalse(workdir.exists())
+
+  @parameterized.named_parameters(
+      (
+          'value',
+          ['--config.model.norm=batchnorm'],
+          ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_private'],
+      ),
+      (
           'phase',
           ['--config.phases=teacher,lockin'],
           ["'lockin'", 'teacher, cascade, lock_in, delta, gates'],
@@ -78,11 +95,6 @@ class BadInputTest(parameterized.TestCase):
           'data_set',
           ['--config.data.name=no_such_set'],
           ["'no_such_set'", 'cifar100'],
-      ),
-      (
-          'data_folder',
-          ['--config.data.name=cifar100', '--config.data.dir=/nowhere'],
-          ["'cifar100'", '/nowhere', 'download_and_prepare', 'data.dir'],
       ),
       (
           'large_batch',
@@ -140,15 +152,12 @@ class BadInputTest(parameterized.TestCase):
           ["'lock_in' needs 'cascade1'"],
       ),
   )
-  def test_names_value_and_choices(self, flags, texts):
+  def test_a_setting_that_cannot_be_is_named_with_choices(self, flags, texts):
     workdir = self.folder / 'refused'
-    shutil.rmtree(workdir, ignore_errors=True)
-    flags = [*testing.TINY, *flags]
-    if '--config.data.name=cifar100' in flags:
-      flags.append('--noconfig.data.fake_if_missing')
-    done = testing.run(workdir, *flags)
-    self.assert_refused(done, *texts)
-    self.assertLen(done.stderr.splitlines(), 1)
+    with self.assertRaises(UsageError) as caught:
+      experiment.run(testing.config(*testing.TINY, *flags), str(workdir))
+    for text in texts:
+      self.assertIn(text, str(caught.exception))
     self.assertFalse(workdir.exists())
 
   def test_what_has_to_be_given(self):
@@ -212,8 +221,9 @@ class BadInputTest(parameterized.TestCase):
     self.assert_refused(done, str(newest), 'Delete that folder')
 
     shutil.rmtree(newest)
-    again = testing.run(workdir, *TEACHER)
+    again = testing.run(workdir, *TEACHER, '--config.compute_dtype=bfloat16')
     self.assertEqual(again.returncode, 0, again.stderr)
+    self.assertIn('goes on in bfloat16, and was in float32', again.stderr)
 
   def test_checkpoint_of_another_network(self):
     workdir = self.folder / 'foreign'

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from unittest import mock
 
 from absl.testing import absltest
 import chex
@@ -16,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import adaptanet_jax
+from adaptanet_jax import library
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
 from tests import testing
@@ -243,6 +245,35 @@ class PipelineTest(absltest.TestCase):
     np.testing.assert_array_equal(first(images), swapped(images))
     logits, _ = swapped.route(images, 'width/pull_down')
     chex.assert_tree_all_finite(logits)
+
+  def test_gates_of_other_weights_are_refused(self):
+    other = self.folder / 'other'
+    other.symlink_to(self.workdir)
+    restore = library._restore
+
+    def altered(workdir):
+      config, variables = restore(workdir)
+      if workdir == str(other):
+        head = variables['params']['backbone']['head']
+        head['bias'] = head['bias'] + 1.0
+      return config, variables
+
+    with mock.patch.object(library, '_restore', altered):
+      with self.assertRaisesRegex(UsageError, 'deltas have other weights'):
+        adaptanet_jax.load(str(self.workdir), gates=str(other))
+
+  def test_a_phase_that_did_not_end_is_left_out_and_told_of(self):
+    workdir = self.folder / 'unlocked'
+    shutil.copytree(self.workdir, workdir)
+    shutil.rmtree(workdir / 'checkpoints' / 'lock_in' / str(STEPS['lock_in']))
+    with self.assertLogs('absl', 'WARNING') as logs:
+      net = adaptanet_jax.load(str(workdir))
+    self.assertIn('has begun lock_in and not ended', logs.output[0])
+    kernel = net.variables['params']['backbone']['stage2']['block1']['conv1'][
+        'kernel'
+    ]
+    before = _restore(self.workdir, 'cascade2')['params']['backbone']['stage2']
+    np.testing.assert_array_equal(kernel, before['block1']['conv1']['kernel'])
 
   def test_metrics_have_every_step_of_every_phase(self):
     rows = _rows(self.workdir)

@@ -8,6 +8,10 @@ import subprocess
 import sys
 import tempfile
 
+from absl import flags as absl_flags
+import ml_collections
+from ml_collections import config_flags
+
 # The variable that names the folder of compiled programs, which all runs share.
 # The first process makes it, and removes it; the workers of pytest inherit it.
 _PROGRAMS = 'ADAPTANET_TEST_PROGRAMS'
@@ -62,6 +66,17 @@ def run(
       text=True,
       check=False,
   )
+
+
+def config(*flags: str) -> ml_collections.ConfigDict:
+  """Returns the configuration that these flags of the program describe."""
+  argv = ['main', *flags]
+  values = absl_flags.FlagValues()
+  config_flags.DEFINE_config_file(
+      'config', flag_values=values, lock_config=True, sys_argv=argv
+  )
+  values(argv)
+  return values.config
 
 
 def environment(num_devices: int = 1) -> dict[str, str]:

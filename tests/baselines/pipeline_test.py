@@ -121,6 +121,17 @@ class PipelineTest(parameterized.TestCase):
       adaptanet_jax.load(str(copy), calibration='all')
     self.assertIsNotNone(adaptanet_jax.load(str(copy), calibration='none'))
 
+  def test_loaded_it_runs_as_it_was_measured_whatever_was_set_later(self):
+    copy = self.folder / 'set_later'
+    shutil.copytree(self.workdir, copy)
+    config = json.loads((copy / 'config.json').read_text())
+    config['evaluation']['calibration'] = 'none'
+    (copy / 'config.json').write_text(json.dumps(config))
+    images, _ = self._test_split()
+    # With the statistics of training, which 'none' takes, it routes.
+    with self.assertRaisesRegex(UsageError, "expected load.*'none'"):
+      adaptanet_jax.load(str(copy)).route(images)
+
   def test_another_network_and_both_in_one_report(self):
     dsnet = self.folder / 'dsnet'
     flags = (
