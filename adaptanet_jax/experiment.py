@@ -84,6 +84,11 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
+  elif settings.selected_groups(config) == ('report',):
+    raise UsageError(
+        f'{workdir} has no config.json, so there is nothing to report; expected '
+        'the workdir of a run, or other phases.'
+    )
   dataset = sources.load(config)
   # What cannot be compared is refused now. What could be once, and cannot when
   # the report is written, is left out of it.
@@ -148,6 +153,13 @@ def _run_tasks(space: Workspace, tasks: list[Task]) -> bool:
         'keeps to that.', dtype, before, before
     )
   steps = {}
+  done = [
+      task.phase.name
+      for task in tasks
+      if task.action == 'restore' and task.workdir == space.workdir
+  ]
+  if done and len(done) < len(tasks) and processes.is_writer():
+    print(f'Done before: {", ".join(done)}.', file=sys.stderr)
   for task in tasks:
     if task.action == 'train':
       steps[task.phase.name] = _prepare(space, task.phase)

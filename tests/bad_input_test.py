@@ -147,6 +147,11 @@ class BadInputTest(parameterized.TestCase):
           ['config.teacher.warmup_epochs = 3.0', 'less than the 2.0 epochs'],
       ),
       (
+          'nothing_to_report',
+          ['--config.phases=report'],
+          ['refused has no config.json', 'nothing to report'],
+      ),
+      (
           'gap',
           ['--config.phases=teacher,lock_in'],
           ["'lock_in' needs 'cascade1'"],

@@ -342,6 +342,7 @@ class PipelineTest(absltest.TestCase):
 
     again = testing.run(workdir, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
+    self.assertIn('Done before: teacher, cascade1.', again.stderr)
     self.assertRegex(again.stderr, r'cascade2: goes on from step 2/\d')
     for phase in phases:
       chex.assert_trees_all_equal(
