@@ -86,8 +86,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     config.compare = config.compare or old.get('compare', '')
   elif settings.selected_groups(config) == ('report',):
     raise UsageError(
-        f'{workdir} has no config.json, so there is nothing to report; expected '
-        'the workdir of a run, or other phases.'
+        f'{workdir} has no config.json, so there is nothing to report; '
+        'expected the workdir of a run, or other phases.'
     )
   dataset = sources.load(config)
   # What cannot be compared is refused now. What could be once, and cannot when
