@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from adaptanet_jax import experiment, settings, trees, workspace
+from adaptanet_jax import compiler, experiment, settings, trees, workspace
 from adaptanet_jax.analyses import NEEDS, common
 from adaptanet_jax.data import augment, sources
 from adaptanet_jax.errors import UsageError
@@ -443,7 +443,7 @@ def _switched(net: ResNet) -> Any:
     images = augment.normalize(images)
     return supernet.forward(net, variables, images, choices)[0]
 
-  return jax.jit(run)
+  return compiler.jit(run)
 
 
 @functools.cache
@@ -454,4 +454,4 @@ def _routed(net: ResNet, gates: GateSet) -> Any:
     images = augment.normalize(images)
     return routing.route(net, gates, variables, images, policy)
 
-  return jax.jit(run)
+  return compiler.jit(run)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.training.step import replicate
 
@@ -22,18 +23,6 @@ _NUM_THREADS = 2
 # Programs share the traces of their parts, and two threads that differentiate
 # the same one at once fail now and then ("Store empty"; jax 0.10.2).
 _TRACING = threading.Lock()
-# On a CPU, a third of the compile time for twice the run time (jaxlib 0.10.2,
-# a lock-in step on 2 cores: 29 to 9 s of CPU time, 65 to 140 ms a step).
-FAST_COMPILE = {
-    'xla_backend_optimization_level': 0,
-    'xla_cpu_use_fusion_emitters': False,
-}
-
-
-def fast_compile_options() -> dict[str, Any]:
-  """Returns the options of a compile that is to be fast; none but on a CPU."""
-  return dict(FAST_COMPILE) if jax.default_backend() == 'cpu' else {}
-
 
 class Programs:
   """Programs by function and shapes, each compiled once; a context manager.
@@ -43,7 +32,7 @@ class Programs:
   """
 
   def __init__(self, *, fast_compile: bool = False) -> None:
-    self._options = fast_compile_options() if fast_compile else {}
+    self._options = compiler.options(fast_compile=fast_compile)
     # In the order in which they will be needed.
     self._executor = futures.ThreadPoolExecutor(_NUM_THREADS)
     self._futures: dict[Any, futures.Future[Any]] = {}

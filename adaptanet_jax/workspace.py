@@ -12,13 +12,13 @@ import zlib
 import jax
 import ml_collections
 
-from adaptanet_jax import trees
+from adaptanet_jax import compiler, trees
 from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
-from adaptanet_jax.programs import Programs, fast_compile_options
+from adaptanet_jax.programs import Programs
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import objectives
 from adaptanet_jax.training.phases import Phase
@@ -242,7 +242,9 @@ def _init(init: Any, seed: int, name: str) -> Variables:
   # Not one key for all: a student that starts from scratch would start from
   # the teacher's first weights.
   rng = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-  compiled = jax.jit(init, compiler_options=fast_compile_options())
+  compiled = jax.jit(
+      init, compiler_options=compiler.options(fast_compile=True)
+  )
   return jax.device_get(compiled(rng))
 
 

@@ -13,10 +13,10 @@ stage once for each way to reach it: 4 + 16 + 64 + 256 runs of stages for all
 import functools
 
 from absl import app, flags
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.subnet import NUM_STAGES, all_subnets
@@ -55,7 +55,7 @@ def main(argv):
     logits = [switched(variables, images, subnet) for subnet in subnets]
     return jnp.stack([row.argmax(-1) for row in logits])
 
-  walk = jax.jit(functools.partial(supernet.outputs_by_subnet, net))
+  walk = compiler.jit(functools.partial(supernet.outputs_by_subnet, net))
   choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
 
   def tree():

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.models import convolution
 from adaptanet_jax.workspace import auto_dtype
 from benchmarks import harness
@@ -51,7 +52,7 @@ def _ours(x, kernel, g, strides):
   """Returns functions of no arguments by what they compute."""
 
   def bound(form, *arguments):
-    return functools.partial(jax.jit(form), *arguments)
+    return functools.partial(compiler.jit(form), *arguments)
 
   def pull(x, kernel, g):
     run = functools.partial(convolution.conv2d, strides=strides)

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.evaluation import cost, latency, policies
 from adaptanet_jax.models import routing, stages
 from adaptanet_jax.models.resnet import stage_numbers
@@ -124,7 +125,7 @@ def main(argv):
   }
   executed = {'groups': (group_sizes * stage_madds).sum() / own_madds}
   for chunk in _CHUNKS.value:
-    route = jax.jit(
+    route = compiler.jit(
         functools.partial(routing.forward_by_sample, net, chunk_size=chunk)
     )
     executed[f'chunk {chunk}'] = (

@@ -31,7 +31,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 
-from adaptanet_jax import experiment, trees, workspace
+from adaptanet_jax import compiler, experiment, trees, workspace
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.data import augment
 from adaptanet_jax.models.subnet import Subnet
@@ -70,7 +70,9 @@ class _Step:
 
   def compile(self):
     started = time.perf_counter()
-    compiled = self.function.lower(*self.arguments).compile()
+    compiled = self.function.lower(*self.arguments).compile(
+        compiler_options=compiler.options()
+    )
     return compiled, time.perf_counter() - started
 
 

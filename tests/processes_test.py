@@ -21,8 +21,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adaptanet_jax import preemption, processes
+from adaptanet_jax.compiler import FAST_COMPILE
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.programs import FAST_COMPILE
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
 from tests.testing import ROOT, TINY, command, environment, run

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.programs import FAST_COMPILE, Programs, shapes_of
+from adaptanet_jax.programs import Programs, shapes_of
 from adaptanet_jax.training.step import replicate
 
 
@@ -82,11 +82,6 @@ class ProgramsTest(parameterized.TestCase):
       programs.ahead(jax.jit(wrong), jnp.ones(3))
       with self.assertRaisesRegex(ValueError, 'no use'):
         programs.compiled(jax.jit(wrong), jnp.ones(3))
-
-  def test_xla_knows_the_options_for_fast_compiles(self):
-    # An option that a later XLA has dropped would raise.
-    function = jax.jit(lambda x: x + 1, compiler_options=FAST_COMPILE)
-    self.assertEqual(function(1), 2)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
@@ -33,7 +34,7 @@ def static_program(net: ResNet, subnet: Subnet) -> Any:
   def run(variables: Variables, images: jax.Array) -> jax.Array:
     return net.forward(variables, images, subnet)[0]
 
-  return jax.jit(run)
+  return compiler.jit(run)
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def switched_program(net: ResNet) -> Any:
   ) -> jax.Array:
     return supernet.forward(net, variables, images, choices)[0]
 
-  return jax.jit(run)
+  return compiler.jit(run)
 
 
 def image_shape(net: ResNet, batch_size: int) -> jax.ShapeDtypeStruct:

@@ -19,6 +19,7 @@ import jax
 from jax.extend import core
 import jax.numpy as jnp
 
+from adaptanet_jax import compiler
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import (
   BACKBONE,
@@ -56,7 +57,7 @@ class Stages:
     }
     self._weights: dict[Any, list[jax.Array]] = {}
     self._programs: dict[Any, Any] = {}
-    self._head = jax.jit(net.run_head)
+    self._head = compiler.jit(net.run_head)
     head = variables['params'][BACKBONE]['head']
     self._head_variables = {'params': {BACKBONE: {'head': head}}}
 
@@ -149,7 +150,7 @@ class Stages:
       (y,) = core.jaxpr_as_fun(closed)(*jax.tree.leaves((stats, x)))
       return y
 
-    return jax.jit(run_with)
+    return compiler.jit(run_with)
 
 
 def _stats_of(net: ResNet, variables: Variables, number: int) -> Variables:
