@@ -1,18 +1,22 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How XLA compiles programs for a CPU; for other back ends it is told nothing.
-"""
+"""How XLA compiles programs for a CPU; other back ends are told nothing."""
 
 from collections.abc import Callable
 import functools
+import os
 from typing import Any
 
+from absl import logging
 import jax
 
-# XLA hands sums, matrix products and convolutions to YNNPACK, which spreads a
-# convolution of 64 channels or fewer over one core alone; Eigen, in its place,
-# takes half the time on two. Of sums YNNPACK has the quicker ones (jaxlib
-# 0.10.2, docs/performance.md).
+from adaptanet_jax import trees
+
+# By itself XLA hands sums, matrix products and convolutions to YNNPACK, which
+# runs a convolution of 64 channels or fewer on one core; with Eigen in its
+# place two cores take half the time, and products as long as before. Sums stay,
+# as XLA's own cost a teacher's step half as much again (jaxlib 0.10.2, 2 cores,
+# docs/performance.md).
 _KERNELS: dict[str, Any] = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE',
 }
@@ -25,25 +29,42 @@ FAST_COMPILE = {
 
 
 def options(*, fast_compile: bool = False) -> dict[str, Any]:
-  """Returns the options of a compile; none but on a CPU.
+  """Returns the options of a compile; none on other back ends than a CPU.
 
   Args:
     fast_compile: whether to compile sooner what then runs slower.
   """
   if jax.default_backend() != 'cpu':
     return {}
-  return {**_kernels(), **(FAST_COMPILE if fast_compile else {})}
+  # An option would override what a user says of the same in XLA_FLAGS.
+  given = os.environ.get('XLA_FLAGS', '')
+  kernels = {} if any(name in given for name in _KERNELS) else _known_kernels()
+  return {**kernels, **(FAST_COMPILE if fast_compile else {})}
 
 
 def jit(function: Callable[..., Any]) -> Any:
-  """Returns `jax.jit` of a function that is not called from another's."""
-  return jax.jit(function, compiler_options=options())
+  """Returns `jax.jit` of a function, compiled with `options`.
+
+  What is called while another program is traced becomes a part of that one, as
+  usual, and is compiled with its options: JAX takes none from within.
+  """
+  inner = jax.jit(function)
+  outer = jax.jit(function, compiler_options=options())
+
+  @functools.wraps(function)
+  def run(*args: Any) -> Any:
+    return (inner if trees.is_traced(args) else outer)(*args)
+
+  run.lower = outer.lower  # type: ignore[attr-defined]
+  return run
 
 
 @functools.cache
-def _kernels() -> dict[str, Any]:
+def _known_kernels() -> dict[str, Any]:
   try:
     jax.jit(lambda: 0).lower().compile(compiler_options=_KERNELS)
-  except jax.errors.JaxRuntimeError:  # An experimental option, by its name.
+  except jax.errors.JaxRuntimeError as error:
+    # The option is experimental, so another XLA may have no such name.
+    logging.warning('Convolutions may run slowly on this CPU: %s', error)
     return {}
   return _KERNELS

@@ -24,11 +24,13 @@ _NUM_THREADS = 2
 # the same one at once fail now and then ("Store empty"; jax 0.10.2).
 _TRACING = threading.Lock()
 
+
 class Programs:
   """Programs by function and shapes, each compiled once; a context manager.
 
   In a job of several processes each is compiled when it first runs: JAX's pmap
-  cannot lower what belongs to several processes ahead of its arguments.
+  cannot lower what belongs to several processes ahead of its arguments, nor
+  does it take the options of `compiler`.
   """
 
   def __init__(self, *, fast_compile: bool = False) -> None:

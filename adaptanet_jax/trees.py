@@ -1,11 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of nested dicts, named by slash-separated path prefixes."""
+"""Trees of arrays; their parts, named by slash-separated path prefixes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import traverse_util
+import jax
 
 Tree = dict[str, Any]
 
@@ -62,6 +63,12 @@ def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
 def has(tree: Mapping[str, Any], prefix: str) -> bool:
   """Returns whether a tree has leaves below a path prefix."""
   return bool(_below(traverse_util.flatten_dict(tree, sep='/'), prefix))
+
+
+def is_traced(tree: Any) -> bool:
+  """Returns whether any leaf of a tree stands for one of a traced program."""
+  leaves = jax.tree.leaves(tree)
+  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def _below(flat: Mapping[str, Any], prefix: str) -> list[str]:

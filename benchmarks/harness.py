@@ -23,6 +23,7 @@ from absl import flags
 import jax
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.workspace import auto_dtype
 from tests.variables import draw_like
@@ -232,6 +233,7 @@ class Report:
         'date': datetime.date.today().isoformat(),
         'device': device(),
         'environment': {k: os.environ[k] for k in _SETTINGS if k in os.environ},
+        'compiler_options': compiler.options(),
         'rounds': ROUNDS.value,
         'rows': self._rows,
     }

@@ -69,9 +69,10 @@ class _Step:
   arguments: tuple
 
   def compile(self):
+    options = compiler.options()
     started = time.perf_counter()
     compiled = self.function.lower(*self.arguments).compile(
-        compiler_options=compiler.options()
+        compiler_options=options
     )
     return compiled, time.perf_counter() - started
 

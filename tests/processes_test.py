@@ -20,8 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from adaptanet_jax import preemption, processes
-from adaptanet_jax.compiler import FAST_COMPILE
+from adaptanet_jax import compiler, preemption, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
@@ -48,9 +47,10 @@ class Job:
   def __init__(self, workdir, *flags, code=None):
     port = _free_port()
     env = environment(2)
-    # Slower, but compiled sooner: what a single process is told by its config.
-    for name, value in FAST_COMPILE.items():
-      env['XLA_FLAGS'] += f' --{name}={str(value).lower()}'
+    # What a single process tells each compile; pmap takes no options.
+    for name, value in compiler.options(fast_compile=True).items():
+      text = value if isinstance(value, str) else str(value).lower()
+      env['XLA_FLAGS'] += f' --{name}={text}'
     self.processes = []
     for number in range(2):
       given = (

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.programs."""
 
 import time
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.programs import Programs, shapes_of
 from adaptanet_jax.training.step import replicate
 
@@ -82,6 +84,15 @@ class ProgramsTest(parameterized.TestCase):
       programs.ahead(jax.jit(wrong), jnp.ones(3))
       with self.assertRaisesRegex(ValueError, 'no use'):
         programs.compiled(jax.jit(wrong), jnp.ones(3))
+
+  @parameterized.parameters(True, False)
+  def test_compiles_with_the_options_of_the_compiler(self, fast_compile):
+    given = {'xla_cpu_no_such': fast_compile}
+    with mock.patch.object(
+        compiler, 'options', lambda *, fast_compile: given
+    ), Programs(fast_compile=fast_compile) as programs:
+      with self.assertRaisesRegex(RuntimeError, 'xla_cpu_no_such'):
+        programs.compiled(jax.jit(lambda x: x), jnp.ones(3))
 
 
 if __name__ == '__main__':

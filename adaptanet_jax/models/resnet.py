@@ -388,7 +388,7 @@ def _apply(
   moves = path[0] in train and 'batch_stats' in own
   # Parameters that are there when a program is traced are cut there and then,
   # which takes them past the border of a function that is traced by itself.
-  known = _is_traced(x) and not _is_traced(own['params'])
+  known = trees.is_traced(x) and not trees.is_traced(own['params'])
   run = _apply_here if known else _apply_traced_once
   x, new = run(module, own, x, in_masks=in_masks, rho=rho, train=moves)
   if not moves:
@@ -396,11 +396,6 @@ def _apply(
   return x, functools.reduce(
       lambda tree, name: {name: tree}, reversed(path), new
   )
-
-
-def _is_traced(tree: Any) -> bool:
-  leaves = jax.tree.leaves(tree)
-  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def _apply_here(

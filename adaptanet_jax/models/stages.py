@@ -40,7 +40,7 @@ class Stages:
       *,
       prepare: Callable[[jax.Array], jax.Array] | None = None,
   ) -> None:
-    """Compiles nothing yet.
+    """Compiles no stage yet.
 
     Args:
       net: the network.
