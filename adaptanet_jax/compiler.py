@@ -42,14 +42,16 @@ def options(*, fast_compile: bool = False) -> dict[str, Any]:
   return {**kernels, **(FAST_COMPILE if fast_compile else {})}
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(
+    function: Callable[..., Any], *, fast_compile: bool = False
+) -> Any:
   """Returns `jax.jit` of a function, compiled with `options`.
 
   What is called while another program is traced becomes a part of that one, as
   usual, and is compiled with its options: JAX takes none from within.
   """
   inner = jax.jit(function)
-  outer = jax.jit(function, compiler_options=options())
+  outer = jax.jit(function, compiler_options=options(fast_compile=fast_compile))
 
   @functools.wraps(function)
   def run(*args: Any) -> Any:

@@ -242,9 +242,7 @@ def _init(init: Any, seed: int, name: str) -> Variables:
   # Not one key for all: a student that starts from scratch would start from
   # the teacher's first weights.
   rng = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-  compiled = jax.jit(
-      init, compiler_options=compiler.options(fast_compile=True)
-  )
+  compiled = compiler.jit(init, fast_compile=True)
   return jax.device_get(compiled(rng))
 
 
