@@ -8,3 +8,9 @@ class UsageError(ValueError):
 
   `main` prints the message on one line and exits with a non-zero status.
   """
+
+
+def some(names: list[str]) -> str:
+  """Returns names for a message: the first three, and how many more."""
+  rest = f' and {len(names) - 3} more' if len(names) > 3 else ''
+  return ', '.join(names[:3]) + rest

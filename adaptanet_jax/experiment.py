@@ -6,44 +6,35 @@ import dataclasses
 import functools
 import os
 import sys
-from typing import Any
 
 from absl import logging
 import jax
 import ml_collections
 
-from adaptanet_jax import analyses, processes, settings, trees, workspace
+from adaptanet_jax import (
+  analyses,
+  plan,
+  processes,
+  settings,
+  trees,
+  workspace,
+)
 from adaptanet_jax.analyses import accuracy
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.report import comparison
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
-from adaptanet_jax.training.checkpoints import PhaseCheckpoints, is_complete
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.progress import MetricsLog
 from adaptanet_jax.workspace import Workspace
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-  """What a run does with a training phase.
-
-  Attributes:
-    phase: the phase.
-    action: 'train', 'restore' if it is done, 'skip' if it is neither done nor
-      to be done.
-    workdir: where its checkpoints are.
-  """
-
-  phase: phases_lib.Phase
-  action: str
-  workdir: str
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -80,25 +71,24 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   asked = comparison.find(config.compare)
   if os.path.exists(config_path):
     old = results_lib.read_json(config_path)
-    _check_same(old, config, workdir)
+    plan.check_same(old, config, workdir)
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
-  elif settings.selected_groups(config) == ('report',):
-    raise UsageError(
-        f'{workdir} has no config.json, so there is nothing to report; '
-        'expected the workdir of a run, or other phases.'
-    )
+  if settings.selected_groups(config) == ('report',):
+    _report(config, workdir, asked)
+    return
   dataset = sources.load(config)
   # What cannot be compared is refused now. What could be once, and cannot when
   # the report is written, is left out of it.
   comparison.collect(asked, workspace.describe(dataset))
-  tasks = make_plan(config, workdir, len(dataset.train))
+  tasks = plan.make_plan(config, workdir, len(dataset.train))
   processes.check_agreed(
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
   )
   _check_weights(config, dataset, tasks)
+  plan.check_reused(dataset, {task.workdir for task in tasks} - {workdir})
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
@@ -115,21 +105,56 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     if 'dataset' not in space.results.values:
       space.stamp()
     busy = _run_tasks(space, tasks)
-  if not processes.is_writer():
-    return
-  if not busy:
-    print(f'All is done in {workdir}; nothing to run again.')
-  if found := results_lib.tables(space.results.values):
+  if processes.is_writer():
+    if not busy:
+      print(f'All is done in {workdir}; nothing to run again.')
+    _tell(config, workdir, space.results)
+
+
+def _tell(
+    config: ml_collections.ConfigDict, workdir: str, results: Results
+) -> None:
+  """Prints the table, and where the report is."""
+  if found := results_lib.tables(results.values):
     print(found)
   report = os.path.abspath(results_lib.report_path(workdir))
   if 'report' in settings.selected_groups(config) and os.path.exists(report):
     print(f'\nReport: {report}')
 
 
+def _report(
+    config: ml_collections.ConfigDict, workdir: str, asked: list[str]
+) -> None:
+  """Writes the report alone, of the files in the workdir: it needs no data.
+
+  Args:
+    config: the whole configuration.
+    workdir: folder of the run.
+    asked: workdirs to compare that this command names.
+
+  Raises:
+    UsageError: there is nothing to report, or one of those has other data.
+  """
+  results = Results(workdir)
+  if 'dataset' not in results.values:
+    raise UsageError(
+        f'{workdir} has no results.json of a run, so there is nothing to '
+        'report; expected the workdir of a run, or other phases.'
+    )
+  comparison.collect(asked, results.values['dataset'])
+  with processes.sole_user(workdir):
+    results_lib.write_json(
+        os.path.join(workdir, 'config.json'), config.to_dict()
+    )
+    if processes.is_writer():
+      analyses.write_report(workdir, config.compare)
+      _tell(config, workdir, results)
+
+
 def _check_weights(
     config: ml_collections.ConfigDict,
     dataset: sources.Dataset,
-    tasks: list[Task],
+    tasks: list[plan.Task],
 ) -> None:
   """Raises UsageError if the teacher is to start from weights that do not fit.
 
@@ -143,7 +168,7 @@ def _check_weights(
     torch_resnet.load(config.teacher.weights, nets.teacher)
 
 
-def _run_tasks(space: Workspace, tasks: list[Task]) -> bool:
+def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
   """Trains, then measures; returns whether there was anything to do."""
   dtype = space.nets.student.dtype
   before = space.results.values.get('compute_dtype', dtype)
@@ -175,125 +200,6 @@ def _run_tasks(space: Workspace, tasks: list[Task]) -> bool:
   return analyses.run(space) or bool(steps)
 
 
-def make_plan(
-    config: ml_collections.ConfigDict, workdir: str, num_examples: int
-) -> list[Task]:
-  """Says what is to be done with each training phase, before anything is.
-
-  Args:
-    config: the whole configuration.
-    workdir: folder of the run, which need not exist.
-    num_examples: of the training split.
-
-  Returns:
-    A task for each phase, in order.
-
-  Raises:
-    UsageError: a selected phase needs one that is skipped, a batch is larger
-      than the training split, or `config.reuse` names no workdir.
-  """
-  groups = settings.selected_groups(config)
-  phases = phases_lib.build_phases(config)
-  steps = {
-      phase.name: phases_lib.num_steps(
-          phase,
-          pipeline.steps_per_epoch(
-              range(num_examples), phase.settings.batch_size
-          ),
-      )
-      for phase in phases
-  }
-  reuse: dict[str, list[str]] = {}
-  if not all(is_complete(workdir, *phase) for phase in steps.items()):
-    reuse = _reusable(config)
-  tasks: list[Task] = []
-  for phase in phases:
-    done = [
-        place
-        for place in (workdir, *reuse.get(phase.name, ()))
-        if is_complete(place, phase.name, steps[phase.name])
-    ]
-    if done:
-      tasks.append(Task(phase, 'restore', done[0]))
-    else:
-      action = 'train' if phase.group in groups else 'skip'
-      tasks.append(Task(phase, action, workdir))
-  needs = {
-      task.phase.name: number
-      for number, task in enumerate(tasks)
-      if task.action == 'train'
-  }
-  names = [task.phase.name for task in tasks]
-  skipped = {task.phase.name for task in tasks if task.action == 'skip'}
-  if 'delta_cascade4' in skipped:
-    # Substitutes of some stages only are of no use yet.
-    tasks = [
-        dataclasses.replace(task, action='skip')
-        if task.phase.group == 'delta'
-        else task
-        for task in tasks
-    ]
-  for group, needed in analyses.NEEDS.items():
-    if group in groups:
-      needs[group] = 1 + max(names.index(n) for n in needed if n in names)
-  for name, number in needs.items():
-    missing = [t.phase for t in tasks[:number] if t.action == 'skip']
-    if missing:
-      raise UsageError(
-          f'Phase {name!r} needs {missing[0].name!r}, which has not run in '
-          f'{workdir}; expected {missing[0].group!r} among '
-          f'--config.phases={config.phases}.'
-      )
-  return tasks
-
-
-def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
-  """Returns the workdirs that may have trained each phase.
-
-  `config.reuse` comes first; it may have taken phases from another one itself.
-  """
-  places: dict[str, list[str]] = {}
-  place, seen = config.reuse, set[str]()
-  while place and place not in seen:
-    seen.add(place)
-    path = os.path.join(place, 'config.json')
-    if not os.path.exists(path):
-      raise UsageError(
-          f'config.reuse = {place!r} has no config.json; expected a workdir '
-          'that a run wrote.'
-      )
-    old = results_lib.read_json(path)
-    differing = {
-        phase.name: settings.differing_keys(
-            old, config.to_dict(), up_to=phase.section
-        )
-        for phase in phases_lib.build_phases(config)
-    }
-    first = next(iter(differing.values()))
-    if first:
-      raise UsageError(
-          f'Nothing of config.reuse = {place!r} can be taken '
-          f'({"; ".join(first)}); expected the same data, model and settings '
-          'of the first phase.'
-      )
-    for name, keys in differing.items():
-      places.setdefault(name, []).extend([] if keys else [place])
-    place = old.get('reuse', '')
-  return places
-
-
-def _check_same(
-    old: dict[str, Any], config: ml_collections.ConfigDict, workdir: str
-) -> None:
-  differing = settings.differing_keys(old, config.to_dict())
-  if differing:
-    raise UsageError(
-        f'{workdir} was made by another configuration '
-        f'({"; ".join(differing)}); expected the same one, or another '
-        '--workdir.'
-    )
-
-
 def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   """Builds the step of a phase and has it compiled in the background."""
   split = space.dataset.train
@@ -311,7 +217,7 @@ def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   return step
 
 
-def _restore_phase(space: Workspace, task: Task) -> None:
+def _restore_phase(space: Workspace, task: plan.Task) -> None:
   phase = task.phase
   variables: Variables = {}
   if phase.network == 'student':  # The teacher's phase has all of it.
@@ -337,7 +243,7 @@ def _train_phase(
 ) -> None:
   config, results = space.config, space.results
   is_teacher = phase.network == 'teacher'
-  analyses.discard(space)
+  analyses.discard(space, phase)
   if is_teacher:
     results.discard('teacher')
   space.stamp()

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from adaptanet_jax import compiler, experiment, settings, trees, workspace
+from adaptanet_jax import compiler, plan, settings, trees, workspace
 from adaptanet_jax.analyses import NEEDS, common
 from adaptanet_jax.data import augment, sources
 from adaptanet_jax.errors import UsageError
@@ -128,7 +128,7 @@ class Supernet:
     if not self._subnets or 'calibration_top1' not in self._subnets[0]:
       raise UsageError(
           'The run has no calibrated accuracies; expected an AdaptaNet, no '
-          'baseline, whose phases evaluation and policies are done.'
+          'baseline, whose phases evaluation and then policies are done.'
       )
     try:
       madds = float(madds)
@@ -408,7 +408,7 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
       nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
   )
   config.phases = 'report'  # Nothing is to be trained.
-  tasks = experiment.make_plan(
+  tasks = plan.make_plan(
       config, workdir, _described(workdir)['train_examples']
   )
   variables: Variables = {}

@@ -72,6 +72,7 @@ class Workspace:
             'processes': jax.process_count(),
         },
         compute_dtype=self.nets.student.dtype,
+        augmentation=self.config.data.augment,
     )
 
 

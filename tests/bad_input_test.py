@@ -149,7 +149,7 @@ class BadInputTest(parameterized.TestCase):
       (
           'nothing_to_report',
           ['--config.phases=report'],
-          ['refused has no config.json', 'nothing to report'],
+          ['refused has no results.json', 'nothing to report'],
       ),
       (
           'gap',
@@ -194,16 +194,31 @@ class BadInputTest(parameterized.TestCase):
     self.assert_refused(done, 'another configuration', 'seed: 0 -> 7')
     self.assertEqual(sorted(self.trained.rglob('*')), before)
 
+  def _refused_reuse(self, place, *flags):
+    """Returns the error of a run that is to take over what another trained."""
+    workdir = self.folder / 'y'
+    config = testing.config(*TEACHER, f'--config.reuse={place}', *flags)
+    with self.assertRaises(UsageError) as caught:
+      experiment.run(config, str(workdir))
+    self.assertFalse(workdir.exists())
+    return str(caught.exception)
+
   def test_reuse_of_another_teacher(self):
-    done = testing.run(
-        self.folder / 'y',
-        *TEACHER,
-        f'--config.reuse={self.trained}',
-        '--config.teacher.momentum=0.5',
-    )
-    self.assert_refused(
-        done, 'Nothing of config.reuse', 'teacher.momentum: 0.9 -> 0.5'
-    )
+    error = self._refused_reuse(self.trained, '--config.teacher.momentum=0.5')
+    self.assertIn('Nothing of config.reuse', error)
+    self.assertIn('teacher.momentum: 0.9 -> 0.5', error)
+
+  def test_reuse_of_a_teacher_of_other_data(self):
+    # As where a data set was missing, and is found now: all settings agree.
+    place = self.folder / 'other_data'
+    shutil.copytree(self.trained, place)
+    results = json.loads((place / 'results.json').read_text())
+    results['dataset']['num_classes'] = 7
+    (place / 'results.json').write_text(json.dumps(results))
+    error = self._refused_reuse(place)
+    self.assertIn(f"{place}, which was made with the data {{'name'", error)
+    self.assertIn("'num_classes': 7", error)
+    self.assertIn("'num_classes': 10", error)
 
   def test_loss_that_is_not_finite(self):
     workdir = self.folder / 'nan'

@@ -17,7 +17,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import adaptanet_jax
-from adaptanet_jax import library
+from adaptanet_jax import experiment, library
+from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
 from tests import testing
@@ -154,6 +155,16 @@ class PipelineTest(absltest.TestCase):
     names = {path.name for path in (self.workdir / 'figures').iterdir()}
     for name in ('confidence', 'madds', 'latency'):
       self.assertContainsSubset({f'{name}.svg', f'{name}.png'}, names)
+
+  def test_a_report_needs_no_data(self):
+    copy = self.folder / 'copied'
+    shutil.copytree(self.workdir, copy)
+    (copy / 'report.html').unlink()
+    config = testing.config(*testing.TINY, '--config.phases=report')
+    with mock.patch.object(sources, 'load', side_effect=AssertionError):
+      experiment.run(config, str(copy))
+    text = (copy / 'report.html').read_text()
+    self.assertEqual(text, (self.workdir / 'report.html').read_text())
 
   def test_a_loaded_supernet_gives_the_accuracies_of_the_results(self):
     images, labels = adaptanet_jax.examples(str(self.workdir))
@@ -333,7 +344,7 @@ class PipelineTest(absltest.TestCase):
     flags = (*testing.TINY, '--config.phases=teacher,cascade,lock_in')
     phases = PHASES[: PHASES.index('lock_in') + 1]
     # Half-way through the second module: it has a checkpoint, not its last.
-    self._kill_at(workdir / 'checkpoints' / 'cascade2' / '2', workdir, *flags)
+    self._kill_at(workdir / 'checkpoints' / 'cascade2' / '4', workdir, *flags)
     self.assertFalse((workdir / 'checkpoints' / 'cascade3').exists())
     self.assertIn('teacher', _results(workdir))
     # As a kill in the middle of a write would leave it.
@@ -343,7 +354,7 @@ class PipelineTest(absltest.TestCase):
     again = testing.run(workdir, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('Done before: teacher, cascade1.', again.stderr)
-    self.assertRegex(again.stderr, r'cascade2: goes on from step 2/\d')
+    self.assertRegex(again.stderr, r'cascade2: goes on from step 4/\d')
     for phase in phases:
       chex.assert_trees_all_equal(
           _restore(workdir, phase), _restore(self.workdir, phase)
@@ -358,7 +369,7 @@ class PipelineTest(absltest.TestCase):
     workdir = self.folder / 'four'
     # The first module and what the second has until its first checkpoint.
     self._kill_at(
-        workdir / 'checkpoints' / 'cascade2' / '2',
+        workdir / 'checkpoints' / 'cascade2' / '4',
         workdir,
         *testing.TINY,
         num_devices=4,

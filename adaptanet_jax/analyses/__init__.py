@@ -18,6 +18,7 @@ from adaptanet_jax import preemption, processes, settings, workspace
 from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workspace import Workspace
@@ -32,12 +33,14 @@ class Analysis:
     needs: last training phases that have to be done, whichever a run has.
     makes: sections of results.json.
     settings: those that it depends on, by the start of their dotted keys.
+    reads: sections of results.json that it does without if they are missing.
   """
 
   measure: Callable[[Workspace], None]
   needs: tuple[str, ...]
   makes: tuple[str, ...]
   settings: tuple[str, ...]
+  reads: tuple[str, ...] = ()
 
 
 # In order: later ones add columns to the table of all subnets that the
@@ -53,19 +56,22 @@ ANALYSES = {
             'evaluation.calibration',
             'policies.bins',
             'policies.calibration',
+            'compute_dtype',
         ),
     ),
     'policies': Analysis(
         gating.measure_policies,
         ('gates',),
         ('policies',),
-        ('policies.', 'evaluation.batch_size'),
+        ('policies.', 'evaluation.batch_size', 'compute_dtype'),
+        # Else the table of all subnets lacks a column of theirs.
+        ('subnets',),
     ),
     'latency': Analysis(
         timing.measure_latency,
         (),
         ('latency', 'stage_latency'),
-        ('latency.',),
+        ('latency.', 'compute_dtype', 'fast_compile'),
     ),
 }
 NEEDS = {
@@ -87,7 +93,8 @@ def run(space: Workspace) -> bool:
       space.stamp()
     made_now = _made_with(space, name)
     unfinished = common.Unfinished(space, name, made_now)
-    _discard_results(space, [name])
+    space.results.discard(*analysis.makes)
+    _forget(space, [name])
     if unfinished.seconds and processes.is_writer():
       print(
           f'{name}: goes on after {unfinished.seconds:.0f} s.', file=sys.stderr
@@ -108,11 +115,16 @@ def run(space: Workspace) -> bool:
     processes.wait(name)
   has_results = bool(space.results.values.get('dataset'))
   if 'report' in groups and has_results and processes.is_writer():
-    # Here, so that nothing but a report waits for its plotting library.
-    from adaptanet_jax.report import page
-
-    page.write(space.workdir, compare=space.config.compare)
+    write_report(space.workdir, space.config.compare)
   return busy
+
+
+def write_report(workdir: str, compare: str) -> None:
+  """Writes the figures and the page of a run; see `report.page.write`."""
+  # Here, so that nothing but a report waits for its plotting library.
+  from adaptanet_jax.report import page
+
+  page.write(workdir, compare=compare)
 
 
 def _made_with(space: Workspace, name: str) -> dict[str, Any]:
@@ -126,6 +138,9 @@ def _made_with(space: Workspace, name: str) -> dict[str, Any]:
         for key, value in made.items()
         if not key.startswith('evaluation.calibration')
     }
+  results = space.results.values
+  if lacking := [n for n in ANALYSES[name].reads if n not in results]:
+    made['without'] = lacking
   if ANALYSES[name].needs:
     return made | {'phases': list(space.phases)}
   return made | {'device': jax.devices()[0].device_kind}
@@ -136,23 +151,34 @@ def _is_done(space: Workspace, name: str) -> bool:
   return made.get(name) == _made_with(space, name)
 
 
-def discard(space: Workspace) -> None:
-  """Drops what was measured of weights that change now, as files too."""
-  _discard_results(space, list(NEEDS))
+def discard(space: Workspace, phase: Phase) -> None:
+  """Drops what was measured of weights that a phase changes, as files too.
+
+  Gates change no subnet, so that what was measured of these stays.
+  """
+  paths = [
+      results_lib.policies_path(space.workdir),
+      results_lib.report_path(space.workdir),
+  ]
+  if phase.group == GATES:
+    space.results.discard('gates', 'policies')
+  else:
+    space.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
+    paths += [
+        results_lib.subnets_path(space.workdir),
+        results_lib.statistics_path(space.workdir),
+    ]
+  _forget(space, list(NEEDS))
   for name in NEEDS:
     common.drop_folder(results_lib.unfinished_path(space.workdir, name))
-  for path in (
-      results_lib.subnets_path(space.workdir),
-      results_lib.policies_path(space.workdir),
-      results_lib.statistics_path(space.workdir),
-      results_lib.report_path(space.workdir),
-  ):
+  common.drop_folder(results_lib.figures_path(space.workdir))
+  for path in paths:
     if processes.is_writer() and os.path.exists(path):
       os.remove(path)
 
 
-def _discard_results(space: Workspace, names: list[str]) -> None:
-  space.results.discard(*(part for n in names for part in ANALYSES[n].makes))
+def _forget(space: Workspace, names: list[str]) -> None:
+  """Has analyses measured anew when they are next selected."""
   made = space.results.values.get('made', {})
   if kept := {n: value for n, value in made.items() if n not in names}:
     space.results.update(made=kept)

@@ -54,7 +54,7 @@ def validator(
 
   Returns:
     Maps the network's variables to test accuracies by name; None for a phase
-    that trains a part of a network only, or if `evaluation.every_epoch` is off.
+    that trains a single module, or if `evaluation.every_epoch` is off.
   """
   if not space.config.evaluation.every_epoch or phase.name not in _VALIDATED:
     return None
@@ -136,6 +136,8 @@ def evaluate(space: Workspace) -> None:
   gates = common.gates_of(space, variables)
   if gates:
     settings.check_reads_anchors(space.config, ('gates',))
+  # It reads gates too, for nothing, as the program of the policies does: to
+  # compile another one takes longer.
   tree = protocols.tree_predictor(net, common.routing_gates(gates))
   correct = {
       name: common.predict(

@@ -188,7 +188,7 @@ def predict(
         batch_size=batch_size,
     )
   with progress as shown:
-    for batch in batches:
+    for batch in pipeline.prefetch(batches):
       preemption.NOTICE.check()
       outputs = program(variables, batch.pop('image'), more)
       # `(D, ..., B)` to `(..., D * B)`.

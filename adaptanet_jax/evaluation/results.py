@@ -3,7 +3,10 @@
 """`results.json`: what a run has found so far, and its table on the console."""
 
 import csv
+import dataclasses
+import functools
 import json
+import operator
 import os
 from typing import Any
 
@@ -17,6 +20,8 @@ SCHEMA = 1
 NETWORKS = {'supernet': 'ours', 'delta': 'ours, delta'} | {
     name: method.title for name, method in METHODS.items()
 }
+# Sections of these with an entry for each subnet.
+_SUBNET_GROUPS = ('uniform', 'mixed')
 
 
 class Results:
@@ -26,7 +31,7 @@ class Results:
     self._path = os.path.join(workdir, 'results.json')
     self.values: dict[str, Any] = {'schema': SCHEMA, 'seconds': {}}
     if os.path.exists(self._path):
-      self.values = read_json(self._path)
+      self.values |= read_json(self._path)
 
   def update(self, **sections: Any) -> None:
     """Sets sections and writes the file."""
@@ -59,6 +64,11 @@ def latency_device(values: dict[str, Any]) -> str:
   """Returns the kind of device that a run's latencies were measured on."""
   made = values.get('made', {}).get('latency', {})
   return made.get('device', values['device']['kind'])
+
+
+def figures_path(workdir: str) -> str:
+  """Returns the folder of the figures of a run."""
+  return os.path.join(workdir, 'figures')
 
 
 def policies_path(workdir: str) -> str:
@@ -131,6 +141,57 @@ def read_json(path: str) -> dict[str, Any]:
   return values
 
 
+@dataclasses.dataclass(frozen=True)
+class TableRow:
+  """A row of Table II: the keys of its figures in a network's section.
+
+  Attributes:
+    label: which subnets.
+    top1: of their accuracy, or its mean.
+    std: of its deviation over passes; none but for runtime-random.
+    madds: of an image; none where all 256 are summed up.
+  """
+
+  label: str
+  top1: tuple[str, ...]
+  std: tuple[str, ...] = ()
+  madds: tuple[str, ...] = ()
+
+  @property
+  def is_subnet(self) -> bool:
+    """Whether it is of one subnet."""
+    return self.top1[0] in _SUBNET_GROUPS
+
+
+def table_rows(section: dict[str, Any]) -> list[TableRow]:
+  """Returns the rows of Table II that a network's section has, in order."""
+  return [
+      *(
+          TableRow(
+              f'x{name}' if group == 'uniform' else name,
+              (group, name, 'top1'),
+              madds=(group, name, 'madds'),
+          )
+          for group in _SUBNET_GROUPS
+          for name in section[group]
+      ),
+      TableRow(
+          'runtime-random',
+          ('random', 'mean'),
+          ('random', 'std'),
+          ('random', 'madds_mean'),
+      ),
+      TableRow(f'all {section["exact"]["subnets"]}: mean', ('exact', 'mean')),
+      TableRow('  lowest', ('exact', 'min')),
+      TableRow('  highest', ('exact', 'max')),
+  ]
+
+
+def figure(section: dict[str, Any], keys: tuple[str, ...]) -> Any:
+  """Returns what the keys of a `TableRow` lead to."""
+  return functools.reduce(operator.getitem, keys, section)
+
+
 def tables(values: dict[str, Any]) -> str:
   """Returns the results as tables for the console: accuracy, then latency."""
   accuracies, latencies = _accuracy_rows(values), values.get('latency')
@@ -158,8 +219,18 @@ def _accuracy_rows(values: dict[str, Any]) -> list[tuple[str, str, str]]:
       row
       for part in NETWORKS
       if part in values
-      for row in _part_rows(values[part], 'd' * (part == 'delta'))
+      for row in _part_rows(values[part], is_delta=part == 'delta')
   ]
+  every = values.get('subnets')
+  if every and 'delta' in values:  # Widths alone have had their rows.
+    rows += [
+        (label, f'{every[key]:.2%}', '')
+        for label, key in (
+            (f'all {every["count"]:,} subnets: mean', 'mean'),
+            ('  lowest', 'min'),
+            ('  highest', 'max'),
+        )
+    ]
   for scope, by_name in values.get('policies', {}).items():
     rows += [
         (
@@ -184,34 +255,21 @@ def _aligned(rows: list[tuple[str, str, str]]) -> str:
 
 
 def _part_rows(
-    part: dict[str, Any], mark: str
+    section: dict[str, Any], *, is_delta: bool
 ) -> list[tuple[str, str, str]]:
-  """Returns the rows of a section; `mark` follows the widths of its stages."""
-  rows = [
-      (
-          f'x{name}{mark}' if len(name) <= 4 else _marked(name, mark),
-          f'{entry["top1"]:.2%}',
-          _millions(entry['madds']),
-      )
-      for name, entry in (part['uniform'] | part['mixed']).items()
-  ]
-  random, exact = part['random'], part['exact']
-  kind = 'deltas' if mark else 'widths'
-  return [
-      *rows,
-      (
-          f'runtime-random {kind}, {random["passes"]} passes',
-          f'{random["mean"]:.2%} +- {random["std"]:.2%}',
-          _millions(random['madds_mean']),
-      ),
-      (f'all {exact["subnets"]} {kind}: mean', f'{exact["mean"]:.2%}', ''),
-      ('  lowest', f'{exact["min"]:.2%}', ''),
-      ('  highest', f'{exact["max"]:.2%}', ''),
-  ]
-
-
-def _marked(name: str, mark: str) -> str:
-  return '-'.join(stage + mark for stage in name.split('-'))
+  rows = []
+  for row in table_rows(section):
+    label = row.label
+    if is_delta and row.is_subnet:
+      label = '-'.join(f'{stage}d' for stage in label.split('-'))
+    elif is_delta:
+      label = f'{label}, deltas'
+    top1 = f'{figure(section, row.top1):.2%}'
+    if row.std:
+      top1 += f' +- {figure(section, row.std):.2%}'
+    madds = _millions(figure(section, row.madds)) if row.madds else ''
+    rows.append((label, top1, madds))
+  return rows
 
 
 def _millions(madds: int) -> str:

@@ -8,7 +8,6 @@ deviation over seeds.
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import functools
 import glob
 import operator
 import os
@@ -58,10 +57,7 @@ class Column:
     """Returns a figure of each run, `float[seeds]`, by its keys in a section.
     """
     return np.array(
-        [
-            functools.reduce(operator.getitem, keys, section)
-            for section in self.sections
-        ]
+        [results_lib.figure(section, keys) for section in self.sections]
     )
 
   def top1(self, group: str, name: str) -> np.ndarray:

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 
+from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.report import comparison, markup, paper
 
 
@@ -20,28 +21,49 @@ def section(
   notes = [markup.note(f'Not compared: {problem}') for problem in problems]
   if not columns:
     return '\n'.join(notes)
-  theirs = paper.TABLE_II[paper.columns_for(data)]
-  titles = [column.title for column in columns]
-
-  def row(label: str, *keys: str) -> list[str]:
-    return [label, *(markup.over_seeds(c.values(*keys)) for c in columns)]
-
-  rows = [
-      row(label, group, name, 'top1')
-      + [f'{theirs[column.network][name]:.2f}' for column in columns]
-      for label, group, name in markup.subnet_rows(columns[0].sections[0])
-  ]
-  rows.append(
-      row('runtime-random', 'random', 'mean')
-      + [
-          '{:.1f} ± {:.1f}'.format(*theirs['random'][column.network])
-          for column in columns
-      ]
+  if passed_over := sorted({path for c in columns for path in c.passed_over}):
+    notes.append(
+        markup.note(
+            'Left out, as another run is the same network with the same seed: '
+            f'{", ".join(passed_over)}.'
+        )
+    )
+  return markup.section(
+      'Table II, all networks',
+      _accuracies(columns, paper.columns_for(data)),
+      *notes,
+      '<h3>At equal MAdds</h3>',
+      _at_equal_madds(columns),
+      '<h3>Training</h3>',
+      _training(columns),
+      _claims(columns),
   )
-  blank = [''] * len(columns)
-  rows.append(row('  its std over passes', 'random', 'std') + blank)
-  rows += [row(label, 'exact', key) + blank for label, key in markup.EXACT_ROWS]
-  by_madds = [
+
+
+def _accuracies(
+    columns: Sequence[comparison.Column], paper_column: str
+) -> str:
+  titles = [column.title for column in columns]
+  rows = []
+  for row in results_lib.table_rows(columns[0].sections[0]):
+    rows.append([
+        row.label,
+        *(markup.over_seeds(c.values(*row.top1)) for c in columns),
+        *(paper.top1(paper_column, c.network, row.top1) for c in columns),
+    ])
+    if row.std:
+      std = [markup.over_seeds(c.values(*row.std)) for c in columns]
+      rows.append(['  its std over passes', *std, *[''] * len(columns)])
+  head = ['subnet, by stage', *titles, *(f'paper, {t}' for t in titles)]
+  return markup.table(head, rows, num_paper=len(columns)) + markup.note(
+      'Percent. Where a network was trained with several seeds: mean ± '
+      'standard deviation over seeds.'
+  )
+
+
+def _at_equal_madds(columns: Sequence[comparison.Column]) -> str:
+  titles = [column.title for column in columns]
+  rows = [
       [
           f'{madds / 1e6:,.3f}',  # Some networks differ by little.
           *(markup.over_seeds(c.uniform_mixture(madds)) for c in columns),
@@ -49,7 +71,18 @@ def section(
       ]
       for madds in comparison.budgets(columns)
   ]
-  costs = [
+  head = ['M MAdds', *(f'{title}, mixture' for title in titles)]
+  head += [f'{title}, best' for title in titles]
+  return markup.table(head, rows) + markup.note(
+      'Mixture: uniform widths mixed at random among images, so that they '
+      'cost this much on average. Best: the most accurate subnet within the '
+      'MAdds, chosen on the test split, an upper bound; of deltas, any of the '
+      '4,096 subnets.'
+  )
+
+
+def _training(columns: Sequence[comparison.Column]) -> str:
+  rows = [
       [
           column.title,
           str(len(column.sections)),
@@ -61,7 +94,15 @@ def section(
       ]
       for column in columns
   ]
-  claimed = [
+  head = ['network', 'seeds', 'gradient steps', 'images', 'seconds']
+  return markup.table([*head, 'batch statistics'], rows) + markup.note(
+      'Of ours, the steps of its teacher are counted in. Seconds include what '
+      'is measured after each epoch.'
+  )
+
+
+def _claims(columns: Sequence[comparison.Column]) -> str:
+  rows = [
       [
           claim.text,
           f'{claim.ours:.2f}',
@@ -70,59 +111,10 @@ def section(
       ]
       for claim in comparison.claims(columns)
   ]
-  if passed_over := sorted({path for c in columns for path in c.passed_over}):
-    notes.append(
-        markup.note(
-            'Left out, as another run is the same network with the same seed: '
-            f'{", ".join(passed_over)}.'
-        )
-    )
-  return markup.section(
-      'Table II, all networks',
-      markup.table(
-          ['subnet, by stage', *titles, *(f'paper, {t}' for t in titles)],
-          rows,
-          num_paper=len(columns),
-      ),
-      markup.note(
-          'Percent. Where a network was trained with several seeds: mean ± '
-          'standard deviation over seeds.'
-      ),
-      *notes,
-      '<h3>At equal MAdds</h3>',
-      markup.table(
-          [
-              'M MAdds',
-              *(f'{title}, mixture' for title in titles),
-              *(f'{title}, best' for title in titles),
-          ],
-          by_madds,
-      ),
-      markup.note(
-          'Mixture: uniform widths mixed at random among images, so that they '
-          'cost this much on average. Best: the most accurate subnet within '
-          'the MAdds, chosen on the test split, an upper bound; of deltas, '
-          'any of the 4,096 subnets.'
-      ),
-      '<h3>Training</h3>',
-      markup.table(
-          [
-              'network',
-              'seeds',
-              'gradient steps',
-              'images',
-              'seconds',
-              'batch statistics',
-          ],
-          costs,
-      ),
-      markup.note(
-          'Of ours, the steps of its teacher are counted in. Seconds include '
-          'what is measured after each epoch.'
-      ),
-      '<h3>Claims of the paper</h3>' if claimed else '',
-      markup.table(['claim', 'ours', 'theirs', 'holds here'], claimed)
+  if not rows:
+    return ''
+  return (
+      '<h3>Claims of the paper</h3>\n'
+      + markup.table(['claim', 'ours', 'theirs', 'holds here'], rows)
       + markup.note('Comparable: at most two points under.')
-      if claimed
-      else '',
   )

@@ -8,14 +8,9 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+from adaptanet_jax.evaluation.results import TableRow, figure
 
-# The accuracies of all 256 width settings.
-EXACT_ROWS = (
-    ('all 256: mean', 'mean'),
-    ('  lowest', 'min'),
-    ('  highest', 'max'),
-)
+Row = dict[str, Any]
 
 
 def table(
@@ -52,14 +47,22 @@ def percent(share: float | None) -> str:
   return '' if share is None else f'{100 * share:.2f}'
 
 
-def millions(madds: float) -> str:
-  """Returns MAdds in millions."""
-  return f'{madds / 1e6:,.1f}'
+def millions(madds: float | None) -> str:
+  """Returns MAdds in millions; nothing for None."""
+  return '' if madds is None else f'{madds / 1e6:,.1f}'
 
 
 def plus_minus(mean: float, std: float) -> str:
   """Returns a mean and a standard deviation, both shares, in percent."""
   return f'{percent(mean)} ± {percent(std)}'
+
+
+def accuracy(section: Row, row: TableRow) -> str:
+  """Returns the accuracy of a row of Table II, in percent."""
+  top1 = figure(section, row.top1)
+  if row.std:
+    return plus_minus(top1, figure(section, row.std))
+  return percent(top1)
 
 
 def over_seeds(values: np.ndarray | None) -> str:
@@ -69,12 +72,3 @@ def over_seeds(values: np.ndarray | None) -> str:
   if len(values) == 1:
     return percent(values[0])
   return plus_minus(values.mean(), values.std(ddof=1))
-
-
-def subnet_rows(part: Row) -> list[tuple[str, str, str]]:
-  """Returns label, group and name of the subnets of Table II."""
-  return [
-      (f'x{name}' if group == 'uniform' else name, group, name)
-      for group in ('uniform', 'mixed')
-      for name in part[group]
-  ]

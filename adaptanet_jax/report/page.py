@@ -113,7 +113,7 @@ def write(workdir: str, *, compare: str = '') -> None:
       MetricsLog(workdir).read(),
       subnets,
       columns,
-      os.path.join(workdir, 'figures'),
+      results_lib.figures_path(workdir),
   )
   sections = [
       _accuracy_section(results),
@@ -151,7 +151,8 @@ def _subtitle(results: Row) -> str:
       f'Configuration {results["config"]}, seed {results["seed"]}, commit '
       f'{results["git"]}. {dataset["train_examples"]:,} training and '
       f'{dataset["test_examples"]:,} test images of {dataset["num_classes"]} '
-      f'classes. Device: {device["count"]} x {device["kind"]}.'
+      f'classes. Augmentation: {results.get("augmentation", "not recorded")}. '
+      f'Device: {device["count"]} x {device["kind"]}.'
   )
 
 
@@ -176,7 +177,6 @@ def _accuracy_section(results: Row) -> str:
   if not parts:
     return ''
   column = paper.columns_for(results['dataset']['name'])
-  theirs = paper.TABLE_II[column]
   rows = []
   if teacher := results.get('teacher'):
     rows.append([
@@ -184,33 +184,16 @@ def _accuracy_section(results: Row) -> str:
         markup.percent(teacher['top1']),
         markup.millions(teacher['madds']),
         *[''] * (2 * (len(parts) - 1)),
-        f'{theirs["teacher"]:.2f}',
+        f'{paper.TABLE_II[column]["teacher"]:.2f}',
         *[''] * (len(parts) - 1),
     ])
-  for label, group, name in markup.subnet_rows(next(iter(parts.values()))):
-    row = [label]
+  for row in results_lib.table_rows(next(iter(parts.values()))):
+    cells = [row.label]
     for part in parts.values():
-      entry = part[group][name]
-      row += [markup.percent(entry['top1']), markup.millions(entry['madds'])]
-    rows.append(row + [f'{theirs[part][name]:.2f}' for part in parts])
-  drawn = [part['random'] for part in parts.values()]
-  rows.append(
-      ['runtime-random']
-      + [
-          text
-          for random in drawn
-          for text in (
-              markup.plus_minus(random['mean'], random['std']),
-              markup.millions(random['madds_mean']),
-          )
-      ]
-      + ['{:.1f} ± {:.1f}'.format(*theirs['random'][part]) for part in parts]
-  )
-  for label, key in markup.EXACT_ROWS:
-    row = [label]
-    for part in parts.values():
-      row += [markup.percent(part['exact'][key]), '']
-    rows.append(row + [''] * len(parts))
+      madds = results_lib.figure(part, row.madds) if row.madds else None
+      cells += [markup.accuracy(part, row), markup.millions(madds)]
+    rows.append(cells + [paper.top1(column, part, row.top1) for part in parts])
+  passes = next(iter(parts.values()))['random']['passes']
   head = ['subnet, by stage']
   for part in parts:
     head += [f'{results_lib.NETWORKS[part]}, %', 'M MAdds']
@@ -220,8 +203,8 @@ def _accuracy_section(results: Row) -> str:
       markup.table(head, rows, num_paper=len(parts)),
       markup.note(
           f'Paper: ResNet-50 on {column}. Runtime-random draws a subnet for '
-          f'each image, {drawn[0]["passes"]} passes. Delta: every stage runs '
-          'its delta substitute.'
+          f'each image, {passes} passes. Delta: every stage runs its delta '
+          'substitute.'
       ),
   )
 
@@ -235,19 +218,8 @@ def _calibration_section(results: Row) -> str:
       continue
     parts = list(by_name.values())
     rows = [
-        [label, *(markup.percent(part[group][name]['top1']) for part in parts)]
-        for label, group, name in markup.subnet_rows(parts[0])
-    ]
-    rows.append(
-        ['runtime-random']
-        + [
-            markup.plus_minus(p['random']['mean'], p['random']['std'])
-            for p in parts
-        ]
-    )
-    rows += [
-        [label, *(markup.percent(part['exact'][key]) for part in parts)]
-        for label, key in markup.EXACT_ROWS
+        [row.label, *(markup.accuracy(part, row) for part in parts)]
+        for row in results_lib.table_rows(parts[0])
     ]
     head = [title, *(f'{name}, %' for name in by_name)]
     tables.append(markup.table(head, rows))
@@ -413,7 +385,9 @@ def _latency_section(results: Row) -> str:
       markup.table(head, rows, num_paper=3),
       markup.note(
           f'Batch of {stages["batch"]}, {results_lib.latency_device(results)}. '
-          'Paper: ResNet-50 at 224 pixels, RTX 4090, batch of 1. The sum over '
+          'Paper: ResNet-50 at 224 pixels, RTX 4090, batch of 1. The first '
+          'three are the teacher with another norm, so one of them is the '
+          'teacher itself, timed twice. The sum over '
           f'stages is within {100 * stages["median_error"]:.0f} % (median) of '
           f'the measured time of {stages["checked_subnets"]} random subnets; '
           f'{LARGEST} takes {stages["largest_ms"]:.2f} ms.'

@@ -116,3 +116,20 @@ TABLE_III: dict[str, dict[str, Any]] = {
 def columns_for(dataset: str) -> str:
   """Returns which of the paper's data sets a data set is set beside."""
   return 'ImageNet' if dataset.startswith('imagenet') else 'CIFAR-100'
+
+
+def top1(column: str, network: str, keys: tuple[str, ...]) -> str:
+  """Returns the paper's accuracy in percent; nothing where it has none.
+
+  Args:
+    column: one of `TABLE_II`.
+    network: one of `results.NETWORKS`.
+    keys: of a `results.TableRow`.
+  """
+  group, name, *_ = keys
+  theirs = TABLE_II[column]
+  if group == 'exact':
+    return ''
+  if group == 'random':
+    return '{:.1f} ± {:.1f}'.format(*theirs['random'][network])
+  return f'{theirs[network][name]:.2f}'

@@ -14,7 +14,7 @@ from typing import Any
 from flax import traverse_util
 import numpy as np
 
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.models.resnet import ResNet, Variables
 
 # Keys that training scripts put a state dict under.
@@ -31,8 +31,6 @@ _LEAVES = {
     'mean': 'running_mean',
     'var': 'running_var',
 }
-# So many names of each kind are told.
-_NUM_TOLD = 4
 
 
 def load(path: str, net: ResNet) -> Variables:
@@ -68,7 +66,7 @@ def load(path: str, net: ResNet) -> Variables:
       if name in arrays and arrays[name].shape != shapes[key].shape
   ]
   problems = [
-      f'{text} {_some(found)}'
+      f'{text} {some(found)}'
       for text, found in (
           ('it lacks', missing),
           ('it has beyond the network', extra),
@@ -128,9 +126,10 @@ def _read(path: str) -> dict[str, np.ndarray]:
   except UsageError:
     raise
   except Exception as error:  # Each format has errors of its own.
+    reason = str(error).splitlines() or [type(error).__name__]
     raise UsageError(
         f'config.teacher.weights = {path!r} cannot be read '
-        f'({str(error).splitlines()[0][:200]}); expected a state dict, '
+        f'({reason[0][:200]}); expected a state dict, '
         '.safetensors or .pth.'
     ) from error
   found = {}
@@ -158,9 +157,3 @@ def _read_pickled(path: str) -> Mapping[str, Any]:
       for name, tensor in state.items()
       if isinstance(tensor, torch.Tensor)
   }
-
-
-def _some(names: list[str]) -> str:
-  rest = len(names) - _NUM_TOLD
-  more = f' and {rest} more' if rest > 0 else ''
-  return ', '.join(names[:_NUM_TOLD]) + more

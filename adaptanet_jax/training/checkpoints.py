@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adaptanet_jax import processes, trees
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.training.step import TrainState
 
 # What Orbax writes into a checkpoint's folder when all else is there.
@@ -234,19 +234,14 @@ def _mismatches(found: Any, expected: trees.Tree) -> list[str]:
   )
   problems = []
   if missing := sorted(want.keys() - have.keys()):
-    problems.append(f'it lacks {_some(missing)}')
+    problems.append(f'it lacks {some(missing)}')
   if extra := sorted(have.keys() - want.keys()):
-    problems.append(f'it has {_some(extra)}, which the network lacks')
+    problems.append(f'it has {some(extra)}, which the network lacks')
   shapes = [
       f'{name} {have[name]} against the network\'s {want[name]}'
       for name in sorted(have.keys() & want.keys())
       if have[name] != want[name]
   ]
   if shapes:
-    problems.append(f'shapes differ: {_some(shapes)}')
+    problems.append(f'shapes differ: {some(shapes)}')
   return problems
-
-
-def _some(names: list[str]) -> str:
-  rest = f' and {len(names) - 3} more' if len(names) > 3 else ''
-  return ', '.join(names[:3]) + rest

@@ -70,7 +70,7 @@ class Phase:
   @property
   def has_teacher(self) -> bool:
     """Whether a network that was trained before teaches this one."""
-    return self.group not in ('teacher', 'baseline')
+    return self.group not in ('teacher', 'gates', 'baseline')
 
 
 # The sections that training phases are set in, in order.

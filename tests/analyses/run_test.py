@@ -3,6 +3,7 @@
 """An analysis that is cut off, and the one that takes it up."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import tempfile
@@ -14,7 +15,14 @@ import numpy as np
 
 from adaptanet_jax import analyses, preemption
 from adaptanet_jax.evaluation import results
+from adaptanet_jax.training import phases
 from configs import digits
+
+_LOCK_IN, _GATES = (
+    phase
+    for phase in phases.build_phases(digits.get_config('smoke'))
+    if phase.name in ('lock_in', 'gates')
+)
 
 
 class RunTest(parameterized.TestCase):
@@ -98,7 +106,7 @@ class RunTest(parameterized.TestCase):
     self.assertContainsSubset({'policies', 'latency'}, found.values)
     self.assertEqual(set(found.values['made']), set(made))
     # Times do not depend on weights.
-    analyses.discard(self.space)
+    analyses.discard(self.space, _LOCK_IN)
     self.assertIn('latency', found.values)
     self.assertNotIn('policies', found.values)
     self.assertEqual(found.values['made'], {'latency': {}})
@@ -107,9 +115,55 @@ class RunTest(parameterized.TestCase):
     report = results.report_path(self.workdir)
     with open(report, 'w', encoding='utf-8'):
       pass
-    analyses.discard(self.space)
-    self.assertFalse(os.path.exists(self.folder))
-    self.assertFalse(os.path.exists(report))
+    figure = os.path.join(results.figures_path(self.workdir), 'madds.svg')
+    os.makedirs(os.path.dirname(figure))
+    with open(figure, 'w', encoding='utf-8'):
+      pass
+    analyses.discard(self.space, _LOCK_IN)
+    for path in (self.folder, report, figure):
+      self.assertFalse(os.path.exists(path), path)
+
+  def test_gates_leave_what_was_measured_of_subnets(self):
+    self._run()
+    found, table = self.space.results, results.subnets_path(self.workdir)
+    results.write_csv(table, [{'subnet': '1.0-1.0-1.0-1.0', 'madds': 1}])
+    found.update(supernet={}, subnets={}, gates={}, policies={})
+    analyses.discard(self.space, _GATES)
+    self.assertContainsSubset({'supernet', 'subnets'}, found.values)
+    self.assertNoCommonElements({'gates', 'policies'}, found.values)
+    self.assertTrue(os.path.exists(table))
+    # The evaluation reads gates, so it is done again.
+    self.assertTrue(self._run())
+
+  def test_policies_are_measured_again_once_there_is_a_table(self):
+    runs = []
+    measured = dataclasses.replace(
+        analyses.ANALYSES['policies'], measure=runs.append
+    )
+    with mock.patch.dict(analyses.ANALYSES, {'policies': measured}):
+      self.space.config.phases = 'policies'
+      self.assertTrue(analyses.run(self.space))
+      self.assertFalse(analyses.run(self.space))
+      self.space.results.update(subnets={})
+      self.assertTrue(analyses.run(self.space))
+      self.assertFalse(analyses.run(self.space))
+    self.assertLen(runs, 2)
+
+  @parameterized.parameters(
+      ('policies', 'compute_dtype', 'bfloat16'),
+      ('latency', 'fast_compile', False),
+  )
+  def test_a_setting_that_figures_depend_on_counts(self, name, key, value):
+    measured = dataclasses.replace(
+        analyses.ANALYSES[name], measure=lambda space: None
+    )
+    with mock.patch.dict(analyses.ANALYSES, {name: measured}):
+      self.space.config.phases = name
+      self.assertTrue(analyses.run(self.space))
+      self.assertFalse(analyses.run(self.space))
+      self.assertNotEqual(self.space.config[key], value)
+      self.space.config[key] = value
+      self.assertTrue(analyses.run(self.space))
 
 
 if __name__ == '__main__':

@@ -107,7 +107,7 @@ class TorchResNetTest(parameterized.TestCase):
         self._save(_state('timm.resnet50_gn')),
         _net('bn'),
         'it lacks bn1.running_mean, bn1.running_var, layer1.0.bn1.running_mean',
-        'and 102 more',
+        'and 103 more',
     )
 
   def test_a_missing_or_damaged_file_is_refused(self):
