@@ -86,6 +86,7 @@ def main(argv):
       ],
       differing_predictions=float(differ),
   )
+  report.done()
 
 
 if __name__ == '__main__':

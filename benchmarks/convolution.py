@@ -137,6 +137,7 @@ def main(argv):
       if peer is not None:
         cells = [work / float(np.median(peer)), harness.Ratio.of(peer, own)]
       report.add(layer, [name, 1e3 * seconds, work / seconds, *cells])
+  report.done()
 
 
 if __name__ == '__main__':

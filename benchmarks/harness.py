@@ -181,6 +181,9 @@ class Ratio:
 class Report:
   """A table that is printed row by row, and kept as JSON.
 
+  Until it is done, the file's name ends in `.partial`: a run that is cut off
+  takes no other one's place.
+
   Attributes:
     name: of the benchmark.
     columns: heads of the table.
@@ -224,8 +227,12 @@ class Report:
     self._rows.append(row | values)
     self._write()  # What is cut off has what it has measured.
 
+  def done(self) -> None:
+    """Puts the file in its place, now that it has all rows."""
+    os.replace(f'{self._path}.partial', self._path)
+
   def _write(self) -> None:
-    arguments = ' '.join(a for a in sys.argv[1:] if not a.startswith('--out'))
+    arguments = ' '.join(a for a in sys.argv[1:] if not a.startswith('--out='))
     found = {
         'benchmark': self.name,
         'about': self._about,
@@ -238,7 +245,7 @@ class Report:
         'rows': self._rows,
     }
     text = json.dumps(found, indent=1, default=_plain)
-    with open(self._path, 'w', encoding='utf-8') as file:
+    with open(f'{self._path}.partial', 'w', encoding='utf-8') as file:
       file.write(f'{text}\n')
 
 

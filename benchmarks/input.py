@@ -144,6 +144,7 @@ def main(argv):
         ],
         rates=[round(rate, 1) for rate in rates],
     )
+  report.done()
 
 
 if __name__ == '__main__':

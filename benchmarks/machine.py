@@ -58,6 +58,7 @@ def main(argv):
             unit,
         ],
     )
+  report.done()
 
 
 if __name__ == '__main__':

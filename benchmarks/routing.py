@@ -176,6 +176,7 @@ def main(argv):
             float(executed.get(name, 1.0)),
         ],
     )
+  report.done()
 
 
 if __name__ == '__main__':

@@ -154,6 +154,7 @@ def main(argv):
   )
   for batch_size in _BATCH_SIZES.value:
     _measure(report, net, variables, network, batch_size)
+  report.done()
 
 
 if __name__ == '__main__':

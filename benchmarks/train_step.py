@@ -291,6 +291,7 @@ def main(argv):
             for key, values in times.items()
         },
     )
+  report.done()
 
 
 if __name__ == '__main__':

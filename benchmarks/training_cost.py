@@ -6,10 +6,11 @@
       --num_train=50000 [--tflops=60]
 
 Counted, not timed. To run a stage forward takes its MAdds once; to train it,
-three times (its output, the gradient of its input, that of its weights); the
-frozen teacher's stages after it, which pass a gradient on, twice. The subnets
-of a step are the mean of a thousand draws. Losses, norms, augmentation and
-evaluation are left out.
+three times (its output, the gradient of its input, that of its weights), and
+the frozen blocks of a delta stage with it; the frozen teacher's stages after
+it, which pass a gradient on, twice. Where deltas train, the largest subnet runs
+too. The subnets of a step are the mean of a thousand draws. Losses, norms,
+augmentation and evaluation are left out.
 """
 
 from absl import app, flags
@@ -50,6 +51,8 @@ def _madds_per_image(phase, nets, num_random):
   own = 3 * by_stage[:, :, first:last].sum((1, 2))
   after = 2 * full[last:].sum() + (3 if last == len(full) else 2) * head
   targets = full.sum() + head
+  if not phase.space.has_largest:
+    targets += full[first:].sum() + head
   return (targets + before + own + drawn.shape[1] * after).mean()
 
 

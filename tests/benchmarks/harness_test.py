@@ -67,6 +67,9 @@ class HarnessTest(parameterized.TestCase):
     report = harness.Report('name', 'about it', ['what', 'ms', 'ratio', 'x'])
     ratio = harness.Ratio(0.5, 0.1)
     report.add('first', [1.25, ratio, None], more=[1, 2])
+    # Until it has all rows, it takes the place of no other.
+    self.assertFalse(os.path.exists(self.path))
+    report.done()
     found = self._found()
     self.assertEqual(
         found['rows'],
