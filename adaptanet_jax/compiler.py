@@ -14,17 +14,19 @@ from adaptanet_jax import trees
 
 # By itself XLA hands sums, matrix products and convolutions to YNNPACK, which
 # runs a convolution of 64 channels or fewer on one core; with Eigen in its
-# place two cores take half the time, and products as long as before. Sums stay,
-# as XLA's own cost a teacher's step half as much again (jaxlib 0.10.2, 2 cores,
-# docs/performance.md).
+# place two cores take half the time, and products as long as before. Sums stay:
+# with XLA's own a teacher's step takes 1.8 times as long (jaxlib 0.10.2, 2
+# cores, docs/performance.md).
 _KERNELS: dict[str, Any] = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE',
 }
-# A third of the compile time for twice the run time (jaxlib 0.10.2, a lock-in
-# step on 2 cores: 29 to 9 s of CPU time, 65 to 140 ms a step).
+# A fifth of the compile time for two to three times the run time (jaxlib
+# 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, .29 to .8 s a
+# step). Unoptimised code is compiled in less time than it takes to split up.
 FAST_COMPILE = {
     'xla_backend_optimization_level': 0,
     'xla_cpu_use_fusion_emitters': False,
+    'xla_cpu_parallel_codegen_split_count': 1,
 }
 
 

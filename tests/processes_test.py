@@ -32,6 +32,7 @@ _TRAIN = (
     '--config.phases=teacher',
     # Two passes of four steps.
     '--config.teacher.epochs=2.',
+    '--config.checkpoint.every_steps=2',
 )
 
 

@@ -38,7 +38,7 @@ TINY = (
     '--config.delta.lock_in.batch_size=16',
     '--config.gates.batch_size=16',
     '--config.evaluation.batch_size=16',
-    '--config.checkpoint.every_steps=2',
+    '--config.checkpoint.every_steps=4',
     '--config.log_every_steps=1',
 )
 
