@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of every test; set before the first computation."""
 
+import gc
 import os
 
 # Makes what all workers share, before pytest starts them.
@@ -17,6 +18,8 @@ os.environ['XLA_FLAGS'] = ' '.join((
 
 import jax
 
+# As in `main`.
+gc.set_threshold(10_000)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # More than one, so that a mapped function that mixes up devices fails.
 jax.config.update('jax_num_cpu_devices', 4)
