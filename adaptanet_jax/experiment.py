@@ -135,16 +135,19 @@ def _report(
   Raises:
     UsageError: there is nothing to report, or one of those has other data.
   """
-  results = Results(workdir)
-  if 'dataset' not in results.values:
+  path, results = os.path.join(workdir, 'config.json'), Results(workdir)
+  is_run = os.path.exists(path) and 'dataset' in results.values
+  processes.check_agreed('what is to be done', f'report {is_run}')
+  if not is_run:
     raise UsageError(
-        f'{workdir} has no results.json of a run, so there is nothing to '
-        'report; expected the workdir of a run, or other phases.'
+        f'{workdir} has no config.json and results.json of a run, so there is '
+        'nothing to report; expected the workdir of a run, or other phases.'
     )
   comparison.collect(asked, results.values['dataset'])
   with processes.sole_user(workdir):
+    # Of where the data are this command need not know.
     results_lib.write_json(
-        os.path.join(workdir, 'config.json'), config.to_dict()
+        path, results_lib.read_json(path) | {'compare': config.compare}
     )
     if processes.is_writer():
       analyses.write_report(workdir, config.compare)
@@ -251,7 +254,7 @@ def _train_phase(
     space.variables[phase.network], seconds = loop.train_phase(
         phase,
         workspace.first_variables(space, phase),
-        space.variables['teacher'] if phase.has_teacher else {},
+        space.variables['teacher'] if phase.reads_teacher else {},
         space.dataset.train,
         step=step,
         programs=space.programs,

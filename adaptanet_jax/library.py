@@ -305,8 +305,10 @@ def _measured_calibration(
 ) -> str:
   """Returns the calibration that an evaluation had; else the configured one."""
   results = results_lib.read_json(os.path.join(workdir, 'results.json'))
-  made = results.get('made', {}).get('evaluation', {})
-  return made.get('evaluation.calibration', config.evaluation.calibration)
+  for name in results_lib.NETWORKS:
+    if name in results:
+      return results[name]['calibration']
+  return config.evaluation.calibration
 
 
 def examples(

@@ -162,9 +162,9 @@ def check_reused(dataset: sources.Dataset, workdirs: set[str]) -> None:
   """Raises UsageError if phases to take over were trained on other data."""
   described = workspace.describe(dataset)
   for place in sorted(workdirs):
-    old = results_lib.Results(place).values.get('dataset')
+    old = results_lib.Results(place).values.get('dataset', described)
     if old != described:
       raise UsageError(
-          f'config.reuse names {place}, which was made with the data {old}, '
+          f'config.reuse leads to {place}, which was made with the data {old}, '
           f'and config.data now gives {described}; expected the same.'
       )

@@ -198,7 +198,7 @@ def variable_shapes(space: Workspace, phase: Phase) -> tuple[Any, Any]:
   student = space.nets.student
   if phase.group not in (DELTA, GATES):
     student = without_delta(student)
-  if not phase.has_teacher:
+  if not phase.reads_teacher:
     teacher = {}
   variables = student.shapes()
   if phase.group == GATES:

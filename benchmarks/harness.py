@@ -199,7 +199,8 @@ class Report:
     )
     os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
     print(
-        f'{name}: {about}\n{json.dumps(device())}\nKept in {self._path}',
+        f'{name}: {about}\n{json.dumps(device())}\n'
+        f'Kept in {self._path}.partial until all rows are there',
         flush=True,
     )
     self._print(columns)
@@ -230,6 +231,7 @@ class Report:
   def done(self) -> None:
     """Puts the file in its place, now that it has all rows."""
     os.replace(f'{self._path}.partial', self._path)
+    print(f'Kept in {self._path}')
 
   def _write(self) -> None:
     arguments = ' '.join(a for a in sys.argv[1:] if not a.startswith('--out='))

@@ -168,7 +168,8 @@ def main(argv):
   harness.check_peers(_PEERS.value)
   report = harness.Report(
       'subnet_latency',
-      f'{_ARCHITECTURE.value}, times over those of the static program',
+      f'{_ARCHITECTURE.value}, times over those of the static program; '
+      'the last ratios as their names say',
       ['subnet', 'M MAdds', 'static ms', 'switch', 'stages', *_PEER_NAMES,
        'eager/switch', 'eager/stages', 'changed'],
   )

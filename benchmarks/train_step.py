@@ -104,7 +104,7 @@ def _make(name):
     )
   variables = draw_like(net.shapes())
   teacher = (
-      draw_like(nets.teacher.shapes(), seed=1) if phase.has_teacher else {}
+      draw_like(nets.teacher.shapes(), seed=1) if phase.reads_teacher else {}
   )
   trained, frozen = loop.split_variables(variables, phase.trains)
   state = loop.first_state(phase, trained, tx)
@@ -168,7 +168,7 @@ def _torch_runner(step, config, batch):
       settings, part, trained, settings.learning_rate / (warmup + 1)
   )
   images = torch_peer.images_of(augment.normalize(batch['image'][0]))
-  if not step.phase.has_teacher:
+  if not step.phase.reads_teacher:
     return functools.partial(
         torch_peer.sandwich_step,
         step.nets.student if step.phase.group == 'baseline'

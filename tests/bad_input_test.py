@@ -149,7 +149,7 @@ class BadInputTest(parameterized.TestCase):
       (
           'nothing_to_report',
           ['--config.phases=report'],
-          ['refused has no results.json', 'nothing to report'],
+          ['refused has no config.json', 'nothing to report'],
       ),
       (
           'gap',

@@ -160,9 +160,14 @@ class PipelineTest(absltest.TestCase):
     copy = self.folder / 'copied'
     shutil.copytree(self.workdir, copy)
     (copy / 'report.html').unlink()
-    config = testing.config(*testing.TINY, '--config.phases=report')
+    was = json.loads((copy / 'config.json').read_text())
+    config = testing.config(
+        *testing.TINY, '--config.phases=report', '--config.data.dir=/nowhere'
+    )
     with mock.patch.object(sources, 'load', side_effect=AssertionError):
       experiment.run(config, str(copy))
+    # Where the data are is still known to whoever loads it.
+    self.assertEqual(json.loads((copy / 'config.json').read_text()), was)
     text = (copy / 'report.html').read_text()
     self.assertEqual(text, (self.workdir / 'report.html').read_text())
 

@@ -20,7 +20,7 @@ if _PROGRAMS not in os.environ:
   os.environ[_PROGRAMS] = _FOLDER.name
 ROOT = pathlib.Path(__file__).parent.parent
 
-# The smallest run that has every phase, with several checkpoints in each.
+# The smallest run that has every phase; two of them have several checkpoints.
 TINY = (
     '--config=configs/digits.py:smoke',
     '--config.data.train_examples=64',

@@ -14,7 +14,13 @@ from typing import Any
 
 import jax
 
-from adaptanet_jax import preemption, processes, settings, workspace
+from adaptanet_jax import (
+  compiler,
+  preemption,
+  processes,
+  settings,
+  workspace,
+)
 from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
@@ -33,14 +39,16 @@ class Analysis:
     needs: last training phases that have to be done, whichever a run has.
     makes: sections of results.json.
     settings: those that it depends on, by the start of their dotted keys.
-    reads: sections of results.json that it does without if they are missing.
+    column: that it adds to the table of all subnets, if there is one.
+    is_timed: whether what it finds depends on the device as well.
   """
 
   measure: Callable[[Workspace], None]
   needs: tuple[str, ...]
   makes: tuple[str, ...]
   settings: tuple[str, ...]
-  reads: tuple[str, ...] = ()
+  column: str = ''
+  is_timed: bool = False
 
 
 # In order: later ones add columns to the table of all subnets that the
@@ -56,22 +64,22 @@ ANALYSES = {
             'evaluation.calibration',
             'policies.bins',
             'policies.calibration',
-            'compute_dtype',
         ),
     ),
     'policies': Analysis(
         gating.measure_policies,
         ('gates',),
         ('policies',),
-        ('policies.', 'evaluation.batch_size', 'compute_dtype'),
-        # Else the table of all subnets lacks a column of theirs.
-        ('subnets',),
+        ('policies.', 'evaluation.batch_size'),
+        column='calibration_top1',
+        is_timed=True,
     ),
     'latency': Analysis(
         timing.measure_latency,
         (),
         ('latency', 'stage_latency'),
-        ('latency.', 'compute_dtype', 'fast_compile'),
+        ('latency.',),
+        is_timed=True,
     ),
 }
 NEEDS = {
@@ -129,26 +137,40 @@ def write_report(workdir: str, compare: str) -> None:
 
 def _made_with(space: Workspace, name: str) -> dict[str, Any]:
   """Returns all that what an analysis finds depends on."""
-  found = settings.flatten(space.config)
-  depends = ANALYSES[name].settings
-  made = {key: v for key, v in found.items() if key.startswith(depends)}
+  analysis, config = ANALYSES[name], space.config
+  made = {
+      key: value
+      for key, value in settings.flatten(config).items()
+      if key.startswith(analysis.settings)
+  }
   if space.nets.student.norm not in BATCH_NORMS:
     made = {
         key: value
         for key, value in made.items()
         if not key.startswith('evaluation.calibration')
     }
-  results = space.results.values
-  if lacking := [n for n in ANALYSES[name].reads if n not in results]:
-    made['without'] = lacking
-  if ANALYSES[name].needs:
-    return made | {'phases': list(space.phases)}
-  return made | {'device': jax.devices()[0].device_kind}
+  made['compute_dtype'] = space.nets.student.dtype
+  if analysis.needs:
+    made['phases'] = list(space.phases)
+  if analysis.is_timed:
+    made['device'] = jax.devices()[0].device_kind
+    made['compiler_options'] = compiler.options(
+        fast_compile=config.fast_compile
+    )
+  return made
 
 
 def _is_done(space: Workspace, name: str) -> bool:
-  made = space.results.values.get('made', {})
-  return made.get(name) == _made_with(space, name)
+  made = space.results.values.get('made', {}).get(name)
+  if made is None:
+    return False
+  now = _made_with(space, name)
+  # What an older version did not write down counts as the same.
+  if any(now.get(key) != value for key, value in made.items()):
+    return False
+  rows = results_lib.read_subnets(space.workdir)
+  column = ANALYSES[name].column
+  return not rows or not column or column in rows[0]
 
 
 def discard(space: Workspace, phase: Phase) -> None:

@@ -386,8 +386,7 @@ def _latency_section(results: Row) -> str:
       markup.note(
           f'Batch of {stages["batch"]}, {results_lib.latency_device(results)}. '
           'Paper: ResNet-50 at 224 pixels, RTX 4090, batch of 1. The first '
-          'three are the teacher with another norm, so one of them is the '
-          'teacher itself, timed twice. The sum over '
+          'three are the teacher with each of three norms. The sum over '
           f'stages is within {100 * stages["median_error"]:.0f} % (median) of '
           f'the measured time of {stages["checked_subnets"]} random subnets; '
           f'{LARGEST} takes {stages["largest_ms"]:.2f} ms.'

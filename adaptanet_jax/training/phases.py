@@ -68,8 +68,8 @@ class Phase:
   average_decay: float | None = None
 
   @property
-  def has_teacher(self) -> bool:
-    """Whether a network that was trained before teaches this one."""
+  def reads_teacher(self) -> bool:
+    """Whether a step reads the frozen teacher."""
     return self.group not in ('teacher', 'gates', 'baseline')
 
 

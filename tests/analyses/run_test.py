@@ -144,16 +144,17 @@ class RunTest(parameterized.TestCase):
       self.space.config.phases = 'policies'
       self.assertTrue(analyses.run(self.space))
       self.assertFalse(analyses.run(self.space))
-      self.space.results.update(subnets={})
+      table = results.subnets_path(self.workdir)
+      row = {'subnet': '1.0-1.0-1.0-1.0', 'madds': 1}
+      results.write_csv(table, [row])
       self.assertTrue(analyses.run(self.space))
+      results.write_csv(table, [row | {'calibration_top1': 0.5}])
       self.assertFalse(analyses.run(self.space))
     self.assertLen(runs, 2)
 
-  @parameterized.parameters(
-      ('policies', 'compute_dtype', 'bfloat16'),
-      ('latency', 'fast_compile', False),
-  )
-  def test_a_setting_that_figures_depend_on_counts(self, name, key, value):
+  @contextlib.contextmanager
+  def _measured_once(self, name):
+    """Has an analysis done, by a measurement that finds nothing."""
     measured = dataclasses.replace(
         analyses.ANALYSES[name], measure=lambda space: None
     )
@@ -161,8 +162,28 @@ class RunTest(parameterized.TestCase):
       self.space.config.phases = name
       self.assertTrue(analyses.run(self.space))
       self.assertFalse(analyses.run(self.space))
-      self.assertNotEqual(self.space.config[key], value)
-      self.space.config[key] = value
+      yield
+
+  @parameterized.parameters('evaluation', 'policies', 'latency')
+  def test_it_is_the_type_that_ran_that_counts(self, name):
+    with self._measured_once(name):
+      self.space.config.compute_dtype = 'float32'
+      self.assertFalse(analyses.run(self.space))
+      self.space.nets.student.dtype = 'bfloat16'
+      self.assertTrue(analyses.run(self.space))
+
+  @parameterized.parameters('policies', 'latency')
+  def test_times_are_of_their_programs(self, name):
+    with self._measured_once(name):
+      self.space.config.fast_compile = not self.space.config.fast_compile
+      self.assertTrue(analyses.run(self.space))
+
+  def test_what_an_older_version_did_not_write_down_counts_as_the_same(self):
+    with self._measured_once('latency'):
+      made = self.space.results.values['made']
+      del made['latency']['compute_dtype']
+      self.assertFalse(analyses.run(self.space))
+      made['latency']['latency.runs'] += 1
       self.assertTrue(analyses.run(self.space))
 
 
