@@ -206,13 +206,18 @@ def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
 def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   """Builds the step of a phase and has it compiled in the background."""
   split = space.dataset.train
+  nets = space.nets
   objective = objective_for(
       space.config,
       phase,
-      space.nets,
+      objectives.Networks(nets.teacher.folded, nets.student.folded),
       space.gates,
       epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
   )
+  trained = nets.teacher if phase.network == 'teacher' else nets.student
+  # Where a baseline has a teacher, that is its own moving average.
+  teacher = nets.teacher if phase.reads_teacher else trained
+  objective = objectives.folding(objective, trained, teacher)
   step = loop.make_step(phase, split, objective, space.config.data.augment)
   shapes = workspace.variable_shapes(space, phase)
   if step.num_steps:

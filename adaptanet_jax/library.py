@@ -73,12 +73,12 @@ class Supernet:
       statistics: those of every subnet, unless 'none'.
       backend: one of `BACKENDS`.
     """
-    self.net, self.gates = net, gates
-    self.variables = jax.device_put(variables)
+    self.net, self.gates = net.folded, gates
+    self.variables = jax.device_put(net.fold(variables))
     self._stages = None
     if backend == 'stages':
       self._stages = stages.Stages(
-          net, self.variables, prepare=augment.normalize
+          self.net, self.variables, prepare=augment.normalize
       )
     self._subnets, self._policies = subnets, policy_table
     self._calibrated, self._statistics = calibrated, statistics

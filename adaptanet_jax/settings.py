@@ -32,9 +32,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     # Widths would cut the groups of gn32.
     'model.norm': tuple(norm for norm in NORMS if norm != 'gn32'),
     # A teacher has one width, so nothing to keep for each.
-    'teacher.norm': ('gn', 'gn32', 'ln', 'bn'),
+    'teacher.norm': ('gn', 'gn_ws', 'gn32', 'ln', 'bn'),
     'delta.kind': delta.KINDS,
     'gates.divergence': DIVERGENCES,
+    'policies.examples': ('held_out', 'training'),
     'baseline.network': ('', *METHODS),
     'evaluation.calibration': CALIBRATIONS,
     'baseline.ensemble': ENSEMBLES,
@@ -58,6 +59,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'data.workers': (0, float('inf')),
     'data.train_examples': (0, float('inf')),
     'data.test_examples': (0, float('inf')),
+    'data.held_out': (0, 0.9),
     'data.fake_classes': (2, float('inf')),
     'teacher.label_smoothing': (0, 1),
     'baseline.label_smoothing': (0, 1),
@@ -69,7 +71,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'evaluation.random_passes': (1, float('inf')),
     'evaluation.calibration_examples': (1, float('inf')),
     'policies.bins': (1, 1000),
-    'policies.calibration': (0, 1),
+    'policies.training_share': (0, 1),
     'policies.start': (min(WIDTHS), max(WIDTHS)),
     'policies.budget': (0, 1),
     'latency.batch_size': (1, float('inf')),
@@ -100,6 +102,7 @@ _FREE = (
 )
 # Settings that came later, and what all went by before.
 _LATER = {
+    'data.held_out': 0.0,
     'data.shorter_side': 0,
     'mdsr.soft_epochs': 0.0,
     'teacher.weights': '',
@@ -190,6 +193,16 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'config.gates.anchors = {tuple(anchors)} leaves out a gate that '
         f'policies read; expected {ROUTING_GATES} among them, or '
         '--config.phases without policies.'
+    )
+  if (
+      {'gates', 'policies'} & {*groups}
+      and config.policies.examples == 'held_out'
+      and not config.data.held_out
+  ):
+    raise UsageError(
+        'config.data.held_out = 0 leaves policies nothing to be made from; '
+        'expected more, --config.policies.examples=training, or '
+        '--config.phases without gates and policies.'
     )
   network = config.baseline.network
   if network and METHODS[network].moving_average and config.model.norm == 'bn':

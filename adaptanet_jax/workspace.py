@@ -162,9 +162,11 @@ def without_delta(net: ResNet) -> ResNet:
 
 def describe(dataset: sources.Dataset) -> dict[str, Any]:
   """Returns the `dataset` section of results.json."""
+  held_out = dataset.held_out
   return {
       'name': dataset.name,
       'train_examples': len(dataset.train),
+      **({'held_out_examples': len(held_out)} if held_out else {}),
       'test_examples': len(dataset.test),
       'num_classes': dataset.num_classes,
       'image_shape': list(dataset.image_shape),
@@ -227,7 +229,7 @@ def _student(space: Workspace) -> Variables:
   if nets.student.norm == nets.teacher.norm:
     return teacher
   own = _init(nets.student.init, config.seed, 'student')
-  return trees.overlay(own, teacher)
+  return trees.overlay(own, jax.device_get(nets.teacher.fold(teacher)))
 
 
 def _draw(space: Workspace, part: str) -> Variables:

@@ -48,6 +48,9 @@ def get_config() -> ml_collections.ConfigDict:
   # Examples to use of each split, from its start; 0: all.
   c.data.train_examples = 0
   c.data.test_examples = 0
+  # Share of the training split that nothing trains on: policies, and whoever
+  # chooses among subnets, go by it. Always the same examples.
+  c.data.held_out = 0.05
   # none, crop (after padding by 4 pixels), crop_flip (and mirrored), or
   # resized_crop (a random part of 8 to 100 % of the image, and mirrored; of
   # TFDS sets, whose images are then decoded for every batch).
@@ -64,14 +67,16 @@ def get_config() -> ml_collections.ConfigDict:
   c.model.architecture = 'resnet50'
   # cifar (3x3), cifar_half (3x3, stride 2) or imagenet (7x7, stride 2, pool).
   c.model.stem = 'cifar'
-  # Normalisation of the supernet: gn, ln, bn, bn_private (statistics for each
-  # width) or bn_switchable (affine parameters for each width, too).
+  # Normalisation of the supernet: gn, gn_ws (gn with standardised kernels), ln,
+  # bn, bn_private (statistics for each width) or bn_switchable (affine
+  # parameters for each width, too).
   c.model.norm = 'gn'
   # Whether the supernet starts from the teacher's parameters.
   c.model.init_from_teacher = True
 
   c.teacher = _optimizer('sgd', learning_rate=0.1, schedule='cosine')
-  # Normalisation of the teacher: gn, ln, bn, or gn32 (timm's, of 32 groups).
+  # Normalisation of the teacher: gn, gn_ws, ln, bn, or gn32 (timm's, of 32
+  # groups).
   c.teacher.norm = 'gn'
   # A ResNet of torchvision or timm to start from, .safetensors or .pth; empty:
   # random weights.
@@ -148,8 +153,10 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluation.every_epoch = True
 
   c.policies = ml_collections.ConfigDict()
-  # Share of the training examples that policies are calibrated on.
-  c.policies.calibration = 0.1
+  # What policies are made from: held_out, the examples of data.held_out; or
+  # training, as in the paper, a share of what the network was trained on.
+  c.policies.examples = 'held_out'
+  c.policies.training_share = 0.1
   # Equal-frequency bins of each gate's confidence.
   c.policies.bins = 8
   # Width of stage 1, which no gate precedes: 1.0, 0.75, 0.5 or 0.25.
@@ -231,6 +238,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.data.shorter_side = 0
   c.data.train_examples = 256
   c.data.test_examples = 32
+  c.data.held_out = 0.25
   c.data.fake_if_missing = True
   c.model.stem = 'cifar'
   c.teacher.epochs = 4.0
@@ -243,7 +251,6 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.gates.epochs = 1.0
   c.gates.batch_size = 32
   c.gates.resolution = 4
-  c.policies.calibration = 0.25
   c.latency.runs = 5
   c.evaluation.batch_size = 32
   c.evaluation.every_epoch = False

@@ -84,6 +84,7 @@ class PipelineTest(absltest.TestCase):
         {
             'name': 'digits',
             'train_examples': 64,
+            'held_out_examples': 16,
             'test_examples': 40,
             'num_classes': 10,
             'image_shape': [16, 16, 1],

@@ -23,7 +23,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # The smallest run that has every phase; two of them have several checkpoints.
 TINY = (
     '--config=configs/digits.py:smoke',
-    '--config.data.train_examples=64',
+    '--config.data.train_examples=80',
+    '--config.data.held_out=0.2',
     '--config.data.test_examples=40',
     '--config.teacher.epochs=2.',
     '--config.teacher.warmup_epochs=0.',

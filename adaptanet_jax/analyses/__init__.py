@@ -63,7 +63,8 @@ ANALYSES = {
             'evaluation.random_passes',
             'evaluation.calibration',
             'policies.bins',
-            'policies.calibration',
+            'policies.examples',
+            'policies.training_share',
         ),
     ),
     'policies': Analysis(

@@ -14,6 +14,7 @@ import numpy as np
 
 from adaptanet_jax import processes
 from adaptanet_jax.data.splits import Split
+from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import protocols, results as results_lib
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables
@@ -143,9 +144,17 @@ def _checksum(tree: Any) -> int:
 
 
 def calibration_split(space: Workspace) -> Split:
-  """Returns the share of the training examples that policies are made from."""
-  train = space.dataset.train
-  count = max(1, round(space.config.policies.calibration * len(train)))
+  """Returns the examples that policies are made from."""
+  train, config = space.dataset.train, space.config
+  if config.policies.examples == 'held_out':
+    if not space.dataset.held_out:
+      raise UsageError(
+          f'config.data.held_out = {config.data.held_out} holds out none '
+          f'of {len(train)} examples; expected more of them, or '
+          '--config.policies.examples=training.'
+      )
+    return space.dataset.held_out
+  count = max(1, round(config.policies.training_share * len(train)))
   rng = np.random.default_rng((space.config.seed, count))
   return train.subset(rng.permutation(len(train))[:count])
 

@@ -46,6 +46,8 @@ class Dataset:
     image_shape: `(H, W, C)` of every image.
     train: training split.
     test: test split.
+    held_out: examples of the set's training split that no phase trains on;
+      None if there are none.
   """
 
   name: str
@@ -53,6 +55,7 @@ class Dataset:
   image_shape: tuple[int, int, int]
   train: Split
   test: Split
+  held_out: Split | None = None
 
 
 def load(config: ml_collections.ConfigDict) -> Dataset:
@@ -63,7 +66,8 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
 
   Returns:
     The data set, its splits cut to `data.train_examples` and
-    `data.test_examples` where those are not 0.
+    `data.test_examples` where those are not 0, and then a share of
+    `data.held_out` of the training split set apart.
 
   Raises:
     UsageError: the set is missing, unreadable or not one of images and labels.
@@ -75,10 +79,14 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
     dataset = _fake(data)
   else:
     dataset = _tfds_or_fake(data)
+  train, held_out = _hold_out(
+      _first(dataset.train, data.train_examples), data.held_out
+  )
   return dataclasses.replace(
       dataset,
-      train=_first(dataset.train, data.train_examples),
+      train=train,
       test=_first(dataset.test, data.test_examples),
+      held_out=held_out,
   )
 
 
@@ -106,6 +114,17 @@ def _first(split: Split, count: int) -> Split:
   if not 0 < count < len(split):
     return split
   return split.subset(np.arange(count))
+
+
+def _hold_out(split: Split, share: float) -> tuple[Split, Split | None]:
+  """Splits off a share at random: the same for every run and network."""
+  count = round(share * len(split))
+  if not count:
+    return split, None
+  order = np.random.default_rng(0).permutation(len(split))
+  return split.subset(np.sort(order[count:])), split.subset(
+      np.sort(order[:count])
+  )
 
 
 def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:

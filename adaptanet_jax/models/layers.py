@@ -40,6 +40,7 @@ STEMS = {
 # width apart; None where a norm has no statistics.
 NORMS: dict[str, tuple[bool, bool | None]] = {
     'gn': (False, None),
+    'gn_ws': (False, None),  # With standardised kernels.
     'gn32': (False, None),  # 32 groups, as usual: of a teacher, at full width.
     'ln': (False, None),
     'bn': (False, False),
@@ -47,7 +48,9 @@ NORMS: dict[str, tuple[bool, bool | None]] = {
     'bn_switchable': (True, True),  # Of slimmable networks.
 }
 # Groups of a GroupNorm; None: of a size that no width cuts.
-_GROUPS = {'gn': None, 'gn32': 32}
+_GROUPS = {'gn': None, 'gn_ws': None, 'gn32': 32}
+# Norms whose kernels are standardised, and what each is once they have been.
+STANDARDIZED = {'gn_ws': 'gn'}
 # Norms whose statistics are of the widths that a network was trained at.
 BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
@@ -124,6 +127,8 @@ class ConvNorm(nn.Module):
         nn.initializers.he_normal(),
         (self.size, self.size, in_mask.total, out_mask.total),
     )
+    if self.norm in STANDARDIZED:
+      kernel = slimmable.standardize(kernel)
     x = slimmable.conv(x, kernel, in_mask, out_mask, strides=self.strides)
     norm = Norm(self.norm, self.axis_name, name='norm')
     return norm(x, out_mask, rho=rho, train=train)

@@ -63,6 +63,27 @@ def cut(
     return array.astype(dtype)
 
 
+def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
+  """Standardises the kernel of each output channel over all that it reads.
+
+  Weight standardisation (Qiao et al., 2019), which in BiT (Kolesnikov et al.,
+  2020) lets GroupNorm train as well as BatchNorm. At full width, before any
+  cut, so that every width has a slice of the same kernel.
+
+  Args:
+    kernel: `(k, k, C', D')` full-size kernel.
+    epsilon: added to the sum of squares of a channel's kernel.
+
+  Returns:
+    A kernel of that shape; each output channel's has mean 0 and, its squares
+    added up, length 1.
+  """
+  inputs = (0, 1, 2)
+  kernel = kernel - kernel.mean(inputs, keepdims=True)
+  squares = jnp.square(kernel).sum(inputs, keepdims=True)
+  return kernel * lax.rsqrt(squares + epsilon)
+
+
 def _check_channels(x: jax.Array, mask: WidthMask) -> None:
   if x.shape[-1] != mask.active:
     raise ValueError(

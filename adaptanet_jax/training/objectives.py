@@ -391,6 +391,44 @@ def with_trained(
   return trees.merge(frozen, trained)
 
 
+def folding(
+    objective: 'Objective', net: ResNet, teacher: ResNet
+) -> 'Objective':
+  """Has kernels standardised once a step, where a network's norm has them so.
+
+  Args:
+    objective: of the networks as `ResNet.folded` has them.
+    net: the network that trains.
+    teacher: whose collections the objective gets as the teacher's.
+
+  Returns:
+    The same objective, of the networks' own parameters; itself where no kernels
+    are standardised.
+  """
+  if net.folded == net and teacher.folded == teacher:
+    return objective
+
+  def run(
+      params: trees.Tree,
+      stats: trees.Tree,
+      frozen: Variables,
+      teacher_variables: Variables,
+      *rest: Any,
+  ) -> tuple[trees.Tree, trees.Tree, Metrics]:
+    folded, pull_back = jax.vjp(net.fold, {'params': params})
+    grads, stats, metrics = objective(
+        folded['params'],
+        stats,
+        net.fold(frozen),
+        teacher.fold(teacher_variables),
+        *rest,
+    )
+    (own,) = pull_back({'params': grads})
+    return own['params'], stats, metrics
+
+  return run
+
+
 # (params, stats, frozen, teacher, images, labels, rng, step)
 # -> (grads, stats, metrics)
 Objective = Callable[..., tuple[trees.Tree, trees.Tree, Metrics]]

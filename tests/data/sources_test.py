@@ -27,7 +27,7 @@ _REAL = os.environ.get('ADAPTANET_TFDS_DIR', '')
 
 def _load(**data):
   config = common.get_config()
-  config.data.update(data)
+  config.data.update({'held_out': 0.0} | data)
   return sources.load(config)
 
 
@@ -175,6 +175,39 @@ class DigitsTest(parameterized.TestCase):
 
   def test_a_count_beyond_the_split_keeps_all_of_it(self):
     self.assertLen(_load(name='digits', train_examples=5000).train, 1297)
+
+
+class HeldOutTest(parameterized.TestCase):
+
+  def test_a_share_is_set_apart_and_nothing_is_lost(self):
+    whole = _load(name='digits', image_size=0)
+    cut = _load(name='digits', image_size=0, held_out=0.2)
+    # A fifth of 1,297.
+    self.assertLen(cut.held_out, 259)
+    self.assertLen(cut.train, 1038)
+    both = np.concatenate([_pixels(cut.train), _pixels(cut.held_out)])
+    self.assertEqual(_sorted_rows(both), _sorted_rows(_pixels(whole.train)))
+    np.testing.assert_array_equal(_pixels(cut.test), _pixels(whole.test))
+
+  def test_it_is_the_same_whatever_the_seed_of_the_run(self):
+    first = _load(name='digits', held_out=0.1)
+    config = common.get_config()
+    config.seed = 5
+    config.data.update(name='digits', held_out=0.1)
+    again = sources.load(config)
+    np.testing.assert_array_equal(
+        _pixels(again.held_out), _pixels(first.held_out)
+    )
+
+  def test_it_is_drawn_from_all_of_the_split(self):
+    held_out = _load(name='digits', held_out=0.2).held_out
+    self.assertEqual(set(held_out.labels.tolist()), set(range(10)))
+
+  @parameterized.parameters(0.0, 0.0001)
+  def test_none_of_them_is_no_split(self, share):
+    cut = _load(name='digits', held_out=share)
+    self.assertIsNone(cut.held_out)
+    self.assertLen(cut.train, 1297)
 
 
 class FakeTest(parameterized.TestCase):

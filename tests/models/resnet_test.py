@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import slimmable
 from adaptanet_jax.models.layers import NORMS, STEMS, Bottleneck, Norm
 from adaptanet_jax.models.resnet import (
@@ -171,6 +172,49 @@ class ForwardTest(parameterized.TestCase):
       self.assertEqual(feature.dtype, jnp.bfloat16)
     chex.assert_shape(logits, (2, 10))
     self.assertEqual(logits.dtype, jnp.float32)
+
+  @parameterized.parameters(Subnet.uniform(1.0), MIXED[0])
+  def test_folded_variables_give_the_same_logits(self, subnet):
+    net = _net('gn_ws')
+    self.assertEqual(net.folded, _net('gn'))
+
+    @jax.jit
+    def logits():
+      variables = net.init(jax.random.key(0))
+      runs = (net, variables), (net.folded, net.fold(variables)), (
+          net.folded, variables
+      )
+      return [run.forward(with_, _images(), subnet)[0] for run, with_ in runs]
+
+    expected, folded, unfolded = logits()
+    chex.assert_trees_all_close(folded, expected, rtol=1e-5, atol=1e-5)
+    self.assertGreater(np.abs(unfolded - expected).max(), 1e-2)
+
+  def test_folding_changes_kernels_of_convolutions_alone(self):
+    net = _net('gn_ws', delta='conv3x3')
+    key = jax.random.key(0)
+    gate = {'params': {'gates': {'gate1': {'kernel': jnp.ones((3, 3, 2, 2))}}}}
+    variables = trees.merge(net.init(key), net.init_delta(key), gate)
+    flat, folded = (
+        traverse_util.flatten_dict(tree['params'], sep='/')
+        for tree in (variables, net.fold(variables))
+    )
+    changed = [n for n in flat if not np.array_equal(flat[n], folded[n])]
+    kernels = [
+        name
+        for name in flat
+        if name.endswith('/kernel')
+        and not name.startswith(('backbone/head', 'gates'))
+    ]
+    self.assertEqual(changed, kernels)
+    self.assertIn('delta/stage4/conv/kernel', changed)
+
+  @parameterized.parameters('gn', 'ln', 'bn')
+  def test_a_norm_of_plain_kernels_has_nothing_to_fold(self, norm):
+    net = _net(norm)
+    variables = {'params': {}}
+    self.assertIs(net.fold(variables), variables)
+    self.assertEqual(net.folded, net)
 
   @parameterized.product(number=(1, 2, 3, 4), choice=CHOICES[:4])
   def test_every_choice_of_a_stage_has_its_anchor_shape(self, number, choice):

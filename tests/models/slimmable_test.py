@@ -80,6 +80,34 @@ class CutTest(parameterized.TestCase):
       slimmable.cut(jnp.zeros((2, 4, 7)), WidthMask(3, 4), WidthMask(2, 8))
 
 
+class StandardizeTest(parameterized.TestCase):
+
+  def test_each_output_channel_has_mean_0_and_length_1(self):
+    kernel = _normal(3, 3, 4, 5) * 7.0 + 2.0
+    flat = np.asarray(slimmable.standardize(kernel)).reshape(-1, 5)
+    np.testing.assert_allclose(flat.mean(0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(np.square(flat).sum(0), 1.0, rtol=1e-5)
+
+  def test_a_value_worked_by_hand(self):
+    # 1, 2 and 3 less their mean are -1, 0 and 1, of length sqrt(2).
+    kernel = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
+    actual = slimmable.standardize(kernel)
+    _close(actual.ravel(), jnp.array([-1.0, 0.0, 1.0]) / np.sqrt(2.0))
+
+  def test_scale_and_offset_of_a_channel_change_nothing(self):
+    kernel = _normal(1, 1, 8, 3)
+    _close(
+        slimmable.standardize(kernel * 5.0 - 1.0),
+        slimmable.standardize(kernel),
+    )
+
+  def test_the_gradient_of_a_constant_kernel_is_finite(self):
+    def loss(kernel):
+      return (slimmable.standardize(kernel) * _normal(3, 3, 4, 2)).sum()
+
+    chex.assert_tree_all_finite(jax.grad(loss)(jnp.ones((3, 3, 4, 2))))
+
+
 class ConvTest(parameterized.TestCase):
 
   @parameterized.product(

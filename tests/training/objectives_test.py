@@ -380,9 +380,52 @@ def _label_gradients(norm):
   )
 
 
+class FoldingTest(parameterized.TestCase):
+
+  def test_gradients_are_those_of_layers_that_standardize(self):
+    net = dataclasses.replace(_NET, norm='gn_ws')
+    variables = _variables(0, 'gn_ws')
+    run = functools.partial(
+        objectives.label_gradients, net=net.folded, label_smoothing=0.1
+    )
+    grads, _, metrics = _jit(objectives.folding(run, net, net))(
+        variables['params'], {}, {}, {}, *_batch(), jax.random.key(0), 0
+    )
+    expected, _, expected_metrics = _label_gradients('gn_ws')
+    chex.assert_trees_all_close(grads, expected, rtol=1e-3, atol=1e-5)
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-5)
+
+  def test_an_objective_of_plain_kernels_stays_as_it_is(self):
+    self.assertIs(
+        objectives.folding(objectives.label_gradients, _NET, _NET),
+        objectives.label_gradients,
+    )
+
+  def test_frozen_part_and_teacher_are_folded_too(self):
+    net = dataclasses.replace(_NET, norm='gn_ws')
+    given = []
+
+    def objective(params, stats, frozen, teacher, *rest):
+      given.extend((params, frozen['params'], teacher['params']))
+      return params, stats, {}
+
+    stem, rest = trees.split(
+        _variables(0, 'gn_ws')['params'], ('backbone/stem',)
+    )
+    teacher = _variables(1, 'gn_ws')
+    objectives.folding(objective, net, net)(
+        stem, {}, {'params': rest}, teacher
+    )
+    expected = [
+        net.fold({'params': tree})['params']
+        for tree in (stem, rest, teacher['params'])
+    ]
+    chex.assert_trees_all_close(given, expected, rtol=1e-5)
+
+
 class LabelGradientsTest(parameterized.TestCase):
 
-  @parameterized.parameters('gn', 'bn')
+  @parameterized.parameters('gn', 'gn_ws', 'bn')
   def test_gradients_are_finite_and_batch_stats_new(self, norm):
     grads, stats, metrics = _label_gradients(norm)
     chex.assert_tree_all_finite((grads, stats, metrics))
