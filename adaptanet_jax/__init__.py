@@ -4,7 +4,7 @@
 
 `load` gives what a run has trained as a function of images, `examples` what it
 was tested on; both raise `UsageError` where an argument does not do. All are
-those of `library`.
+those of `inference`.
 """
 
 import importlib
@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from adaptanet_jax.errors import UsageError
-  from adaptanet_jax.library import Supernet, examples, load
+  from adaptanet_jax.inference.load import examples, load
+  from adaptanet_jax.inference.network import Supernet
 
 __version__ = '0.1.0'
 __all__ = ('Supernet', 'UsageError', 'examples', 'load')
+_HOMES = {
+    'Supernet': 'inference.network',
+    'UsageError': 'errors',
+    'examples': 'inference.load',
+    'load': 'inference.load',
+}
 
 
 def __getattr__(name: str) -> Any:
   # Late, so that processes that only decode images need not load JAX.
-  if name not in __all__:
+  if name not in _HOMES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  return getattr(importlib.import_module('adaptanet_jax.library'), name)
+  return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)

@@ -19,7 +19,7 @@ from adaptanet_jax import (
   trees,
   workspace,
 )
-from adaptanet_jax.analyses import accuracy
+from adaptanet_jax.analyses import accuracy, common
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.data import pipeline, sources
@@ -32,7 +32,10 @@ from adaptanet_jax.programs import Programs
 from adaptanet_jax.report import comparison
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
-from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.checkpoints import (
+  PhaseCheckpoints,
+  checkpoints_path,
+)
 from adaptanet_jax.training.progress import MetricsLog
 from adaptanet_jax.workspace import Workspace
 
@@ -82,13 +85,17 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   # What cannot be compared is refused now. What could be once, and cannot when
   # the report is written, is left out of it.
   comparison.collect(asked, workspace.describe(dataset))
-  tasks = plan.make_plan(config, workdir, len(dataset.train))
+  tasks = plan.make_plan(
+      config, workdir, len(dataset.train), needs=analyses.NEEDS
+  )
   processes.check_agreed(
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
   )
   _check_weights(config, dataset, tasks)
-  plan.check_reused(dataset, {task.workdir for task in tasks} - {workdir})
+  plan.check_reused(
+      workspace.describe(dataset), {task.workdir for task in tasks} - {workdir}
+  )
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
@@ -188,6 +195,7 @@ def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
   ]
   if done and len(done) < len(tasks) and processes.is_writer():
     print(f'Done before: {", ".join(done)}.', file=sys.stderr)
+  _drop_stale(space, tasks)
   for task in tasks:
     if task.action == 'train':
       steps[task.phase.name] = _prepare(space, task.phase)
@@ -201,6 +209,19 @@ def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
     elif task.action == 'train':
       _train_phase(space, task.phase, steps[task.phase.name])
   return analyses.run(space) or bool(steps)
+
+
+def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
+  """Removes checkpoints of phases that stood on one that is trained anew."""
+  trains = [task.phase.name for task in tasks if task.action == 'train']
+  for name in trains[1:]:
+    path = checkpoints_path(space.workdir, name)
+    if os.path.exists(path) and processes.is_writer():
+      logging.warning(
+          'Training %s anew: it stood on an older %s.', name, trains[0]
+      )
+    common.drop_folder(path)
+  processes.wait('stale checkpoints are gone')
 
 
 def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run will do with each training phase, decided before it does any."""
 
+from collections.abc import Collection, Mapping
 import dataclasses
 import os
 from typing import Any
 
 import ml_collections
 
-from adaptanet_jax import analyses, settings, workspace
-from adaptanet_jax.data import pipeline, sources
+from adaptanet_jax import settings
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.training import phases as phases_lib
@@ -32,10 +33,10 @@ class Task:
   workdir: str
 
 
-def make_plan(
+def find_trained(
     config: ml_collections.ConfigDict, workdir: str, num_examples: int
-) -> list[Task]:
-  """Says what is to be done with each training phase, before anything is.
+) -> dict[str, str]:
+  """Finds the training phases that are done.
 
   Args:
     config: the whole configuration.
@@ -43,14 +44,13 @@ def make_plan(
     num_examples: of the training split.
 
   Returns:
-    A task for each phase, in order.
+    By name of the phase the workdir with its checkpoints: the run's own, or one
+    that `config.reuse` leads to.
 
   Raises:
-    UsageError: a selected phase needs one that is skipped, a batch is larger
-      than the training split, or `config.reuse` names no workdir.
+    UsageError: a batch is larger than the training split, or `config.reuse`
+      names no workdir, or one with nothing to take over.
   """
-  groups = settings.selected_groups(config)
-  phases = phases_lib.build_phases(config)
   steps = {
       phase.name: phases_lib.num_steps(
           phase,
@@ -58,42 +58,92 @@ def make_plan(
               range(num_examples), phase.settings.batch_size
           ),
       )
-      for phase in phases
+      for phase in phases_lib.build_phases(config)
   }
-  reuse: dict[str, list[str]] = {}
-  if not all(is_complete(workdir, *phase) for phase in steps.items()):
-    reuse = _reusable(config)
+  own = {n: workdir for n in steps if is_complete(workdir, n, steps[n])}
+  if len(own) == len(steps):  # What it was taken from may be gone by now.
+    return own
+  reused = {
+      name: place
+      for name, places in _reusable(config).items()
+      for place in reversed(places)
+      if is_complete(place, name, steps[name])
+  }
+  return reused | own
+
+
+def is_usable(
+    phase: phases_lib.Phase, trained: Collection[str]
+) -> bool:
+  """Returns whether what a phase has trained can be run.
+
+  Args:
+    phase: one of those that are done.
+    trained: the names of all that are done.
+  """
+  # The substitutes of some stages only are of no use yet.
+  return phase.group != 'delta' or 'delta_cascade4' in trained
+
+
+def make_plan(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    num_examples: int,
+    needs: Mapping[str, Collection[str]],
+) -> list[Task]:
+  """Says what is to be done with each training phase, before anything is.
+
+  Args:
+    config: the whole configuration.
+    workdir: folder of the run, which need not exist.
+    num_examples: of the training split.
+    needs: by group of phases that measure, the last training phases that have
+      to be done, whichever a run has.
+
+  Returns:
+    A task for each phase, in order.
+
+  Raises:
+    UsageError: a selected phase needs one that is skipped, one that is done
+      would have another one trained anew before it, or as `find_trained` does.
+  """
+  groups = settings.selected_groups(config)
+  phases = phases_lib.build_phases(config)
+  trained = find_trained(config, workdir, num_examples)
   tasks: list[Task] = []
+  anew = ''  # The first phase to train. What is done after it stood on another.
   for phase in phases:
-    done = [
-        place
-        for place in (workdir, *reuse.get(phase.name, ()))
-        if is_complete(place, phase.name, steps[phase.name])
-    ]
-    if done:
-      tasks.append(Task(phase, 'restore', done[0]))
+    if phase.name in trained and not anew:
+      tasks.append(Task(phase, 'restore', trained[phase.name]))
+    elif phase.group in groups:
+      anew = anew or phase.name
+      tasks.append(Task(phase, 'train', workdir))
+    elif anew and phase.name in trained:
+      raise UsageError(
+          f'Phase {phase.name!r} is done, and {anew!r} before it would be '
+          f'trained anew; expected {phase.group!r} among --config.phases='
+          f'{config.phases}, to train it anew as well, or another --workdir.'
+      )
     else:
-      action = 'train' if phase.group in groups else 'skip'
-      tasks.append(Task(phase, action, workdir))
-  needs = {
+      tasks.append(Task(phase, 'skip', workdir))
+  # What a phase needs is all that comes before it ...
+  counts = {
       task.phase.name: number
       for number, task in enumerate(tasks)
       if task.action == 'train'
   }
-  names = [task.phase.name for task in tasks]
-  skipped = {task.phase.name for task in tasks if task.action == 'skip'}
-  if 'delta_cascade4' in skipped:
-    # Substitutes of some stages only are of no use yet.
-    tasks = [
-        dataclasses.replace(task, action='skip')
-        if task.phase.group == 'delta'
-        else task
-        for task in tasks
-    ]
-  for group, needed in analyses.NEEDS.items():
-    if group in groups:
-      needs[group] = 1 + max(names.index(n) for n in needed if n in names)
-  for name, number in needs.items():
+  present = [task.phase.name for task in tasks if task.action != 'skip']
+  tasks = [
+      task
+      if is_usable(task.phase, present)
+      else dataclasses.replace(task, action='skip')
+      for task in tasks
+  ]
+  names = [phase.name for phase in phases]
+  for group, needed in needs.items():
+    if group in groups:  # ... and what is measured needs that phase as well.
+      counts[group] = 1 + max(names.index(n) for n in needed if n in names)
+  for name, number in counts.items():
     missing = [t.phase for t in tasks[:number] if t.action == 'skip']
     if missing:
       raise UsageError(
@@ -158,9 +208,13 @@ def check_same(
     )
 
 
-def check_reused(dataset: sources.Dataset, workdirs: set[str]) -> None:
-  """Raises UsageError if phases to take over were trained on other data."""
-  described = workspace.describe(dataset)
+def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
+  """Raises UsageError if phases to take over were trained on other data.
+
+  Args:
+    described: the data of this run, as `workspace.describe` has them.
+    workdirs: those to take over from.
+  """
   for place in sorted(workdirs):
     old = results_lib.Results(place).values.get('dataset', described)
     if old != described:

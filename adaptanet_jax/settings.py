@@ -19,7 +19,12 @@ from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
 from adaptanet_jax.training.losses import DIVERGENCES
-from adaptanet_jax.training.phases import SECTIONS, groups_of, sections_of
+from adaptanet_jax.training.phases import (
+  SECTIONS,
+  dependencies,
+  groups_of,
+  sections_of,
+)
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 
@@ -83,40 +88,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     for section in SECTIONS
     for key in ('learning_rate', 'warmup_epochs', 'momentum', 'weight_decay')
 }
-
-# Settings that may change between two runs in one workdir: none of them has a
-# say in what is trained, beyond rounding.
-_FREE = (
-    'phases',
-    'reuse',
-    'compare',
-    'fast_compile',
-    'compute_dtype',
-    'data.dir',
-    'data.workers',
-    'log_every_steps',
-    'evaluation.',
-    'policies.',
-    'latency.',
-    'checkpoint.',
-)
-# Settings that came later, and what all went by before.
-_LATER = {
-    'data.held_out': 0.0,
-    'data.shorter_side': 0,
-    'mdsr.soft_epochs': 0.0,
-    'teacher.weights': '',
-}
-# Settings without a say in what a baseline trains.
-_OF_ADAPTANET = (
-    'teacher.',
-    'cascade.',
-    'lock_in.',
-    'delta.',
-    'gates.',
-    'mdsr.',
-    'model.init_from_teacher',
-)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -272,36 +243,25 @@ def _check_warmup(section: str, values: Mapping[str, Any]) -> None:
 def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
 ) -> dict[str, tuple[Any, Any]]:
-  """Returns the old and the new value of all settings that may not change.
+  """Returns the old and the new value of what has a say in the training.
 
   Args:
     old: one configuration.
     new: another one.
     up_to: section of the last phase that is to be the same in both; settings
-      of later phases are not looked at. Empty: all phases.
+      of later phases are not looked at. Empty: all phases, and the name.
 
   Returns:
     Both values, of the settings that differ, by dotted key.
   """
-  old, new = (_LATER | flatten(config) for config in (old, new))
-  network = new['baseline.network']
-  passed_over: tuple[str, ...] = _FREE
-  if network and old.get('baseline.network') == network:
-    passed_over += _OF_ADAPTANET
-  elif not network and not old.get('baseline.network'):
-    passed_over += ('baseline.',)
-    later = SECTIONS[SECTIONS.index(up_to) + 1 :] if up_to else ()
-    passed_over += tuple(f'{section}.' for section in later)
-    if up_to:
-      passed_over += ('name',)
-    if 'delta.cascade' in later:
-      passed_over += ('delta.',)
-    if up_to == SECTIONS[0]:  # Of the student alone.
-      passed_over += ('mdsr.', 'model.norm', 'model.init_from_teacher')
+  decisive: tuple[str, ...] = () if up_to else ('name',)
+  for config in (old, new):
+    decisive += dependencies(ml_collections.ConfigDict(config), up_to)
+  old, new = flatten(old), flatten(new)
   return {
       key: (old.get(key), new.get(key))
       for key in sorted(old.keys() | new.keys())
-      if not key.startswith(passed_over) and old.get(key) != new.get(key)
+      if key.startswith(decisive) and old.get(key) != new.get(key)
   }
 
 

@@ -10,9 +10,10 @@ import re
 
 from absl.testing import absltest, parameterized
 
-from adaptanet_jax import settings
+from adaptanet_jax import analyses, settings
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.training import phases
 from adaptanet_jax.training.phases import BASELINE_GROUPS, GROUPS, SECTIONS
 from configs import common
 
@@ -255,8 +256,18 @@ class CheckTest(parameterized.TestCase):
     value = type(_DECLARED[key])(low - 1)
     message = self.assert_refused(_with(key, value), key, value)
     self.assertIn(f'from {low} to {high}', message)
-    lowest = type(_DECLARED[key])(low)
-    self.assertIsNone(settings.check(_with(key, lowest)))
+    lowest = _with(key, type(_DECLARED[key])(low))
+    lowest.policies.examples = 'training'  # For nothing may be held out.
+    self.assertIsNone(settings.check(lowest))
+
+  def test_policies_need_held_out_examples_unless_told_otherwise(self):
+    config = _with('data.held_out', 0.0)
+    with self.assertRaisesRegex(
+        UsageError, r'data\.held_out = 0 leaves .*policies\.examples=training'
+    ):
+      settings.check(config)
+    config.phases = 'teacher,cascade,lock_in,delta,evaluation'
+    self.assertIsNone(settings.check(config))
 
   @parameterized.parameters(
       *(key for key, (_, high) in settings.RANGES.items() if high < 2**63)
@@ -346,16 +357,29 @@ class DifferingKeysTest(parameterized.TestCase):
         ],
     )
 
-  def test_settings_that_came_later_are_as_all_went_before(self):
-    old = common.get_config().to_dict()
-    del old['data']['shorter_side'], old['mdsr']['soft_epochs']
-    new = common.get_config().to_dict()
-    self.assertEmpty(settings.differing_keys(old, new))
-    self.assertEmpty(settings.differing_keys(old, old))
-    new['mdsr']['soft_epochs'] = 1.0
-    self.assertEqual(
-        settings.differing_keys(old, new), ['mdsr.soft_epochs: 0.0 -> 1.0']
+  @parameterized.parameters(*_DECLARED)
+  def test_every_setting_has_a_say_in_training_or_in_what_is_measured(
+      self, key
+  ):
+    trained = tuple(
+        start
+        for network in ('', 'usnet')
+        for start in phases.dependencies(_with('baseline.network', network))
     )
+    # These only say what is done, where and how fast.
+    free = (
+        *('phases', 'reuse', 'compare', 'name', 'fast_compile'),
+        *('compute_dtype', 'log_every_steps', 'data.dir', 'data.workers'),
+        *('checkpoint.', 'evaluation.batch_size', 'evaluation.every_epoch'),
+        'evaluation.calibration',
+    )
+    measured = tuple(
+        start
+        for analysis in analyses.ANALYSES.values()
+        for start in analysis.settings
+    )
+    places = [key.startswith(starts) for starts in (trained, measured + free)]
+    self.assertEqual(sum(places), 1, places)
 
   def test_a_key_that_one_side_lacks_differs(self):
     old = common.get_config().to_dict()

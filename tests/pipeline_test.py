@@ -17,10 +17,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import adaptanet_jax
-from adaptanet_jax import experiment, library
+from adaptanet_jax import experiment
 from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.inference import load as loading
 from tests import testing
 
 PHASES = (
@@ -266,7 +267,7 @@ class PipelineTest(absltest.TestCase):
   def test_gates_of_other_weights_are_refused(self):
     other = self.folder / 'other'
     other.symlink_to(self.workdir)
-    restore = library._restore
+    restore = loading._restore
 
     def altered(workdir):
       config, variables = restore(workdir)
@@ -275,7 +276,7 @@ class PipelineTest(absltest.TestCase):
         head['bias'] = head['bias'] + 1.0
       return config, variables
 
-    with mock.patch.object(library, '_restore', altered):
+    with mock.patch.object(loading, '_restore', altered):
       with self.assertRaisesRegex(UsageError, 'deltas have other weights'):
         adaptanet_jax.load(str(self.workdir), gates=str(other))
 
@@ -285,7 +286,7 @@ class PipelineTest(absltest.TestCase):
     shutil.rmtree(workdir / 'checkpoints' / 'lock_in' / str(STEPS['lock_in']))
     with self.assertLogs('absl', 'WARNING') as logs:
       net = adaptanet_jax.load(str(workdir))
-    self.assertIn('has begun lock_in and not ended', logs.output[0])
+    self.assertIn('training of lock_in was interrupted', logs.output[0])
     kernel = net.variables['params']['backbone']['stage2']['block1']['conv1'][
         'kernel'
     ]

@@ -26,7 +26,7 @@ from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
-from adaptanet_jax.training.phases import Phase
+from adaptanet_jax.training.phases import RUNNABLE, Phase
 from adaptanet_jax.workspace import Workspace
 
 
@@ -57,7 +57,7 @@ ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
         # Of a supernet that has not been locked in, too.
-        ('cascade4', 'baseline'),
+        tuple(RUNNABLE),
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
         (
             'evaluation.random_passes',

@@ -19,6 +19,7 @@ from adaptanet_jax.evaluation import (
   protocols,
   results as results_lib,
 )
+from adaptanet_jax.models import routing
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import (
@@ -122,7 +123,7 @@ def compile_ahead(space: Workspace, variables: Any) -> None:
         space.dataset.train,
         space.config.evaluation.batch_size,
     )
-  tree = protocols.tree_predictor(net, common.routing_gates(gates))
+  tree = protocols.tree_predictor(net, routing.routing_gates(gates))
   common.compile_ahead(space, tree, variables, *statistics)
   if gates:
     common.compile_ahead(space, gating.gate_predictor(net, gates), variables)
@@ -138,7 +139,7 @@ def evaluate(space: Workspace) -> None:
     settings.check_reads_anchors(space.config, ('gates',))
   # It reads gates too, for nothing, as the program of the policies does: to
   # compile another one takes longer.
-  tree = protocols.tree_predictor(net, common.routing_gates(gates))
+  tree = protocols.tree_predictor(net, routing.routing_gates(gates))
   correct = {
       name: common.predict(
           space,

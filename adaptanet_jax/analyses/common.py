@@ -3,7 +3,6 @@
 """What all analyses share: predictions of a split, the table of all subnets."""
 
 from collections.abc import Mapping
-import dataclasses
 import os
 import shutil
 from typing import Any
@@ -18,7 +17,6 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import protocols, results as results_lib
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.workspace import Workspace
 
@@ -162,13 +160,6 @@ def calibration_split(space: Workspace) -> Split:
 def gates_of(space: Workspace, variables: Any) -> GateSet | None:
   """Returns the gates that some variables (or their shapes) have, if any."""
   return space.gates if GATES in variables['params'] else None
-
-
-def routing_gates(gates: GateSet | None) -> GateSet | None:
-  """Returns the gates that policies read; None if one of them is missing."""
-  if not gates or not set(ROUTING_GATES) <= set(gates.anchors):
-    return None
-  return dataclasses.replace(gates, anchors=ROUTING_GATES)
 
 
 def add_column(space: Workspace, name: str, values: np.ndarray) -> None:

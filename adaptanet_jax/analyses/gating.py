@@ -155,7 +155,7 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
 
 def compile_routing_ahead(space: Workspace, variables: Any) -> None:
   """Has the routed network compiled, for shapes of its variables."""
-  gates = common.routing_gates(common.gates_of(space, variables))
+  gates = routing.routing_gates(common.gates_of(space, variables))
   if gates:
     net = workspace.student_for(space.nets, variables)
     bins = space.config.policies.bins
@@ -167,7 +167,7 @@ def compile_routing_ahead(space: Workspace, variables: Any) -> None:
 def measure_policies(space: Workspace) -> None:
   """Calibrates all policies, runs them, and writes `policies.json`."""
   config = space.config
-  gates = common.routing_gates(
+  gates = routing.routing_gates(
       common.gates_of(space, space.variables['student'])
   )
   # The settings were checked, and the plan has the gates trained.

@@ -13,6 +13,7 @@ c = images of a chunk.
 """
 
 from collections.abc import Callable
+import dataclasses
 import functools
 from typing import Any
 
@@ -29,6 +30,13 @@ from adaptanet_jax.models.supernet import stage_variables
 
 # Anchors whose gates choose: each for the stage after it.
 ROUTING_GATES = tuple(range(1, NUM_STAGES))
+
+
+def routing_gates(gates: GateSet | None) -> GateSet | None:
+  """Returns the gates that policies read; None if one of them is missing."""
+  if not gates or not set(ROUTING_GATES) <= set(gates.anchors):
+    return None
+  return dataclasses.replace(gates, anchors=ROUTING_GATES)
 # Images of a chunk. Fewer waste less on padding, more run faster each.
 CHUNK_SIZE = 8
 

@@ -85,6 +85,57 @@ SECTIONS = (
 )
 
 
+# Phases after each of which there is a supernet, or a baseline, to run.
+RUNNABLE = frozenset({'cascade4', 'baseline'})
+
+_DATA = tuple(
+    f'data.{key}'
+    for key in (
+        'name',
+        'train_split',
+        'test_split',
+        'image_size',
+        'shorter_side',
+        'train_examples',
+        'test_examples',
+        'held_out',
+        'augment',
+        'fake_if_missing',
+        'fake_classes',
+    )
+)
+_FIRST = ('seed', *_DATA, 'model.architecture', 'model.stem')
+# The settings that decide what the phases of a section train, by the start of
+# their dotted keys; those of the sections before it do, too.
+_DEPENDS = {
+    'teacher': (*_FIRST, 'baseline.network', 'teacher.'),
+    'cascade': ('model.', 'mdsr.', 'cascade.'),
+    'lock_in': ('lock_in.',),
+    'delta.cascade': ('delta.kind', 'delta.cascade.'),
+    'delta.lock_in': ('delta.lock_in.',),
+    'gates': ('gates.',),
+    'baseline': (*_FIRST, 'model.norm', 'baseline.'),
+}
+
+
+def dependencies(
+    config: ml_collections.ConfigDict, up_to: str = ''
+) -> tuple[str, ...]:
+  """Returns the settings that decide what a run trains.
+
+  Args:
+    config: the whole configuration.
+    up_to: section of the last phase that counts; empty: all of them.
+
+  Returns:
+    The starts of their dotted keys.
+  """
+  sections = sections_of(config)
+  if up_to:
+    sections = sections[: sections.index(up_to) + 1]
+  return tuple(key for section in sections for key in _DEPENDS[section])
+
+
 def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """Returns what a run can do, in order."""
   return BASELINE_GROUPS if config.baseline.network else GROUPS
