@@ -33,7 +33,7 @@ import numpy as np
 
 from adaptanet_jax import compiler, experiment, trees, workspace
 from adaptanet_jax.baselines.methods import METHODS
-from adaptanet_jax.data import augment
+from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.training import loop, mdsr, phases
 from adaptanet_jax.training.step import map_train_step, replicate, to_devices
@@ -167,7 +167,7 @@ def _torch_runner(step, config, batch):
   optimizer = torch_peer.optimizer_like(
       settings, part, trained, settings.learning_rate / (warmup + 1)
   )
-  images = torch_peer.images_of(augment.normalize(batch['image'][0]))
+  images = torch_peer.images_of(normalize(batch['image'][0]))
   if not step.phase.reads_teacher:
     return functools.partial(
         torch_peer.sandwich_step,

@@ -72,7 +72,7 @@ ANALYSES = {
         ('gates',),
         ('policies',),
         ('policies.', 'evaluation.batch_size'),
-        column='calibration_top1',
+        column='expected_top1',
         is_timed=True,
     ),
     'latency': Analysis(

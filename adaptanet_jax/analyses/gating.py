@@ -15,6 +15,7 @@ from scipy import stats
 from adaptanet_jax import processes, workspace
 from adaptanet_jax.analyses import common
 from adaptanet_jax.evaluation import (
+  budget,
   cost,
   policies,
   protocols,
@@ -138,17 +139,20 @@ def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
 
 @functools.cache
 def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
-  """Returns what maps images and a policy to `prediction` and `subnet`.
+  """Returns what maps images and a policy to predictions.
 
-  The policy is an argument, so all policies share one program.
+  Besides `prediction` these are the `subnet` of each image and whether it
+  `reads` a gate. The policy is an argument, so all policies share one program.
   """
 
   def predict(
       variables: Variables, images: jax.Array, policy: routing.Policy
   ) -> dict[str, jax.Array]:
-    logits, subnets = routing.route(net, gates, variables, images, policy)
+    logits, subnets, reads = routing.route(
+        net, gates, variables, images, policy
+    )
     prediction = logits.argmax(-1).astype(jnp.int32)
-    return {'prediction': prediction, 'subnet': subnets.T}
+    return {'prediction': prediction, 'subnet': subnets.T, 'reads': reads.T}
 
   return protocols.map_predictor(predict)
 
@@ -173,27 +177,31 @@ def measure_policies(space: Workspace) -> None:
   # The settings were checked, and the plan has the gates trained.
   assert gates is not None, config.gates.anchors
   calibration = _calibrate(space, gates)
-  rules = _make_rules(space, calibration)
+  made, found = _make_policies(space, calibration)
   measured: dict[str, Any] = {}
-  for scope, by_name in rules.items():
+  for scope, by_name in made.items():
     measured[scope] = {}
-    for name, rule in by_name.items():
-      entry = _run_policy(space, gates, calibration, rule)
+    for name, mixture in by_name.items():
+      entry = _run_policy(space, gates, calibration, mixture)
       entry |= _at_equal_madds(space, scope, entry)
+      if name == 'budget':
+        entry |= found[scope]
       measured[scope][name] = entry
   results_lib.write_json(
       results_lib.policies_path(space.workdir),
-      policies.to_json(rules, calibration.edges),
+      policies.to_json(made, calibration.edges),
   )
   space.results.update(policies=measured)
 
 
-def _make_rules(
+def _make_policies(
     space: Workspace, calibration: policies.Calibration
-) -> dict[str, dict[str, policies.Rule]]:
+) -> tuple[dict[str, dict[str, policies.Mixture]], dict[str, dict[str, Any]]]:
+  """Returns the policies of each scope, and what is known of each `budget`."""
   config = space.config
   largest = cost.cost_table(space.supernet).subnet(LARGEST).madds
-  rules: dict[str, dict[str, policies.Rule]] = {}
+  made: dict[str, dict[str, policies.Mixture]] = {}
+  found: dict[str, dict[str, Any]] = {}
   for scope in policies.SCOPES:
     ranked = functools.partial(
         policies.ranked,
@@ -201,23 +209,27 @@ def _make_rules(
         scope,
         start=policies.start_choice(scope, config.policies.start),
     )
-    rules[scope] = {
+    made[scope] = {
         'pull_up': ranked(pull_up=True),
         'pull_down': ranked(pull_up=False),
     }
     limit = config.policies.budget * largest
-    best = policies.budget(calibration, scope, limit)
+    best = budget.budget(calibration, scope, limit)
     if best:
-      rules[scope]['budget'] = best
+      made[scope]['budget'] = best.mixture
+      found[scope] = {
+          'kind': best.kind,
+          'gain': best.gain,
+          'gain_error': best.gain_error,
+      }
     elif processes.is_writer():
       logging.warning(
-          "Scope %s has no policy 'budget': with its gates even its cheapest "
-          'subnets take more than config.policies.budget = %s of the largest '
-          "one's MAdds.",
+          "Scope %s has no policy 'budget': even its cheapest subnet takes "
+          "more than config.policies.budget = %s of the largest one's MAdds.",
           scope,
           config.policies.budget,
       )
-  return rules
+  return made, found
 
 
 def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
@@ -232,29 +244,25 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
   )
   correct = outputs['prediction'] == split.labels
   common.add_column(space, 'calibration_top1', correct.mean(-1))
+  common.add_column(space, 'expected_top1', budget.expected_top1(correct))
+  costs = cost.cost_table(net)
+  stage_madds = costs.stage_madds()
+  stage_madds[-1] += costs.head[0].madds
+  gate_madds = cost.gate_madds(gates, net)
   return policies.Calibration.create(
       correct,
       [outputs[gate_name(n)] for n in gates.anchors],
-      _stage_madds(net, gates),
-      space.config.policies.bins,
+      stage_madds,
+      np.array([gate_madds[n] for n in gates.anchors]),
+      num_bins=space.config.policies.bins,
   )
-
-
-def _stage_madds(net: ResNet, gates: GateSet) -> np.ndarray:
-  """Returns the MAdds of stages and what follows them, `int64[4, K]`."""
-  costs = cost.cost_table(net)
-  table = costs.stage_madds()
-  for anchor, madds in cost.gate_madds(gates, net).items():
-    table[anchor - 1] += madds
-  table[-1] += costs.head[0].madds
-  return table
 
 
 def _run_policy(
     space: Workspace,
     gates: GateSet,
     calibration: policies.Calibration,
-    rule: policies.Rule,
+    mixture: policies.Mixture,
 ) -> dict[str, Any]:
   """Runs the test split as a policy routes it."""
   test, batch_size = space.dataset.test, space.config.evaluation.batch_size
@@ -264,28 +272,28 @@ def _run_policy(
       routed_predictor(space.supernet, gates),
       space.variables['student'],
       test,
-      policies.to_policy(rule, calibration.edges),
+      policies.to_policy(mixture, calibration.edges),
   )
   run()  # What is only done once, such as compiling, is not timed.
   started = time.monotonic()
   outputs = run()
   seconds = time.monotonic() - started
-  subnets = outputs['subnet'].T
-  # Padded chunks are what a stage runs; gates and head run once an example.
+  subnets, reads = outputs['subnet'].T, outputs['reads'].T
+  # Padded chunks are what a stage runs. A gate runs for all images of a device
+  # if one of them reads it; the head runs once an image.
   costs = cost.cost_table(space.supernet)
-  stage_madds = costs.stage_madds()
-  gates_madds = sum(cost.gate_madds(gates, space.supernet).values())
   share = batch_size // jax.device_count()
-  executed = sum(
-      routing.executed(stage_madds, subnets[start : start + share])
-      for start in range(0, len(test), share)
-  )
-  executed += len(test) * (gates_madds + costs.head[0].madds)
-  madds = policies.madds_of(calibration.stage_madds, subnets)
+  executed = len(test) * costs.head[0].madds
+  for start in range(0, len(test), share):
+    part = slice(start, start + share)
+    executed += routing.executed(costs.stage_madds(), subnets[part])
+    read = reads[part].any(0) @ calibration.gate_madds
+    executed += len(reads[part]) * int(read)
+  madds = policies.madds_of(calibration, subnets, reads)
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),
       'madds': round(float(madds.mean())),
-      'madds_gates': gates_madds,
+      'madds_gates': round(float((reads @ calibration.gate_madds).mean())),
       'madds_executed': round(executed / len(test)),
       'seconds': seconds,
   }

@@ -58,7 +58,7 @@ def baseline_gradients(
     stats: their batch statistics, `{}` if there are none.
     frozen: collections that do not train; none here.
     teacher: the network's moving average, if the method has one.
-    images: `(B, H, W, C)` normalised images.
+    images: `uint8[B, H, W, C]`, augmented.
     labels: `int32[B]`.
     rng: key of the step, the same on every device.
     step: unused.

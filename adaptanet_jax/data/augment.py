@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Preprocessing on the device, inside the step: normalise, crop, flip.
+"""Augmentation on the device, inside the step: crop, flip.
 
 B = batch, H = height, W = width, C = colours.
 """
@@ -15,18 +15,6 @@ from adaptanet_jax.data.images import ON_HOST
 
 AUGMENTATIONS = ('none', 'crop', 'crop_flip', 'resized_crop')
 CROP_PADDING = 4
-
-# By number of colours; ImageNet's, which suit natural images.
-_MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
-_STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
-
-
-def normalize(images: jax.Array) -> jax.Array:
-  """Maps `uint8[B, H, W, C]` pixels to about zero mean and unit variance."""
-  colours = images.shape[-1]
-  mean = jnp.array(_MEANS[colours]).reshape(1, 1, 1, colours)
-  std = jnp.array(_STDS[colours]).reshape(1, 1, 1, colours)
-  return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
 def augment(

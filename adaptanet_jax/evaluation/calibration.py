@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import preemption, processes, trees
-from adaptanet_jax.data import augment, pipeline
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models import supernet
@@ -48,7 +48,6 @@ def calibrator(net: ResNet) -> Any:
   choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
 
   def run(variables: Variables, images: jax.Array) -> Statistics:
-    images = augment.normalize(images)
     return supernet.statistics_by_subnet(net, variables, images, choices)
 
   # The norms average over devices, so that all have the same.

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import optimize
 
 from adaptanet_jax.models.routing import ROUTING_GATES, Policy
 from adaptanet_jax.models.subnet import (
@@ -30,8 +29,6 @@ from adaptanet_jax.models.subnet import (
 
 # The choices that a policy may make.
 SCOPES = {'joint': CHOICES, 'width': WIDTH_CHOICES, 'depth': DELTA_CHOICES}
-# Improvements of `budget` on its first solution; it settles in fewer.
-_ROUNDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +41,16 @@ class Calibration:
       `float32[K, K, N]`, `float32[K, K, K, N]`.
     edges: inner borders of the equal-frequency bins of each of them,
       `float32[K ** n, b - 1]`.
-    stage_madds: `int64[4, K]`, each stage's choices; a gate's MAdds are part
-      of the stage before it, the head's of the last one.
+    stage_madds: `int64[4, K]`, each stage's choices; the head's MAdds are part
+      of the last one.
+    gate_madds: `int64[3]`, of the gates.
   """
 
   correct: np.ndarray
   confidences: tuple[np.ndarray, ...]
   edges: tuple[np.ndarray, ...]
   stage_madds: np.ndarray
+  gate_madds: np.ndarray
 
   @classmethod
   def create(
@@ -59,6 +58,8 @@ class Calibration:
       correct: np.ndarray,
       confidences: Sequence[np.ndarray],
       stage_madds: np.ndarray,
+      gate_madds: np.ndarray,
+      *,
       num_bins: int,
   ) -> 'Calibration':
     """Cuts the confidences of each gate and prefix into bins."""
@@ -69,12 +70,24 @@ class Calibration:
         ).T.astype(np.float32)
         for values in confidences
     )
-    return cls(correct, tuple(confidences), edges, stage_madds)
+    return cls(correct, tuple(confidences), edges, stage_madds, gate_madds)
+
+  def __len__(self) -> int:
+    """Returns N."""
+    return self.correct.shape[-1]
 
   @property
   def num_bins(self) -> int:
     """b."""
     return self.edges[0].shape[1] + 1
+
+  def take(self, examples: np.ndarray) -> 'Calibration':
+    """Returns some of the examples, with the bins of all."""
+    return dataclasses.replace(
+        self,
+        correct=self.correct[..., examples],
+        confidences=tuple(c[..., examples] for c in self.confidences),
+    )
 
   def bins(self, gate: int, prefix: np.ndarray) -> np.ndarray:
     """Returns the bin of each example at a gate.
@@ -94,89 +107,151 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """A policy without its bins.
+  """Choices by the bins on the way; a tree.
+
+  A gate that is not read has every example in bin 0, and costs nothing.
 
   Attributes:
     start: choice of stage 1.
-    choices: `int[3, b]`, next choice by gate and bin.
+    reads: whether gates 1 to 3 are read, by the bins of the gates before:
+      `bool[]`, `bool[b]`, `bool[b, b]`.
+    choices: of the stages after them, by the bins so far: `int[b]`,
+      `int[b, b]`, `int[b, b, b]`.
   """
 
   start: int
-  choices: np.ndarray
+  reads: tuple[np.ndarray, ...]
+  choices: tuple[np.ndarray, ...]
+
+  @classmethod
+  def fixed(cls, subnet: Sequence[int], num_bins: int) -> 'Rule':
+    """Returns the rule that runs one subnet, `int[4]`, and reads no gate."""
+    start, *rest = (int(choice) for choice in subnet)
+    return cls(
+        start,
+        tuple(np.zeros((num_bins,) * n, bool) for n in range(len(rest))),
+        tuple(
+            np.full((num_bins,) * (n + 1), choice)
+            for n, choice in enumerate(rest)
+        ),
+    )
+
+  @classmethod
+  def by_bin(cls, start: int, table: np.ndarray) -> 'Rule':
+    """Returns the rule that reads every gate, and looks at its bin alone.
+
+    Args:
+      start: choice of stage 1.
+      table: `int[3, b]`, next choice by gate and bin.
+    """
+    num_bins = table.shape[1]
+    return cls(
+        start,
+        tuple(np.ones((num_bins,) * n, bool) for n in range(len(table))),
+        tuple(
+            np.broadcast_to(row, (num_bins,) * (n + 1)).copy()
+            for n, row in enumerate(table)
+        ),
+    )
 
 
-def to_policy(rule: Rule, edges: Sequence[np.ndarray]) -> Policy:
-  """Returns what `routing.route` takes: a rule, and the borders of its bins."""
-  return Policy(
-      start=jnp.asarray(rule.start, jnp.int32),
-      edges=tuple(jnp.asarray(e, jnp.float32) for e in edges),
-      choices=jnp.asarray(rule.choices, jnp.int32),
-  )
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """Two rules, each for a share of the examples: what a policy is made of.
 
+  Which example follows which rule has nothing to do with what it shows; see
+  `routing.draw`. So its mean MAdds can be anything between those of the two.
 
-def policy_shapes(num_choices: int, num_bins: int) -> Policy:
-  """Returns the shapes of what `to_policy` returns."""
-  shape: Any = jax.ShapeDtypeStruct
-  return Policy(
-      start=shape((), jnp.int32),
-      edges=tuple(
-          shape((num_choices**gate, num_bins - 1), jnp.float32)
-          for gate in ROUTING_GATES
-      ),
-      choices=shape((len(ROUTING_GATES), num_bins), jnp.int32),
-  )
+  Attributes:
+    first: the rule of a share of the examples.
+    second: the rule of the rest.
+    share: that share.
+  """
+
+  first: Rule
+  second: Rule
+  share: float = 1.0
+
+  @classmethod
+  def of(cls, rule: Rule) -> 'Mixture':
+    """Returns the mixture of one rule alone."""
+    return cls(rule, rule)
+
+  @property
+  def rules(self) -> tuple[tuple[Rule, float], ...]:
+    """Each rule, and its share."""
+    return (self.first, self.share), (self.second, 1.0 - self.share)
 
 
 def play(
-    calibration: Calibration,
-    rule: Rule,
-    *,
-    deviation: tuple[int, int] | None = None,
+    calibration: Calibration, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Plays a policy through on the examples of a calibration.
+  """Plays a rule through on the examples of a calibration.
 
   Args:
     calibration: what each subnet and gate said.
-    rule: the policy.
-    deviation: a gate and the choice that it makes for every example, instead.
+    rule: the rule.
 
   Returns:
-    `int[N, 4]`, the subnet of each example, and `int[N, 3]`, its bins.
+    `int[N, 4]`, the subnet of each example, and `bool[N, 3]`, whether it read a
+    gate.
   """
-  num_examples = calibration.correct.shape[-1]
   num_choices = calibration.correct.shape[0]
-  choice = np.full(num_examples, rule.start)
+  choice = np.full(len(calibration), rule.start)
   prefix = choice
-  taken, bins = [choice], []
+  taken, read = [choice], []
+  path: tuple[np.ndarray, ...] = ()
   for gate in ROUTING_GATES:
-    bins.append(calibration.bins(gate, prefix))
-    choice = rule.choices[gate - 1][bins[-1]]
-    if deviation and deviation[0] == gate:
-      choice = np.full(num_examples, deviation[1])
+    reads = np.broadcast_to(rule.reads[gate - 1][path], choice.shape)
+    bins = np.zeros_like(choice)
+    if reads.any():
+      bins = np.where(reads, calibration.bins(gate, prefix), bins)
+    path = (*path, bins)
+    choice = rule.choices[gate - 1][path]
     taken.append(choice)
+    read.append(reads)
     prefix = prefix * num_choices + choice
-  return np.stack(taken, 1), np.stack(bins, 1)
+  return np.stack(taken, 1), np.stack(read, 1)
 
 
 def outcome(
-    calibration: Calibration, subnets: np.ndarray
+    calibration: Calibration, mixture: Mixture
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns which examples are right under their subnets, and the MAdds.
+  """Returns what is to be expected of each example under a policy.
 
   Args:
-    calibration: what each subnet said.
-    subnets: `int[N, 4]`.
+    calibration: what each subnet and gate said.
+    mixture: the policy.
 
   Returns:
-    `bool[N]` and `int64[N]`.
+    `float[N]`, the chance that it is right, and `float[N]`, its mean MAdds,
+    those of the gates that it reads included.
   """
-  correct = calibration.correct[(*subnets.T, np.arange(len(subnets)))]
-  return correct, madds_of(calibration.stage_madds, subnets)
+  right, madds = np.zeros(len(calibration)), np.zeros(len(calibration))
+  examples = np.arange(len(calibration))
+  for rule, share in mixture.rules:
+    if share:
+      subnets, reads = play(calibration, rule)
+      right += share * calibration.correct[(*subnets.T, examples)]
+      madds += share * madds_of(calibration, subnets, reads)
+  return right, madds
 
 
-def madds_of(stage_madds: np.ndarray, subnets: np.ndarray) -> np.ndarray:
-  """Returns the MAdds `int64[N]` of subnets `int[N, 4]`."""
-  return stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+def madds_of(
+    calibration: Calibration, subnets: np.ndarray, reads: np.ndarray
+) -> np.ndarray:
+  """Returns the MAdds of examples.
+
+  Args:
+    calibration: what stages and gates cost.
+    subnets: `int[N, 4]`, those that they run under.
+    reads: `bool[N, 3]`, the gates that they read.
+
+  Returns:
+    `int64[N]`.
+  """
+  stages = calibration.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+  return stages + reads @ calibration.gate_madds
 
 
 def start_choice(scope: str, rho: float) -> int:
@@ -186,7 +261,7 @@ def start_choice(scope: str, rho: float) -> int:
 
 def ranked(
     calibration: Calibration, scope: str, *, start: int, pull_up: bool
-) -> Rule:
+) -> Mixture:
   """Maps a gate's bins to the next stage's choices in order of accuracy.
 
   A choice's accuracy at a gate is the mean over all subnets of the scope that
@@ -202,7 +277,7 @@ def ranked(
   Returns:
     The policy `pull_up` or `pull_down`.
   """
-  indices = np.array([choice.index for choice in SCOPES[scope]])
+  indices = scope_indices(scope)
   top1 = calibration.correct.mean(-1)[np.ix_(*[indices] * NUM_STAGES)]
   rows = []
   for gate in ROUTING_GATES:
@@ -215,142 +290,12 @@ def ranked(
       best_first = best_first[::-1]
     num_bins = calibration.num_bins
     rows.append(best_first[np.arange(num_bins) * len(indices) // num_bins])
-  return Rule(start, np.stack(rows))
+  return Mixture.of(Rule.by_bin(start, np.stack(rows)))
 
 
-def budget(calibration: Calibration, scope: str, limit: float) -> Rule | None:
-  """Finds the policy of best accuracy whose mean MAdds keep to a limit.
-
-  Beyond the paper. For each gate and bin a linear program picks the choice that
-  maximises the expected share of right answers. Its gains suppose that all
-  other choices stay as they are, so the first solution, where those are drawn
-  evenly from the scope, is followed by some more about the newest one; what is
-  returned is the best of all of them, played through.
-
-  Args:
-    calibration: what it is measured on.
-    scope: one of `SCOPES`.
-    limit: of the mean MAdds, those of the gates included.
-
-  Returns:
-    The policy, its own start included; None if even the cheapest choices of
-    the scope exceed the limit.
-  """
-  indices = np.array([choice.index for choice in SCOPES[scope]])
-  best: tuple[float, float, Rule] | None = None
-  for start in indices:
-    gains, weights = _first_gains(calibration, indices, start)
-    for _ in range(_ROUNDS):
-      table = _solve(calibration, indices, start, gains, weights, limit)
-      if table is None:
-        break
-      rule = Rule(int(start), table)
-      subnets, _ = play(calibration, rule)
-      correct, madds = outcome(calibration, subnets)
-      score = (float(correct.mean()), -float(madds.mean()))
-      if madds.mean() <= limit and (best is None or score > best[:2]):
-        best = (*score, rule)
-      gains, weights = _gains(calibration, indices, rule)
-  return best[2] if best else None
-
-
-def _first_gains(
-    calibration: Calibration, indices: np.ndarray, start: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns `_gains` about choices that are drawn evenly from the scope."""
-  num_bins = calibration.num_bins
-  correct = calibration.correct[np.ix_(np.array([start]), *[indices] * 3)][0]
-  gains = np.zeros((len(ROUTING_GATES), num_bins, len(indices)))
-  for gate in ROUTING_GATES:
-    suffix = tuple(range(gate, NUM_STAGES - 1))
-    # Choices of stages 2 to gate, then those of stage gate + 1, examples last.
-    by_choice = correct.mean(suffix).reshape(
-        -1, len(indices), correct.shape[-1]
-    )
-    prefixes = _prefixes(calibration, indices, start, gate)
-    for prefix, values in zip(prefixes, by_choice):
-      bins = calibration.bins(gate, np.full(correct.shape[-1], prefix))
-      for number in range(num_bins):
-        inside = bins == number
-        gains[gate - 1, number] += values[:, inside].sum(-1)
-    gains[gate - 1] /= len(prefixes) * correct.shape[-1]
-  return gains, np.full(gains.shape[:2], 1.0 / num_bins)
-
-
-def _prefixes(
-    calibration: Calibration, indices: np.ndarray, start: int, gate: int
-) -> np.ndarray:
-  """Returns the prefixes that lead from a start to a gate, as numbers."""
-  prefixes = np.array([start])
-  for _ in range(1, gate):
-    longer = prefixes[:, None] * calibration.correct.shape[0] + indices[None]
-    prefixes = longer.ravel()
-  return prefixes
-
-
-def _gains(
-    calibration: Calibration, indices: np.ndarray, rule: Rule
-) -> tuple[np.ndarray, np.ndarray]:
-  """Says what each choice at each gate and bin would bring, all else as it is.
-
-  Args:
-    calibration: what it is measured on.
-    indices: choices of the scope.
-    rule: the policy that is deviated from.
-
-  Returns:
-    `float[3, b, len(indices)]`, shares of all examples that are in the bin and
-    right; `float[3, b]`, shares that are in the bin.
-  """
-  num_bins, num_examples = calibration.num_bins, calibration.correct.shape[-1]
-  _, bins = play(calibration, rule)
-  gains = np.zeros((len(ROUTING_GATES), num_bins, len(indices)))
-  weights = np.zeros(gains.shape[:2])
-  for gate in ROUTING_GATES:
-    own = bins[:, gate - 1]
-    weights[gate - 1] = np.bincount(own, minlength=num_bins) / num_examples
-    for position, index in enumerate(indices):
-      subnets, _ = play(calibration, rule, deviation=(gate, index))
-      correct, _ = outcome(calibration, subnets)
-      gains[gate - 1, :, position] = (
-          np.bincount(own, weights=correct, minlength=num_bins) / num_examples
-      )
-  return gains, weights
-
-
-def _solve(
-    calibration: Calibration,
-    indices: np.ndarray,
-    start: int,
-    gains: np.ndarray,
-    weights: np.ndarray,
-    limit: float,
-) -> np.ndarray | None:
-  """Picks a choice for each gate and bin by a linear program.
-
-  One limit couples all bins, so at most one of them comes out divided between
-  two choices; it gets the cheaper one.
-
-  Returns:
-    `int[3, b]` choices, or None if none keep to the limit.
-  """
-  madds = calibration.stage_madds[1:, indices].astype(float)
-  costs = weights[:, :, None] * madds[:, None, :]
-  rest = limit - calibration.stage_madds[0, start]
-  num_bins, num_choices = weights.size, len(indices)
-  unit = max(limit, 1.0)
-  solution = optimize.linprog(
-      -gains.ravel(),
-      A_ub=costs.reshape(1, -1) / unit,
-      b_ub=[rest / unit],
-      A_eq=np.kron(np.eye(num_bins), np.ones(num_choices)),
-      b_eq=np.ones(num_bins),
-  )
-  if solution.status != 0:
-    return None
-  shares = solution.x.reshape(gains.shape)
-  dear = np.where(shares > 1e-6, madds[:, None, :], np.inf)
-  return indices[dear.argmin(-1)]
+def scope_indices(scope: str) -> np.ndarray:
+  """Returns the branch indices of the choices of a scope, `int[k]`."""
+  return np.array([choice.index for choice in SCOPES[scope]])
 
 
 def uniform_mixture(
@@ -398,29 +343,73 @@ def random_at(
   Returns:
     A share of right answers; None if no subnet is that near.
   """
-  block = np.ix_(*[[c.index for c in SCOPES[scope]]] * NUM_STAGES)
+  block = np.ix_(*[scope_indices(scope)] * NUM_STAGES)
   near = np.abs(madds[block] / target - 1.0) <= tolerance
   return float(top1[block][near].mean()) if near.any() else None
 
 
+def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
+  """Returns what `routing.route` takes: two rules, and the borders of bins."""
+  first, second = mixture.first, mixture.second
+
+  def both(ones: Any, others: Any, dtype: Any) -> tuple[jax.Array, ...]:
+    return tuple(
+        jnp.asarray(np.stack(pair), dtype) for pair in zip(ones, others)
+    )
+
+  return Policy(
+      share=jnp.asarray(mixture.share, jnp.float32),
+      start=jnp.asarray([first.start, second.start], jnp.int32),
+      edges=tuple(jnp.asarray(e, jnp.float32) for e in edges),
+      reads=both(first.reads, second.reads, bool),
+      choices=both(first.choices, second.choices, jnp.int32),
+  )
+
+
+def policy_shapes(num_choices: int, num_bins: int) -> Policy:
+  """Returns the shapes of what `to_policy` returns."""
+  rule = Rule.fixed((0,) * NUM_STAGES, num_bins)
+  edges = [
+      np.zeros((num_choices**gate, num_bins - 1)) for gate in ROUTING_GATES
+  ]
+  return jax.eval_shape(lambda: to_policy(Mixture.of(rule), edges))
+
+
 def to_json(
-    rules: dict[str, dict[str, Rule]], edges: Sequence[np.ndarray]
+    mixtures: dict[str, dict[str, Mixture]], edges: Sequence[np.ndarray]
 ) -> dict[str, Any]:
   """Returns policies, by scope and name, as JSON values."""
   return {
       'edges': [e.tolist() for e in edges],
       'rules': {
-          scope: {
-              name: {'start': rule.start, 'choices': rule.choices.tolist()}
-              for name, rule in by_name.items()
-          }
-          for scope, by_name in rules.items()
+          scope: {name: _mixture_json(m) for name, m in by_name.items()}
+          for scope, by_name in mixtures.items()
       },
   }
 
 
+def _mixture_json(mixture: Mixture) -> list[dict[str, Any]]:
+  return [
+      {
+          'share': share,
+          'start': rule.start,
+          'reads': [r.tolist() for r in rule.reads],
+          'choices': [c.tolist() for c in rule.choices],
+      }
+      for rule, share in mixture.rules
+  ]
+
+
 def from_json(values: dict[str, Any], scope: str, name: str) -> Policy:
   """Returns a policy that `to_json` wrote."""
-  rule = values['rules'][scope][name]
+  first, second = (
+      Rule(
+          rule['start'],
+          tuple(np.array(r, bool) for r in rule['reads']),
+          tuple(np.array(c) for c in rule['choices']),
+      )
+      for rule in values['rules'][scope][name]
+  )
   edges = [np.array(e, np.float32) for e in values['edges']]
-  return to_policy(Rule(rule['start'], np.array(rule['choices'])), edges)
+  share = values['rules'][scope][name][0]['share']
+  return to_policy(Mixture(first, second, share), edges)

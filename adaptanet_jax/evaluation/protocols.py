@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import preemption, processes
-from adaptanet_jax.data import augment, pipeline
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GateSet, confidence
@@ -43,7 +43,7 @@ Predictor = Callable[..., Any]
 
 
 def map_predictor(predict: Callable[..., Any]) -> Predictor:
-  """Maps a function of (variables, normalised images, *more) over devices.
+  """Maps a function of (variables, images, *more) over devices.
 
   Args:
     predict: returns a tree of arrays whose last axis is the images'.
@@ -53,7 +53,7 @@ def map_predictor(predict: Callable[..., Any]) -> Predictor:
   """
 
   def run(variables: Variables, images: jax.Array, more: Any) -> Any:
-    return predict(variables, augment.normalize(images), *more)
+    return predict(variables, images, *more)
 
   return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0)
 

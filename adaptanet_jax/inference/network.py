@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler, trees
-from adaptanet_jax.data import augment
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
 from adaptanet_jax.models import routing, stages, supernet
@@ -64,9 +63,7 @@ class Supernet:
     self.variables = jax.device_put(net.fold(variables))
     self._stages = None
     if backend == 'stages':
-      self._stages = stages.Stages(
-          self.net, self.variables, prepare=augment.normalize
-      )
+      self._stages = stages.Stages(self.net, self.variables)
     self._subnets, self._policies = subnets, policy_table
     self._calibrated, self._statistics = calibrated, statistics
 
@@ -104,7 +101,8 @@ class Supernet:
   def within(self, madds: float) -> Subnet:
     """Returns the most accurate subnet that takes at most so many MAdds.
 
-    Accuracies are those of the calibration examples, none of them test images.
+    As far as the examples tell that policies are made from; see
+    `budget.expected_top1`.
 
     Args:
       madds: multiply-accumulates of an image.
@@ -112,7 +110,7 @@ class Supernet:
     Raises:
       UsageError: no subnet is that cheap, or the run has no calibration.
     """
-    if not self._subnets or 'calibration_top1' not in self._subnets[0]:
+    if not self._subnets or 'expected_top1' not in self._subnets[0]:
       raise UsageError(
           'The run has no calibrated accuracies; expected an AdaptaNet, no '
           'baseline, whose phases evaluation and then policies are done.'
@@ -128,8 +126,8 @@ class Supernet:
           f'No subnet takes at most {madds:,.0f} MAdds; expected {least:,} or '
           'more.'
       )
-    # Many are equal where all examples are right: then more work is safer.
-    best = max(within, key=lambda row: (row['calibration_top1'], row['madds']))
+    # Many may be equal: then more work is safer.
+    best = max(within, key=lambda row: (row['expected_top1'], row['madds']))
     return Subnet.parse(best['subnet'])
 
   def route(
@@ -165,7 +163,7 @@ class Supernet:
       )
     scope, name = policy.split('/')
     chosen = policies.from_json(self._policies, scope, name)
-    logits, subnets = _routed(self.net, self.gates)(
+    logits, subnets, _ = _routed(self.net, self.gates)(
         self.variables, self._checked(images), chosen
     )
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
@@ -206,7 +204,6 @@ def _switched(net: ResNet) -> Any:
   def run(
       variables: Variables, images: jax.Array, choices: jax.Array
   ) -> jax.Array:
-    images = augment.normalize(images)
     return supernet.forward(net, variables, images, choices)[0]
 
   return compiler.jit(run)
@@ -216,8 +213,7 @@ def _switched(net: ResNet) -> Any:
 def _routed(net: ResNet, gates: GateSet) -> Any:
   def run(
       variables: Variables, images: jax.Array, policy: routing.Policy
-  ) -> tuple[jax.Array, jax.Array]:
-    images = augment.normalize(images)
+  ) -> tuple[jax.Array, ...]:
     return routing.route(net, gates, variables, images, policy)
 
   return compiler.jit(run)

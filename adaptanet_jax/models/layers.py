@@ -55,6 +55,30 @@ STANDARDIZED = {'gn_ws': 'gn'}
 BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
 
+# By number of colours; ImageNet's, which suit natural images.
+_MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
+_STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
+
+
+def normalize(images: jax.Array) -> jax.Array:
+  """Maps pixels to about zero mean and unit variance.
+
+  Every way into a network does so, so that none can forget it.
+
+  Args:
+    images: `uint8[B, H, W, C]`, or of any other type what has been normalised.
+
+  Returns:
+    `float32[B, H, W, C]`; `images` itself if they have been normalised.
+  """
+  if images.dtype != jnp.uint8:
+    return images
+  colours = images.shape[-1]
+  mean = jnp.array(_MEANS[colours]).reshape(1, 1, 1, colours)
+  std = jnp.array(_STDS[colours]).reshape(1, 1, 1, colours)
+  return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+
 class Norm(nn.Module):
   """Normalisation at a static width.
 

@@ -28,6 +28,7 @@ from adaptanet_jax.models.layers import (
   Head,
   Stage,
   Stem,
+  normalize,
   pad_channels,
 )
 from adaptanet_jax.models.subnet import (
@@ -258,8 +259,8 @@ class ResNet:
 
     Args:
       variables: collections of the network, or of at least this stage.
-      x: `(B, H, W, C)` normalised images for stage 1, else the output of the
-        stage before: all of it, or its `active` channels.
+      x: `(B, H, W, C)` images for stage 1, see `layers.normalize`; else the
+        output of the stage before: all of it, or its `active` channels.
       number: 1 to 4.
       choice: how the stage runs.
       train: those of the parts `BACKBONE` and `DELTA` whose layers use and move
@@ -272,6 +273,8 @@ class ResNet:
     Raises:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
+    if number == 1:
+      x = normalize(x)
     x = x.astype(self.dtype)
     run: dict[str, Any] = {'rho': choice.rho, 'train': train}
     in_mask = WidthMask(x.shape[-1], self._channels(number - 1))
@@ -332,7 +335,7 @@ class ResNet:
 
     Args:
       variables: collections of the network.
-      images: `(B, H, W, C)` normalised images.
+      images: `(B, H, W, C)`, see `layers.normalize`.
       subnet: the sub-network to run.
 
     Returns:

@@ -30,6 +30,8 @@ from adaptanet_jax.models.supernet import stage_variables
 
 # Anchors whose gates choose: each for the stage after it.
 ROUTING_GATES = tuple(range(1, NUM_STAGES))
+# Images of a chunk. Fewer waste less on padding, more run faster each.
+CHUNK_SIZE = 8
 
 
 def routing_gates(gates: GateSet | None) -> GateSet | None:
@@ -37,25 +39,32 @@ def routing_gates(gates: GateSet | None) -> GateSet | None:
   if not gates or not set(ROUTING_GATES) <= set(gates.anchors):
     return None
   return dataclasses.replace(gates, anchors=ROUTING_GATES)
-# Images of a chunk. Fewer waste less on padding, more run faster each.
-CHUNK_SIZE = 8
 
 
 @flax.struct.dataclass
 class Policy:
   """Turns confidences into choices; arrays, so one program serves all policies.
 
+  Two rules, each for a share of the images; see `evaluation.policies.Rule`. b
+  is the number of bins.
+
   Attributes:
-    start: choice of stage 1, which no gate precedes, `int32[]`.
+    share: of the images that follow the first rule, `float32[]`.
+    start: choice of stage 1, which no gate precedes, of each rule, `int32[2]`.
     edges: for the gates of anchors 1 to 3, the inner borders of the bins of its
-      confidence after each prefix of choices, `float32[K ** n, bins - 1]`.
-    choices: for the same gates, the next stage's choice in each bin,
-      `int32[3, bins]`.
+      confidence after each prefix of choices, `float32[K ** n, b - 1]`.
+    reads: for the same gates, whether each rule reads it, by the bins of the
+      gates before: `bool[2]`, `bool[2, b]`, `bool[2, b, b]`. One that is not
+      read has an image in bin 0.
+    choices: for the same gates, the next stage's choice, by the bins so far:
+      `int32[2, b]`, `int32[2, b, b]`, `int32[2, b, b, b]`.
   """
 
+  share: jax.Array
   start: jax.Array
   edges: tuple[jax.Array, ...]
-  choices: jax.Array
+  reads: tuple[jax.Array, ...]
+  choices: tuple[jax.Array, ...]
 
 
 def run_stage_by_sample(
@@ -184,7 +193,7 @@ def forward_by_sample(
   Args:
     net: the network.
     variables: its collections.
-    images: `(B, H, W, C)` normalised images.
+    images: `(B, H, W, C)`, see `layers.normalize`.
     choices: `int32[B, 4]`, a subnet for each image, as `Subnet.encode` gives.
     chunk_size: c.
 
@@ -199,6 +208,25 @@ def forward_by_sample(
   return net.run_head(variables, x)
 
 
+def draw(images: jax.Array) -> jax.Array:
+  """Gives each image a number that has nothing to do with what it shows.
+
+  A hash of its pixels, so that an image always takes the same way, alone or in
+  a batch, on every device and in every runtime.
+
+  Args:
+    images: `uint8[B, H, W, C]`.
+
+  Returns:
+    `float32[B]`, evenly spread from 0 to below 1.
+  """
+  total = images.astype(jnp.uint32).sum((1, 2, 3), dtype=jnp.uint32)
+  # Multiples of an odd number near 2 ** 16 times the golden ratio (Knuth, The
+  # Art of Computer Programming, vol. 3, 6.4).
+  hashed = total * jnp.uint32(40503) & jnp.uint32(0xFFFF)
+  return hashed.astype(jnp.float32) / 2.0**16
+
+
 def route(
     net: ResNet,
     gates: GateSet,
@@ -207,23 +235,26 @@ def route(
     policy: Policy,
     *,
     chunk_size: int = CHUNK_SIZE,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Runs each image under the subnet that its own confidences lead to.
 
   Args:
     net: the network.
     gates: gates of anchors 1 to 3, at least.
     variables: collections of both.
-    images: `(B, H, W, C)` normalised images.
+    images: `uint8[B, H, W, C]`.
     policy: how confidences become choices.
     chunk_size: c.
 
   Returns:
-    Logits `(B, num_classes)`, and the subnets that were run, `int32[B, 4]`.
+    Logits `(B, num_classes)`, the subnets that were run, `int32[B, 4]`, and
+    whether an image read a gate, `bool[B, 3]`.
   """
-  choice = jnp.full(images.shape[0], policy.start, jnp.int32)
+  rule = (draw(images) >= policy.share).astype(jnp.int32)
+  choice = policy.start[rule]
   prefix = jnp.zeros_like(choice)
-  taken = []
+  path: tuple[jax.Array, ...] = (rule,)
+  taken, read = [], []
   x = images
   for n in stage_numbers():
     x = run_stage_by_sample(
@@ -232,7 +263,29 @@ def route(
     taken.append(choice)
     prefix = prefix * len(net.choices) + choice
     if n < NUM_STAGES:
-      confident = confidence(*gates.run(variables, n, x))
-      bins = (confident[:, None] > policy.edges[n - 1][prefix]).sum(-1)
-      choice = policy.choices[n - 1][bins]
-  return net.run_head(variables, x), jnp.stack(taken, axis=1)
+      reads = policy.reads[n - 1][path]
+      edges = policy.edges[n - 1][prefix]
+      # A gate that no image reads is not run.
+      bins = lax.cond(
+          reads.any(),
+          functools.partial(_bins, gates, n),
+          lambda *_: jnp.zeros(images.shape[0], jnp.int32),
+          *(variables, x, edges),
+      )
+      path = (*path, jnp.where(reads, bins, 0))
+      choice = policy.choices[n - 1][path]
+      read.append(reads)
+  logits = net.run_head(variables, x)
+  return logits, jnp.stack(taken, axis=1), jnp.stack(read, axis=1)
+
+
+def _bins(
+    gates: GateSet,
+    number: int,
+    variables: Variables,
+    anchor: jax.Array,
+    edges: jax.Array,
+) -> jax.Array:
+  """Returns the bins `int32[B]` of anchors, of borders `float32[B, b - 1]`."""
+  confident = confidence(*gates.run(variables, number, anchor))
+  return (confident[:, None] > edges).sum(-1, dtype=jnp.int32)

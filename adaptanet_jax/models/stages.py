@@ -12,7 +12,6 @@ paid for with memory, for all choices together once more the network's weights,
 and with a dispatch for each stage. A choice is compiled when it is first met.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,21 +32,14 @@ from adaptanet_jax.models.subnet import StageChoice, Subnet
 class Stages:
   """All subnets of a network, as programs of their stages."""
 
-  def __init__(
-      self,
-      net: ResNet,
-      variables: Variables,
-      *,
-      prepare: Callable[[jax.Array], jax.Array] | None = None,
-  ) -> None:
+  def __init__(self, net: ResNet, variables: Variables) -> None:
     """Compiles no stage yet.
 
     Args:
       net: the network.
       variables: its collections.
-      prepare: what normalises images; None if they come normalised.
     """
-    self._net, self._prepare = net, prepare
+    self._net = net
     self._params = {
         n: supernet.stage_variables(net, variables, n)['params']
         for n in stage_numbers()
@@ -131,8 +123,6 @@ class Stages:
     net, params = self._net, self._params[number]
 
     def run(stats: Variables, x: jax.Array) -> jax.Array:
-      if number == 1 and self._prepare:
-        x = self._prepare(x)
       x, _ = net.run_stage(stats | {'params': params}, x, number, choice)
       return net.active(x, number, choice)
 

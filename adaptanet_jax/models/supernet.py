@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from adaptanet_jax import trees
 from adaptanet_jax.models.gates import GateSet, confidence, gate_name
+from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   DELTA,
@@ -53,6 +54,8 @@ def switch_stage(
   Returns:
     The stage's output and the new batch statistics of the parts `train`.
   """
+  if number == 1:  # Outside, for a switch differentiates all that it is given.
+    x = normalize(x)
   branches = tuple(
       functools.partial(_run_branch, net, number, stage_choice, train)
       for stage_choice in net.choices
@@ -98,7 +101,7 @@ def forward(
   Args:
     net: the network.
     variables: its collections.
-    images: `(B, H, W, C)` normalised images.
+    images: `(B, H, W, C)`, see `layers.normalize`.
     choices: `int32[4]`, as `Subnet.encode` gives it.
 
   Returns:
@@ -128,7 +131,7 @@ def outputs_by_subnet(
   Args:
     net: the network.
     variables: its collections, with those of `gates`.
-    images: `(B, H, W, C)` normalised images.
+    images: `(B, H, W, C)`, see `layers.normalize`.
     choices: for each stage the `int32[K_n]` branches to try.
     gates: gates to read on the way, if any.
     statistics: for each stage batch statistics `[K_1, ..., K_n, ...]` of every
@@ -179,7 +182,7 @@ def statistics_by_subnet(
   Args:
     net: the network.
     variables: its collections; every norm uses the statistics of `images`.
-    images: `(B, H, W, C)` normalised images.
+    images: `(B, H, W, C)`, see `layers.normalize`.
     choices: for each stage the `int32[K_n]` branches to try.
 
   Returns:

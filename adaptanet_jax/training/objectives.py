@@ -135,7 +135,7 @@ def label_gradients(
     stats: their batch statistics, `{}` if there are none.
     frozen: collections that do not train; differentiated by nothing.
     teacher: unused, so that all objectives have one signature.
-    images: `(B, H, W, C)` normalised images.
+    images: `uint8[B, H, W, C]`, augmented.
     labels: `int32[B]`.
     rng: unused.
     step: unused.
@@ -187,7 +187,7 @@ def anchor_gradients(
     frozen: the rest of the student; differentiated by nothing.
     teacher: collections of the teacher; gradients pass through its layers to
       the student's anchor, but it has none itself.
-    images: `(B, H, W, C)` normalised images.
+    images: `uint8[B, H, W, C]`, augmented.
     labels: `int32[B]`, for the metrics alone.
     rng: key of the step, the same on every device.
     step: steps done in this phase, `int32[]`.
@@ -341,7 +341,7 @@ def gate_gradients(
     stats: their batch statistics.
     frozen: the network; differentiated by nothing.
     teacher: unused, so that all objectives have one signature.
-    images: `(B, H, W, C)` normalised images.
+    images: `uint8[B, H, W, C]`, augmented.
     labels: `int32[B]`, for the metrics alone.
     rng: key of the step, the same on every device.
     step: unused.

@@ -84,7 +84,7 @@ def train_step(
       state.batch_stats,
       frozen,
       state.average or teacher,
-      augment.normalize(images),
+      images,
       batch['label'],
       objective_rng,
       state.step,

@@ -148,7 +148,7 @@ class RunTest(parameterized.TestCase):
       row = {'subnet': '1.0-1.0-1.0-1.0', 'madds': 1}
       results.write_csv(table, [row])
       self.assertTrue(analyses.run(self.space))
-      results.write_csv(table, [row | {'calibration_top1': 0.5}])
+      results.write_csv(table, [row | {'expected_top1': 0.5}])
       self.assertFalse(analyses.run(self.space))
     self.assertLen(runs, 2)
 

@@ -79,26 +79,5 @@ class AugmentTest(parameterized.TestCase):
     self.assertFalse(np.array_equal(first, second))
 
 
-class NormalizeTest(parameterized.TestCase):
-
-  def test_one_colour_by_hand(self):
-    images = jnp.array([0, 51, 255], jnp.uint8).reshape(1, 1, 3, 1)
-    # (0 - .5) / .5, (51 / 255 - .5) / .5 = (.2 - .5) / .5, (1 - .5) / .5.
-    expected = np.array([-1.0, -0.6, 1.0]).reshape(1, 1, 3, 1)
-    actual = augment.normalize(images)
-    self.assertEqual(actual.dtype, jnp.float32)
-    np.testing.assert_allclose(actual, expected, rtol=1e-6)
-
-  def test_three_colours_by_hand(self):
-    images = jnp.array([0, 255, 51], jnp.uint8).reshape(1, 1, 1, 3)
-    # Red: (0 - .485) / .229 = -2.117904.
-    # Green: (1 - .456) / .224 = 2.428571.
-    # Blue: (.2 - .406) / .225 = -.915556.
-    expected = np.array([-2.117904, 2.428571, -0.915556]).reshape(1, 1, 1, 3)
-    actual = augment.normalize(images)
-    self.assertEqual(actual.dtype, jnp.float32)
-    np.testing.assert_allclose(actual, expected, rtol=1e-6)
-
-
 if __name__ == '__main__':
   absltest.main()

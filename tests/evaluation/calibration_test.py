@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import trees
-from adaptanet_jax.data import augment
 from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration
 from adaptanet_jax.models import supernet
+from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   DELTA,
@@ -58,7 +58,7 @@ def _calibrated(num_examples):
 
 def _first_batch():
   shuffled = np.random.default_rng(0).permutation(_NUM_IMAGES)
-  return augment.normalize(jnp.asarray(_split().gather(shuffled[:_BATCH_SIZE])))
+  return normalize(jnp.asarray(_split().gather(shuffled[:_BATCH_SIZE])))
 
 
 class CalibrateTest(parameterized.TestCase):
@@ -127,7 +127,7 @@ class CalibrateTest(parameterized.TestCase):
     # 24 images are three batches, whose first one was taken above.
     run = jax.pmap(
         lambda v, x: supernet.statistics_by_subnet(
-            _NET, v, augment.normalize(x), (jnp.arange(4),)
+            _NET, v, normalize(x), (jnp.arange(4),)
         ),
         axis_name='batch',
         in_axes=(None, 0),

@@ -5,6 +5,7 @@
 import json
 
 from absl.testing import absltest, parameterized
+import chex
 import numpy as np
 
 from adaptanet_jax.evaluation import policies
@@ -13,7 +14,7 @@ from adaptanet_jax.models import routing
 # Choices cost 8 to 1 times this, from x1.0 down to x0.25d; head and gates none.
 _UNIT = 10
 _STAGE_MADDS = np.tile(np.arange(8, 0, -1) * _UNIT, (4, 1))
-_DEAREST, _CHEAPEST = 4 * 80, 4 * 10
+_GATE_MADDS = np.array([3, 2, 1])
 
 
 def _calibration(correct, confidences=None, num_bins=4):
@@ -22,19 +23,13 @@ def _calibration(correct, confidences=None, num_bins=4):
     rng = np.random.default_rng(0)
     confidences = [rng.random((8,) * n + (num_examples,)) for n in (1, 2, 3)]
   return policies.Calibration.create(
-      correct, confidences, _STAGE_MADDS, num_bins
+      correct, confidences, _STAGE_MADDS, _GATE_MADDS, num_bins=num_bins
   )
 
 
 def _random(num_examples=40, seed=0):
   rng = np.random.default_rng(seed)
   return rng.random((8, 8, 8, 8, num_examples)) < 0.5
-
-
-def _mean(calibration, rule):
-  subnets, _ = policies.play(calibration, rule)
-  correct, madds = policies.outcome(calibration, subnets)
-  return correct.mean(), madds.mean()
 
 
 class CalibrationTest(parameterized.TestCase):
@@ -66,30 +61,57 @@ class PlayTest(parameterized.TestCase):
     more = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (2, 3)]
     calibration = _calibration(_random(8), [one, *more], num_bins=2)
     table = np.array([[1, 2], [3, 4], [5, 6]])
-    subnets, bins = policies.play(calibration, policies.Rule(0, table))
+    subnets, reads = policies.play(
+        calibration, policies.Rule.by_bin(0, table)
+    )
     np.testing.assert_array_equal(subnets[0], [0, 1, 3, 5])
     np.testing.assert_array_equal(subnets[7], [0, 2, 4, 6])
-    np.testing.assert_array_equal(bins[:, 0], [0] * 4 + [1] * 4)
-    subnets, _ = policies.play(calibration, policies.Rule(6, table))
+    self.assertTrue(reads.all())
+    subnets, _ = policies.play(calibration, policies.Rule.by_bin(6, table))
     np.testing.assert_array_equal(subnets[0], [6, 2, 3, 5])
 
-  def test_a_deviation_changes_one_stage_and_what_follows(self):
-    calibration = _calibration(_random())
-    rule = policies.Rule(1, np.random.default_rng(1).integers(0, 8, (3, 4)))
-    before, _ = policies.play(calibration, rule)
-    after, _ = policies.play(calibration, rule, deviation=(2, 7))
-    np.testing.assert_array_equal(after[:, :2], before[:, :2])
-    self.assertTrue((after[:, 2] == 7).all())
+  def test_what_follows_depends_on_all_bins_on_the_way(self):
+    rising = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (1, 2)]
+    third = np.tile(np.arange(8.0)[::-1], (8,) * 3 + (1,))
+    calibration = _calibration(_random(8), [*rising, third], num_bins=2)
+    rule = policies.Rule.fixed((0, 1, 2, 3), 2)
+    # Gate 1 is read, gate 2 only where it was unsure, gate 3 never.
+    rule.reads[0][()] = True
+    rule.reads[1][0] = True
+    rule.choices[1][0] = [4, 5]
+    rule.choices[2][1] = 6
+    subnets, reads = policies.play(calibration, rule)
+    np.testing.assert_array_equal(subnets[0], [0, 1, 4, 3])
+    # Bins of gate 2 are equal in number over all examples: the first half.
+    np.testing.assert_array_equal(reads[0], [True, True, False])
+    np.testing.assert_array_equal(subnets[7], [0, 1, 2, 6])
+    np.testing.assert_array_equal(reads[7], [True, False, False])
 
   def test_outcome_by_hand(self):
     correct = np.zeros((8, 8, 8, 8, 2), bool)
     correct[0, 1, 2, 3, 0] = True
-    correct[7, 7, 7, 7, 0] = True  # Of the other example's subnet.
+    correct[7, 7, 7, 7, 1] = True
+    calibration = _calibration(correct, num_bins=2)
+    fixed = policies.Rule.fixed((0, 1, 2, 3), 2)
+    right, madds = policies.outcome(calibration, policies.Mixture.of(fixed))
+    np.testing.assert_array_equal(right, [1.0, 0.0])
+    np.testing.assert_array_equal(madds, 80 + 70 + 60 + 50)
+    # A quarter follows another rule, which reads the first gate for 3.
+    other = policies.Rule.fixed((7, 7, 7, 7), 2)
+    other.reads[0][()] = True
     right, madds = policies.outcome(
-        _calibration(correct), np.array([[0, 1, 2, 3], [7, 7, 7, 7]])
+        calibration, policies.Mixture(fixed, other, 0.75)
     )
-    np.testing.assert_array_equal(right, [True, False])
-    np.testing.assert_array_equal(madds, [80 + 70 + 60 + 50, 40])
+    np.testing.assert_allclose(right, [0.75, 0.25])
+    np.testing.assert_allclose(madds, 0.75 * 260 + 0.25 * (40 + 3))
+
+  def test_taking_examples_keeps_their_bins(self):
+    calibration = _calibration(_random(40), num_bins=8)
+    rule = policies.Rule.by_bin(1, np.arange(24).reshape(3, 8) % 8)
+    chosen = np.array([3, 17, 4])
+    everyone, _ = policies.play(calibration, rule)
+    some, _ = policies.play(calibration.take(chosen), rule)
+    np.testing.assert_array_equal(some, everyone[chosen])
 
 
 class RankedTest(parameterized.TestCase):
@@ -111,86 +133,32 @@ class RankedTest(parameterized.TestCase):
     up = policies.ranked(calibration, 'joint', start=2, pull_up=True)
     down = policies.ranked(calibration, 'joint', start=2, pull_up=False)
     for gate in range(3):
-      self.assertEqual(up.choices[gate].tolist(), order)
-      self.assertEqual(down.choices[gate].tolist(), order[::-1])
-    self.assertEqual((up.start, down.start), (2, 2))
+      # Whatever the bins before.
+      rows = up.first.choices[gate].reshape(-1, 8)
+      np.testing.assert_array_equal(rows, [order] * 8**gate)
+      rows = down.first.choices[gate].reshape(-1, 8)
+      np.testing.assert_array_equal(rows, [order[::-1]] * 8**gate)
+      self.assertTrue(up.first.reads[gate].all())
+    self.assertEqual((up.first.start, down.first.start), (2, 2))
+    self.assertEqual((up.share, down.share), (1.0, 1.0))
 
   @parameterized.parameters(('width', [2, 0, 1, 3]), ('depth', [6, 4, 5, 7]))
   def test_a_scope_of_four_shares_eight_bins(self, scope, expected):
     order = [2, 0, 1, 3, 6, 4, 5, 7]
     calibration = _calibration(self._by_accuracy(order), num_bins=8)
-    rule = policies.ranked(calibration, scope, start=0, pull_up=True)
-    self.assertEqual(rule.choices[1].tolist(), np.repeat(expected, 2).tolist())
+    rule = policies.ranked(calibration, scope, start=0, pull_up=True).first
+    self.assertEqual(
+        rule.choices[0].tolist(), np.repeat(expected, 2).tolist()
+    )
 
   def test_of_equals_the_dearer_counts_as_better(self):
     calibration = _calibration(np.ones((8, 8, 8, 8, 4), bool), num_bins=8)
-    rule = policies.ranked(calibration, 'joint', start=0, pull_up=True)
+    rule = policies.ranked(calibration, 'joint', start=0, pull_up=True).first
     self.assertEqual(rule.choices[0].tolist(), list(range(8)))
 
   def test_start_is_a_delta_where_all_are(self):
     self.assertEqual(policies.start_choice('joint', 0.5), 2)
     self.assertEqual(policies.start_choice('depth', 0.5), 6)
-
-
-class BudgetTest(parameterized.TestCase):
-
-  @parameterized.product(
-      scope=tuple(policies.SCOPES), share=(0.3, 0.5, 1.0), seed=(0, 1)
-  )
-  def test_keeps_to_the_limit_and_to_its_scope(self, scope, share, seed):
-    calibration = _calibration(_random(seed=seed))
-    limit = share * _DEAREST
-    rule = policies.budget(calibration, scope, limit)
-    indices = {choice.index for choice in policies.SCOPES[scope]}
-    costs = [80 - 10 * index for index in indices]
-    if 4 * min(costs) > limit:
-      self.assertIsNone(rule)
-      return
-    accuracy, madds = _mean(calibration, rule)
-    self.assertLessEqual(madds, limit)
-    self.assertContainsSubset(
-        {rule.start, *rule.choices.ravel().tolist()}, indices
-    )
-    # Answers at random leave much to choose from: uniform subnets get half.
-    self.assertGreater(accuracy, 0.55)
-
-  def test_none_is_cheap_enough(self):
-    calibration = _calibration(_random())
-    self.assertIsNone(policies.budget(calibration, 'joint', _CHEAPEST - 1))
-    self.assertIsNotNone(policies.budget(calibration, 'joint', _CHEAPEST))
-
-  def test_spends_where_confidence_says_that_it_pays(self):
-    # At gate 1 the less confident half of the examples is right only with the
-    # dearest choice, the other half with any. Half of the dear choices fit.
-    num_examples = 64
-    confident = np.arange(num_examples)
-    confidences = [
-        np.tile(confident, (8,) * n + (1,)).astype(float) for n in (1, 2, 3)
-    ]
-    correct = np.zeros((8, 8, 8, 8, num_examples), bool)
-    correct[..., num_examples // 2 :] = True
-    correct[:, 0] = True
-    calibration = _calibration(correct, confidences, num_bins=8)
-    limit = 3 * 10 + (80 + 10) / 2
-    rule = policies.budget(calibration, 'joint', limit)
-    accuracy, madds = _mean(calibration, rule)
-    self.assertEqual((accuracy, madds), (1.0, limit))
-    self.assertEqual(rule.choices[0].tolist(), [0] * 4 + [7] * 4)
-    # The same MAdds spent blindly get three quarters right.
-    points = [(_CHEAPEST, 0.5), (3 * 10 + 80, 1.0)]
-    self.assertEqual(policies.uniform_mixture(points, limit), 0.75)
-
-  def test_deviations_from_the_best_find_nothing_better(self):
-    calibration = _calibration(_random(24), num_bins=2)
-    rule = policies.budget(calibration, 'width', _DEAREST)
-    best, _ = _mean(calibration, rule)
-    for gate in range(3):
-      for number in range(2):
-        for choice in range(4):
-          table = rule.choices.copy()
-          table[gate, number] = choice
-          other, _ = _mean(calibration, policies.Rule(rule.start, table))
-          self.assertLessEqual(other, best)
 
 
 class ComparisonTest(parameterized.TestCase):
@@ -223,22 +191,24 @@ class JsonTest(parameterized.TestCase):
 
   def test_a_policy_comes_back_as_it_was(self):
     calibration = _calibration(_random())
-    rule = policies.budget(calibration, 'joint', _DEAREST)
-    policy = policies.to_policy(rule, calibration.edges)
+    table = np.random.default_rng(0).integers(0, 8, (3, 4))
+    mixture = policies.Mixture(
+        policies.Rule.by_bin(1, table),
+        policies.Rule.fixed((7, 6, 5, 4), 4),
+        0.25,
+    )
+    policy = policies.to_policy(mixture, calibration.edges)
     text = json.dumps(
-        policies.to_json({'joint': {'budget': rule}}, calibration.edges)
+        policies.to_json({'joint': {'budget': mixture}}, calibration.edges)
     )
     again = policies.from_json(json.loads(text), 'joint', 'budget')
     self.assertIsInstance(again, routing.Policy)
-    np.testing.assert_array_equal(again.choices, policy.choices)
-    self.assertEqual(int(again.start), rule.start)
-    for actual, expected in zip(again.edges, policy.edges):
-      np.testing.assert_array_equal(actual, expected)
-    shapes = policies.policy_shapes(8, 4)
-    self.assertEqual(shapes.choices.shape, policy.choices.shape)
-    self.assertEqual(
-        [e.shape for e in shapes.edges], [e.shape for e in policy.edges]
+    chex.assert_trees_all_equal(again, policy)
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        policies.policy_shapes(8, 4), policy
     )
+    self.assertEqual(policy.start.tolist(), [1, 7])
+    self.assertEqual(float(policy.share), 0.25)
 
 
 if __name__ == '__main__':

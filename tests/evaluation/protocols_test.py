@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from adaptanet_jax import preemption
-from adaptanet_jax.data import augment
 from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.evaluation.cost import Cost, CostTable
+from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
 from adaptanet_jax.programs import Programs
@@ -185,7 +185,7 @@ def _variables():
 def _logits(variables, subnet):
   """Runs the static form of a subnet on all examples in one batch."""
   run = jax.jit(functools.partial(_NET.forward, subnet=subnet))
-  return run(variables, augment.normalize(_images()))[0]
+  return run(variables, normalize(_images()))[0]
 
 
 @functools.cache

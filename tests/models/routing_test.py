@@ -33,7 +33,7 @@ def _variables():
 @functools.cache
 def _images():
   shape = (_NUM_IMAGES, 16, 16, 1)
-  return np.random.default_rng(1).standard_normal(shape, np.float32)
+  return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
 
 
 @functools.cache
@@ -126,11 +126,54 @@ class ChunksTest(parameterized.TestCase):
     expected = 44 + 160 + 24 + 176
     self.assertEqual(routing.executed(stage_madds, subnets, 4), expected)
     # Chunks of one image waste nothing.
-    own = policies.madds_of(stage_madds, subnets).sum()
+    own = stage_madds[np.arange(4), subnets].sum()
     self.assertEqual(routing.executed(stage_madds, subnets, 1), own)
 
 
+@functools.cache
+def _route():
+  run = functools.partial(routing.route, _NET, _GATES, chunk_size=4)
+  return functools.partial(jax.jit(run), _variables(), _images())
+
+
+class DrawTest(parameterized.TestCase):
+
+  def test_by_hand(self):
+    images = np.zeros((2, 2, 2, 1), np.uint8)
+    images[1, 0, 0, 0], images[1, 1, 1, 0] = 200, 55
+    # 255 * 40503 = 10,328,265, which is 39,113 beyond 157 * 65,536.
+    np.testing.assert_array_equal(routing.draw(images), [0.0, 39113 / 65536])
+
+  def test_numbers_are_evenly_spread(self):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2000, 8, 8, 3), np.uint8)
+    drawn = np.sort(routing.draw(images))
+    self.assertBetween(drawn[0], 0.0, 0.01)
+    self.assertBetween(drawn[-1], 0.99, 1.0 - 2.0**-16)
+    # Kolmogorov and Smirnov's distance; above .03 once in 20.
+    expected = np.arange(2000) / 2000
+    self.assertLess(np.abs(drawn - expected).max(), 0.03)
+
+
 class RouteTest(parameterized.TestCase):
+
+  def test_a_share_follows_each_rule_and_no_gate_is_read_in_vain(self):
+    first, second = (0, 1, 2, 3), (7, 6, 5, 4)
+    edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
+    mixture = policies.Mixture(
+        policies.Rule.fixed(first, 2), policies.Rule.fixed(second, 2), 0.4
+    )
+    logits, subnets, reads = _route()(policies.to_policy(mixture, edges))
+    expected = np.where(
+        (np.asarray(routing.draw(_images())) < 0.4)[:, None], first, second
+    )
+    self.assertLen(np.unique(expected, axis=0), 2)
+    np.testing.assert_array_equal(subnets, expected)
+    self.assertFalse(reads.any())
+    chex.assert_trees_all_close(
+        logits, _by_sample()(jnp.asarray(expected, jnp.int32)),
+        rtol=1e-4, atol=1e-4,
+    )
 
   def test_images_take_the_choices_of_their_own_confidences(self):
     edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
@@ -154,11 +197,11 @@ class RouteTest(parameterized.TestCase):
         prefix = prefix * 8 + choices[-1]
       taken.append(choices)
     self.assertGreater(len({tuple(c) for c in taken}), 1)
-    policy = policies.to_policy(policies.Rule(5, table), edges)
-    logits, subnets = jax.jit(
-        functools.partial(routing.route, _NET, _GATES, chunk_size=4)
-    )(_variables(), _images(), policy)
+    rule = policies.Rule.by_bin(5, table)
+    policy = policies.to_policy(policies.Mixture.of(rule), edges)
+    logits, subnets, reads = _route()(policy)
     np.testing.assert_array_equal(subnets, taken)
+    self.assertTrue(reads.all())
     for n, image in enumerate(_images()):
       expected, _ = run(image[None], np.array(taken[n], np.int32))
       chex.assert_trees_all_close(logits[n], expected[0], rtol=1e-4, atol=1e-4)

@@ -73,15 +73,6 @@ class ForwardTest(parameterized.TestCase):
     # All four, then stage 1 at .5 and stage 3 at 1.0, then none.
     self.assertEqual(counts, [4, 2, 0])
 
-  def test_images_are_prepared_in_the_first_program(self):
-    variables = draw_like(_NET.shapes())
-    subnet = Subnet.parse('0.5-0.25-0.5-0.5d')
-    run = stages.Stages(_NET, variables, prepare=lambda x: 2.0 * x)
-    expected = stages.Stages(_NET, variables)(2.0 * _images(), subnet)
-    chex.assert_trees_all_close(
-        run(_images(), subnet), expected, rtol=1e-5, atol=1e-5
-    )
-
   def test_a_program_holds_its_weights_cut_to_its_width(self):
     run = stages.Stages(_NET, draw_like(_NET.shapes()))
     costs = cost.cost_table(_NET)

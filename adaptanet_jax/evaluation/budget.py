@@ -1,0 +1,453 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The policy `budget`: the best use of so many MAdds, as far as can be known.
+
+Beyond the paper. A few hundred examples make many of 4,096 subnets, and more of
+the trees that gates span, look better than they are. So a policy starts as the
+simplest use of a budget, a mixture of two uniform subnets, and leaves it for a
+richer kind of policy only where a paired, cross-validated gain exceeds its
+standard error. A kind that gains nothing is not used: what its gates would cost
+is not spent.
+
+Each kind turns a price of a MAdd into the rule that maximises the expected
+share of right answers less what its MAdds cost. Two rules at nearly the same
+price, one within the budget and one beyond, are mixed so as to meet it.
+
+N = examples, k = choices of a scope, b = bins.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+
+from adaptanet_jax.evaluation.policies import (
+  Calibration,
+  Mixture,
+  Rule,
+  outcome,
+  scope_indices,
+)
+from adaptanet_jax.models.routing import ROUTING_GATES
+from adaptanet_jax.models.subnet import NUM_STAGES
+
+# Parts that examples are cut into: each is judged by rules made from the rest.
+FOLDS = 5
+# Halvings of the interval of prices.
+_HALVINGS = 24
+# What the bins of a calibration are joined to, where gates are read.
+_JOINED_BINS = (2, 4)
+# Fewer examples than that say too little about what is best for them.
+_EXAMPLES_OF_A_LEAF = 50
+
+# The rule that is best at a price, in right answers for a MAdd.
+Solver = Callable[[float], Rule]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """A kind of policy, more than which it is not.
+
+  Attributes:
+    name: such as 'uniform', 'fixed' or 'gate 2, 4 bins'.
+    fit: makes a solver from a calibration.
+  """
+
+  name: str
+  fit: Callable[[Calibration], Solver]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+  """What `budget` has found.
+
+  Attributes:
+    mixture: the policy.
+    kind: the name of its kind.
+    gain: what its kind had over uniform subnets mixed on examples that it was
+      not made from: a share of right answers.
+    gain_error: the standard error of that.
+  """
+
+  mixture: Mixture
+  kind: str
+  gain: float
+  gain_error: float
+
+
+def budget(
+    calibration: Calibration, scope: str, limit: float
+) -> Found | None:
+  """Finds the policy that makes the most of a budget.
+
+  Args:
+    calibration: what it is made from.
+    scope: one of `policies.SCOPES`.
+    limit: of the mean MAdds, those of the gates that are read included.
+
+  Returns:
+    The policy; None if even the cheapest subnet of the scope exceeds the limit.
+  """
+  start, *richer = kinds(scope, calibration.num_bins, len(calibration))
+  policy = at_budget(start.fit(calibration), calibration, limit)
+  if policy is None:
+    return None
+  uniform = cross_validated(start, calibration, limit)
+  chosen, best, gain, error = start, uniform, 0.0, 0.0
+  for kind in richer:
+    values = cross_validated(kind, calibration, limit)
+    advantage, doubt = _mean_and_error(values - best)
+    if advantage > doubt:
+      chosen, best = kind, values
+      gain, error = _mean_and_error(values - uniform)
+  if chosen is not start:
+    policy = at_budget(chosen.fit(calibration), calibration, limit)
+    assert policy is not None, chosen.name  # They contain uniform subnets.
+  return Found(policy, chosen.name, gain, error)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+  error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+  return float(values.mean()), float(error)
+
+
+def kinds(scope: str, num_bins: int, num_examples: int) -> Iterator[Kind]:
+  """Yields the kinds of policies that may be tried, the simplest first.
+
+  Args:
+    scope: one of `policies.SCOPES`.
+    num_bins: b.
+    num_examples: N.
+  """
+  yield Kind('uniform', functools.partial(_fit_uniform, scope=scope))
+  yield Kind('fixed', functools.partial(_fit_fixed, scope=scope))
+  gates = [(gate,) for gate in ROUTING_GATES] + [ROUTING_GATES]
+  for read, count in itertools.product(gates, _JOINED_BINS):
+    leaves = count ** len(read)
+    if count > num_bins or num_examples < leaves * _EXAMPLES_OF_A_LEAF:
+      continue
+    several = 's' if len(read) > 1 else ''
+    yield Kind(
+        f'gate{several} {", ".join(map(str, read))}, {count} bins',
+        functools.partial(_fit_gates, scope=scope, gates=read, count=count),
+    )
+
+
+def cross_validated(
+    kind: Kind, calibration: Calibration, limit: float
+) -> np.ndarray:
+  """Judges a kind of policy on examples that it was not made from.
+
+  Args:
+    kind: what is judged.
+    calibration: its examples.
+    limit: of the mean MAdds.
+
+  Returns:
+    For each example the chance that it is right, less the price of what it
+    spends beyond the limit, or with the price of what it leaves: `float[N]`.
+  """
+  num_examples = len(calibration)
+  order = np.random.default_rng(0).permutation(num_examples)
+  values = np.zeros(num_examples)
+  for fold in range(FOLDS):
+    apart = order[fold::FOLDS]
+    rest = calibration.take(np.delete(order, np.s_[fold::FOLDS]))
+    solver = kind.fit(rest)
+    policy = at_budget(solver, rest, limit)
+    assert policy is not None, kind.name
+    right, madds = outcome(calibration.take(apart), policy)
+    price = _price(policy, rest)
+    values[apart] = right - price * (madds - limit)
+  return values
+
+
+def at_budget(
+    solver: Solver, calibration: Calibration, limit: float
+) -> Mixture | None:
+  """Mixes two rules of a solver to spend just so many MAdds.
+
+  Args:
+    solver: maps a price to a rule.
+    calibration: examples whose mean MAdds count.
+    limit: of these.
+
+  Returns:
+    The mixture; None if even the cheapest rule exceeds the limit.
+  """
+  def spends(rule: Rule) -> float:
+    return float(outcome(calibration, Mixture.of(rule))[1].mean())
+
+  low, high = 0.0, 2.0 / max(1.0, float(calibration.stage_madds.min()))
+  dear, cheap = solver(low), solver(high)
+  if spends(dear) <= limit:
+    return Mixture.of(dear)
+  # At that price every MAdd that can be saved costs more than all answers.
+  while spends(cheap) > limit:
+    if high > 1e6:
+      return None
+    high *= 1e3
+    cheap = solver(high)
+  for _ in range(_HALVINGS):
+    # By ratio: prices range over many orders of magnitude.
+    middle = np.sqrt(high * (low or high * 1e-9))
+    rule = solver(middle)
+    if spends(rule) <= limit:
+      high, cheap = middle, rule
+    else:
+      low, dear = middle, rule
+  most, least = spends(dear), spends(cheap)
+  return Mixture(cheap, dear, (most - limit) / (most - least))
+
+
+def _price(mixture: Mixture, calibration: Calibration) -> float:
+  """Returns what a mixture's last MAdds bring, in right answers for each."""
+  if mixture.share == 1.0:
+    return 0.0
+  (right, madds), (more, dearer) = (
+      (float(values.mean()) for values in outcome(calibration, Mixture.of(r)))
+      for r in (mixture.first, mixture.second)
+  )
+  return max(0.0, (more - right) / (dearer - madds))
+
+
+def _fit_uniform(calibration: Calibration, *, scope: str) -> Solver:
+  """Subnets that run all stages alike: few, so what they get right is known."""
+  subnets = np.repeat(scope_indices(scope)[:, None], NUM_STAGES, 1)
+  right = calibration.correct[tuple(subnets.T)].mean(-1)
+  return _best_of(calibration, subnets, right)
+
+
+def _fit_fixed(calibration: Calibration, *, scope: str) -> Solver:
+  """All subnets of a scope, by what is to be expected of them."""
+  indices = scope_indices(scope)
+  block = np.ix_(*[indices] * NUM_STAGES)
+  subnets = np.stack(
+      np.meshgrid(*[indices] * NUM_STAGES, indexing='ij'), -1
+  ).reshape(-1, NUM_STAGES)
+  expected = expected_top1(calibration.correct[block]).ravel()
+  return _best_of(calibration, subnets, expected)
+
+
+def _best_of(
+    calibration: Calibration, subnets: np.ndarray, right: np.ndarray
+) -> Solver:
+  costs = calibration.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+
+  def solve(price: float) -> Rule:
+    best = subnets[np.argmax(right - price * costs)]
+    return Rule.fixed(best, calibration.num_bins)
+
+  return solve
+
+
+def expected_top1(correct: np.ndarray) -> np.ndarray:
+  """Estimates accuracies of many subnets from few examples.
+
+  The highest of many measured accuracies is too high: some of it is luck. So
+  accuracies are taken apart into the effects of single stages, of pairs, of
+  triples and the rest, and the effects of each order are shrunk as far as two
+  halves of the examples disagree about them.
+
+  Args:
+    correct: `bool[k, k, k, k, N]`.
+
+  Returns:
+    `float[k, k, k, k]`.
+  """
+  num_examples = correct.shape[-1]
+  if num_examples < 2:
+    return correct.mean(-1)
+  order = np.random.default_rng(0).permutation(num_examples)
+  halves = [correct[..., order[n::2]].mean(-1) for n in (0, 1)]
+  total = np.zeros(correct.shape[:-1])
+  whole, first, second = map(_effects, (correct.mean(-1), *halves))
+  for order_of, effect in whole.items():
+    total += effect * (
+        1.0
+        if order_of == 0
+        else _reliability(first[order_of], second[order_of])
+    )
+  return total
+
+
+def _effects(table: np.ndarray) -> dict[int, np.ndarray]:
+  """Returns the sums of a table's effects by how many axes they depend on."""
+  by_axes: dict[tuple[int, ...], np.ndarray] = {}
+  by_order = {n: np.zeros(table.shape) for n in range(table.ndim + 1)}
+  for count in range(table.ndim + 1):
+    for axes in itertools.combinations(range(table.ndim), count):
+      others = tuple(a for a in range(table.ndim) if a not in axes)
+      effect = table.mean(others, keepdims=True)
+      for fewer, known in by_axes.items():
+        if set(fewer) < set(axes):
+          effect = effect - known
+      by_axes[axes] = effect
+      by_order[count] = by_order[count] + effect
+  return by_order
+
+
+def _reliability(first: np.ndarray, second: np.ndarray) -> float:
+  """Returns the share of variance in effects that is theirs, not chance's.
+
+  From two halves, stepped up to their whole (Spearman and Brown, 1910).
+  """
+  variance = (np.square(first).mean() + np.square(second).mean()) / 2.0
+  if variance == 0.0:
+    return 0.0
+  half = max(0.0, float((first * second).mean() / variance))
+  return 2.0 * half / (1.0 + half)
+
+
+def _fit_gates(
+    calibration: Calibration, *, scope: str, gates: tuple[int, ...], count: int
+) -> Solver:
+  """Trees of what some gates say; the best at a price is found exactly.
+
+  Tallies of right answers for every choice and every bin on the way are taken
+  once. At a price, the best choice after the last gate follows for all that can
+  come before it, then whether that gate is worth its MAdds there, then the best
+  choice before it, and so on to the start.
+
+  Args:
+    calibration: what it is made from.
+    scope: one of `policies.SCOPES`.
+    gates: those that may be read.
+    count: the number that neighbouring bins are joined to.
+  """
+  indices = scope_indices(scope)
+  joined = np.arange(calibration.num_bins) * count // calibration.num_bins
+  right, examples = _tallies(calibration, indices, joined)
+  costs = calibration.stage_madds[:, indices].astype(float)
+
+  def solve(price: float) -> Rule:
+    # Axes: choices of stages 1 to n, then bins of the gates so far.
+    value, picks, reads = right, [], []
+    for gate in reversed(ROUTING_GATES):
+      axis = gate  # Of the choice after the gate.
+      shape = [1] * value.ndim
+      shape[axis] = len(indices)
+      number = examples[gate]
+      value = value - price * costs[gate].reshape(shape) * np.expand_dims(
+          number, axis
+      )
+      picks.append(value.argmax(axis))
+      value = value.max(axis)
+      unread, bins = value[..., -1], value[..., :-1]
+      if gate in gates:
+        cost = price * float(calibration.gate_madds[gate - 1])
+        gain = bins.sum(-1) - cost * number[..., -1] - unread
+        reads.append(gain > 0.0)
+        value = unread + np.maximum(gain, 0.0)
+      else:
+        reads.append(np.zeros(unread.shape, bool))
+        value = unread
+    value = value - price * costs[0] * len(calibration)
+    return _tree(
+        int(value.argmax()), picks[::-1], reads[::-1], indices, joined
+    )
+
+  return solve
+
+
+def _tallies(
+    calibration: Calibration, indices: np.ndarray, joined: np.ndarray
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+  """Counts right answers, and examples, for all choices and bins on the way.
+
+  Every axis of bins has one entry more, the last: all bins, of a gate that is
+  not read.
+
+  Args:
+    calibration: examples.
+    indices: `int[k]`, choices of the scope.
+    joined: `int[b]`, what each bin is joined to, 0 to c - 1.
+
+  Returns:
+    `float[k, k, k, k, c + 1, c + 1, c + 1]` right answers; for each gate n how
+    many examples there are, `float[k] * n + [c + 1] * n`.
+  """
+  num_choices, num_bins = calibration.correct.shape[0], joined[-1] + 1
+  everyone = np.ones(len(calibration))
+  right = np.zeros((len(indices),) * NUM_STAGES + (num_bins,) * 3)
+  count = {
+      gate: np.zeros((len(indices),) * gate + (num_bins,) * gate)
+      for gate in ROUTING_GATES
+  }
+
+  def descend(path: tuple[int, ...], code: np.ndarray) -> None:
+    """Counts below the choices of a path, for examples by their bins so far."""
+    gate = len(path)
+    chosen = tuple(indices[list(path)])
+    prefix = int(np.ravel_multi_index(chosen, (num_choices,) * gate))
+    bins = calibration.bins(gate, np.full(len(calibration), prefix))
+    code = code * num_bins + joined[bins]
+    shape = (num_bins,) * gate
+    size = num_bins**gate
+    count[gate][path] = np.bincount(code, everyone, size).reshape(shape)
+    for position in range(len(indices)):
+      if gate < ROUTING_GATES[-1]:
+        descend((*path, position), code)
+      else:
+        answers = calibration.correct[(*chosen, indices[position])]
+        right[(*path, position)] = np.bincount(code, answers, size).reshape(
+            shape
+        )
+
+  for position in range(len(indices)):
+    descend((position,), np.zeros(len(calibration), int))
+  count = {
+      gate: _with_totals(table, range(gate, table.ndim))
+      for gate, table in count.items()
+  }
+  return _with_totals(right, range(NUM_STAGES, right.ndim)), count
+
+
+def _with_totals(table: np.ndarray, axes: range) -> np.ndarray:
+  for axis in axes:
+    total = table.sum(axis, keepdims=True)
+    table = np.concatenate([table, total], axis)
+  return table
+
+
+def _tree(
+    start: int,
+    picks: list[np.ndarray],
+    reads: list[np.ndarray],
+    indices: np.ndarray,
+    joined: np.ndarray,
+) -> Rule:
+  """Follows the best choices from a start.
+
+  Args:
+    start: position of stage 1's choice in `indices`.
+    picks: for each gate the position of the best choice after it, by the
+      choices before it and the bins up to it.
+    reads: for each gate whether it is read, by the choices and bins before it.
+    indices: choices of the scope.
+    joined: what each bin is joined to.
+  """
+  num_bins = len(joined)
+  rule = Rule.fixed((int(indices[start]),) + (0,) * 3, num_bins)
+  unread = joined[-1] + 1
+
+  def fill(
+      gate: int,
+      path: tuple[int, ...],
+      bins: tuple[int, ...],
+      at: tuple[int, ...],
+  ) -> None:
+    """Fills in what follows some choices (`path`), joined bins and bins."""
+    is_read = bool(reads[gate - 1][(*path, *bins)])
+    rule.reads[gate - 1][at] = is_read
+    for number in range(num_bins):
+      own = joined[number] if is_read else unread
+      pick = int(picks[gate - 1][(*path, *bins, own)])
+      rule.choices[gate - 1][(*at, number)] = indices[pick]
+      if gate < ROUTING_GATES[-1]:
+        fill(gate + 1, (*path, pick), (*bins, int(own)), (*at, number))
+
+  fill(1, (start,), (), ())
+  return rule
