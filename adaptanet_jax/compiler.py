@@ -33,15 +33,35 @@ FAST_COMPILE = {
 def options(*, fast_compile: bool = False) -> dict[str, Any]:
   """Returns the options of a compile; none on other back ends than a CPU.
 
+  Each is one that this XLA knows: names come and go with its releases, and one
+  that it does not know fails the compile.
+
   Args:
     fast_compile: whether to compile sooner what then runs slower.
   """
   if jax.default_backend() != 'cpu':
     return {}
   # An option would override what a user says of the same in XLA_FLAGS.
-  given = os.environ.get('XLA_FLAGS', '')
-  kernels = {} if any(name in given for name in _KERNELS) else _known_kernels()
-  return {**kernels, **(FAST_COMPILE if fast_compile else {})}
+  flags = os.environ.get('XLA_FLAGS', '').split()
+  given = {flag.lstrip('-').partition('=')[0] for flag in flags}
+  wanted = {**_KERNELS, **(FAST_COMPILE if fast_compile else {})}
+  return {
+      name: value
+      for name, value in wanted.items()
+      if name not in given and _is_known(name, value)
+  }
+
+
+def flags(*, fast_compile: bool = False) -> str:
+  """Returns `options` as XLA_FLAGS would have them, for other processes.
+
+  Args:
+    fast_compile: as of `options`.
+  """
+  return ' '.join(
+      f'--{name}={value if isinstance(value, str) else str(value).lower()}'
+      for name, value in options(fast_compile=fast_compile).items()
+  )
 
 
 def jit(
@@ -64,11 +84,12 @@ def jit(
 
 
 @functools.cache
-def _known_kernels() -> dict[str, Any]:
+def _is_known(name: str, value: Any) -> bool:
   try:
-    jax.jit(lambda: 0).lower().compile(compiler_options=_KERNELS)
+    jax.jit(lambda: 0).lower().compile(compiler_options={name: value})
   except jax.errors.JaxRuntimeError as error:
-    # The option is experimental, so another XLA may have no such name.
-    logging.warning('Convolutions may run slowly on this CPU: %s', error)
-    return {}
-  return _KERNELS
+    # Without what is left of FAST_COMPILE a run only starts later.
+    if name in _KERNELS:
+      logging.warning('Convolutions may run slowly on this CPU: %s', error)
+    return False
+  return True

@@ -43,8 +43,10 @@ class CompilerTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    compiler._known_kernels.cache_clear()
-    self.addCleanup(compiler._known_kernels.cache_clear)
+    # The flags of tests are the same options, which `options` then leaves out.
+    self.enter_context(mock.patch.dict(os.environ, XLA_FLAGS=''))
+    compiler._is_known.cache_clear()
+    self.addCleanup(compiler._is_known.cache_clear)
 
   @parameterized.parameters(
       ('CONVOLUTION', 'INDIVIDUAL_CONVOLUTION', False),
@@ -62,10 +64,10 @@ class CompilerTest(parameterized.TestCase):
     self.assertEqual(_has_ynnpack(ours, args, None), expected)
 
   def test_xla_knows_the_options(self):
-    # An option that a later XLA has dropped would raise.
     options = compiler.options(fast_compile=True)
-    self.assertContainsSubset(compiler.FAST_COMPILE, options)
+    # One that a later XLA has dropped would be left out.
     self.assertContainsSubset(compiler._KERNELS, options)
+    self.assertNotEmpty(compiler.FAST_COMPILE.keys() & options)
     function = jax.jit(lambda x: x + 1, compiler_options=options)
     self.assertEqual(function(1), 2)
 
@@ -75,9 +77,41 @@ class CompilerTest(parameterized.TestCase):
         self.assertEqual(compiler.options(), {})
     self.assertIn('xla_cpu_no_such', logs.output[0])
 
-  def test_what_the_user_says_of_the_kernels_stands(self):
-    with mock.patch.dict(os.environ, XLA_FLAGS=f'--{_OPTION}='):
-      self.assertEqual(compiler.options(), {})
+  def test_each_option_that_xla_knows_is_given_without_the_others(self):
+    known = {'xla_backend_optimization_level': 0}
+    wanted = known | {'xla_cpu_no_such': True}
+    with mock.patch.object(compiler, 'FAST_COMPILE', wanted):
+      with self.assertNoLogs():
+        options = compiler.options(fast_compile=True)
+    self.assertEqual(options, compiler._KERNELS | known)
+
+  @parameterized.parameters(
+      (f'--{_OPTION}=', {'xla_backend_optimization_level'}),
+      (f'--{_OPTION}', {'xla_backend_optimization_level'}),
+      ('--xla_backend_optimization_level=2 --xla_cpu_x=1', {_OPTION}),
+      ('--xla_backend_optimization_level_2=2', {
+          'xla_backend_optimization_level', _OPTION
+      }),
+  )
+  def test_what_the_user_says_of_an_option_stands(self, flags, expected):
+    wanted = {'xla_backend_optimization_level': 0}
+    with (
+        mock.patch.object(compiler, 'FAST_COMPILE', wanted),
+        mock.patch.dict(os.environ, XLA_FLAGS=flags),
+    ):
+      options = compiler.options(fast_compile=True)
+    self.assertEqual(options.keys(), expected)
+
+  def test_flags_say_what_the_options_say(self):
+    with (
+        mock.patch.object(compiler, '_KERNELS', {'xla_a': 'TYPE_B'}),
+        mock.patch.object(compiler, 'FAST_COMPILE', {'xla_b': False}),
+        mock.patch.object(compiler, '_is_known', lambda name, value: True),
+    ):
+      self.assertEqual(compiler.flags(), '--xla_a=TYPE_B')
+      self.assertEqual(
+          compiler.flags(fast_compile=True), '--xla_a=TYPE_B --xla_b=false'
+      )
 
   def test_tells_nothing_to_other_back_ends(self):
     with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):

@@ -6,14 +6,12 @@ import gc
 import os
 
 # Makes what all workers share, before pytest starts them.
-import tests.testing  # noqa: F401
+import tests.testing
 
 # A test runs a program a few times and compiles it first: a third of the time.
 os.environ['XLA_FLAGS'] = ' '.join((
     os.environ.get('XLA_FLAGS', ''),
-    '--xla_backend_optimization_level=0',
-    '--xla_cpu_use_fusion_emitters=false',
-    '--xla_cpu_parallel_codegen_split_count=1',
+    tests.testing.xla_flags(),
 ))
 
 import jax

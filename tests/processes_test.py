@@ -20,11 +20,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from adaptanet_jax import compiler, preemption, processes
+from adaptanet_jax import preemption, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
-from tests.testing import ROOT, TINY, command, environment, run
+from tests.testing import ROOT, TINY, command, environment, run, xla_flags
 
 _NUM_STEPS = 8
 _TRAIN = (
@@ -49,9 +49,7 @@ class Job:
     port = _free_port()
     env = environment(2)
     # What a single process tells each compile; pmap takes no options.
-    for name, value in compiler.options(fast_compile=True).items():
-      text = value if isinstance(value, str) else str(value).lower()
-      env['XLA_FLAGS'] += f' --{name}={text}'
+    env['XLA_FLAGS'] += f' {xla_flags()}'
     self.processes = []
     for number in range(2):
       given = (

@@ -50,9 +50,9 @@ class ProgramsTest(parameterized.TestCase):
     function = jax.jit(slow)
     with Programs() as programs:
       for size in (1, 2, 3):
-        programs.ahead(function, np.zeros(size))
+        programs.ahead(function, np.zeros(size, np.float32))
       for size in (1, 2, 3):
-        programs.compiled(function, np.zeros(size))
+        programs.compiled(function, np.zeros(size, np.float32))
 
   def test_other_shapes_are_another_program(self):
     function = jax.jit(jnp.sum)

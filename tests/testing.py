@@ -18,6 +18,8 @@ _PROGRAMS = 'ADAPTANET_TEST_PROGRAMS'
 if _PROGRAMS not in os.environ:
   _FOLDER = tempfile.TemporaryDirectory(prefix='adaptanet_programs_')
   os.environ[_PROGRAMS] = _FOLDER.name
+# The variable of the flags that `xla_flags` has found, inherited likewise.
+_FLAGS = 'ADAPTANET_TEST_XLA_FLAGS'
 ROOT = pathlib.Path(__file__).parent.parent
 
 # The smallest run that has every phase; two of them have several checkpoints.
@@ -42,6 +44,26 @@ TINY = (
     '--config.checkpoint.every_steps=4',
     '--config.log_every_steps=1',
 )
+
+
+def xla_flags() -> str:
+  """Returns what a run with `fast_compile` tells XLA, as flags of XLA.
+
+  Another process finds out: XLA reads XLA_FLAGS once, before its first program,
+  and aborts at a flag that it does not know.
+  """
+  if _FLAGS not in os.environ:
+    code = 'from adaptanet_jax import compiler\n'
+    code += 'print(compiler.flags(fast_compile=True))'
+    os.environ[_FLAGS] = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.strip()
+  return os.environ[_FLAGS]
 
 
 def command(workdir: pathlib.Path | str, *flags: str) -> list[str]:

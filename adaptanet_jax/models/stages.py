@@ -127,11 +127,14 @@ class Stages:
       return net.active(x, number, choice)
 
     traced = jax.make_jaxpr(run)(stats, x)
-    jaxpr = traced.jaxpr  # Without weights: those of another batch are kept.
     if kind not in self._weights:
       self._weights[kind] = [jnp.asarray(leaf) for leaf in traced.consts]
+    shared = self._weights[kind]
     shapes = [leaf.shape for leaf in traced.consts]
-    assert shapes == [leaf.shape for leaf in self._weights[kind]]
+    assert shapes == [leaf.shape for leaf in shared]
+    # Since JAX 0.12 a jaxpr holds its constants, which `run_with` would keep:
+    # once more for each batch size, were they not those that are shared.
+    jaxpr = core.ClosedJaxpr(traced.jaxpr, shared).jaxpr
 
     def run_with(
         weights: list[jax.Array], stats: Variables, x: jax.Array
