@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 import jax
 
-from adaptanet_jax import trees
+from adaptanet_jax import platforms, trees
 
 # By itself XLA hands sums, matrix products and convolutions to YNNPACK, which
 # runs a convolution of 64 channels or fewer on one core; with Eigen in its
@@ -31,7 +31,7 @@ FAST_COMPILE = {
 
 
 def options(*, fast_compile: bool = False) -> dict[str, Any]:
-  """Returns the options of a compile; none on other back ends than a CPU.
+  """Returns the options of a compile; none if the target is no CPU.
 
   Each is one that this XLA knows: names come and go with its releases, and one
   that it does not know fails the compile.
@@ -39,7 +39,7 @@ def options(*, fast_compile: bool = False) -> dict[str, Any]:
   Args:
     fast_compile: whether to compile sooner what then runs slower.
   """
-  if jax.default_backend() != 'cpu':
+  if platforms.target() != 'cpu':
     return {}
   # An option would override what a user says of the same in XLA_FLAGS.
   flags = os.environ.get('XLA_FLAGS', '').split()

@@ -12,7 +12,7 @@ import zlib
 import jax
 import ml_collections
 
-from adaptanet_jax import compiler, trees
+from adaptanet_jax import compiler, platforms, trees
 from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
@@ -105,8 +105,8 @@ def create(
 
 
 def auto_dtype() -> str:
-  """Returns the type of activations that suits the device."""
-  return 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  """Returns the type of activations that suits the target."""
+  return 'float32' if platforms.target() == 'cpu' else 'bfloat16'
 
 
 def networks(

@@ -11,7 +11,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler
+from adaptanet_jax import compiler, platforms
 
 (_OPTION,) = compiler._KERNELS
 
@@ -114,7 +114,7 @@ class CompilerTest(parameterized.TestCase):
       )
 
   def test_tells_nothing_to_other_back_ends(self):
-    with mock.patch.object(jax, 'default_backend', lambda: 'gpu'):
+    with platforms.made_for('cuda'):
       self.assertEqual(compiler.options(fast_compile=True), {})
 
   def test_is_a_part_of_the_program_that_calls_it(self):

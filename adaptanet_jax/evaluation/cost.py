@@ -174,9 +174,12 @@ def _shape(variable: Any) -> tuple[int, ...]:
 
 
 def _sub_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
+  params = equation.params
+  if 'branches_platforms' in params:  # One form for each, of the same cost.
+    params = {'form': params['branches'][0]}
   return [
       value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
-      for value in equation.params.values()
+      for value in params.values()
       if isinstance(value, core.Jaxpr | core.ClosedJaxpr)
   ]
 
@@ -210,6 +213,8 @@ def _views_read(
       views[equation.outvars[0]] = (*inputs[0], equation.outvars[0])
     elif not subs:
       read |= {view for view in inputs if view}
+    if 'branches_platforms' in equation.params:
+      inputs = inputs[1:]  # The first names the form.
     for sub in subs:
       inner = {v: view for v, view in zip(sub.invars, inputs) if view}
       read |= _views_read(sub, inner)

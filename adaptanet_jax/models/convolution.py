@@ -6,21 +6,28 @@ Inside a `lax.switch` or a `lax.scan` that compiler leaves gradient convolutions
 as naive loops: it brings a convolution into the form its kernels want only in
 the entry computation (jaxlib 0.10.2, 2 cores, batch 64, 16x16x16: 77 ms for a
 kernel gradient in a branch, 0.9 ms outside of one). So on CPU the gradients are
-written in that form to begin with.
+written in that form to begin with. Other platforms have XLA's own; which form a
+program has is decided when it is lowered, as a trace may serve several.
 
 B = batch, H = height, W = width, C = input channels, D = output channels.
 """
 
+from collections.abc import Callable
 import functools
+from typing import Any
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
+from adaptanet_jax import platforms
+
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # Below this many output rows or columns XLA's CPU convolution is 10 to 50 times
 # slower than the matrix product that it amounts to.
 _SMALLEST_CPU_IMAGE = 3
+
+_Form = Callable[..., Any]
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
@@ -34,11 +41,8 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   Returns:
     `(B, ceil(H / strides), ceil(W / strides), D)`.
   """
-  if jax.default_backend() != 'cpu':
-    return _xla_conv(x, kernel, strides)
-  if min(x.shape[1:3]) <= strides * (_SMALLEST_CPU_IMAGE - 1):
-    return _matrix_conv(x, kernel, strides)
-  return _cpu_conv(x, kernel, strides)
+  is_small = min(x.shape[1:3]) <= strides * (_SMALLEST_CPU_IMAGE - 1)
+  return _conv(strides, is_small)(x, kernel)
 
 
 def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -54,9 +58,7 @@ def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     `(..., D)`.
   """
-  if jax.default_backend() != 'cpu':
-    return jnp.dot(x, kernel)
-  return _cpu_dot(x, kernel)
+  return _dot()(x, kernel)
 
 
 def depthwise_conv2d(
@@ -72,17 +74,73 @@ def depthwise_conv2d(
   Returns:
     `(B, ceil(H / strides), ceil(W / strides), C)`.
   """
-  if jax.default_backend() == 'cpu':
-    return depthwise_taps(x, kernel, strides)
-  pad = (kernel.shape[0] - 1) // 2
-  return lax.conv_general_dilated(
-      x,
-      kernel[:, :, None, :],
-      (strides, strides),
-      ((pad, pad), (pad, pad)),
-      dimension_numbers=_LAYOUT,
-      feature_group_count=x.shape[-1],
+  return _depthwise(strides)(x, kernel)
+
+
+@functools.cache
+def _conv(strides: int, is_small: bool) -> _Form:
+  plain = functools.partial(_xla_conv, strides=strides)
+  if is_small:
+    matrix = functools.partial(_matrix_conv, strides=strides)
+    return _by_platform(cpu=matrix, default=plain)
+  gradients = functools.partial(_cpu_gradients, strides=strides)
+  return _by_platform(cpu=plain, default=plain, cpu_gradients=gradients)
+
+
+@functools.cache
+def _dot() -> _Form:
+  return _by_platform(
+      cpu=jnp.dot, default=jnp.dot, cpu_gradients=_cpu_dot_gradients
   )
+
+
+@functools.cache
+def _depthwise(strides: int) -> _Form:
+  return _by_platform(
+      cpu=functools.partial(depthwise_taps, strides=strides),
+      default=functools.partial(_grouped_conv, strides=strides),
+  )
+
+
+def _by_platform(
+    *, cpu: _Form, default: _Form, cpu_gradients: _Form | None = None
+) -> _Form:
+  """Returns a function whose two passes suit the platform they are lowered for.
+
+  Args:
+    cpu: maps an input and a kernel to what it is convolved to, on a CPU.
+    default: the same for all other platforms.
+    cpu_gradients: maps input, kernel and cotangent to gradients, on a CPU;
+      None: those of `cpu`.
+  """
+  cpu_gradients = cpu_gradients or _gradients_of(cpu)
+
+  @jax.custom_vjp
+  def run(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if cpu is default:
+      return default(x, kernel)
+    return platforms.select(x, kernel, cpu=cpu, default=default)
+
+  # Both forms are traced, so once for each shape and not for each layer.
+  @jax.jit
+  def pull(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> Any:
+    return platforms.select(
+        *residuals, g, cpu=cpu_gradients, default=_gradients_of(default)
+    )
+
+  run.defvjp(lambda *args: (run(*args), args), pull)
+  return run
+
+
+def _gradients_of(form: _Form) -> _Form:
+  """Returns what maps input, kernel and cotangent to a form's gradients."""
+
+  def gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Any:
+    by_x = jax.linear_transpose(lambda x: form(x, kernel), x)
+    by_kernel = jax.linear_transpose(lambda kernel: form(x, kernel), kernel)
+    return *by_x(g), *by_kernel(g)
+
+  return gradients
 
 
 # What a traced program calls the next function.
@@ -139,28 +197,27 @@ def _matrix_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   return jnp.dot(patches, kernel.reshape(-1, kernel.shape[-1]))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _cpu_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
-  return _xla_conv(x, kernel, strides)
-
-
-def _cpu_conv_fwd(
+def _grouped_conv(
     x: jax.Array, kernel: jax.Array, strides: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return _xla_conv(x, kernel, strides), (x, kernel)
+) -> jax.Array:
+  pad = (kernel.shape[0] - 1) // 2
+  return lax.conv_general_dilated(
+      x,
+      kernel[:, :, None, :],
+      (strides, strides),
+      ((pad, pad), (pad, pad)),
+      dimension_numbers=_LAYOUT,
+      feature_group_count=x.shape[-1],
+  )
 
 
-def _cpu_conv_bwd(
-    strides: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
+def _cpu_gradients(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
 ) -> tuple[jax.Array, jax.Array]:
-  x, kernel = residuals
   x, g = _as_they_are(x, g)
   return _input_gradient(x, kernel, g, strides), _kernel_gradient(
       x, kernel, g, strides
   )
-
-
-_cpu_conv.defvjp(_cpu_conv_fwd, _cpu_conv_bwd)
 
 
 def _as_they_are(*arrays: jax.Array) -> tuple[jax.Array, ...]:
@@ -173,30 +230,15 @@ def _as_they_are(*arrays: jax.Array) -> tuple[jax.Array, ...]:
   return lax.optimization_barrier(arrays)
 
 
-@jax.custom_vjp
-def _cpu_dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  return jnp.dot(x, kernel)
-
-
-def _cpu_dot_fwd(
-    x: jax.Array, kernel: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return jnp.dot(x, kernel), (x, kernel)
-
-
-def _cpu_dot_bwd(
-    residuals: tuple[jax.Array, jax.Array], g: jax.Array
+def _cpu_dot_gradients(
+    x: jax.Array, kernel: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  x, kernel = residuals
   x, g = _as_they_are(x, g)
   by_x = jnp.dot(g, kernel.T)
   by_kernel = jnp.dot(
       x.reshape(-1, x.shape[-1]).T, g.reshape(-1, g.shape[-1])
   )
   return by_x, by_kernel
-
-
-_cpu_dot.defvjp(_cpu_dot_fwd, _cpu_dot_bwd)
 
 
 def _input_gradient(

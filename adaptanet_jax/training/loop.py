@@ -121,6 +121,30 @@ def compile_ahead(
     variables: shapes of the network that the phase trains.
     teacher: shapes of the teacher; `{}` while it trains itself.
   """
+  arguments = shapes_of(
+      argument_shapes(step, phase, variables, teacher),
+      num_devices=jax.local_device_count(),
+  )
+  programs.ahead(step.function, *arguments, step.batch)
+
+
+def argument_shapes(
+    step: PhaseStep,
+    phase: phases.Phase,
+    variables: Variables,
+    teacher: Variables,
+) -> tuple[TrainState, Variables, Variables, Any]:
+  """Returns the shapes of all that a step takes but its batch.
+
+  Args:
+    step: of the phase.
+    phase: what trains.
+    variables: shapes of the network that the phase trains.
+    teacher: shapes of the teacher; `{}` while it trains itself.
+
+  Returns:
+    Shapes of the state, what is frozen, the teacher and the key.
+  """
   trained, frozen = split_variables(variables, phase.trains)
 
   def create() -> Any:
@@ -129,10 +153,7 @@ def compile_ahead(
     return state, phases.make_rng(0, phase)
 
   state, rng = jax.eval_shape(create)
-  arguments = shapes_of(
-      (state, frozen, teacher, rng), num_devices=jax.local_device_count()
-  )
-  programs.ahead(step.function, *arguments, step.batch)
+  return state, frozen, teacher, rng
 
 
 def train_phase(

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.models.convolution."""
 
+import functools
+
 from absl.testing import absltest, parameterized
 import chex
 from flax import linen as nn
@@ -14,7 +16,6 @@ from adaptanet_jax.models import convolution
 
 # Every form that has to give what the plain one gives.
 _FORMS = {
-    'cpu': convolution._cpu_conv,
     'matrix': convolution._matrix_conv,
     'chosen': convolution.conv2d,
 }
@@ -81,16 +82,27 @@ class ConvolutionTest(parameterized.TestCase):
     @jax.jit
     def run(x, kernel, g):
       forms = _FORMS | {'plain': convolution._xla_conv}
-      return {
+      plain = functools.partial(convolution._xla_conv, strides=strides)
+      by_name = {
           name: _value_and_gradients(form, strides, x, kernel, g)
           for name, form in forms.items()
       }
+      # By hand for CPUs; and as other platforms have them.
+      return by_name, [
+          convolution._cpu_gradients(x, kernel, g, strides),
+          convolution._gradients_of(plain)(x, kernel, g),
+      ]
 
-    results = run(x, kernel, g)
-    chex.assert_shape(results['plain']['value'], g.shape)
+    results, gradients = run(x, kernel, g)
+    expected = results['plain']
+    chex.assert_shape(expected['value'], g.shape)
     for name in _FORMS:
       chex.assert_trees_all_close(
-          results[name], results['plain'], rtol=1e-4, atol=1e-4
+          results[name], expected, rtol=1e-4, atol=1e-4
+      )
+    for found in gradients:
+      chex.assert_trees_all_close(
+          found, expected['gradients'], rtol=1e-4, atol=1e-4
       )
 
   @parameterized.parameters((8, 3, 1), (7, 3, 2), (9, 7, 2), (2, 3, 1))

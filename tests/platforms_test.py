@@ -1,0 +1,104 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Programs made here for devices that are not here."""
+
+import re
+
+from absl.testing import absltest, parameterized
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adaptanet_jax import compiler, experiment, platforms, workspace
+from adaptanet_jax.data import sources
+from adaptanet_jax.models.convolution import DEPTHWISE_TAPS
+from adaptanet_jax.training import loop, phases
+from configs import baselines, digits
+
+_PHASES = (
+    'teacher',
+    'cascade1',
+    'cascade2',
+    'cascade3',
+    'cascade4',
+    'lock_in',
+    'delta_cascade1',
+    'delta_lock_in',
+    'gates',
+    'baseline',
+)
+# The taps of a 3x3 kernel side by side, as `_matrix_conv` has them.
+_PATCHES = re.compile(r'stablehlo\.concatenate (%\w+, ){8}%\w+, dim = 3')
+
+
+def _traced_step(name):
+  """Traces the step of a phase of the tiny network."""
+  if name == 'baseline':
+    config = baselines.get_config('dsnet,digits:smoke')
+  else:
+    config = digits.get_config('smoke')
+  config.delta.kind = 'separable'
+  dataset = sources.load(config)
+  space = workspace.create(config, '', dataset, None)
+  phase = {p.name: p for p in phases.build_phases(config)}[name]
+  objective = experiment.objective_for(
+      config, phase, space.nets, space.gates, epoch_steps=1
+  )
+  step = loop.make_step(phase, dataset.train, objective, config.data.augment)
+  shapes = workspace.variable_shapes(space, phase)
+  arguments = loop.argument_shapes(step, phase, *shapes)
+  return jax.jit(step.function).trace(*arguments, step.batch)
+
+
+def _cpu_forms(traced, *platforms):
+  """Counts what only a program for a CPU should have."""
+  text = traced.lower(lowering_platforms=platforms).as_text()
+  return {
+      'barriers': text.count('optimization_barrier'),
+      'patches': len(_PATCHES.findall(text)),
+      'taps': text.count(f'call @{DEPTHWISE_TAPS}'),
+  }
+
+
+class PlatformsTest(parameterized.TestCase):
+
+  @parameterized.parameters(*_PHASES)
+  def test_a_step_has_the_forms_of_the_platform_it_is_lowered_for(self, name):
+    traced = _traced_step(name)
+    here = _cpu_forms(traced, 'cpu')
+    # Stage 4 has images of 2x2; gates are dense; the taps are in deltas.
+    self.assertGreater(here['patches'], 0)
+    self.assertEqual(here['barriers'] > 0, name != 'gates')
+    self.assertEqual(here['taps'] > 0, 'delta' in name or name == 'gates')
+    there = _cpu_forms(traced, 'cuda', 'tpu')
+    self.assertEqual(there, dict.fromkeys(here, 0))
+
+  def test_types_and_options_go_by_the_target(self):
+    self.assertEqual(platforms.target(), 'cpu')
+    self.assertEqual(workspace.auto_dtype(), 'float32')
+    self.assertNotEqual(compiler.options(fast_compile=True), {})
+    with platforms.made_for('tpu'):
+      self.assertEqual(platforms.target(), 'tpu')
+      self.assertEqual(workspace.auto_dtype(), 'bfloat16')
+      self.assertEqual(compiler.options(fast_compile=True), {})
+    self.assertEqual(platforms.target(), 'cpu')
+
+  def test_an_unknown_platform_raises(self):
+    with self.assertRaisesRegex(ValueError, "'abacus'; expected one of"):
+      with platforms.made_for('abacus'):
+        pass
+
+  def test_selects_by_platform_and_not_by_what_was_traced_first(self):
+    def run(x):
+      return platforms.select(x, cpu=jnp.sin, default=jnp.cos)
+
+    traced = jax.jit(run).trace(np.float32(1.0))
+    for platform, name in (('cpu', 'sine'), ('tpu', 'cosine')):
+      text = traced.lower(lowering_platforms=(platform,)).as_text()
+      found = set(re.findall(r'stablehlo\.(sine|cosine)', text))
+      self.assertEqual(found, {name})
+    self.assertEqual(run(np.float32(0.0)), 0.0)
+
+
+if __name__ == '__main__':
+  absltest.main()
