@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from adaptanet_jax import compiler, preemption, processes
+from adaptanet_jax import preemption, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
@@ -47,11 +47,6 @@ class Job:
 
   def __init__(self, workdir, *flags, code=None):
     port = _free_port()
-    env = environment(2)
-    # What a single process tells each compile; pmap takes no options.
-    for name, value in compiler.options(fast_compile=True).items():
-      text = value if isinstance(value, str) else str(value).lower()
-      env['XLA_FLAGS'] += f' --{name}={text}'
     self.processes = []
     for number in range(2):
       given = (
@@ -68,7 +63,7 @@ class Job:
           subprocess.Popen(
               arguments,
               cwd=ROOT,
-              env=env,
+              env=environment(2),
               stdout=subprocess.PIPE,
               stderr=subprocess.STDOUT,
               text=True,
@@ -215,10 +210,10 @@ class NoticeTest(absltest.TestCase):
 _CODE = '''
 import os, sys
 import jax, numpy as np
-from adaptanet_jax import processes
+from adaptanet_jax import devices, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.training.step import TrainState, replicate
+from adaptanet_jax.training.step import TrainState
 
 port, number, folder = sys.argv[1:]
 processes.initialize(f'localhost:{port}', 2, int(number))
@@ -234,7 +229,7 @@ state = TrainState(
     opt_state=(np.ones(3, np.float32),),
 )
 with PhaseCheckpoints(folder, 'lock_in', keep=2) as checkpoints:
-  checkpoints.save(replicate(state, jax.local_device_count()))
+  checkpoints.save(devices.replicate(state))
 processes.check_shared(folder)
 processes.check_agreed('numbers', 'one')
 own = f'{folder}/{number}'
@@ -283,9 +278,6 @@ class ProcessesTest(parameterized.TestCase):
     tree = {'x': np.arange(3)}
     self.assertIs(processes.gather(tree), tree)
     self.assertTrue(processes.is_writer())
-    chex.assert_trees_all_equal(
-        processes.to_global(jax.device_put(tree)), tree
-    )
 
   @parameterized.parameters(
       (('localhost:1', None, None), '--num_processes=None'),
