@@ -29,6 +29,7 @@ from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
+from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import comparison
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
@@ -36,7 +37,6 @@ from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
   checkpoints_path,
 )
-from adaptanet_jax.training.progress import MetricsLog
 from adaptanet_jax.workspace import Workspace
 
 

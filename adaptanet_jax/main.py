@@ -87,8 +87,8 @@ def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
 
   if told_by_all or processes.is_writer():
     print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
-  if code == preemption.EXIT_CODE and processes.here()[1] > 1:
-    sys.exit(code)  # All of them leave, and wait for each other.
+  if code == preemption.EXIT_CODE:
+    processes.part()
   # At once: threads that compile, and processes that failed alone, would be
   # waited for, for minutes.
   for worker in multiprocessing.active_children():

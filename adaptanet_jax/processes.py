@@ -67,6 +67,11 @@ def initialize(
   wait('joined')
 
 
+def part() -> None:
+  """Leaves a job; all its processes have to, and wait here for each other."""
+  jax.distributed.shutdown()
+
+
 def here() -> tuple[int, int]:
   """Returns the number of this process, and how many there are."""
   return jax.process_index(), jax.process_count()
@@ -98,25 +103,6 @@ def gather(tree: Any) -> Any:
       # `(P, ..., n)` to `(..., P, n)`.
       lambda x: np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1),
       multihost_utils.process_allgather(tree),
-  )
-
-
-def to_global(tree: Any) -> Any:
-  """Returns what every process has as arrays that belong to all of them.
-
-  So that each writes its share of a checkpoint.
-
-  Args:
-    tree: arrays, the same on all devices of all processes.
-
-  Returns:
-    Arrays of the whole job; of one process, numpy arrays.
-  """
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  mesh = jax.sharding.Mesh(np.array(jax.devices()), ('all',))
-  return multihost_utils.host_local_array_to_global_array(
-      tree, mesh, jax.sharding.PartitionSpec()
   )
 
 

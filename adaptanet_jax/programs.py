@@ -16,7 +16,6 @@ import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.data.splits import Split
-from adaptanet_jax.training.step import replicate
 
 # XLA keeps about one core busy for each program.
 _NUM_THREADS = 2
@@ -27,10 +26,6 @@ _TRACING = threading.Lock()
 
 class Programs:
   """Programs by function and shapes, each compiled once; a context manager.
-
-  In a job of several processes each is compiled when it first runs: JAX's pmap
-  cannot lower what belongs to several processes ahead of its arguments, nor
-  does it take the options of `compiler`.
   """
 
   def __init__(self, *, fast_compile: bool = False) -> None:
@@ -49,11 +44,10 @@ class Programs:
     """Has a program compiled in the background, unless it has been.
 
     Args:
-      function: what `jax.pmap` or `jax.jit` returned.
-      *args: trees of arrays, or of their shapes as `shapes_of` gives them.
+      function: what `over_devices` or `jax.jit` returned.
+      *args: trees of arrays, or of their shapes, with their layout if that is
+        not the usual one: see `devices.replicated_shapes`.
     """
-    if jax.process_count() > 1:
-      return
     key, shapes = _key(function, args)
     if key not in self._futures:
       self._futures[key] = self._executor.submit(
@@ -62,39 +56,22 @@ class Programs:
 
   def compiled(self, function: Any, *args: Any) -> Callable[..., Any]:
     """Returns a program, as soon as it is compiled; see `ahead`."""
-    if jax.process_count() > 1:
-      return function
     self.ahead(function, *args)
     return self._futures[_key(function, args)[0]].result()
 
 
-def shapes_of(tree: Any, *, num_devices: int = 0) -> Any:
-  """Returns shapes and types of a tree; replicated, if `num_devices` is given.
-
-  Args:
-    tree: arrays, or their shapes.
-    num_devices: local devices that each of the arrays will be on.
-
-  Returns:
-    The same tree of `jax.ShapeDtypeStruct`.
-  """
-  sharding = None
-  if num_devices:
-    sharding = replicate(np.zeros(()), num_devices).sharding
-  return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-  )
-
-
 def image_shapes(split: Split, batch_size: int) -> jax.ShapeDtypeStruct:
-  """Returns the shape of a batch's images, `(D, B, H, W, C)`.
+  """Returns the shape of a batch's images on the devices of all processes.
 
   Args:
     split: where they are from.
-    batch_size: images in a batch over all devices of all processes.
+    batch_size: images in a batch over all of these devices.
+
+  Returns:
+    Of arrays `(all devices, B, H, W, C)`.
   """
   image = split.gather(np.zeros(1, np.int64))
-  leading = (jax.local_device_count(), batch_size // jax.device_count())
+  leading = (jax.device_count(), batch_size // jax.device_count())
   return jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype)
 
 

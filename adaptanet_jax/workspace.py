@@ -14,6 +14,7 @@ import ml_collections
 
 from adaptanet_jax import compiler, platforms, trees
 from adaptanet_jax.data import sources
+from adaptanet_jax.devices import AXIS
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GATES, GateSet
@@ -22,7 +23,6 @@ from adaptanet_jax.programs import Programs
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import objectives
 from adaptanet_jax.training.phases import Phase
-from adaptanet_jax.training.step import AXIS
 
 
 @dataclasses.dataclass

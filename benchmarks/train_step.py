@@ -31,12 +31,12 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 
-from adaptanet_jax import compiler, experiment, trees, workspace
+from adaptanet_jax import compiler, devices, experiment, trees, workspace
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.training import loop, mdsr, phases
-from adaptanet_jax.training.step import map_train_step, replicate, to_devices
+from adaptanet_jax.training.step import map_train_step
 from benchmarks import harness
 from configs import baselines, cifar100
 from tests.variables import draw_like
@@ -125,12 +125,12 @@ def _make(name):
       'image': data.integers(0, 256, (1, size, *_IMAGE_SHAPE), np.uint8),
       'label': data.integers(0, _NUM_CLASSES, (1, size)).astype(np.int32),
   }
-  placed = replicate((state, frozen, teacher, rng), 1)
+  placed = devices.replicate((state, frozen, teacher, rng))
   return _Step(
       phase, nets, variables, teacher,
       [Subnet.decode(row) for row in np.asarray(subnets)],
       map_train_step(objective, tx, 'none', phase.average_decay),
-      (*placed, to_devices(batch)),
+      (*placed, devices.to_devices(batch)),
   ), config, batch
 
 
@@ -142,7 +142,7 @@ def _runner(step, compiled):
 
   def run():
     start = dataclasses.replace(
-        holder[0], step=replicate(zero, 1)  # Donated with the rest.
+        holder[0], step=devices.replicate(zero)  # Donated with the rest.
     )
     holder[0], metrics = compiled(start, *rest)
     jax.block_until_ready(holder[0])

@@ -24,7 +24,7 @@ from adaptanet_jax import preemption, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
-from tests.testing import ROOT, TINY, command, environment, run, xla_flags
+from tests.testing import ROOT, TINY, command, environment, run
 
 _NUM_STEPS = 8
 _TRAIN = (
@@ -47,9 +47,6 @@ class Job:
 
   def __init__(self, workdir, *flags, code=None):
     port = _free_port()
-    env = environment(2)
-    # What a single process tells each compile; pmap takes no options.
-    env['XLA_FLAGS'] += f' {xla_flags()}'
     self.processes = []
     for number in range(2):
       given = (
@@ -66,7 +63,7 @@ class Job:
           subprocess.Popen(
               arguments,
               cwd=ROOT,
-              env=env,
+              env=environment(2),
               stdout=subprocess.PIPE,
               stderr=subprocess.STDOUT,
               text=True,
@@ -213,10 +210,10 @@ class NoticeTest(absltest.TestCase):
 _CODE = '''
 import os, sys
 import jax, numpy as np
-from adaptanet_jax import processes
+from adaptanet_jax import devices, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.training.step import TrainState, replicate
+from adaptanet_jax.training.step import TrainState
 
 port, number, folder = sys.argv[1:]
 processes.initialize(f'localhost:{port}', 2, int(number))
@@ -232,7 +229,7 @@ state = TrainState(
     opt_state=(np.ones(3, np.float32),),
 )
 with PhaseCheckpoints(folder, 'lock_in', keep=2) as checkpoints:
-  checkpoints.save(replicate(state, jax.local_device_count()))
+  checkpoints.save(devices.replicate(state))
 processes.check_shared(folder)
 processes.check_agreed('numbers', 'one')
 own = f'{folder}/{number}'
@@ -281,9 +278,6 @@ class ProcessesTest(parameterized.TestCase):
     tree = {'x': np.arange(3)}
     self.assertIs(processes.gather(tree), tree)
     self.assertTrue(processes.is_writer())
-    chex.assert_trees_all_equal(
-        processes.to_global(jax.device_put(tree)), tree
-    )
 
   @parameterized.parameters(
       (('localhost:1', None, None), '--num_processes=None'),

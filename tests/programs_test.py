@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler
-from adaptanet_jax.programs import Programs, shapes_of
-from adaptanet_jax.training.step import replicate
+from adaptanet_jax import compiler, devices
+from adaptanet_jax.programs import Programs
 
 
 class ProgramsTest(parameterized.TestCase):
@@ -29,7 +28,7 @@ class ProgramsTest(parameterized.TestCase):
     function = jax.jit(double)
     tree = {'a': jnp.arange(3.0), 'b': np.ones((2, 2), np.float32)}
     with Programs() as programs:
-      programs.ahead(function, shapes_of(tree))
+      programs.ahead(function, jax.eval_shape(lambda: tree))
       first = programs.compiled(function, tree)
       self.assertIs(programs.compiled(function, tree), first)
       chex.assert_trees_all_close(
@@ -63,15 +62,14 @@ class ProgramsTest(parameterized.TestCase):
       self.assertEqual((first(jnp.ones(3)), second(jnp.ones(4))), (3.0, 4.0))
 
   def test_replicated_shapes_serve_replicated_arrays(self):
-    function = jax.pmap(
-        lambda x, y: x + y, axis_name='batch', in_axes=(None, 0)
+    function = devices.over_devices(
+        lambda x, y: x + y, in_axes=(None, 0), out_axes=0
     )
-    num_devices = jax.local_device_count()
-    y = np.arange(num_devices, dtype=np.float32)
-    shape = shapes_of(np.ones((), np.float32), num_devices=num_devices)
+    y = np.arange(jax.device_count(), dtype=np.float32)
+    shape = devices.replicated_shapes(np.ones((), np.float32))
     with Programs() as programs:
       programs.ahead(function, shape, y)
-      x = replicate(np.float32(1.0), num_devices)
+      x = devices.replicate(np.float32(1.0))
       np.testing.assert_array_equal(
           programs.compiled(function, x, y)(x, y), y + 1.0
       )

@@ -23,15 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import preemption, processes, trees
+from adaptanet_jax import devices, preemption, processes, trees
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES, Subnet
-from adaptanet_jax.programs import Programs, image_shapes, shapes_of
-from adaptanet_jax.training.step import AXIS, replicate
+from adaptanet_jax.programs import Programs, image_shapes
 
 # subnet: every subnet has statistics of its own. uniform: the subnets that run
 # all stages alike have, and a stage of another takes those of the one that runs
@@ -51,7 +50,7 @@ def calibrator(net: ResNet) -> Any:
     return supernet.statistics_by_subnet(net, variables, images, choices)
 
   # The norms average over devices, so that all have the same.
-  return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+  return devices.over_devices(run, in_axes=(None, 0), out_axes=None)
 
 
 def compile_ahead(
@@ -62,7 +61,7 @@ def compile_ahead(
     batch_size: int,
 ) -> None:
   """Has the calibration compiled in the background; see `calibrate`."""
-  shapes = shapes_of(variables, num_devices=jax.local_device_count())
+  shapes = devices.replicated_shapes(variables)
   programs.ahead(calibrator(net), shapes, image_shapes(split, batch_size))
 
 
@@ -90,12 +89,11 @@ def calibrate(
   Returns:
     The statistics, numpy arrays.
   """
-  num_devices = jax.local_device_count()
   num_batches = max(1, min(num_examples, len(split)) // batch_size)
   shuffled = np.random.default_rng(seed).permutation(len(split))
   # Whole batches: a padded one would count an example again and again.
   chosen = split.subset(np.resize(shuffled, num_batches * batch_size))
-  variables = replicate(variables, num_devices)
+  variables = devices.replicate(variables)
   run = programs.compiled(
       calibrator(net), variables, image_shapes(split, batch_size)
   )
@@ -103,11 +101,12 @@ def calibrate(
   for batch in pipeline.eval_batches(
       chosen,
       batch_size=batch_size,
-      num_devices=num_devices,
+      num_devices=jax.local_device_count(),
       process=processes.here(),
   ):
     preemption.NOTICE.check()
-    found = jax.tree.map(np.asarray, run(variables, batch['image']))
+    images = devices.to_devices(batch['image'])
+    found = jax.device_get(run(variables, images))
     total = found if total is None else jax.tree.map(np.add, total, found)
   return jax.tree.map(lambda leaf: leaf / np.float32(num_batches), total)
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import preemption, processes
+from adaptanet_jax import devices, preemption, processes
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
@@ -33,9 +33,8 @@ from adaptanet_jax.models.subnet import (
   UNIFORM,
   Subnet,
 )
-from adaptanet_jax.programs import Programs, image_shapes, shapes_of
-from adaptanet_jax.training.progress import Progress
-from adaptanet_jax.training.step import AXIS, replicate
+from adaptanet_jax.programs import Programs, image_shapes
+from adaptanet_jax.progress import Progress
 
 # A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a
 # tree of arrays `[D, ..., B]`.
@@ -55,7 +54,7 @@ def map_predictor(predict: Callable[..., Any]) -> Predictor:
   def run(variables: Variables, images: jax.Array, more: Any) -> Any:
     return predict(variables, images, *more)
 
-  return jax.pmap(run, axis_name=AXIS, in_axes=(None, 0, None), out_axes=0)
+  return devices.over_devices(run, in_axes=(None, 0, None), out_axes=0)
 
 
 # Cached, so that a network that is evaluated after each epoch compiles once.
@@ -135,8 +134,7 @@ def compile_ahead(
     *more: Any,
 ) -> None:
   """Has a predictor compiled in the background; see `predict`."""
-  num_devices = jax.local_device_count()
-  shapes = shapes_of((variables, more), num_devices=num_devices)
+  shapes = devices.replicated_shapes((variables, more))
   images = image_shapes(split, batch_size)
   programs.ahead(predictor, shapes[0], images, shapes[1])
 
@@ -166,15 +164,14 @@ def predict(
   Returns:
     What it returns for all examples: numpy arrays `[..., N]`.
   """
-  num_devices = jax.local_device_count()
-  variables, more = replicate((variables, more), num_devices)
+  variables, more = devices.replicate((variables, more))
   images = image_shapes(split, batch_size)
   program = programs.compiled(predictor, variables, images, more)
   rows = _read_kept(keep) if keep else []
   batches = pipeline.eval_batches(
       split,
       batch_size=batch_size,
-      num_devices=num_devices,
+      num_devices=jax.local_device_count(),
       process=processes.here(),
       first=len(rows),
   )
@@ -190,12 +187,11 @@ def predict(
   with progress as shown:
     for batch in pipeline.prefetch(batches):
       preemption.NOTICE.check()
-      outputs = program(variables, batch.pop('image'), more)
+      images = devices.to_devices(batch.pop('image'))
+      outputs = devices.from_devices(program(variables, images, more))
       # `(D, ..., B)` to `(..., D * B)`.
       row = jax.tree.map(
-          lambda x: np.moveaxis(np.asarray(x), 0, -2).reshape(
-              *x.shape[1:-1], -1
-          ),
+          lambda x: np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1),
           outputs | batch,
       )
       if keep:

@@ -14,6 +14,7 @@ from adaptanet_jax import processes
 from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.models.subnet import LARGEST
+from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import (
   comparison,
   comparison_page,
@@ -21,7 +22,6 @@ from adaptanet_jax.report import (
   markup,
   paper,
 )
-from adaptanet_jax.training.progress import MetricsLog
 
 Row = dict[str, Any]
 

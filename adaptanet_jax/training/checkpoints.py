@@ -113,11 +113,15 @@ class PhaseCheckpoints:
   def save(self, state: TrainState) -> None:
     """Writes a checkpoint; it takes its name only once it is whole.
 
+    Args:
+      state: with several processes, as `devices.replicate` returns it.
+
     Raises:
       OSError: with `errno.ENOSPC`, the disk is full.
     """
     step = int(state.step)
-    state = processes.to_global(state)
+    if processes.here()[1] == 1:
+      state = jax.device_get(state)  # Else each writes its share.
     items = ocp.args.Composite(
         variables=ocp.args.StandardSave(_variables(state)),
         opt_state=ocp.args.StandardSave(_leaves(_optimizing(state))),

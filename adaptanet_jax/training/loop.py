@@ -15,22 +15,17 @@ import ml_collections
 import numpy as np
 import optax
 
-from adaptanet_jax import preemption, processes, trees
+from adaptanet_jax import devices, preemption, processes, trees
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.programs import Programs, image_shapes, shapes_of
+from adaptanet_jax.programs import Programs, image_shapes
+from adaptanet_jax.progress import MetricsLog, Progress
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.objectives import Metrics, Objective
-from adaptanet_jax.training.progress import MetricsLog, Progress
-from adaptanet_jax.training.step import (
-  TrainState,
-  map_train_step,
-  replicate,
-  to_devices,
-)
+from adaptanet_jax.training.step import TrainState, map_train_step
 
 # Steps that the devices may be behind. More would keep them no busier, and of
 # more than the 32 programs that XLA's CPU client takes for a device, one of two
@@ -60,7 +55,7 @@ class PhaseStep:
     tx: the phase's optimizer.
     num_steps: length of the phase.
     epoch_steps: steps in one pass over the training split.
-    batch: shapes of a batch, `(D, B, ...)` each.
+    batch: shapes of a batch, `(all devices, B, ...)` each.
   """
 
   function: Callable[..., tuple[TrainState, Metrics]]
@@ -121,9 +116,8 @@ def compile_ahead(
     variables: shapes of the network that the phase trains.
     teacher: shapes of the teacher; `{}` while it trains itself.
   """
-  arguments = shapes_of(
-      argument_shapes(step, phase, variables, teacher),
-      num_devices=jax.local_device_count(),
+  arguments = devices.replicated_shapes(
+      argument_shapes(step, phase, variables, teacher)
   )
   programs.ahead(step.function, *arguments, step.batch)
 
@@ -190,11 +184,12 @@ def train_phase(
     UsageError: a loss is not finite, or a checkpoint does not fit.
     Preempted: the run was asked to stop; the phase is saved.
   """
-  num_devices = jax.local_device_count()
   num_steps = step.num_steps
   state, frozen = start(phase, variables, step.tx, checkpoints)
   first_step = int(state.step)
   clock = Clock(log.rewind(phase.name, first_step))
+  rng = phases.make_rng(config.seed, phase)
+  state, *constants = devices.replicate((state, frozen, teacher, rng))
   if not num_steps:
     checkpoints.save(state)
     return merged(frozen, state), clock.seconds()
@@ -203,8 +198,6 @@ def train_phase(
         f'{phase.name}: goes on from step {first_step}/{num_steps}.',
         file=sys.stderr,
     )
-  rng = phases.make_rng(config.seed, phase)
-  state, *constants = replicate((state, frozen, teacher, rng), num_devices)
   step_fn = programs.compiled(step.function, state, *constants, step.batch)
   batches = pipeline.train_batches(
       split,
@@ -212,7 +205,7 @@ def train_phase(
       seed=config.seed,
       phase=phase.name,
       steps=range(first_step, num_steps),
-      num_devices=num_devices,
+      num_devices=jax.local_device_count(),
       process=processes.here(),
   )
   if validate and first_step and first_step % step.epoch_steps == 0:
@@ -228,7 +221,7 @@ def train_phase(
   )
   with preemption.NOTICE.held(), progress:
     # The next batches are on the devices while a step runs.
-    ahead = pipeline.prefetch(map(to_devices, batches))
+    ahead = pipeline.prefetch(map(devices.to_devices, batches))
     running: collections.deque[Metrics] = collections.deque()
     for number, batch in enumerate(ahead, first_step + 1):
       state, metrics = step_fn(state, *constants, batch)

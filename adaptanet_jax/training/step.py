@@ -1,25 +1,21 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one training step of every phase, and the one place that maps it."""
+"""The one training step of every phase."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
 import functools
-from typing import Any
 
 import flax.struct
 import jax
 from jax import lax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from adaptanet_jax import trees
+from adaptanet_jax import devices, trees
 from adaptanet_jax.data import augment
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.training.objectives import Metrics, Objective
-
-AXIS = 'batch'
 
 
 @flax.struct.dataclass
@@ -56,8 +52,8 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
   """Takes one step on one device's share of a batch.
 
-  Pure; averages gradients and metrics over the mapped axis `AXIS`. Everything
-  random is a function of `rng` and the step number alone.
+  Pure; averages gradients and metrics over `devices.AXIS`. Everything random is
+  a function of `rng` and the step number alone.
 
   Args:
     state: before the step.
@@ -77,7 +73,7 @@ def train_step(
   augment_rng, objective_rng = jax.random.split(
       jax.random.fold_in(rng, state.step)
   )
-  first = lax.axis_index(AXIS) * batch['image'].shape[0]
+  first = lax.axis_index(devices.AXIS) * batch['image'].shape[0]
   images = augment.augment(augmentation, augment_rng, batch['image'], first)
   grads, batch_stats, metrics = objective(
       state.params,
@@ -89,7 +85,7 @@ def train_step(
       objective_rng,
       state.step,
   )
-  grads, metrics = lax.pmean((grads, metrics), AXIS)
+  grads, metrics = lax.pmean((grads, metrics), devices.AXIS)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   state = dataclasses.replace(
       state,
@@ -135,7 +131,7 @@ def map_train_step(
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
-    of `batch` have a leading axis of local devices. The old state is donated.
+    of `batch` have a leading axis of devices. The old state is donated.
   """
   step = functools.partial(
       train_step,
@@ -144,45 +140,9 @@ def map_train_step(
       augmentation=augmentation,
       average_decay=average_decay,
   )
-  return jax.pmap(
+  return devices.over_devices(
       step,
-      axis_name=AXIS,
       in_axes=(None, None, None, None, 0),
-      out_axes=(None, None),
+      out_axes=None,
       donate_argnums=(0,),
-  )
-
-
-def to_devices(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Puts a batch, `(D, B, ...)` each, on the local devices as a step takes it.
-  """
-  return jax.device_put(dict(batch), _batch_sharding())
-
-
-@functools.cache
-def _batch_sharding() -> jax.sharding.Sharding:
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(AXIS))
-
-
-def replicate(tree: Any, num_devices: int) -> Any:
-  """Puts a tree on all local devices, laid out as a mapped step returns it.
-
-  A step compiles once for each layout of its arguments: without this, a second
-  time when it first meets a state of its own making.
-
-  Args:
-    tree: arrays on the host or on one device.
-    num_devices: local devices that the step is mapped over.
-
-  Returns:
-    The same tree, every array replicated.
-  """
-  return _replicator()(tree, np.zeros(num_devices))
-
-
-@functools.cache
-def _replicator() -> Callable[..., Any]:
-  return jax.pmap(
-      lambda tree, _: tree, axis_name=AXIS, in_axes=(None, 0), out_axes=None
   )
