@@ -3,7 +3,6 @@
 """Accuracies: of the teacher, while networks train, and of all subnets."""
 
 from collections.abc import Callable
-import dataclasses
 import functools
 from typing import Any
 
@@ -17,7 +16,7 @@ from adaptanet_jax.evaluation import (
   calibration,
   cost,
   protocols,
-  results as results_lib,
+  subnet_table,
 )
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.layers import BATCH_NORMS
@@ -31,6 +30,7 @@ from adaptanet_jax.models.subnet import (
 )
 from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.phases import Phase
+from adaptanet_jax.workdir import Paths
 from adaptanet_jax.workspace import Workspace
 
 # The subnets that are measured after each epoch of a phase.
@@ -173,18 +173,19 @@ def evaluate(space: Workspace) -> None:
           name: len(correct) * batches * count for name, count in runs.items()
       },
   }
-  # Of the same weights; what others have found about them still holds.
+  # The weights are the same: what else was found of them still holds.
   before = {
-      row['subnet']: row for row in results_lib.read_subnets(space.workdir)
+      name: column
+      for name, column in subnet_table.read(space.workdir).items()
+      if column.shape == top1.shape
   }
-  rows = [
-      {'subnet': str(subnet)}
-      | dataclasses.asdict(costs.subnet(subnet))
-      | {'top1': float(accuracy)}
-      for subnet, accuracy in zip(all_subnets(net.choices), top1.ravel())
-  ]
-  rows = [row | before.get(row['subnet'], {}) | row for row in rows]
-  results_lib.write_csv(results_lib.subnets_path(space.workdir), rows)
+  params = [costs.subnet(subnet).params for subnet in all_subnets(net.choices)]
+  table = {
+      'madds': costs.madds_by_subnet(),
+      'params': np.reshape(params, top1.shape),
+      'top1': top1,
+  }
+  subnet_table.write(space.workdir, table | before | table)
   timing.add_column(space)
   if gates:
     sections['gates'] = gating.gate_section(space, gates)
@@ -219,7 +220,7 @@ def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
       num_examples=config.evaluation.calibration_examples,
       seed=config.seed,
   )
-  calibration.save(results_lib.statistics_path(space.workdir), found)
+  calibration.save(Paths(space.workdir).statistics, found)
   every = {
       'subnet': found,
       'uniform': calibration.uniform(found),

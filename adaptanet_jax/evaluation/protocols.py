@@ -34,7 +34,7 @@ from adaptanet_jax.models.subnet import (
   Subnet,
 )
 from adaptanet_jax.programs import Programs, image_shapes, shapes_of
-from adaptanet_jax.training.progress import Progress
+from adaptanet_jax.progress import Progress
 from adaptanet_jax.training.step import AXIS, replicate
 
 # A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a

@@ -21,10 +21,10 @@ from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.programs import Programs, image_shapes, shapes_of
+from adaptanet_jax.progress import MetricsLog, Progress
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.objectives import Metrics, Objective
-from adaptanet_jax.training.progress import MetricsLog, Progress
 from adaptanet_jax.training.step import (
   TrainState,
   map_train_step,

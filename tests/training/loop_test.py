@@ -19,9 +19,9 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.programs import Programs
+from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.training import loop, objectives, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.training.progress import MetricsLog
 from configs import digits
 from tests.variables import draw, draw_like
 

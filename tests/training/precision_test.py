@@ -11,9 +11,9 @@ import numpy as np
 from adaptanet_jax import experiment, workspace
 from adaptanet_jax.data import sources
 from adaptanet_jax.programs import Programs
+from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.training.progress import MetricsLog
 from configs import digits
 from tests.variables import draw
 

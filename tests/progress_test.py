@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.training.progress."""
+"""Tests of adaptanet_jax.progress."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from adaptanet_jax.training import progress
+from adaptanet_jax import progress
 
 
 class _Terminal(io.StringIO):

@@ -12,13 +12,14 @@ from typing import Any
 import tqdm
 
 from adaptanet_jax import processes
+from adaptanet_jax.workdir import Paths
 
 
 class MetricsLog:
   """`metrics.jsonl`: one object a line, with phase, step and seconds."""
 
   def __init__(self, workdir: str) -> None:
-    self._path = os.path.join(workdir, 'metrics.jsonl')
+    self._path = Paths(workdir).metrics
 
   def write(
       self, phase: str, step: int, seconds: float, values: Mapping[str, Any]
