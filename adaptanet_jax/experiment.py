@@ -16,6 +16,7 @@ from adaptanet_jax import (
   plan,
   processes,
   settings,
+  tensorboard,
   trees,
   workspace,
 )
@@ -31,6 +32,7 @@ from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import comparison, tables
 from adaptanet_jax.teachers import torch_resnet
+from adaptanet_jax.tensorboard import TensorBoardLog
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.workdir import Paths, read_json, write_json
@@ -50,6 +52,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     UsageError: the configuration, the data or the workdir does not do.
   """
   settings.check(config)
+  if config.tensorboard:
+    tensorboard.check_installed()
   num_devices = jax.device_count()
   for section in (*phases_lib.sections_of(config), 'evaluation'):
     pipeline.check_batch_size(
@@ -283,7 +287,9 @@ def _train_phase(
         programs=space.programs,
         config=config,
         checkpoints=checkpoints,
-        log=MetricsLog(space.workdir),
+        log=(TensorBoardLog if config.tensorboard else MetricsLog)(
+            space.workdir
+        ),
         validate=accuracy.validator(space, phase),
     )
   results.add_seconds(phase.name, seconds)
