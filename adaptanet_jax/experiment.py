@@ -32,7 +32,6 @@ from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import comparison, tables
 from adaptanet_jax.teachers import torch_resnet
-from adaptanet_jax.tensorboard import TensorBoardLog
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.workdir import Paths, read_json, write_json
@@ -133,7 +132,7 @@ def _tell(
 def _report(
     config: ml_collections.ConfigDict, workdir: str, asked: list[str]
 ) -> None:
-  """Writes the report alone, of the files in the workdir: it needs no data.
+  """Writes the report alone, from the files in the workdir: it needs no data.
 
   Args:
     config: the whole configuration.
@@ -153,10 +152,8 @@ def _report(
     )
   comparison.collect(asked, results.values['dataset'])
   with processes.sole_user(workdir):
-    # Of where the data are this command need not know.
-    write_json(
-        path, read_json(path) | {'compare': config.compare}
-    )
+    # Only this setting: the command need not know where the data are.
+    write_json(path, read_json(path) | {'compare': config.compare})
     if processes.is_writer():
       analyses.write_report(workdir, config.compare)
       _tell(config, workdir, results)
@@ -273,6 +270,7 @@ def _train_phase(
 ) -> None:
   config, results = space.config, space.results
   is_teacher = phase.network == 'teacher'
+  log_class = tensorboard.TensorBoardLog if config.tensorboard else MetricsLog
   analyses.discard(space, phase)
   if is_teacher:
     results.discard('teacher')
@@ -287,9 +285,7 @@ def _train_phase(
         programs=space.programs,
         config=config,
         checkpoints=checkpoints,
-        log=(TensorBoardLog if config.tensorboard else MetricsLog)(
-            space.workdir
-        ),
+        log=log_class(space.workdir),
         validate=accuracy.validator(space, phase),
     )
   results.add_seconds(phase.name, seconds)

@@ -130,16 +130,20 @@ def compile_ahead(space: Workspace, variables: Any) -> None:
 
 
 def evaluate(space: Workspace) -> None:
-  """Measures every subnet on the test split; makes Table II and `subnets.csv`.
+  """Measures every subnet on the test split: Table II and `subnets.csv`.
+
+  One pass over the images by the tree of prefixes says which of them each
+  subnet has right; every protocol of the paper is read off that.
   """
   net, test = space.supernet, space.dataset.test
   variables = space.variables['student']
   gates = common.gates_of(space, variables)
   if gates:
     settings.check_reads_anchors(space.config, ('gates',))
-  # It reads gates too, for nothing, as the program of the policies does: to
-  # compile another one takes longer.
+  # The gates are read for nothing, so that this is the program that calibrates
+  # the policies as well: to compile another one would take longer.
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
+  # By batch statistics, the configured ones first; one entry without BatchNorm.
   correct = {
       name: common.predict(
           space,
@@ -162,6 +166,7 @@ def evaluate(space: Workspace) -> None:
         space, costs, correct, (*_OWN, 'delta'), delta=True
     )
   top1 = next(iter(correct.values())).mean(-1)
+  _write_table(space, costs, top1)
   batches = -(-len(test) // space.config.evaluation.batch_size)
   runs = protocols.stage_runs(top1.shape)
   sections['subnets'] = {
@@ -173,23 +178,31 @@ def evaluate(space: Workspace) -> None:
           name: len(correct) * batches * count for name, count in runs.items()
       },
   }
-  # The weights are the same: what else was found of them still holds.
-  before = {
-      name: column
-      for name, column in subnet_table.read(space.workdir).items()
-      if column.shape == top1.shape
-  }
-  params = [costs.subnet(subnet).params for subnet in all_subnets(net.choices)]
+  if gates:
+    sections['gates'] = gating.gate_section(space, gates)
+  space.results.update(**sections)
+
+
+def _write_table(
+    space: Workspace, costs: cost.CostTable, top1: np.ndarray
+) -> None:
+  """Writes `subnets.csv`, with what others have found of the same weights."""
+  subnets = all_subnets(space.supernet.choices)
+  params = [costs.subnet(subnet).params for subnet in subnets]
   table = {
       'madds': costs.madds_by_subnet(),
       'params': np.reshape(params, top1.shape),
       'top1': top1,
   }
+  # Training discards the table, so that an old one is of these weights. Its
+  # columns stay in their order, and those measured now are replaced.
+  before = {
+      name: column
+      for name, column in subnet_table.read(space.workdir).items()
+      if column.shape == top1.shape
+  }
   subnet_table.write(space.workdir, table | before | table)
   timing.add_column(space)
-  if gates:
-    sections['gates'] = gating.gate_section(space, gates)
-  space.results.update(**sections)
 
 
 def _calibrates(space: Workspace, net: ResNet) -> bool:

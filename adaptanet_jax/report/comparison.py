@@ -116,11 +116,7 @@ def find(pattern: str, problems: list[str] | None = None) -> list[str]:
   found: list[str] = []
   for part in filter(None, absolute(pattern).split(',')):
     paths = sorted(glob.glob(part))
-    workdirs = [
-        path
-        for path in paths
-        if os.path.exists(Paths(path).results)
-    ]
+    workdirs = [p for p in paths if os.path.exists(Paths(p).results)]
     if not workdirs:
       _raise_or_note(
           UsageError(

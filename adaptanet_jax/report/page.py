@@ -35,8 +35,8 @@ _CAPTIONS = {
     'confidence': (
         'Figure 4. Accuracy against confidence, gates by subnets.',
         'Equal-frequency bins of each gate\'s confidence for each uniform '
-        'subnet; above the calibration examples (training data, as in the '
-        'paper), below the test split.',
+        'subnet; above the examples that the policies are made from, below the '
+        'test split.',
     ),
     'madds': (
         'Accuracy against MAdds, all subnets.',
