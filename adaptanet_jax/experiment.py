@@ -16,7 +16,6 @@ from adaptanet_jax import (
   plan,
   processes,
   settings,
-  tensorboard,
   trees,
   workspace,
 )
@@ -29,7 +28,11 @@ from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
-from adaptanet_jax.progress import MetricsLog
+from adaptanet_jax.progress import (
+  MetricsLog,
+  TensorBoardLog,
+  check_tensorboard,
+)
 from adaptanet_jax.report import comparison, tables
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
@@ -52,7 +55,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   """
   settings.check(config)
   if config.tensorboard:
-    tensorboard.check_installed()
+    check_tensorboard()
   num_devices = jax.device_count()
   for section in (*phases_lib.sections_of(config), 'evaluation'):
     pipeline.check_batch_size(
@@ -270,7 +273,7 @@ def _train_phase(
 ) -> None:
   config, results = space.config, space.results
   is_teacher = phase.network == 'teacher'
-  log_class = tensorboard.TensorBoardLog if config.tensorboard else MetricsLog
+  log_class = TensorBoardLog if config.tensorboard else MetricsLog
   analyses.discard(space, phase)
   if is_teacher:
     results.discard('teacher')

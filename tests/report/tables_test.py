@@ -7,6 +7,7 @@ import re
 from absl.testing import absltest, parameterized
 import numpy as np
 
+from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.report import paper, tables
 
 
@@ -129,10 +130,11 @@ class PaperTest(parameterized.TestCase):
 
   @parameterized.parameters(*paper.TABLE_II)
   def test_every_network_has_every_row(self, data):
-    for network, rows in paper.TABLE_II[data].items():
-      if network != 'teacher':
-        self.assertLen(rows, 9)
-        self.assertRegex(rows['runtime-random'], r'^\d\d\.\d ± \d')
+    self.assertIn(data, paper.TEACHER)
+    self.assertSameElements(paper.TABLE_II[data], NETWORKS)
+    for rows in paper.TABLE_II[data].values():
+      self.assertLen(rows, 9)
+      self.assertRegex(rows['runtime-random'], r'^\d\d\.\d ± \d')
 
 
 class ConsoleTest(parameterized.TestCase):
