@@ -78,7 +78,7 @@ def read_json(path: str) -> dict[str, Any]:
       values = json.load(file)
   except ValueError as error:  # Not JSON, or not even text.
     raise UsageError(
-        f'{path} is no JSON ({error}); expected a file that a run wrote. Move '
+        f'{path} is not JSON ({error}); expected a file that a run wrote. Move '
         'it away, or use another --workdir.'
     ) from error
   if not isinstance(values, dict):

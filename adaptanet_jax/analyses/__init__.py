@@ -138,7 +138,7 @@ def write_report(workdir: str, compare: str) -> None:
 
 
 def _made_with(space: Workspace, name: str) -> dict[str, Any]:
-  """Returns all that what an analysis finds depends on."""
+  """Returns all settings and circumstances that an analysis depends on."""
   analysis, config = ANALYSES[name], space.config
   made = {
       key: value
@@ -175,9 +175,9 @@ def _is_done(space: Workspace, name: str) -> bool:
 
 
 def discard(space: Workspace, phase: Phase) -> None:
-  """Drops what was measured of weights that a phase changes, as files too.
+  """Drops what was measured with weights that a phase changes, files included.
 
-  Gates change no subnet, so that what was measured of these stays.
+  Gates do not change subnets, so what was measured of subnets stays.
   """
   paths = Paths(space.workdir)
   outdated = [paths.policies, paths.report]

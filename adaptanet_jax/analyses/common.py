@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What all analyses share: predictions of a split, and going on with them."""
+"""What all analyses share: predictions of a split, kept as they come."""
 
 from collections.abc import Mapping
 import os
@@ -77,7 +77,7 @@ def predict(
 
 
 class Unfinished:
-  """What an analysis has found before it was cut off, if it was.
+  """What an analysis had found when it was cut off, if it was.
 
   Attributes:
     seconds: that it has taken so far.
@@ -86,7 +86,7 @@ class Unfinished:
   def __init__(
       self, space: Workspace, analysis: str, depends: Mapping[str, Any]
   ) -> None:
-    """Drops what was found by another network, with other settings, or else.
+    """Drops what was found with other weights or other settings than now.
 
     Args:
       space: the run.

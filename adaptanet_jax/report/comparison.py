@@ -96,7 +96,7 @@ class Network(Column):
 
 
 def absolute(pattern: str) -> str:
-  """Returns what names the same workdirs from anywhere; see `find`."""
+  """Returns a pattern for `find` with absolute paths."""
   parts = [part.strip() for part in pattern.split(',')]
   return ','.join(
       os.path.abspath(os.path.expanduser(part)) for part in parts if part
@@ -120,7 +120,7 @@ def find(pattern: str, problems: list[str] | None = None) -> list[str]:
     if not workdirs:
       _raise_or_note(
           UsageError(
-              f'config.compare names {part!r}, where no results.json is; '
+              f'config.compare names {part!r}, but there is no results.json; '
               'expected workdirs of runs, comma-separated, * for any name.'
           ),
           problems,
@@ -140,7 +140,7 @@ def collect(
 ) -> list[Network]:
   """Reads the networks of some runs, those of one kind as one column.
 
-  Of several runs of one network with one seed the first is taken.
+  If several runs have the same network and seed, the first one is taken.
 
   Args:
     workdirs: of the runs.

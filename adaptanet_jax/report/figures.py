@@ -38,7 +38,7 @@ _DPI = 160
 
 
 def pareto_front(costs: npt.ArrayLike, top1: npt.ArrayLike) -> list[int]:
-  """Returns the positions that nothing cheaper is as accurate as.
+  """Returns the positions of what no cheaper network equals in accuracy.
 
   Args:
     costs: of each network.

@@ -228,7 +228,7 @@ class ComparisonTest(parameterized.TestCase):
     self.assertLen(column.sections, 1)
 
   def test_what_names_no_workdir_is_refused(self):
-    with self.assertRaisesRegex(UsageError, "names '/nowhere/.', where no res"):
+    with self.assertRaisesRegex(UsageError, "'/nowhere/.', but there is no re"):
       comparison.find('/nowhere/*')
 
   def test_what_an_older_version_measured_is_refused(self):
