@@ -24,19 +24,22 @@ from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import results as results_lib
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import BACKBONE, Variables
 from adaptanet_jax.programs import Programs
-from adaptanet_jax.progress import MetricsLog
-from adaptanet_jax.report import comparison
+from adaptanet_jax.progress import (
+  MetricsLog,
+  TensorBoardLog,
+  check_tensorboard,
+)
+from adaptanet_jax.report import comparison, tables
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, objectives, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
-  checkpoints_path,
 )
+from adaptanet_jax.workdir import Paths, read_json, write_json
 from adaptanet_jax.workspace import Workspace
 
 
@@ -53,6 +56,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     UsageError: the configuration, the data or the workdir does not do.
   """
   settings.check(config)
+  if config.tensorboard:
+    check_tensorboard()
   num_devices = jax.device_count()
   for section in (*phases_lib.sections_of(config), 'evaluation'):
     pipeline.check_batch_size(
@@ -60,7 +65,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
         phases_lib.section_of(config, section).batch_size,
         num_devices,
     )
-  config_path = os.path.join(workdir, 'config.json')
+  config_path = Paths(workdir).config
   # They are looked up again, from wherever that may be.
   if config.teacher.weights:
     config.teacher.weights = os.path.abspath(
@@ -73,7 +78,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   config.compare = comparison.absolute(config.compare)
   asked = comparison.find(config.compare)
   if os.path.exists(config_path):
-    old = results_lib.read_json(config_path)
+    old = read_json(config_path)
     plan.check_same(old, config, workdir)
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
@@ -107,7 +112,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   ):
     space = workspace.create(config, workdir, dataset, programs)
     processes.wait('all have read what an earlier run has written')
-    results_lib.write_json(config_path, config.to_dict())
+    write_json(config_path, config.to_dict())
     space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
     if 'dataset' not in space.results.values:
       space.stamp()
@@ -122,9 +127,9 @@ def _tell(
     config: ml_collections.ConfigDict, workdir: str, results: Results
 ) -> None:
   """Prints the table, and where the report is."""
-  if found := results_lib.tables(results.values):
+  if found := tables.console(results.values):
     print(found)
-  report = os.path.abspath(results_lib.report_path(workdir))
+  report = os.path.abspath(Paths(workdir).report)
   if 'report' in settings.selected_groups(config) and os.path.exists(report):
     print(f'\nReport: {report}')
 
@@ -132,7 +137,7 @@ def _tell(
 def _report(
     config: ml_collections.ConfigDict, workdir: str, asked: list[str]
 ) -> None:
-  """Writes the report alone, of the files in the workdir: it needs no data.
+  """Writes the report alone, from the files in the workdir: it needs no data.
 
   Args:
     config: the whole configuration.
@@ -142,7 +147,7 @@ def _report(
   Raises:
     UsageError: there is nothing to report, or one of those has other data.
   """
-  path, results = os.path.join(workdir, 'config.json'), Results(workdir)
+  path, results = Paths(workdir).config, Results(workdir)
   is_run = os.path.exists(path) and 'dataset' in results.values
   processes.check_agreed('what is to be done', f'report {is_run}')
   if not is_run:
@@ -152,10 +157,8 @@ def _report(
     )
   comparison.collect(asked, results.values['dataset'])
   with processes.sole_user(workdir):
-    # Of where the data are this command need not know.
-    results_lib.write_json(
-        path, results_lib.read_json(path) | {'compare': config.compare}
-    )
+    # Only this setting: the command need not know where the data are.
+    write_json(path, read_json(path) | {'compare': config.compare})
     if processes.is_writer():
       analyses.write_report(workdir, config.compare)
       _tell(config, workdir, results)
@@ -215,7 +218,7 @@ def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
   """Removes checkpoints of phases that stood on one that is trained anew."""
   trains = [task.phase.name for task in tasks if task.action == 'train']
   for name in trains[1:]:
-    path = checkpoints_path(space.workdir, name)
+    path = Paths(space.workdir).checkpoints(name)
     if os.path.exists(path) and processes.is_writer():
       logging.warning(
           'Training %s anew: it stood on an older %s.', name, trains[0]
@@ -272,6 +275,7 @@ def _train_phase(
 ) -> None:
   config, results = space.config, space.results
   is_teacher = phase.network == 'teacher'
+  log_class = TensorBoardLog if config.tensorboard else MetricsLog
   analyses.discard(space, phase)
   if is_teacher:
     results.discard('teacher')
@@ -286,7 +290,7 @@ def _train_phase(
         programs=space.programs,
         config=config,
         checkpoints=checkpoints,
-        log=MetricsLog(space.workdir),
+        log=log_class(space.workdir),
         validate=accuracy.validator(space, phase),
     )
   results.add_seconds(phase.name, seconds)

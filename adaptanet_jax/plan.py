@@ -12,9 +12,10 @@ import ml_collections
 from adaptanet_jax import settings
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.checkpoints import is_complete
+from adaptanet_jax.workdir import Paths, read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,13 +164,13 @@ def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
   place, seen = config.reuse, set[str]()
   while place and place not in seen:
     seen.add(place)
-    path = os.path.join(place, 'config.json')
+    path = Paths(place).config
     if not os.path.exists(path):
       raise UsageError(
           f'config.reuse = {place!r} has no config.json; expected a workdir '
           'that a run wrote.'
       )
-    old = results_lib.read_json(path)
+    old = read_json(path)
     differing = {
         phase.name: settings.differing_keys(
             old, config.to_dict(), up_to=phase.section
@@ -216,7 +217,7 @@ def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
     workdirs: those to take over from.
   """
   for place in sorted(workdirs):
-    old = results_lib.Results(place).values.get('dataset', described)
+    old = Results(place).values.get('dataset', described)
     if old != described:
       raise UsageError(
           f'config.reuse leads to {place}, which was made with the data {old}, '

@@ -31,6 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.fast_compile = False
   # Steps between two lines of metrics.jsonl.
   c.log_every_steps = 50
+  # Whether to write their numbers for TensorBoard as well; needs tensorboardX.
+  c.tensorboard = False
 
   c.data = ml_collections.ConfigDict()
   # digits (bundled), fake, or the name of an image-classification set of TFDS.

@@ -261,7 +261,7 @@ class BadInputTest(parameterized.TestCase):
     shutil.copytree(self.trained, workdir)
     (workdir / 'results.json').write_text('{"schema":')
     done = testing.run(workdir, *TEACHER)
-    self.assert_refused(done, 'results.json is no JSON')
+    self.assert_refused(done, 'results.json is not JSON')
 
   def test_trained_workdir_is_readable(self):
     self.assertEqual(self.done.returncode, 0, self.done.stderr)

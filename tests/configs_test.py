@@ -369,7 +369,8 @@ class DifferingKeysTest(parameterized.TestCase):
     # These only say what is done, where and how fast.
     free = (
         *('phases', 'reuse', 'compare', 'name', 'fast_compile'),
-        *('compute_dtype', 'log_every_steps', 'data.dir', 'data.workers'),
+        *('compute_dtype', 'log_every_steps', 'tensorboard'),
+        *('data.dir', 'data.workers'),
         *('checkpoint.', 'evaluation.batch_size', 'evaluation.every_epoch'),
         'evaluation.calibration',
     )

@@ -23,10 +23,11 @@ from adaptanet_jax import (
 )
 from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.baselines.methods import METHODS
-from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.training.phases import RUNNABLE, Phase
+from adaptanet_jax.workdir import Paths
 from adaptanet_jax.workspace import Workspace
 
 
@@ -137,7 +138,7 @@ def write_report(workdir: str, compare: str) -> None:
 
 
 def _made_with(space: Workspace, name: str) -> dict[str, Any]:
-  """Returns all that what an analysis finds depends on."""
+  """Returns all settings and circumstances that an analysis depends on."""
   analysis, config = ANALYSES[name], space.config
   made = {
       key: value
@@ -169,33 +170,27 @@ def _is_done(space: Workspace, name: str) -> bool:
   # What an older version did not write down counts as the same.
   if any(now.get(key) != value for key, value in made.items()):
     return False
-  rows = results_lib.read_subnets(space.workdir)
-  column = ANALYSES[name].column
-  return not rows or not column or column in rows[0]
+  table, column = subnet_table.read(space.workdir), ANALYSES[name].column
+  return not table or not column or column in table
 
 
 def discard(space: Workspace, phase: Phase) -> None:
-  """Drops what was measured of weights that a phase changes, as files too.
+  """Drops what was measured with weights that a phase changes, files included.
 
-  Gates change no subnet, so that what was measured of these stays.
+  Gates do not change subnets, so what was measured of subnets stays.
   """
-  paths = [
-      results_lib.policies_path(space.workdir),
-      results_lib.report_path(space.workdir),
-  ]
+  paths = Paths(space.workdir)
+  outdated = [paths.policies, paths.report]
   if phase.group == GATES:
     space.results.discard('gates', 'policies')
   else:
     space.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
-    paths += [
-        results_lib.subnets_path(space.workdir),
-        results_lib.statistics_path(space.workdir),
-    ]
+    outdated += [paths.subnets, paths.statistics]
   _forget(space, list(NEEDS))
   for name in NEEDS:
-    common.drop_folder(results_lib.unfinished_path(space.workdir, name))
-  common.drop_folder(results_lib.figures_path(space.workdir))
-  for path in paths:
+    common.drop_folder(paths.unfinished(name))
+  common.drop_folder(paths.figures)
+  for path in outdated:
     if processes.is_writer() and os.path.exists(path):
       os.remove(path)
 

@@ -3,7 +3,6 @@
 """Accuracies: of the teacher, while networks train, and of all subnets."""
 
 from collections.abc import Callable
-import dataclasses
 import functools
 from typing import Any
 
@@ -17,7 +16,7 @@ from adaptanet_jax.evaluation import (
   calibration,
   cost,
   protocols,
-  results as results_lib,
+  subnet_table,
 )
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.layers import BATCH_NORMS
@@ -31,6 +30,7 @@ from adaptanet_jax.models.subnet import (
 )
 from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.phases import Phase
+from adaptanet_jax.workdir import Paths
 from adaptanet_jax.workspace import Workspace
 
 # The subnets that are measured after each epoch of a phase.
@@ -130,16 +130,20 @@ def compile_ahead(space: Workspace, variables: Any) -> None:
 
 
 def evaluate(space: Workspace) -> None:
-  """Measures every subnet on the test split; makes Table II and `subnets.csv`.
+  """Measures every subnet on the test split: Table II and `subnets.csv`.
+
+  One pass over the images by the tree of prefixes says which of them each
+  subnet has right; every protocol of the paper is read off that.
   """
   net, test = space.supernet, space.dataset.test
   variables = space.variables['student']
   gates = common.gates_of(space, variables)
   if gates:
     settings.check_reads_anchors(space.config, ('gates',))
-  # It reads gates too, for nothing, as the program of the policies does: to
-  # compile another one takes longer.
+  # The gates are read for nothing, so that this is the program that calibrates
+  # the policies as well: to compile another one would take longer.
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
+  # By batch statistics, the configured ones first; one entry without BatchNorm.
   correct = {
       name: common.predict(
           space,
@@ -162,6 +166,7 @@ def evaluate(space: Workspace) -> None:
         space, costs, correct, (*_OWN, 'delta'), delta=True
     )
   top1 = next(iter(correct.values())).mean(-1)
+  _write_table(space, costs, top1)
   batches = -(-len(test) // space.config.evaluation.batch_size)
   runs = protocols.stage_runs(top1.shape)
   sections['subnets'] = {
@@ -173,22 +178,31 @@ def evaluate(space: Workspace) -> None:
           name: len(correct) * batches * count for name, count in runs.items()
       },
   }
-  # Of the same weights; what others have found about them still holds.
-  before = {
-      row['subnet']: row for row in results_lib.read_subnets(space.workdir)
-  }
-  rows = [
-      {'subnet': str(subnet)}
-      | dataclasses.asdict(costs.subnet(subnet))
-      | {'top1': float(accuracy)}
-      for subnet, accuracy in zip(all_subnets(net.choices), top1.ravel())
-  ]
-  rows = [row | before.get(row['subnet'], {}) | row for row in rows]
-  results_lib.write_csv(results_lib.subnets_path(space.workdir), rows)
-  timing.add_column(space)
   if gates:
     sections['gates'] = gating.gate_section(space, gates)
   space.results.update(**sections)
+
+
+def _write_table(
+    space: Workspace, costs: cost.CostTable, top1: np.ndarray
+) -> None:
+  """Writes `subnets.csv`, with what others have found of the same weights."""
+  subnets = all_subnets(space.supernet.choices)
+  params = [costs.subnet(subnet).params for subnet in subnets]
+  table = {
+      'madds': costs.madds_by_subnet(),
+      'params': np.reshape(params, top1.shape),
+      'top1': top1,
+  }
+  # Training discards the table, so that an old one is of these weights. Its
+  # columns stay in their order, and those measured now are replaced.
+  before = {
+      name: column
+      for name, column in subnet_table.read(space.workdir).items()
+      if column.shape == top1.shape
+  }
+  subnet_table.write(space.workdir, table | before | table)
+  timing.add_column(space)
 
 
 def _calibrates(space: Workspace, net: ResNet) -> bool:
@@ -219,7 +233,7 @@ def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
       num_examples=config.evaluation.calibration_examples,
       seed=config.seed,
   )
-  calibration.save(results_lib.statistics_path(space.workdir), found)
+  calibration.save(Paths(space.workdir).statistics, found)
   every = {
       'subnet': found,
       'uniform': calibration.uniform(found),

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What all analyses share: predictions of a split, the table of all subnets."""
+"""What all analyses share: predictions of a split, kept as they come."""
 
 from collections.abc import Mapping
 import os
@@ -14,10 +14,10 @@ import numpy as np
 from adaptanet_jax import processes
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import protocols, results as results_lib
+from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.subnet import Subnet
+from adaptanet_jax.workdir import Paths, read_json, write_json
 from adaptanet_jax.workspace import Workspace
 
 
@@ -64,9 +64,7 @@ def predict(
   folder = None
   if keep:
     analysis, *_ = keep.split('-')
-    folder = os.path.join(
-        results_lib.unfinished_path(space.workdir, analysis), keep
-    )
+    folder = os.path.join(Paths(space.workdir).unfinished(analysis), keep)
   return protocols.predict(
       space.programs,
       predictor,
@@ -79,7 +77,7 @@ def predict(
 
 
 class Unfinished:
-  """What an analysis has found before it was cut off, if it was.
+  """What an analysis had found when it was cut off, if it was.
 
   Attributes:
     seconds: that it has taken so far.
@@ -88,14 +86,14 @@ class Unfinished:
   def __init__(
       self, space: Workspace, analysis: str, depends: Mapping[str, Any]
   ) -> None:
-    """Drops what was found by another network, with other settings, or else.
+    """Drops what was found with other weights or other settings than now.
 
     Args:
       space: the run.
       analysis: its name.
       depends: the settings that what it finds depends on.
     """
-    self._folder = results_lib.unfinished_path(space.workdir, analysis)
+    self._folder = Paths(space.workdir).unfinished(analysis)
     self._path = os.path.join(self._folder, 'made.json')
     self._made = {
         'settings': dict(depends),
@@ -108,7 +106,7 @@ class Unfinished:
     if processes.is_writer():
       found = {}
       if os.path.exists(self._path):
-        found = results_lib.read_json(self._path)
+        found = read_json(self._path)
       seconds = found.pop('seconds', 0.0)
       if found == self._made:
         self.seconds = seconds
@@ -121,7 +119,7 @@ class Unfinished:
     """Writes down the seconds that the analysis has taken so far."""
     if processes.is_writer():
       os.makedirs(self._folder, exist_ok=True)
-      results_lib.write_json(self._path, self._made | {'seconds': seconds})
+      write_json(self._path, self._made | {'seconds': seconds})
 
   def drop(self) -> None:
     """Removes it: the analysis is done, or something else has changed."""
@@ -160,19 +158,3 @@ def calibration_split(space: Workspace) -> Split:
 def gates_of(space: Workspace, variables: Any) -> GateSet | None:
   """Returns the gates that some variables (or their shapes) have, if any."""
   return space.gates if GATES in variables['params'] else None
-
-
-def add_column(space: Workspace, name: str, values: np.ndarray) -> None:
-  """Adds a column to the table of all subnets, if there is one.
-
-  Args:
-    space: the run.
-    name: of the column.
-    values: `float[K, K, K, K]`, of the subnets by their codes.
-  """
-  rows = results_lib.read_subnets(space.workdir)
-  for row in rows:
-    code = Subnet.parse(row['subnet']).encode()
-    row[name] = float(values[tuple(code)])
-  if rows:
-    results_lib.write_csv(results_lib.subnets_path(space.workdir), rows)

@@ -19,18 +19,18 @@ from adaptanet_jax.evaluation import (
   cost,
   policies,
   protocols,
-  results as results_lib,
+  subnet_table,
 )
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.gates import GateSet, gate_name
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import (
   LARGEST,
-  NUM_STAGES,
   UNIFORM,
   UNIFORM_DELTA,
   Subnet,
 )
+from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace
 
 _BOTH_UNIFORM = UNIFORM + UNIFORM_DELTA
@@ -187,8 +187,8 @@ def measure_policies(space: Workspace) -> None:
       if name == 'budget':
         entry |= found[scope]
       measured[scope][name] = entry
-  results_lib.write_json(
-      results_lib.policies_path(space.workdir),
+  write_json(
+      Paths(space.workdir).policies,
       policies.to_json(made, calibration.edges),
   )
   space.results.update(policies=measured)
@@ -243,8 +243,12 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
       keep='policies',
   )
   correct = outputs['prediction'] == split.labels
-  common.add_column(space, 'calibration_top1', correct.mean(-1))
-  common.add_column(space, 'expected_top1', budget.expected_top1(correct))
+  subnet_table.add_column(
+      space.workdir, 'calibration_top1', correct.mean(-1)
+  )
+  subnet_table.add_column(
+      space.workdir, 'expected_top1', budget.expected_top1(correct)
+  )
   costs = cost.cost_table(net)
   stage_madds = costs.stage_madds()
   stage_madds[-1] += costs.head[0].madds
@@ -307,23 +311,22 @@ def _at_equal_madds(
   Once with all the MAdds of a policy, which is the fair comparison, and once
   with those of its stages alone: what gates would be worth if they were free.
   """
-  rows = results_lib.read_subnets(space.workdir)
-  if not rows:
+  table = subnet_table.read(space.workdir)
+  if not table:
     return {}
-  choices = policies.SCOPES[scope]
-  points = {row['subnet']: (row['madds'], row['top1']) for row in rows}
-  uniform = [s for s in _BOTH_UNIFORM if s.stages[0] in choices]
-  shape = (len(space.supernet.choices),) * NUM_STAGES
-  costs, top1 = (
-      np.array(column).reshape(shape) for column in zip(*points.values())
-  )
+  costs, top1 = table['madds'], table['top1']
+  uniform = [
+      tuple(subnet.encode())
+      for subnet in _BOTH_UNIFORM
+      if subnet.stages[0] in policies.SCOPES[scope]
+  ]
   found: dict[str, float | None] = {}
   for suffix, madds in (
       ('', entry['madds']),
       ('_free_gates', entry['madds'] - entry['madds_gates']),
   ):
     found[f'uniform_top1{suffix}'] = policies.uniform_mixture(
-        [points[str(subnet)] for subnet in uniform], madds
+        [(costs[code], float(top1[code])) for code in uniform], madds
     )
     found[f'random_top1{suffix}'] = policies.random_at(
         top1, costs, scope, madds

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.analyses import common
-from adaptanet_jax.evaluation import latency
+from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
   LARGEST,
@@ -130,7 +129,7 @@ def add_column(space: Workspace) -> None:
   """Adds the latency of every subnet to their table, if both are there."""
   if stages := space.results.values.get('stage_latency'):
     every = _sums(stages['largest_ms'], np.array(stages['added_ms']))
-    common.add_column(space, 'latency_ms', every)
+    subnet_table.add_column(space.workdir, 'latency_ms', every)
 
 
 def _sums(base: float, added: np.ndarray) -> np.ndarray:

@@ -15,19 +15,18 @@ from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
-  results as results_lib,
+  subnet_table,
 )
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
+from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.inference.network import BACKENDS, Supernet
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.models.routing import routing_gates
 from adaptanet_jax.training import loop, phases
-from adaptanet_jax.training.checkpoints import (
-  PhaseCheckpoints,
-  checkpoints_path,
-)
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.workdir import Paths, read_json
 
 
 def load(
@@ -91,14 +90,14 @@ def load(
   if net.norm not in BATCH_NORMS:
     calibration = 'none'
   calibration = calibration or _measured_calibration(config, workdir)
-  policies = results_lib.policies_path(source)
+  policies = Paths(source).policies
   has_policies = os.path.exists(policies)
   return Supernet(
       net,
       routing_gates(gate_set) if GATES in variables['params'] else None,
       variables,
-      subnets=results_lib.read_subnets(workdir),
-      policy_table=results_lib.read_json(policies) if has_policies else {},
+      subnets=subnet_table.read(workdir),
+      policy_table=read_json(policies) if has_policies else {},
       calibrated=calibration,
       statistics=_statistics(workdir) if calibration != 'none' else (),
       backend=backend,
@@ -120,8 +119,8 @@ def _measured_calibration(
     config: ml_collections.ConfigDict, workdir: str
 ) -> str:
   """Returns the calibration that an evaluation had; else the configured one."""
-  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
-  for name in results_lib.NETWORKS:
+  results = read_json(Paths(workdir).results)
+  for name in NETWORKS:
     if name in results:
       return results[name]['calibration']
   return config.evaluation.calibration
@@ -166,7 +165,7 @@ def examples(
 
 
 def _statistics(workdir: str) -> calibration_lib.Statistics:
-  path = results_lib.statistics_path(workdir)
+  path = Paths(workdir).statistics
   if not os.path.exists(path):
     raise UsageError(
         f'The batch statistics of {workdir} were never calibrated; expected a '
@@ -189,8 +188,7 @@ def _swap(variables: Variables, other: Variables) -> Variables:
 
 def _described(workdir: str) -> dict[str, Any]:
   """Returns what a run has noted about its data."""
-  path = os.path.join(workdir, 'results.json')
-  return results_lib.read_json(path)['dataset']
+  return read_json(Paths(workdir).results)['dataset']
 
 
 def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:
@@ -206,7 +204,7 @@ def _read_config(workdir: str) -> ml_collections.ConfigDict:
       raise UsageError(
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
-  values = results_lib.read_json(os.path.join(workdir, 'config.json'))
+  values = read_json(Paths(workdir).config)
   return ml_collections.ConfigDict(values)
 
 
@@ -231,7 +229,7 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
   for phase in phases.build_phases(config):
     name = phase.name
     if name not in trained:
-      if os.path.isdir(checkpoints_path(workdir, name)):
+      if os.path.isdir(Paths(workdir).checkpoints(name)):
         interrupted.append(name)
     elif phase.network == 'student' and plan.is_usable(phase, trained):
       like, _ = loop.split_variables(shapes, phase.trains)

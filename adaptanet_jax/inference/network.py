@@ -17,6 +17,7 @@ import numpy as np
 from adaptanet_jax import compiler, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
+from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models import routing, stages, supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
@@ -41,7 +42,7 @@ class Supernet:
       gates: GateSet | None,
       variables: Variables,
       *,
-      subnets: list[dict[str, Any]],
+      subnets: SubnetTable,
       policy_table: dict[str, Any],
       calibrated: str = 'none',
       statistics: calibration_lib.Statistics = (),
@@ -53,7 +54,7 @@ class Supernet:
       net: static half of the network.
       gates: of its Var Gates, if any.
       variables: collections of both.
-      subnets: rows of `subnets.csv`, for `within`.
+      subnets: the table of all subnets, for `within`.
       policy_table: contents of `policies.json`, for `route`.
       calibrated: which batch statistics it runs with, as for `load`.
       statistics: those of every subnet, unless 'none'.
@@ -110,7 +111,7 @@ class Supernet:
     Raises:
       UsageError: no subnet is that cheap, or the run has no calibration.
     """
-    if not self._subnets or 'expected_top1' not in self._subnets[0]:
+    if 'expected_top1' not in self._subnets:
       raise UsageError(
           'The run has no calibrated accuracies; expected an AdaptaNet, no '
           'baseline, whose phases evaluation and then policies are done.'
@@ -119,16 +120,16 @@ class Supernet:
       madds = float(madds)
     except (TypeError, ValueError) as error:
       raise UsageError(f'madds = {madds!r}; expected a number.') from error
-    within = [row for row in self._subnets if row['madds'] <= madds]
+    costs, top1 = self._subnets['madds'], self._subnets['expected_top1']
+    within = list(zip(*np.nonzero(costs <= madds)))
     if not within:
-      least = min(row['madds'] for row in self._subnets)
+      least = costs.min()
       raise UsageError(
           f'No subnet takes at most {madds:,.0f} MAdds; expected {least:,} or '
           'more.'
       )
     # Many may be equal: then more work is safer.
-    best = max(within, key=lambda row: (row['expected_top1'], row['madds']))
-    return Subnet.parse(best['subnet'])
+    return Subnet.decode(max(within, key=lambda n: (top1[n], costs[n])))
 
   def route(
       self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'

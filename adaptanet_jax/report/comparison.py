@@ -17,52 +17,43 @@ import numpy as np
 
 from adaptanet_jax import settings
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import policies, results as results_lib
+from adaptanet_jax.evaluation import policies, subnet_table
+from adaptanet_jax.evaluation.results import NETWORKS
+from adaptanet_jax.evaluation.subnet_table import SubnetTable
+from adaptanet_jax.models.subnet import MIXED, NUM_STAGES, WIDTHS
+from adaptanet_jax.report import paper
+from adaptanet_jax.report.tables import (
+  RANDOM,
+  Column,
+  Table,
+  over_seeds,
+  table_ii,
+)
+from adaptanet_jax.workdir import Paths, read_json
 
 Row = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Column:
-  """One network, trained once for each seed.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(Column):
+  """A network that was trained once for each seed: a column of Table II.
 
   Attributes:
-    network: its section in results.json.
     norm: its normalisation.
     config: settings of its first run.
     differs: settings that the first column of the network and norm has
       otherwise, as `key=value`.
-    workdirs: of the runs, by seed.
-    sections: that section of each run.
-    subnets: the table of the network's subnets of each run.
-    passed_over: workdirs of the same network with a seed that was there before.
+    workdirs: its runs, by seed.
+    subnets: of each run the table of the network's subnets.
+    passed_over: runs of the same network with a seed that was there before.
   """
 
-  network: str
   norm: str
   config: Row
   differs: tuple[str, ...] = ()
   workdirs: dict[int, str] = dataclasses.field(default_factory=dict)
-  sections: list[Row] = dataclasses.field(default_factory=list)
-  subnets: list[list[Row]] = dataclasses.field(default_factory=list)
+  subnets: list[SubnetTable] = dataclasses.field(default_factory=list)
   passed_over: list[str] = dataclasses.field(default_factory=list)
-
-  @property
-  def title(self) -> str:
-    """How tables name it."""
-    kind = ', '.join((self.norm, *self.differs))
-    return f'{results_lib.NETWORKS[self.network]} ({kind})'
-
-  def values(self, *keys: str) -> np.ndarray:
-    """Returns a figure of each run, `float[seeds]`, by its keys in a section.
-    """
-    return np.array(
-        [results_lib.figure(section, keys) for section in self.sections]
-    )
-
-  def top1(self, group: str, name: str) -> np.ndarray:
-    """Returns the accuracy of a subnet in each run, `float[seeds]`."""
-    return self.values(group, name, 'top1')
 
   def uniform_mixture(self, madds: float) -> np.ndarray | None:
     """Returns what uniform widths reach when mixed to cost so many MAdds.
@@ -84,8 +75,8 @@ class Column:
   def best_subnet(self, madds: float) -> np.ndarray | None:
     """Returns the highest accuracy of a subnet within some MAdds.
 
-    Chosen by the test split itself, so it is an upper bound of what choosing
-    can give.
+    It is chosen on the test split itself: an upper bound of what choosing can
+    give.
 
     Args:
       madds: at most.
@@ -94,15 +85,18 @@ class Column:
       Top-1 of each run, `float[seeds]`; None if no subnet is that cheap, or a
       run has no table of its subnets.
     """
-    found = [
-        max((r['top1'] for r in rows if r['madds'] <= madds), default=None)
-        for rows in self.subnets
+    within = [
+        table['top1'][table['madds'] <= madds]
+        for table in self.subnets
+        if table
     ]
-    return None if None in found else np.array(found)
+    if len(within) < len(self.subnets) or not all(map(len, within)):
+      return None
+    return np.array([top1.max() for top1 in within])
 
 
 def absolute(pattern: str) -> str:
-  """Returns what names the same workdirs from anywhere; see `find`."""
+  """Returns a pattern for `find` with absolute paths."""
   parts = [part.strip() for part in pattern.split(',')]
   return ','.join(
       os.path.abspath(os.path.expanduser(part)) for part in parts if part
@@ -122,15 +116,11 @@ def find(pattern: str, problems: list[str] | None = None) -> list[str]:
   found: list[str] = []
   for part in filter(None, absolute(pattern).split(',')):
     paths = sorted(glob.glob(part))
-    workdirs = [
-        path
-        for path in paths
-        if os.path.exists(os.path.join(path, 'results.json'))
-    ]
+    workdirs = [p for p in paths if os.path.exists(Paths(p).results)]
     if not workdirs:
       _raise_or_note(
           UsageError(
-              f'config.compare names {part!r}, where no results.json is; '
+              f'config.compare names {part!r}, but there is no results.json; '
               'expected workdirs of runs, comma-separated, * for any name.'
           ),
           problems,
@@ -147,10 +137,10 @@ def _raise_or_note(error: Exception, problems: list[str] | None) -> None:
 
 def collect(
     workdirs: Sequence[str], dataset: Row, problems: list[str] | None = None
-) -> list[Column]:
+) -> list[Network]:
   """Reads the networks of some runs, those of one kind as one column.
 
-  Of several runs of one network with one seed the first is taken.
+  If several runs have the same network and seed, the first one is taken.
 
   Args:
     workdirs: of the runs.
@@ -164,36 +154,36 @@ def collect(
     UsageError: a run has other data, was measured by an older version or lacks
       a file, and there is no `problems`.
   """
-  columns: list[Column] = []
+  columns: list[Network] = []
   for path in dict.fromkeys(map(os.path.realpath, workdirs)):
     try:
       _add_run(columns, path, dataset)
     except UsageError as error:
       _raise_or_note(error, problems)
-  order = list(results_lib.NETWORKS)
+  order = list(NETWORKS)
   columns.sort(key=lambda c: (order.index(c.network), c.norm, c.differs))
   return columns
 
 
-def _add_run(columns: list[Column], workdir: str, dataset: Row) -> None:
-  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
+def _add_run(columns: list[Network], workdir: str, dataset: Row) -> None:
+  results = read_json(Paths(workdir).results)
   if results.get('dataset') != dataset:
     raise UsageError(
         f'{workdir} has the data {results.get("dataset")}, and this run '
         f'{dataset}; expected runs on the same data to compare.'
     )
-  if not os.path.exists(os.path.join(workdir, 'config.json')):
+  if not os.path.exists(Paths(workdir).config):
     raise UsageError(
         f'{workdir} has no config.json; expected the workdir of a run to '
         'compare.'
     )
-  for network in results_lib.NETWORKS:
+  for network in NETWORKS:
     if network in results:
       _add(columns, workdir, network, results[network])
 
 
 def _add(
-    columns: list[Column], workdir: str, network: str, section: Row
+    columns: list[Network], workdir: str, network: str, section: Row
 ) -> None:
   """Adds a run to the column of its kind, or to a new one."""
   if 'training' not in section:
@@ -202,7 +192,7 @@ def _add(
         'budget; expected runs of this one. Run its command again, with '
         'evaluation among --config.phases.'
     )
-  config = results_lib.read_json(os.path.join(workdir, 'config.json'))
+  config = read_json(Paths(workdir).config)
   same = [
       column
       for column in columns
@@ -212,8 +202,13 @@ def _add(
   if () in differs:
     column = same[differs.index(())]
   else:
-    column = Column(
-        network, section['norm'], config, differs[0] if differs else ()
+    others = differs[0] if differs else ()
+    column = Network(
+        network=network,
+        title=f'{NETWORKS[network]} ({", ".join((section["norm"], *others))})',
+        norm=section['norm'],
+        config=config,
+        differs=others,
     )
     columns.append(column)
   seed = config['seed']
@@ -222,17 +217,15 @@ def _add(
     return
   column.workdirs[seed] = workdir
   column.sections.append(section)
-  column.subnets.append(
-      [
-          row
-          for row in results_lib.read_subnets(workdir)
-          if network != 'supernet' or 'd' not in row['subnet']
-      ]
-  )
+  table = subnet_table.read(workdir)
+  if network == 'supernet':  # Deltas are a column of their own.
+    widths = (slice(len(WIDTHS)),) * NUM_STAGES
+    table = {name: values[widths] for name, values in table.items()}
+  column.subnets.append(table)
 
 
-def _differs(column: Column, config: Row, section: Row) -> tuple[str, ...]:
-  """Returns what a run has otherwise than a column's, but for the seed."""
+def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
+  """Returns the settings, but the seed, that a run does not share."""
   # Later phases have no say in the widths of a supernet.
   up_to = 'lock_in' if column.network == 'supernet' else ''
   if column.network == 'delta':
@@ -244,7 +237,27 @@ def _differs(column: Column, config: Row, section: Row) -> tuple[str, ...]:
   return tuple(f'{key}={value}' for key, value in differing.items())
 
 
-def budgets(columns: Sequence[Column]) -> list[int]:
+def tables(columns: Sequence[Network], data: str) -> list[Table]:
+  """Returns what the report says of some networks: Table II in full, and more.
+
+  Args:
+    columns: the networks, at least one.
+    data: name of their data set.
+  """
+  full = table_ii(
+      'Table II, all networks',
+      columns,
+      note=(
+          'Where a network was trained with several seeds: mean ± standard '
+          'deviation over seeds.'
+      ),
+      theirs=paper.TABLE_II[paper.data_set_for(data)],
+  )
+  made = [full, _at_equal_madds(columns), _training(columns), claims(columns)]
+  return [table for table in made if table.rows]
+
+
+def budgets(columns: Sequence[Network]) -> list[int]:
   """Returns MAdds to compare at: those of all uniform subnets, falling."""
   found = {
       entry['madds']
@@ -254,105 +267,99 @@ def budgets(columns: Sequence[Column]) -> list[int]:
   return sorted(found, reverse=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-  """Something that the paper says of its networks and the others.
-
-  Attributes:
-    text: what it says.
-    ours: our figure, in percent.
-    theirs: the figure that it is set beside.
-    holds: whether it holds here.
-  """
-
-  text: str
-  ours: float
-  theirs: float
-  holds: bool
-
-
-# Points of accuracy within which the paper calls widths comparable: its x1.0
-# is .3 above USNet's and .6 below DSNet's, its x.75 .85 and 1.75 below.
-_COMPARABLE = 2.0
+def _at_equal_madds(columns: Sequence[Network]) -> Table:
+  rows = [
+      [
+          f'{madds / 1e6:,.3f}',  # Some networks differ by little.
+          *(over_seeds(c.uniform_mixture(madds)) for c in columns),
+          *(over_seeds(c.best_subnet(madds)) for c in columns),
+      ]
+      for madds in budgets(columns)
+  ]
+  head = ['M MAdds', *(f'{column.title}, mixture' for column in columns)]
+  head += [f'{column.title}, best' for column in columns]
+  note = (
+      'Mixture: uniform widths mixed at random among images, so that they cost '
+      'this much on average. Best: the most accurate subnet within the MAdds, '
+      'chosen on the test split, an upper bound; for deltas, any of the 4,096 '
+      'subnets.'
+  )
+  return Table('At equal MAdds', head, rows, note)
 
 
-def _mixed(column: Column) -> np.ndarray:
-  names = column.sections[0]['mixed']
-  return np.mean([column.top1('mixed', name) for name in names], axis=0)
+def _training(columns: Sequence[Network]) -> Table:
+  def mean(column: Network, key: str) -> str:
+    values = [section['training'][key] for section in column.sections]
+    return f'{np.mean(values):,.0f}'
+
+  keys = ('steps', 'images', 'seconds')
+  rows = [
+      [
+          column.title,
+          str(len(column.sections)),
+          *(mean(column, key) for key in keys),
+          column.sections[0]['calibration'] or '',
+      ]
+      for column in columns
+  ]
+  head = ['network', 'seeds', 'gradient steps', *keys[1:], 'batch statistics']
+  note = (
+      'Ours count the steps of their teacher as well. Seconds include what is '
+      'measured after each epoch.'
+  )
+  return Table('Training', head, rows, note)
 
 
-def _uniform(width: str) -> Callable[[Column], np.ndarray]:
-  return lambda column: column.top1('uniform', width)
-
-
-def _random(key: str) -> Callable[[Column], np.ndarray]:
-  return lambda column: column.values('random', key)
-
-
-def _is_comparable(ours: float, other: float) -> bool:
-  return ours >= other - _COMPARABLE
-
-
-# What the paper says of its network and others: those others, the words, the
-# figure, and whether it holds of ours and theirs.
-_AGAINST_OTHERS: tuple[
-    tuple[
-        tuple[str, ...],
-        str,
-        Callable[[Column], np.ndarray],
-        Callable[[float, float], bool],
-    ],
-    ...,
-] = (
-    (('usnet', 'dsnet'), 'x1.0 comparable to', _uniform('1.0'), _is_comparable),
-    (
-        ('usnet', 'dsnet'),
-        'x0.75 comparable to',
-        _uniform('0.75'),
-        _is_comparable,
-    ),
-    (('usnet',), 'mixed subnets above', _mixed, operator.gt),
-    (('dsnet',), 'mixed subnets comparable to', _mixed, _is_comparable),
-    (
-        ('usnet_random',),
-        'runtime-random with a smaller std than',
-        _random('std'),
-        operator.lt,
-    ),
-    (
-        ('dsnet_random',),
-        'runtime-random above',
-        _random('mean'),
-        operator.gt,
-    ),
+# When the paper's claims hold (Sec. V-B): what is compared, an attribute of
+# `Accuracy`, and how ours is to be to the other's, in percent. Comparable it
+# calls an x1.0 of .6 below DSNet's, and an x.75 of 1.75 below.
+_RELATIONS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    'above': ('top1', operator.gt),
+    'comparable to': ('top1', lambda ours, theirs: ours >= theirs - 2.0),
+    'with a smaller std than': ('std', operator.lt),
+}
+_CLAIMS = (
+    ('x1.0', 'comparable to', ('usnet', 'dsnet')),
+    ('x0.75', 'comparable to', ('usnet', 'dsnet')),
+    ('mixed subnets', 'above', ('usnet',)),
+    ('mixed subnets', 'comparable to', ('dsnet',)),
+    (RANDOM, 'with a smaller std than', ('usnet_random',)),
+    (RANDOM, 'above', ('dsnet_random',)),
 )
 
 
-def claims(columns: Sequence[Column]) -> list[Claim]:
-  """Says which of the paper's claims hold (Sec. V-B).
+def claims(columns: Sequence[Network]) -> Table:
+  """Says which of the paper's claims hold, as far as there are figures.
 
   Args:
-    columns: of one report.
+    columns: the networks.
 
   Returns:
-    The claims that there are figures for; none without a supernet.
+    A row for each claim; none without a supernet.
   """
 
-  def percent(values: np.ndarray) -> float:
-    return 100.0 * float(values.mean())
+  def mean(column: Column, what: str, figure: str = 'top1') -> float:
+    rows = map(str, MIXED) if what == 'mixed subnets' else [what]
+    return 100 * float(np.mean([column.values(row, figure) for row in rows]))
 
-  made = []
+  made: list[tuple[str, float, float, bool]] = []
   for ours in columns:
     if ours.network != 'supernet':
       continue
-    random = percent(ours.values('random', 'mean'))
-    narrow = percent(ours.top1('uniform', '0.25'))
-    text = f'{ours.title}: runtime-random above its own x0.25'
-    made.append(Claim(text, random, narrow, random > narrow))
-    for networks, words, get, holds in _AGAINST_OTHERS:
-      for other in columns:
-        if other.network in networks:
-          own, its = percent(get(ours)), percent(get(other))
-          text = f'{ours.title}: {words} {other.title}'
-          made.append(Claim(text, own, its, holds(own, its)))
-  return made
+    own, other = mean(ours, RANDOM), mean(ours, 'x0.25')
+    text = f'{ours.title}: {RANDOM} above its own x0.25'
+    made.append((text, own, other, own > other))
+    for what, relation, networks in _CLAIMS:
+      figure, holds = _RELATIONS[relation]
+      for theirs in columns:
+        if theirs.network in networks:
+          own, other = (mean(c, what, figure) for c in (ours, theirs))
+          text = f'{ours.title}: {what} {relation} {theirs.title}'
+          made.append((text, own, other, holds(own, other)))
+  rows = [
+      [text, f'{own:.2f}', f'{other:.2f}', 'yes' if holds else 'no']
+      for text, own, other, holds in made
+  ]
+  head = ['claim', 'ours', 'theirs', 'holds here']
+  note = 'Comparable: at most two points below.'
+  return Table('Claims of the paper', head, rows, note)

@@ -3,6 +3,7 @@
 """The figures of a run, each as SVG and PNG."""
 
 from collections.abc import Callable, Sequence
+import io
 import itertools
 import os
 from typing import Any
@@ -12,10 +13,20 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
+import numpy.typing as npt
 
-from adaptanet_jax.evaluation import results as results_lib
-from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA, Subnet
-from adaptanet_jax.report.comparison import Column
+from adaptanet_jax.evaluation.results import latency_device
+from adaptanet_jax.evaluation.subnet_table import SubnetTable
+from adaptanet_jax.models.subnet import (
+  MIXED,
+  NUM_STAGES,
+  UNIFORM,
+  UNIFORM_DELTA,
+  WIDTHS,
+  Subnet,
+)
+from adaptanet_jax.report.tables import Column
+from adaptanet_jax.workdir import write_text
 
 Row = dict[str, Any]
 
@@ -26,8 +37,8 @@ _FRONT = '#c2185b'
 _DPI = 160
 
 
-def pareto_front(costs: Sequence[float], top1: Sequence[float]) -> list[int]:
-  """Returns the positions that nothing cheaper is as accurate as.
+def pareto_front(costs: npt.ArrayLike, top1: npt.ArrayLike) -> list[int]:
+  """Returns the positions of what no cheaper network equals in accuracy.
 
   Args:
     costs: of each network.
@@ -36,9 +47,9 @@ def pareto_front(costs: Sequence[float], top1: Sequence[float]) -> list[int]:
   Returns:
     Positions in order of cost, each more accurate than all before it.
   """
-  order = np.lexsort((-np.asarray(top1), np.asarray(costs)))
+  costs, top1 = np.asarray(costs), np.asarray(top1)
   front: list[int] = []
-  for position in order:
+  for position in np.lexsort((-top1, costs)):
     if not front or top1[position] > top1[front[-1]]:
       front.append(int(position))
   return front
@@ -47,7 +58,7 @@ def pareto_front(costs: Sequence[float], top1: Sequence[float]) -> list[int]:
 def draw_all(
     results: Row,
     metrics: list[Row],
-    subnets: list[Row],
+    subnets: SubnetTable,
     columns: Sequence[Column],
     folder: str,
 ) -> dict[str, str]:
@@ -56,7 +67,7 @@ def draw_all(
   Args:
     results: contents of results.json.
     metrics: rows of metrics.jsonl.
-    subnets: rows of subnets.csv.
+    subnets: figures of all subnets, if there are any.
     columns: networks to compare, if any.
     folder: where they go.
 
@@ -75,26 +86,23 @@ def draw_all(
     drawn['madds'] = lambda: draw_costs(
         subnets, 'madds', 'MAdds of an image, millions', 1e-6
     )
-  if subnets and 'latency_ms' in subnets[0]:
-    batch = results['stage_latency']['batch']
+  if 'latency_ms' in subnets:
+    batch, device = results['stage_latency']['batch'], latency_device(results)
     drawn['latency'] = lambda: draw_costs(
-        subnets,
-        'latency_ms',
-        f'milliseconds, batch of {batch}, '
-        + results_lib.latency_device(results),
-        1.0,
+        subnets, 'latency_ms', f'milliseconds, batch of {batch}, {device}', 1.0
     )
   return {name: _save(draw(), name, folder) for name, draw in drawn.items()}
 
 
 def _save(figure: Figure, name: str, folder: str) -> str:
   path = os.path.join(folder, name)
+  text = io.StringIO()
   # Without a date and random names, the same results give the same file.
   with matplotlib.rc_context({'svg.hashsalt': name}):
-    figure.savefig(f'{path}.svg', metadata={'Date': None}, dpi=_DPI)
-  figure.savefig(f'{path}.png', dpi=_DPI)
-  with open(f'{path}.svg', encoding='utf-8') as file:
-    svg = file.read()
+    figure.savefig(text, format='svg', metadata={'Date': None}, dpi=_DPI)
+  svg = text.getvalue()
+  if write_text(f'{path}.svg', svg) or not os.path.exists(f'{path}.png'):
+    figure.savefig(f'{path}.png', dpi=_DPI)
   return svg[svg.index('<svg') :]
 
 
@@ -203,16 +211,21 @@ def draw_comparison(columns: Sequence[Column]) -> Figure:
   axes = figure.add_subplot()
   colors = itertools.cycle(f'C{n}' for n in range(10))
   for column, color in zip(columns, colors):
-    for group, look in (('uniform', 'o-'), ('mixed', 'x')):
-      entries = column.sections[0][group]
+    for names, look in (
+        ([f'x{rho}' for rho in WIDTHS], 'o-'),
+        (map(str, MIXED), 'x'),
+    ):
+      points = [
+          (column.values(name, 'madds')[0] / 1e6, column.values(name).mean())
+          for name in names
+      ]
       axes.plot(
-          [entry['madds'] / 1e6 for entry in entries.values()],
-          [column.top1(group, name).mean() for name in entries],
+          *zip(*points),
           look,
           color=color,
           markersize=5,
           linewidth=1.6,
-          label=column.title if group == 'uniform' else None,
+          label=column.title if look == 'o-' else None,
       )
   _style(axes)
   axes.set_xlabel('MAdds of an image, millions')
@@ -222,15 +235,15 @@ def draw_comparison(columns: Sequence[Column]) -> Figure:
 
 
 def draw_costs(
-    subnets: list[Row], key: str, label: str, scale: float
+    subnets: SubnetTable, name: str, label: str, scale: float
 ) -> Figure:
   """Draws accuracy against a cost for all subnets, with the Pareto front."""
   figure = Figure(figsize=(8.0, 4.2), layout='constrained')
   axes = figure.add_subplot()
-  costs = np.array([row[key] * scale for row in subnets])
-  top1 = np.array([row['top1'] for row in subnets])
-  deltas = np.array([row['subnet'].count('d') for row in subnets])
-  for choose, name, color in (
+  costs, top1 = subnets[name].ravel() * scale, subnets['top1'].ravel()
+  codes = np.indices(subnets['top1'].shape).reshape(NUM_STAGES, -1)
+  deltas = (codes >= len(WIDTHS)).sum(0)
+  for choose, kind, color in (
       (deltas == 0, 'widths only', '#1f77b4'),
       ((deltas > 0) & (deltas < 4), 'some stages delta', '#9aa5b1'),
       (deltas == 4, 'every stage delta', '#e8893a'),
@@ -243,12 +256,12 @@ def draw_costs(
           color=color,
           alpha=0.6,
           linewidths=0,
-          label=f'{name}: {choose.sum()}',
+          label=f'{kind}: {choose.sum()}',
           # Thousands of points: as a picture within the SVG.
           rasterized=True,
-          zorder=2 + (name != 'some stages delta'),
+          zorder=2 + (kind != 'some stages delta'),
       )
-  front = pareto_front(list(costs), list(top1))
+  front = pareto_front(costs, top1)
   axes.plot(
       costs[front],
       top1[front],

@@ -1,35 +1,31 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`report.html`: the tables and figures of a run on a page of its own.
+"""`report.html`: the tables and figures of a run on one page.
 
 It is made of nothing but the files in the workdir, so it can be made again.
 """
 
+from collections.abc import Sequence
 import html
-import os
 import string
 from typing import Any
 
-from adaptanet_jax import processes
 from adaptanet_jax.baselines.methods import METHODS
-from adaptanet_jax.evaluation import results as results_lib
-from adaptanet_jax.models.subnet import LARGEST
+from adaptanet_jax.evaluation import subnet_table
+from adaptanet_jax.evaluation.results import NETWORKS
+from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.progress import MetricsLog
-from adaptanet_jax.report import (
-  comparison,
-  comparison_page,
-  figures,
-  markup,
-  paper,
-)
+from adaptanet_jax.report import comparison, figures, tables
+from adaptanet_jax.report.tables import Table, millions, percent, quiet
+from adaptanet_jax.workdir import Paths, read_json, write_text
 
 Row = dict[str, Any]
 
 _CAPTIONS = {
     'training': (
         'Figure 3. Test accuracy while whole networks train.',
-        'Phases that train a single module have no accuracy of their own. Of a '
-        'BatchNorm network: with the statistics of training.',
+        'Phases that train a single module have no accuracy of their own. '
+        'Networks with a BatchNorm run with the statistics of training here.',
     ),
     'comparison': (
         'Accuracy against MAdds, all networks.',
@@ -39,12 +35,12 @@ _CAPTIONS = {
     'confidence': (
         'Figure 4. Accuracy against confidence, gates by subnets.',
         'Equal-frequency bins of each gate\'s confidence for each uniform '
-        'subnet; above the calibration examples (training data, as in the '
-        'paper), below the test split.',
+        'subnet; above the examples that the policies are made from, below the '
+        'test split.',
     ),
     'madds': (
         'Accuracy against MAdds, all subnets.',
-        'On the front is what no cheaper subnet is as accurate as.',
+        'On the front are the subnets that no cheaper one equals in accuracy.',
     ),
     'latency': (
         'Accuracy against latency, all subnets.',
@@ -92,16 +88,16 @@ $body
 def write(workdir: str, *, compare: str = '') -> None:
   """Draws the figures of a run and writes its page.
 
+  Files that would not change are left as they are.
+
   Args:
     workdir: folder of the run; what it has not measured is left out.
     compare: workdirs to set beside it, as `config.compare` names them.
-
-  Raises:
-    UsageError: one of these is no workdir, or of other data.
   """
-  results = results_lib.read_json(os.path.join(workdir, 'results.json'))
-  subnets = results_lib.read_subnets(workdir)
-  # By now a run is not to end without its report for the sake of others.
+  paths = Paths(workdir)
+  results, subnets = read_json(paths.results), subnet_table.read(workdir)
+  # What cannot be compared is told of on the page: the run is done, and is to
+  # have its report all the same.
   problems: list[str] = []
   columns = []
   if others := comparison.find(compare, problems):
@@ -109,28 +105,22 @@ def write(workdir: str, *, compare: str = '') -> None:
         [workdir, *others], results['dataset'], problems
     )
   drawn = figures.draw_all(
-      results,
-      MetricsLog(workdir).read(),
-      subnets,
-      columns,
-      results_lib.figures_path(workdir),
+      results, MetricsLog(workdir).read(), subnets, columns, paths.figures
   )
-  sections = [
-      _accuracy_section(results),
-      comparison_page.section(
-          columns, results['dataset']['name'], problems
-      ),
+  parts = [
+      _table(tables.run_table_ii(results)),
+      _comparison(columns, results['dataset']['name'], problems),
       _figure('comparison', drawn),
-      _calibration_section(results),
+      _table(_calibration(results)),
       _figure('training', drawn),
-      _subnets_section(results, subnets),
+      _table(_pareto_front(results, subnets)),
       _figure('madds', drawn),
-      _policy_section(results),
-      _gate_section(results),
+      _table(tables.table_iii(results)),
+      _table(_gates(results)),
       _figure('confidence', drawn),
-      _latency_section(results),
+      _table(tables.table_i(results)),
       _figure('latency', drawn),
-      _time_section(results),
+      _table(_times(results)),
   ]
   text = _PAGE.substitute(
       network=next(
@@ -139,10 +129,9 @@ def write(workdir: str, *, compare: str = '') -> None:
       ),
       title=html.escape(results['dataset']['name']),
       subtitle=html.escape(_subtitle(results)),
-      body='\n'.join(filter(None, sections)),
+      body='\n'.join(filter(None, parts)),
   )
-  with processes.replacing(results_lib.report_path(workdir)) as file:
-    file.write(text)
+  write_text(paths.report, text)
 
 
 def _subtitle(results: Row) -> str:
@@ -154,6 +143,10 @@ def _subtitle(results: Row) -> str:
       f'classes. Augmentation: {results.get("augmentation", "not recorded")}. '
       f'Device: {device["count"]} x {device["kind"]}.'
   )
+
+
+def _table(table: Table | None) -> str:
+  return table.html() if table else ''
 
 
 def _figure(name: str, drawn: dict[str, str]) -> str:
@@ -169,164 +162,87 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
   )
 
 
-def _accuracy_section(results: Row) -> str:
-  """Table II, of this run."""
-  parts = {
-      name: results[name] for name in results_lib.NETWORKS if name in results
-  }
-  if not parts:
-    return ''
-  column = paper.columns_for(results['dataset']['name'])
-  rows = []
-  if teacher := results.get('teacher'):
-    rows.append([
-        'teacher',
-        markup.percent(teacher['top1']),
-        markup.millions(teacher['madds']),
-        *[''] * (2 * (len(parts) - 1)),
-        f'{paper.TABLE_II[column]["teacher"]:.2f}',
-        *[''] * (len(parts) - 1),
-    ])
-  for row in results_lib.table_rows(next(iter(parts.values()))):
-    cells = [row.label]
-    for part in parts.values():
-      madds = results_lib.figure(part, row.madds) if row.madds else None
-      cells += [markup.accuracy(part, row), markup.millions(madds)]
-    rows.append(cells + [paper.top1(column, part, row.top1) for part in parts])
-  passes = next(iter(parts.values()))['random']['passes']
-  head = ['subnet, by stage']
-  for part in parts:
-    head += [f'{results_lib.NETWORKS[part]}, %', 'M MAdds']
-  head += [f'paper, {results_lib.NETWORKS[part]}' for part in parts]
-  return markup.section(
-      'Table II. Accuracy of the subnets',
-      markup.table(head, rows, num_paper=len(parts)),
-      markup.note(
-          f'Paper: ResNet-50 on {column}. Runtime-random draws a subnet for '
-          f'each image, {passes} passes. Delta: every stage runs its delta '
-          'substitute.'
-      ),
-  )
+def _comparison(
+    columns: Sequence[comparison.Network], data: str, problems: Sequence[str]
+) -> str:
+  """Returns the networks of several runs side by side.
+
+  Args:
+    columns: to compare, if any.
+    data: name of the data set.
+    problems: why others that were to be compared are not.
+  """
+  notes = [f'Not compared: {problem}' for problem in problems]
+  if passed_over := sorted({path for c in columns for path in c.passed_over}):
+    notes.append(
+        'Left out, as another run is the same network with the same seed: '
+        f'{", ".join(passed_over)}.'
+    )
+  parts = list(map(quiet, notes))
+  if columns:
+    first, *others = comparison.tables(columns, data)
+    parts = [first.html(), *parts, *(table.html(level=3) for table in others)]
+  return '\n'.join(parts)
 
 
-def _calibration_section(results: Row) -> str:
+def _calibration(results: Row) -> Table | None:
   """Accuracies of BatchNorm networks by the statistics that they run with."""
-  tables = []
-  for network, title in results_lib.NETWORKS.items():
-    by_name = results.get(network, {}).get('by_calibration', {})
-    if not by_name:
-      continue
-    parts = list(by_name.values())
-    rows = [
-        [row.label, *(markup.accuracy(part, row) for part in parts)]
-        for row in results_lib.table_rows(parts[0])
-    ]
-    head = [title, *(f'{name}, %' for name in by_name)]
-    tables.append(markup.table(head, rows))
-  if not tables:
-    return ''
-  return markup.section(
+  columns = [
+      tables.Column(
+          network=network, title=f'{title}: {name}', sections=[section]
+      )
+      for network, title in NETWORKS.items()
+      for name, section in results.get(network, {})
+      .get('by_calibration', {})
+      .items()
+  ]
+  if not columns:
+    return None
+  return tables.table_ii(
       'Batch statistics',
-      *tables,
-      markup.note(
+      columns,
+      note=(
           'Subnet: every subnet with statistics of its own, taken after '
-          'training. Uniform: a stage with those of the subnet that runs all '
-          'stages as it runs. None: those of training.'
+          'training. Uniform: each stage with those of the subnet that runs '
+          'all stages as it runs. None: those of training.'
       ),
   )
 
 
-def _subnets_section(results: Row, subnets: list[Row]) -> str:
+def _pareto_front(results: Row, subnets: SubnetTable) -> Table | None:
   if 'subnets' not in results or not subnets:
-    return ''
-  every = results['subnets']
-  runs = every['stage_runs']
-  costs = [row['madds'] for row in subnets]
-  front = figures.pareto_front(costs, [row['top1'] for row in subnets])
+    return None
+  count, runs = results['subnets']['count'], results['subnets']['stage_runs']
+  names = subnet_table.names(len(subnets['top1']))
+  flat = {name: column.ravel() for name, column in subnets.items()}
+  front = figures.pareto_front(flat['madds'], flat['top1'])
   # The whole front is in the figure; a table of it stays readable at ten rows.
   step = max(1, -(-len(front) // 10))
-  chosen = sorted({*front[::step], front[-1]}, key=costs.__getitem__)
-  has_latency = 'latency_ms' in subnets[0]
+  has_latency = 'latency_ms' in flat
   rows = [
       [
-          row['subnet'],
-          markup.percent(row['top1']),
-          markup.millions(row['madds']),
-          f'{row["params"] / 1e6:,.2f}',
-          *([f'{row["latency_ms"]:.2f}'] if has_latency else []),
+          names[n],
+          percent(flat['top1'][n]),
+          millions(flat['madds'][n]),
+          f'{flat["params"][n] / 1e6:,.2f}',
+          *([f'{flat["latency_ms"][n]:.2f}'] if has_latency else []),
       ]
-      for row in (subnets[position] for position in chosen)
+      for n in dict.fromkeys([*front[::step], front[-1]])
   ]
   head = ['on the Pareto front', 'top-1, %', 'M MAdds', 'M parameters']
+  note = (
+      f'{tables.all_subnets(results)} Each ran on every test image: the tree '
+      f'of prefixes took {runs["done"]:,} stage runs and saved '
+      f'{runs["saved"]:,}. All figures are in subnets.csv; d marks a delta '
+      'stage.'
+  )
   head += ['ms'] if has_latency else []
-  mean, lowest, highest = (
-      markup.percent(every[key]) for key in ('mean', 'min', 'max')
-  )
-  return markup.section(
-      f'All {every["count"]:,} subnets',
-      f'<p>Every subnet on every test image: mean {mean} %, lowest {lowest} %, '
-      f'highest {highest} %. '
-      f'The tree of prefixes took {runs["done"]:,} stage runs and saved '
-      f'{runs["saved"]:,}. All of them are in <code>subnets.csv</code>; "d" '
-      'marks a delta stage.</p>',
-      markup.table(head, rows),
-  )
+  return Table(f'All {count:,} subnets', head, rows, note)
 
 
-def _policy_section(results: Row) -> str:
-  """Table III."""
-  if 'policies' not in results:
-    return ''
-  column = paper.columns_for(results['dataset']['name'])
-  theirs = paper.TABLE_III[column]
-  rows = []
-  for scope, by_name in results['policies'].items():
-    for name, entry in by_name.items():
-      top1, madds, _ = theirs[scope].get(name, (None, None, None))
-      rows.append([
-          f'{scope}, {name.replace("_", "-")}',
-          markup.percent(entry['top1']),
-          markup.millions(entry['madds']),
-          markup.millions(entry['madds_executed']),
-          f'{entry["seconds"]:.2f}',
-          markup.percent(entry.get('uniform_top1')),
-          markup.percent(entry.get('random_top1')),
-          markup.percent(entry.get('uniform_top1_free_gates')),
-          markup.percent(entry.get('random_top1_free_gates')),
-          '' if top1 is None else f'{top1:.1f}',
-          '' if madds is None else f'{madds:.1f}',
-      ])
-  head = [
-      'scope, policy',
-      'top-1, %',
-      'M MAdds',
-      'executed',
-      'seconds',
-      'mix, %',
-      'random, %',
-      'mix, free',
-      'random, free',
-      'paper, %',
-      'paper, M',
-  ]
-  return markup.section(
-      'Table III. Policies',
-      markup.table(head, rows, num_paper=2),
-      markup.note(
-          'MAdds are the mean of an image, gates included; executed counts the '
-          'padding of routed chunks. Mix and random: what uniform '
-          'subnets mixed at random, and random subnets within 5 %, reach at '
-          'the same MAdds without gates; free: at the MAdds of the stages '
-          'alone, as if gates cost nothing. A policy whose MAdds lie above all '
-          'uniform subnets is set beside the dearest. Paper: ResNet-50 on '
-          f'{column}.'
-      ),
-  )
-
-
-def _gate_section(results: Row) -> str:
+def _gates(results: Row) -> Table | None:
   if 'gates' not in results:
-    return ''
+    return None
 
   def number(value: float | None) -> str:
     return 'none' if value is None else f'{value:+.2f}'
@@ -334,7 +250,7 @@ def _gate_section(results: Row) -> str:
   rows = [
       [
           f'gate {anchor}',
-          markup.percent(gate['top1']),
+          percent(gate['top1']),
           f'{gate["madds"] / 1e6:.2f}',
           number(gate['rank_correlation']),
           number(gate['rank_correlation_test']),
@@ -342,63 +258,19 @@ def _gate_section(results: Row) -> str:
       for anchor, gate in results['gates'].items()
   ]
   head = ['', 'detection top-1, %', 'M MAdds', 'calibration', 'test']
-  return markup.section(
-      'Var Gates',
-      markup.table(head, rows),
-      markup.note(
-          'Detection: the classes that a gate itself names, reading the '
-          'largest subnet. Calibration and test: rank correlation (Spearman) '
-          'of confidence and accuracy over bins, mean of the uniform subnets.'
-      ),
+  note = (
+      'Detection: the classes that a gate itself names, reading the largest '
+      'subnet. Calibration and test: rank correlation (Spearman) of confidence '
+      'and accuracy over bins, mean of the uniform subnets.'
   )
+  return Table('Var Gates', head, rows, note)
 
 
-def _latency_section(results: Row) -> str:
-  """Table I."""
-  if 'latency' not in results:
-    return ''
-
-  def number(value: float | None) -> str:
-    return 'n/a' if value is None else f'{value:.2f}'
-
-  rows = [
-      [
-          row['network'].replace('_', ' '),
-          row['norm'],
-          number(row['ms_median']),
-          number(row['ms_p90']),
-          number(row['watts']),
-          number(row['millijoules']),
-          *(
-              f'{value:.2f}'
-              for value in paper.TABLE_I.get(row['network'], ())
-          ),
-      ]
-      for row in results['latency']
-  ]
-  rows = [row + [''] * (9 - len(row)) for row in rows]
-  head = ['network', 'norm', 'ms, median', 'ms, p90', 'W', 'mJ']
-  head += ['paper, ms', 'paper, W', 'paper, mJ']
-  stages = results['stage_latency']
-  return markup.section(
-      'Table I. Latency and energy',
-      markup.table(head, rows, num_paper=3),
-      markup.note(
-          f'Batch of {stages["batch"]}, {results_lib.latency_device(results)}. '
-          'Paper: ResNet-50 at 224 pixels, RTX 4090, batch of 1. The first '
-          'three are the teacher with each of three norms. The sum over '
-          f'stages is within {100 * stages["median_error"]:.0f} % (median) of '
-          f'the measured time of {stages["checked_subnets"]} random subnets; '
-          f'{LARGEST} takes {stages["largest_ms"]:.2f} ms.'
-      ),
-  )
-
-
-def _time_section(results: Row) -> str:
+def _times(results: Row) -> Table:
   seconds = results['seconds']
   rows = [
       [name.replace('_', ' '), f'{value:,.0f}']
       for name, value in seconds.items()
   ]
   rows.append(['all', f'{sum(seconds.values()):,.0f}'])
-  return markup.section('Time', markup.table(['phase', 'seconds'], rows))
+  return Table('Time', ['phase', 'seconds'], rows)

@@ -5,71 +5,44 @@
 ResNet-50 throughout; accuracies in percent, MAdds in millions.
 """
 
-from typing import Any
+from adaptanet_jax.models.subnet import MIXED, WIDTHS
 
-# The subnets of Table II; ours are with GroupNorm.
-_SUBNETS = (
-    '1.0',
-    '0.75',
-    '0.5',
-    '0.25',
-    '0.25-1.0-1.0-0.25',
-    '1.0-0.25-0.25-1.0',
-    '0.25-1.0-0.25-1.0',
-    '1.0-0.25-1.0-0.25',
-)
+_ROWS = (*(f'x{rho}' for rho in WIDTHS), *map(str, MIXED), 'runtime-random')
 
 
-def _by_subnet(*top1: float) -> dict[str, float]:
-  return dict(zip(_SUBNETS, top1, strict=True))
+def _by_network(text: str) -> dict[str, dict[str, str]]:
+  """Returns cells by network and row, from a line of `_ROWS` for each network.
+  """
+  lines = (line.split() for line in text.strip().splitlines())
+  return {
+      network: {
+          row: cell.replace('±', ' ± ')
+          for row, cell in zip(_ROWS, cells, strict=True)
+      }
+      for network, *cells in lines
+  }
 
 
-TABLE_II: dict[str, dict[str, Any]] = {
-    'CIFAR-100': {
-        'teacher': 78.56,
-        'supernet': _by_subnet(
-            72.2, 70.75, 67.8, 61.8, 64.2, 64.0, 63.9, 64.1
-        ),
-        'delta': _by_subnet(66.9, 65.9, 62.1, 55.21, 58.8, 58.3, 59.5, 59.6),
-        'usnet': _by_subnet(71.9, 71.6, 70.63, 68.6, 66.7, 66.9, 65.6, 65.9),
-        'dsnet': _by_subnet(72.8, 72.5, 72.0, 70.5, 68.3, 68.8, 59.3, 63.5),
-        'usnet_random': _by_subnet(
-            69.8, 67.6, 66.3, 67.2, 63.0, 63.6, 64.3, 64.8
-        ),
-        'dsnet_random': _by_subnet(
-            66.4, 65.3, 64.4, 62.6, 62.5, 63.6, 62.4, 64.2
-        ),
-        'random': {
-            'supernet': (67.9, 1.8),
-            'delta': (61.2, 2.7),
-            'usnet': (66.6, 2.6),
-            'dsnet': (67.5, 4.8),
-            'usnet_random': (65.8, 2.3),
-            'dsnet_random': (63.9, 1.4),
-        },
-    },
-    'ImageNet': {
-        'teacher': 80.85,
-        'supernet': _by_subnet(76.2, 74.1, 64.1, 57.4, 62.2, 61.3, 61.6, 62.1),
-        'delta': _by_subnet(61.4, 58.2, 53.8, 48.7, 52.6, 51.2, 51.6, 51.9),
-        'usnet': _by_subnet(75.6, 74.0, 71.2, 64.2, 56.6, 50.2, 49.6, 52.8),
-        'dsnet': _by_subnet(73.6, 71.5, 68.3, 66.5, 62.8, 61.1, 61.6, 59.8),
-        'usnet_random': _by_subnet(
-            62.0, 38.1, 37.9, 60.6, 33.9, 49.1, 51.4, 20.2
-        ),
-        'dsnet_random': _by_subnet(
-            70.1, 69.3, 65.1, 63.9, 61.3, 64.1, 62.0, 64.3
-        ),
-        'random': {
-            'supernet': (63.8, 3.6),
-            'delta': (53.2, 3.8),
-            'usnet': (63.8, 10.9),
-            'dsnet': (61.9, 5.1),
-            'usnet_random': (48.1, 14.2),
-            'dsnet_random': (63.2, 3.2),
-        },
-    },
+# Ours are with GroupNorm; the teacher has one row of its own.
+TABLE_II = {
+    'CIFAR-100': _by_network('''
+        supernet     72.20 70.75 67.80 61.80 64.20 64.00 63.90 64.10 67.9±1.8
+        delta        66.90 65.90 62.10 55.21 58.80 58.30 59.50 59.60 61.2±2.7
+        usnet        71.90 71.60 70.63 68.60 66.70 66.90 65.60 65.90 66.6±2.6
+        dsnet        72.80 72.50 72.00 70.50 68.30 68.80 59.30 63.50 67.5±4.8
+        usnet_random 69.80 67.60 66.30 67.20 63.00 63.60 64.30 64.80 65.8±2.3
+        dsnet_random 66.40 65.30 64.40 62.60 62.50 63.60 62.40 64.20 63.9±1.4
+    '''),
+    'ImageNet': _by_network('''
+        supernet     76.20 74.10 64.10 57.40 62.20 61.30 61.60 62.10 63.8±3.6
+        delta        61.40 58.20 53.80 48.70 52.60 51.20 51.60 51.90 53.2±3.8
+        usnet        75.60 74.00 71.20 64.20 56.60 50.20 49.60 52.80 63.8±10.9
+        dsnet        73.60 71.50 68.30 66.50 62.80 61.10 61.60 59.80 61.9±5.1
+        usnet_random 62.00 38.10 37.90 60.60 33.90 49.10 51.40 20.20 48.1±14.2
+        dsnet_random 70.10 69.30 65.10 63.90 61.30 64.10 62.00 64.30 63.2±3.2
+    '''),
 }
+TEACHER = {'CIFAR-100': '78.56', 'ImageNet': '80.85'}
 
 # Milliseconds, watts and millijoules on an RTX 4090, batch 1, 224 pixels.
 TABLE_I = {
@@ -80,56 +53,21 @@ TABLE_I = {
     'delta': (2.38, 72.16, 171.74),
 }
 
-# Top-1, mean MAdds and seconds for the validation set.
-TABLE_III: dict[str, dict[str, Any]] = {
+# Top-1 and mean MAdds by data set, scope and policy.
+TABLE_III: dict[str, dict[str, dict[str, tuple[float, float]]]] = {
     'CIFAR-100': {
-        'joint': {
-            'pull_up': (63.3, 445.1, 49.9),
-            'pull_down': (65.0, 595.1, 51.3),
-        },
-        'width': {
-            'pull_up': (69.8, 663.6, 64.2),
-            'pull_down': (68.2, 605.3, 64.9),
-        },
-        'depth': {
-            'pull_up': (63.6, 331.8, 35.4),
-            'pull_down': (61.5, 288.7, 36.6),
-        },
+        'joint': {'pull_up': (63.3, 445.1), 'pull_down': (65.0, 595.1)},
+        'width': {'pull_up': (69.8, 663.6), 'pull_down': (68.2, 605.3)},
+        'depth': {'pull_up': (63.6, 331.8), 'pull_down': (61.5, 288.7)},
     },
     'ImageNet': {
-        'joint': {
-            'pull_up': (59.1, 1623.2, 195.8),
-            'pull_down': (57.8, 1584.7, 202.5),
-        },
-        'width': {
-            'pull_up': (68.2, 2208.3, 229.3),
-            'pull_down': (69.4, 2168.9, 226.3),
-        },
-        'depth': {
-            'pull_up': (55.8, 1076.5, 145.6),
-            'pull_down': (56.9, 994.3, 147.9),
-        },
+        'joint': {'pull_up': (59.1, 1623.2), 'pull_down': (57.8, 1584.7)},
+        'width': {'pull_up': (68.2, 2208.3), 'pull_down': (69.4, 2168.9)},
+        'depth': {'pull_up': (55.8, 1076.5), 'pull_down': (56.9, 994.3)},
     },
 }
 
 
-def columns_for(dataset: str) -> str:
-  """Returns which of the paper's data sets a data set is set beside."""
-  return 'ImageNet' if dataset.startswith('imagenet') else 'CIFAR-100'
-
-
-def top1(column: str, network: str, keys: tuple[str, ...]) -> str:
-  """Returns the paper's accuracy in percent; nothing where it has none.
-
-  Args:
-    column: one of `TABLE_II`.
-    network: one of `results.NETWORKS`.
-    keys: of a `results.TableRow`.
-  """
-  group, name, *_ = keys
-  theirs = TABLE_II[column]
-  if group == 'exact':
-    return ''
-  if group == 'random':
-    return '{:.1f} ± {:.1f}'.format(*theirs['random'][network])
-  return f'{theirs[network][name]:.2f}'
+def data_set_for(name: str) -> str:
+  """Returns which of the paper's data sets a run's is set beside."""
+  return 'ImageNet' if name.startswith('imagenet') else 'CIFAR-100'

@@ -25,19 +25,15 @@ import orbax.checkpoint as ocp
 from adaptanet_jax import processes, trees
 from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.training.step import TrainState
+from adaptanet_jax.workdir import Paths
 
 # What Orbax writes into a checkpoint's folder when all else is there.
 _METADATA = '_CHECKPOINT_METADATA'
 
 
-def checkpoints_path(workdir: str, phase: str) -> str:
-  """Returns the folder of a phase's checkpoints."""
-  return os.path.join(workdir, 'checkpoints', phase)
-
-
 def is_complete(workdir: str, phase: str, step: int) -> bool:
   """Returns whether a phase has a whole checkpoint of its last step."""
-  return _is_whole(os.path.join(checkpoints_path(workdir, phase), str(step)))
+  return _is_whole(os.path.join(Paths(workdir).checkpoints(phase), str(step)))
 
 
 def _is_whole(path: str) -> bool:
@@ -64,7 +60,7 @@ class PhaseCheckpoints:
       phase: name of the phase.
       keep: how many checkpoints, the newest, a save leaves.
     """
-    self._directory = os.path.abspath(checkpoints_path(workdir, phase))
+    self._directory = os.path.abspath(Paths(workdir).checkpoints(phase))
     # Until the first save removes them.
     self._fragments: list[str] | None = self._list()[1]
     if self._fragments and processes.is_writer():

@@ -14,8 +14,9 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax import analyses, preemption
-from adaptanet_jax.evaluation import results
+from adaptanet_jax.evaluation import results, subnet_table
 from adaptanet_jax.training import phases
+from adaptanet_jax.workdir import Paths, read_json, write_json
 from configs import digits
 
 _LOCK_IN, _GATES = (
@@ -30,7 +31,7 @@ class RunTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.workdir = self.enter_context(tempfile.TemporaryDirectory())
-    self.folder = results.unfinished_path(self.workdir, 'evaluation')
+    self.folder = Paths(self.workdir).unfinished('evaluation')
     config = digits.get_config('smoke')
     config.phases = 'evaluation'
     student = types.SimpleNamespace(norm='gn', dtype='float32')
@@ -69,9 +70,9 @@ class RunTest(parameterized.TestCase):
         analyses.run(self.space)
 
   def test_what_was_found_is_there_and_its_time_counts(self):
-    unfinished = results.read_json(os.path.join(self.folder, 'made.json'))
+    unfinished = read_json(os.path.join(self.folder, 'made.json'))
     unfinished['seconds'] = 1000.0
-    results.write_json(os.path.join(self.folder, 'made.json'), unfinished)
+    write_json(os.path.join(self.folder, 'made.json'), unfinished)
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
       self._run(cut_off=True)
@@ -112,10 +113,10 @@ class RunTest(parameterized.TestCase):
     self.assertEqual(found.values['made'], {'latency': {}})
 
   def test_training_discards_it_and_the_report(self):
-    report = results.report_path(self.workdir)
+    report = Paths(self.workdir).report
     with open(report, 'w', encoding='utf-8'):
       pass
-    figure = os.path.join(results.figures_path(self.workdir), 'madds.svg')
+    figure = os.path.join(Paths(self.workdir).figures, 'madds.svg')
     os.makedirs(os.path.dirname(figure))
     with open(figure, 'w', encoding='utf-8'):
       pass
@@ -125,8 +126,8 @@ class RunTest(parameterized.TestCase):
 
   def test_gates_leave_what_was_measured_of_subnets(self):
     self._run()
-    found, table = self.space.results, results.subnets_path(self.workdir)
-    results.write_csv(table, [{'subnet': '1.0-1.0-1.0-1.0', 'madds': 1}])
+    found, table = self.space.results, Paths(self.workdir).subnets
+    subnet_table.write(self.workdir, {'madds': np.ones((4,) * 4, int)})
     found.update(supernet={}, subnets={}, gates={}, policies={})
     analyses.discard(self.space, _GATES)
     self.assertContainsSubset({'supernet', 'subnets'}, found.values)
@@ -144,11 +145,11 @@ class RunTest(parameterized.TestCase):
       self.space.config.phases = 'policies'
       self.assertTrue(analyses.run(self.space))
       self.assertFalse(analyses.run(self.space))
-      table = results.subnets_path(self.workdir)
-      row = {'subnet': '1.0-1.0-1.0-1.0', 'madds': 1}
-      results.write_csv(table, [row])
+      table = {'madds': np.ones((4,) * 4, int)}
+      subnet_table.write(self.workdir, table)
       self.assertTrue(analyses.run(self.space))
-      results.write_csv(table, [row | {'expected_top1': 0.5}])
+      column = np.full((4,) * 4, 0.5)
+      subnet_table.add_column(self.workdir, 'expected_top1', column)
       self.assertFalse(analyses.run(self.space))
     self.assertLen(runs, 2)
 

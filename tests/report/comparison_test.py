@@ -11,9 +11,10 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import results as results_lib
-from adaptanet_jax.models.subnet import MIXED
+from adaptanet_jax.evaluation import subnet_table
+from adaptanet_jax.models.subnet import MIXED, Subnet
 from adaptanet_jax.report import comparison
+from adaptanet_jax.workdir import write_json
 from configs import common
 
 _DATASET = {'name': 'digits', 'test_examples': 500}
@@ -29,8 +30,12 @@ def _section(top1, *, norm='gn', madds=100):
       'mixed': {
           str(s): {'top1': top1 - 0.2, 'madds': 5 * madds} for s in MIXED
       },
-      'random': {'mean': top1 - 0.15, 'std': 0.01},
-      'exact': {'mean': top1 - 0.15, 'min': top1 - 0.3, 'max': top1},
+      'random': {
+          'mean': top1 - 0.15, 'std': 0.01, 'madds_mean': 5 * madds,
+      },
+      'exact': {
+          'mean': top1 - 0.15, 'min': top1 - 0.3, 'max': top1, 'subnets': 256,
+      },
       'norm': norm,
       'calibration': None,
       'training': {'steps': 10, 'images': 640, 'seconds': 5.0},
@@ -54,17 +59,18 @@ class ComparisonTest(parameterized.TestCase):
     if 'supernet' not in sections:
       config.baseline.network = next(iter(sections), '')
     config.update_from_flattened_dict(dict(changes))
-    results_lib.write_json(str(path / 'config.json'), config.to_dict())
+    write_json(str(path / 'config.json'), config.to_dict())
     values = {'dataset': dataset or _DATASET} | sections
-    results_lib.write_json(str(path / 'results.json'), values)
+    write_json(str(path / 'results.json'), values)
     if subnets:
-      results_lib.write_csv(
-          str(path / 'subnets.csv'),
-          [
-              {'subnet': subnet, 'madds': madds, 'top1': top1}
-              for subnet, madds, top1 in subnets
-          ],
-      )
+      # The others are too expensive for any budget.
+      table = {
+          'madds': np.full((8,) * 4, 10_000), 'top1': np.full((8,) * 4, 1.0)
+      }
+      for subnet, madds, top1 in subnets:
+        code = tuple(Subnet.parse(subnet).encode())
+        table['madds'][code], table['top1'][code] = madds, top1
+      subnet_table.write(str(path), table)
     return str(path)
 
   def _columns(self):
@@ -97,8 +103,10 @@ class ComparisonTest(parameterized.TestCase):
             ('USNet (gn)', 1),
         ],
     )
-    np.testing.assert_allclose(columns[2].top1('uniform', '0.5'), [0.72, 0.76])
-    np.testing.assert_allclose(columns[2].values('random', 'std'), [0.01] * 2)
+    np.testing.assert_allclose(columns[2].values('x0.5'), [0.72, 0.76])
+    np.testing.assert_allclose(
+        columns[2].values('runtime-random', 'std'), [0.01] * 2
+    )
 
   @parameterized.parameters(
       # Of ours 1000, 700, 400 and 100 MAdds give .9, .8, .7 and .6.
@@ -162,22 +170,21 @@ class ComparisonTest(parameterized.TestCase):
     ours = self._workdir('ours', supernet=_section(0.9))
     copy = self._workdir('copy', supernet=_section(0.8))
     (column,) = comparison.collect([ours, copy], _DATASET)
-    np.testing.assert_array_equal(column.top1('uniform', '1.0'), [0.9])
+    np.testing.assert_array_equal(column.values('x1.0'), [0.9])
     self.assertEqual(column.passed_over, [os.path.realpath(copy)])
 
   def test_claims_by_hand(self):
-    claims = comparison.claims(self._columns())
+    rows = comparison.claims(self._columns()).rows
     self.assertEqual(
-        [(c.text, round(c.ours, 6), round(c.theirs, 6), c.holds)
-         for c in claims],
+        [f'{text}: {own} {other} {holds}' for text, own, other, holds in rows],
         [
-            ('ours (gn): runtime-random above its own x0.25', 75.0, 60.0, True),
-            ('ours (gn): x1.0 comparable to USNet (bn)', 90.0, 94.0, False),
-            ('ours (gn): x1.0 comparable to USNet (gn)', 90.0, 50.0, True),
-            ('ours (gn): x0.75 comparable to USNet (bn)', 80.0, 84.0, False),
-            ('ours (gn): x0.75 comparable to USNet (gn)', 80.0, 40.0, True),
-            ('ours (gn): mixed subnets above USNet (bn)', 70.0, 74.0, False),
-            ('ours (gn): mixed subnets above USNet (gn)', 70.0, 30.0, True),
+            'ours (gn): runtime-random above its own x0.25: 75.00 60.00 yes',
+            'ours (gn): x1.0 comparable to USNet (bn): 90.00 94.00 no',
+            'ours (gn): x1.0 comparable to USNet (gn): 90.00 50.00 yes',
+            'ours (gn): x0.75 comparable to USNet (bn): 80.00 84.00 no',
+            'ours (gn): x0.75 comparable to USNet (gn): 80.00 40.00 yes',
+            'ours (gn): mixed subnets above USNet (bn): 70.00 74.00 no',
+            'ours (gn): mixed subnets above USNet (gn): 70.00 30.00 yes',
         ],
     )
 
@@ -193,15 +200,21 @@ class ComparisonTest(parameterized.TestCase):
     section['random'][key] = value
     ours = self._workdir('ours', supernet=_section(0.9))
     other = self._workdir('other', **{network: section})
-    *_, claim = comparison.claims(comparison.collect([ours, other], _DATASET))
-    self.assertIn('runtime-random', claim.text)
-    self.assertEqual(claim.holds, holds)
+    columns = comparison.collect([ours, other], _DATASET)
+    *_, (text, _, theirs, found) = comparison.claims(columns).rows
+    self.assertIn('runtime-random', text)
+    self.assertEqual(theirs, f'{100 * value:.2f}')
+    self.assertEqual(found, 'yes' if holds else 'no')
 
   def test_without_ours_nothing_is_claimed(self):
     workdir = self._workdir('usnet-0', usnet=_section(0.9))
     other = self._workdir('usnet-1', changes={'seed': 1}, usnet=_section(0.9))
     columns = comparison.collect([workdir, other], _DATASET)
-    self.assertEmpty(comparison.claims(columns))
+    self.assertEmpty(comparison.claims(columns).rows)
+    titles = [t.title for t in comparison.tables(columns, 'digits')]
+    self.assertEqual(
+        titles, ['Table II, all networks', 'At equal MAdds', 'Training']
+    )
 
   def test_nothing_to_compare_gives_no_columns(self):
     self.assertEqual(comparison.find(''), [])
@@ -215,7 +228,7 @@ class ComparisonTest(parameterized.TestCase):
     self.assertLen(column.sections, 1)
 
   def test_what_names_no_workdir_is_refused(self):
-    with self.assertRaisesRegex(UsageError, "names '/nowhere/.', where no res"):
+    with self.assertRaisesRegex(UsageError, "'/nowhere/.', but there is no re"):
       comparison.find('/nowhere/*')
 
   def test_what_an_older_version_measured_is_refused(self):

@@ -9,15 +9,16 @@ import re
 import tempfile
 
 from absl.testing import absltest, parameterized
+import numpy as np
 
-from adaptanet_jax.evaluation import results as results_lib
+from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.subnet import (
   MIXED,
   UNIFORM,
   UNIFORM_DELTA,
-  all_subnets,
 )
 from adaptanet_jax.report import page
+from adaptanet_jax.workdir import write_json
 from configs import common
 
 
@@ -110,13 +111,17 @@ class PageTest(parameterized.TestCase):
     cls.workdir = pathlib.Path(
         cls.enterClassContext(tempfile.TemporaryDirectory())
     )
-    results_lib.write_json(str(cls.workdir / 'results.json'), _results())
-    rows = [
-        {'subnet': str(s), 'madds': 1000 * n, 'params': n, 'top1': n / 4096,
-         'latency_ms': n / 1000}
-        for n, s in enumerate(all_subnets())
-    ]
-    results_lib.write_csv(str(cls.workdir / 'subnets.csv'), rows)
+    write_json(str(cls.workdir / 'results.json'), _results())
+    count = np.arange(4096).reshape(8, 8, 8, 8)
+    subnet_table.write(
+        str(cls.workdir),
+        {
+            'madds': 1000 * count,
+            'params': count,
+            'top1': count / 4096,
+            'latency_ms': count / 1000,
+        },
+    )
     metrics = [
         {'phase': 'teacher', 'step': 5, 'seconds': 1.0, 'test_top1': 0.5},
         {'phase': 'cascade1', 'step': 4, 'seconds': 1.0, 'loss': 0.5},
@@ -160,15 +165,17 @@ class PageTest(parameterized.TestCase):
       ('x0.5', ['52.00', '1.5', '52.00', '1.5', '67.80', '62.10']),
       ('runtime-random', ['40.00 ± 1.00', '0.9', '40.00 ± 1.00', '0.9',
                           '67.9 ± 1.8', '61.2 ± 2.7']),
-      ('joint, pull-up', ['62.50', '2.0', '2.5', '0.75', '61.00', '',
+      ('joint/pull_up', ['62.50', '2.0', '2.5', '0.75', '61.00', '',
                           '60.00', '50.00', '63.3',
                           '445.1']),
-      ('joint, budget', ['62.50', '2.0', '2.5', '0.75', '61.00', '',
+      ('joint/budget', ['62.50', '2.0', '2.5', '0.75', '61.00', '',
                          '60.00', '50.00', '', '']),
       ('gate 1', ['30.00', '0.25', '-0.50', 'none']),
       ('batch norm', ['gn', '1.25', '1.50', 'n/a', 'n/a', '4.77', '72.47',
                       '345.68']),
       ('all', ['100']),
+      # The front, from the least to the most MAdds.
+      ('0.25d-0.25d-0.25d-0.25d', ['99.98', '4.1', '0.00', '4.09']),
   )
   def test_figures_stand_in_their_rows(self, first, expected):
     self.assertEqual(self._cells(first)[1:], expected)
@@ -180,6 +187,16 @@ class PageTest(parameterized.TestCase):
     png = (folder / f'{name}.png').read_bytes()
     self.assertTrue(png.startswith(b'\x89PNG'))
     self.assertGreater(len(png), 5000)
+
+  def test_files_that_would_not_change_are_left_alone(self):
+    paths = [
+        self.workdir / 'report.html',
+        *sorted((self.workdir / 'figures').iterdir()),
+    ]
+    self.assertLen(paths, 1 + 2 * 4)
+    before = [path.stat().st_mtime_ns for path in paths]
+    page.write(str(self.workdir))
+    self.assertEqual([path.stat().st_mtime_ns for path in paths], before)
 
   def test_networks_of_several_runs_stand_side_by_side(self):
     folder = self.workdir / 'compared'
@@ -203,10 +220,10 @@ class PageTest(parameterized.TestCase):
       kept = ('config', 'git', 'seed', 'dataset', 'device', 'seconds')
       found[name] = {key: _results()[key] for key in kept}
       found[name][network or 'supernet'] = part
-      results_lib.write_json(
+      write_json(
           str(folder / name / 'results.json'), found[name]
       )
-      results_lib.write_json(
+      write_json(
           str(folder / name / 'config.json'), config.to_dict()
       )
     page.write(str(folder / 'ours'), compare=f'{folder}/usnet-*')
@@ -245,11 +262,16 @@ class PageTest(parameterized.TestCase):
     workdir.mkdir()
     kept = ('config', 'git', 'seed', 'dataset', 'device', 'teacher', 'seconds')
     results = {key: _results()[key] for key in kept}
-    results_lib.write_json(str(workdir / 'results.json'), results)
+    write_json(str(workdir / 'results.json'), results)
     page.write(str(workdir))
     text = (workdir / 'report.html').read_text()
-    self.assertNotIn('Table', text)
-    self.assertIn('<h2>Time</h2>', text)
+    self.assertEqual(
+        re.findall('<h2>(.*?)</h2>', text),
+        ['Table II. Accuracy of the subnets', 'Time'],
+    )
+    self.assertIn(
+        '<tr><td>teacher</td><td>90.00</td><td>3.0</td></tr>', text
+    )
 
 
 if __name__ == '__main__':

@@ -1,0 +1,87 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`subnets.csv`: what was measured of every subnet, one column for each figure.
+
+K = choices of a stage: 4 widths, or 8 with their deltas.
+"""
+
+from collections.abc import Sequence
+import csv
+import io
+import os
+
+import numpy as np
+
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES, all_subnets
+from adaptanet_jax.workdir import Paths, write_text
+
+# Columns by name, `[K, K, K, K]` each, of the subnets by their codes.
+SubnetTable = dict[str, np.ndarray]
+
+
+def names(num_choices: int) -> list[str]:
+  """Returns the names of all subnets, in the order of a flattened column."""
+  return [str(subnet) for subnet in all_subnets(CHOICES[:num_choices])]
+
+
+def read(workdir: str) -> SubnetTable:
+  """Reads the table of a run; empty before its evaluation.
+
+  Raises:
+    UsageError: the file is not what `write` wrote.
+  """
+  path = Paths(workdir).subnets
+  if not os.path.exists(path):
+    return {}
+  with open(path, encoding='utf-8', newline='') as file:
+    try:
+      (_, *head), *rows = csv.reader(file)
+      found, *columns = zip(*rows, strict=True)
+      num_choices = round(len(rows) ** (1 / NUM_STAGES))
+      if list(found) != names(num_choices):
+        raise ValueError('its subnets are not all there, or out of order')
+      return {
+          name: _numbers(column).reshape((num_choices,) * NUM_STAGES)
+          for name, column in zip(head, columns, strict=True)
+      }
+    except ValueError as error:
+      raise UsageError(
+          f'{path} is no table of all subnets ({error}); expected a file that '
+          'a run wrote. Move it away, and run the evaluation again.'
+      ) from error
+
+
+def _numbers(texts: Sequence[str]) -> np.ndarray:
+  try:
+    return np.array([int(text) for text in texts])
+  except ValueError:
+    return np.array([float(text) for text in texts])
+
+
+def write(workdir: str, table: SubnetTable) -> None:
+  """Writes the table of a run; the old file is replaced as a whole."""
+  num_choices = len(next(iter(table.values())))
+  # As Python's numbers, which are written as they are read.
+  columns = [column.ravel().tolist() for column in table.values()]
+  file = io.StringIO()
+  writer = csv.writer(file)
+  writer.writerow(['subnet', *table])
+  writer.writerows(zip(names(num_choices), *columns, strict=True))
+  write_text(Paths(workdir).subnets, file.getvalue())
+
+
+def add_column(workdir: str, name: str, values: np.ndarray) -> None:
+  """Adds a column to the table of a run, or replaces it, if there is a table.
+
+  Args:
+    workdir: of the run.
+    name: of the column.
+    values: `float[K, K, K, K]`; of more choices than the table has, those that
+      it lacks are left out.
+  """
+  table = read(workdir)
+  if table:
+    num_choices = len(next(iter(table.values())))
+    widths_first = (slice(num_choices),) * NUM_STAGES
+    write(workdir, table | {name: values[widths_first]})

@@ -1,0 +1,336 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the paper, each made once: for the console and for the page."""
+
+from collections.abc import Sequence
+import dataclasses
+import html
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adaptanet_jax.evaluation.results import NETWORKS, latency_device
+from adaptanet_jax.models.subnet import LARGEST
+from adaptanet_jax.report import paper
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Cells under a head.
+
+  Attributes:
+    title: what the table is of.
+    head: names of the columns.
+    rows: cells; the first one of a row says what the others are of.
+    note: what the page says below the table.
+    num_paper: number of columns, the last ones, with the paper's figures.
+  """
+
+  title: str
+  head: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  note: str = ''
+  num_paper: int = 0
+
+  def text(self, num_columns: int | None = None) -> str:
+    """Returns the table as text.
+
+    Args:
+      num_columns: how many columns, the first ones; None: all but the paper's.
+    """
+    stop = num_columns or len(self.head) - self.num_paper
+    # Not every terminal has the sign.
+    rows = [
+        [cell.replace('±', '+-') for cell in row[:stop]]
+        for row in (self.head, *self.rows)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    head, *lines = (
+        '  '.join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])])
+        for name, *cells in rows
+    )
+    rule = '  '.join('-' * width for width in widths)
+    return '\n'.join([self.title, head, rule, *lines])
+
+  def html(self, level: int = 2) -> str:
+    """Returns the table as HTML, under a heading of a level."""
+    first_paper = len(self.head) - self.num_paper
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+      marks = ('', ' class=paper')
+      filled = (
+          f'<{tag}{marks[n >= first_paper]}>{html.escape(cell)}</{tag}>'
+          for n, cell in enumerate(cells)
+      )
+      # A head breaks into lines, but not before its unit.
+      return f'<tr>{"".join(filled)}</tr>'.replace(' %', '&nbsp;%')
+
+    body = '\n'.join(row('td', values) for values in self.rows)
+    return (
+        f'<h{level}>{html.escape(self.title)}</h{level}>\n'
+        f'<div class="wide"><table><thead>{row("th", self.head)}</thead>\n'
+        f'<tbody>\n{body}\n</tbody></table></div>{quiet(self.note)}'
+    )
+
+
+def quiet(text: str) -> str:
+  """Returns a remark as HTML; nothing if there is none."""
+  return f'<p class="quiet">{html.escape(text)}</p>' if text else ''
+
+
+def percent(share: float | None) -> str:
+  """Returns a share in percent; nothing for None."""
+  return '' if share is None else f'{100 * share:.2f}'
+
+
+def millions(madds: float | None) -> str:
+  """Returns MAdds in millions; nothing for None."""
+  return '' if madds is None else f'{madds / 1e6:,.1f}'
+
+
+def over_seeds(values: np.ndarray | None, std: float | None = None) -> str:
+  """Returns a figure of one or several seeds in percent.
+
+  Args:
+    values: shares, `float[seeds]`; None: there is no figure.
+    std: standard deviation to give where there is but one seed, if any.
+
+  Returns:
+    The mean; of several seeds with the standard deviation over them.
+  """
+  if values is None:
+    return ''
+  if len(values) > 1:
+    std = values.std(ddof=1)
+  mean = percent(values.mean())
+  return mean if std is None else f'{mean} ± {percent(std)}'
+
+
+class Accuracy(NamedTuple):
+  """A row of Table II for one network.
+
+  Attributes:
+    top1: share of right answers, or the mean of several such.
+    std: its standard deviation over passes, of runtime-random alone.
+    madds: of an image; None where all subnets are summed up.
+  """
+
+  top1: float
+  std: float | None = None
+  madds: float | None = None
+
+
+RANDOM = 'runtime-random'
+
+
+def accuracies(section: Row) -> dict[str, Accuracy]:
+  """Returns the rows of Table II that a section of results.json has."""
+  uniform = {f'x{width}': e for width, e in section['uniform'].items()}
+  random, exact = section['random'], section['exact']
+  return {
+      name: Accuracy(entry['top1'], madds=entry['madds'])
+      for name, entry in (uniform | section['mixed']).items()
+  } | {
+      RANDOM: Accuracy(random['mean'], random['std'], random['madds_mean']),
+      f'all {exact["subnets"]}: mean': Accuracy(exact['mean']),
+      '  lowest': Accuracy(exact['min']),
+      '  highest': Accuracy(exact['max']),
+  }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+  """A network of Table II.
+
+  Attributes:
+    network: its section in results.json.
+    title: how tables name it.
+    sections: that section of each of its runs, which differ in their seeds.
+  """
+
+  network: str
+  title: str
+  sections: list[Row] = dataclasses.field(default_factory=list)
+
+  def values(self, row: str, figure: str = 'top1') -> np.ndarray:
+    """Returns a figure of each run, `float[seeds]`.
+
+    Args:
+      row: name of a row of Table II.
+      figure: name of an attribute of `Accuracy`.
+    """
+    found = [getattr(accuracies(s)[row], figure) for s in self.sections]
+    return np.array(found, float)
+
+
+def table_ii(
+    title: str,
+    columns: Sequence[Column],
+    *,
+    note: str = '',
+    theirs: Row | None = None,
+    has_madds: bool = False,
+) -> Table:
+  """Returns Table II: accuracies of the same subnets of some networks.
+
+  Args:
+    title: of the table.
+    columns: the networks.
+    note: what the page says below it.
+    theirs: the paper's figures to set beside, one entry of `paper.TABLE_II`.
+    has_madds: whether each network has a column of its MAdds as well.
+
+  Returns:
+    Columns of each network, and at the end one for each of the paper's.
+  """
+  shown = columns if theirs else ()
+  has_seeds = any(len(column.sections) > 1 for column in columns)
+  firsts = [accuracies(column.sections[0]) for column in columns]
+  rows = []
+  for name in firsts[0]:
+    cells = [name]
+    for column, first in zip(columns, firsts):
+      # Beside a deviation over seeds, that over passes has a row of its own.
+      std = None if has_seeds else first[name].std
+      cells.append(over_seeds(column.values(name), std))
+      if has_madds:
+        cells.append(millions(first[name].madds))
+    cells += [(theirs or {})[c.network].get(name, '') for c in shown]
+    rows.append(cells)
+    if has_seeds and name == RANDOM:
+      stds = [over_seeds(column.values(name, 'std')) for column in columns]
+      rows.append(['  its std over passes', *stds, *('' for _ in shown)])
+  head = ['subnet, by stage']
+  for column in columns:
+    head += [f'{column.title}, %', *(['M MAdds'] if has_madds else [])]
+  head += [f'paper, {column.title}' for column in shown]
+  return Table(title, head, rows, note, num_paper=len(shown))
+
+
+def run_table_ii(results: Row) -> Table | None:
+  """Returns Table II of one run; None before anything was measured."""
+  title = 'Table II. Accuracy of the subnets'
+  teacher = []
+  if found := results.get('teacher'):
+    teacher = ['teacher', percent(found['top1']), millions(found['madds'])]
+  columns = [
+      Column(network=network, title=title_, sections=[results[network]])
+      for network, title_ in NETWORKS.items()
+      if network in results
+  ]
+  if not columns:
+    head = ['', 'top-1, %', 'M MAdds']
+    return Table(title, head, [teacher]) if teacher else None
+  data = paper.data_set_for(results['dataset']['name'])
+  passes = columns[0].sections[0]['random']['passes']
+  table = table_ii(
+      title,
+      columns,
+      note=(
+          f'Paper: ResNet-50 on {data}. Runtime-random draws a subnet for each '
+          f'image, {passes} passes. Delta: every stage runs its delta '
+          'substitute.'
+      ),
+      theirs=paper.TABLE_II[data],
+      has_madds=True,
+  )
+  if not teacher:
+    return table
+  rest = [''] * (len(columns) - 1)
+  teacher += [*rest, *rest, paper.TEACHER[data], *rest]
+  return dataclasses.replace(table, rows=[teacher, *table.rows])
+
+
+def table_iii(results: Row) -> Table | None:
+  """Returns Table III, the policies of a run, if they were measured."""
+  if 'policies' not in results:
+    return None
+  data = paper.data_set_for(results['dataset']['name'])
+  rows = []
+  for scope, by_name in results['policies'].items():
+    for name, entry in by_name.items():
+      theirs = paper.TABLE_III[data][scope].get(name, ('', ''))
+      rows.append([
+          f'{scope}/{name}',
+          percent(entry['top1']),
+          millions(entry['madds']),
+          millions(entry['madds_executed']),
+          f'{entry["seconds"]:.2f}',
+          percent(entry.get('uniform_top1')),
+          percent(entry.get('random_top1')),
+          percent(entry.get('uniform_top1_free_gates')),
+          percent(entry.get('random_top1_free_gates')),
+          *map(str, theirs),
+      ])
+  head = ['scope/policy', 'top-1, %', 'M MAdds', 'executed', 'seconds']
+  head += ['mix, %', 'random, %', 'mix, free', 'random, free']
+  head += ['paper, %', 'paper, M']
+  note = (
+      'MAdds are the mean over images, gates included; executed counts the '
+      'padding of routed chunks as well. Mix and random: what uniform subnets '
+      'mixed at random, and random subnets within 5 %, reach at the same MAdds '
+      'without gates; free: at the MAdds of the stages alone, as if gates cost '
+      'nothing. A policy that takes more MAdds than every uniform subnet is '
+      f'set beside the most expensive one. Paper: ResNet-50 on {data}.'
+  )
+  return Table('Table III. Policies', head, rows, note, num_paper=2)
+
+
+def table_i(results: Row) -> Table | None:
+  """Returns Table I, the latencies of a run, if they were measured."""
+  if 'latency' not in results:
+    return None
+
+  def number(value: float | None) -> str:
+    return 'n/a' if value is None else f'{value:.2f}'
+
+  measured = ('ms_median', 'ms_p90', 'watts', 'millijoules')
+  rows = [
+      [
+          row['network'].replace('_', ' '),
+          row['norm'],
+          *(number(row[key]) for key in measured),
+          *map(str, paper.TABLE_I.get(row['network'], ('',) * 3)),
+      ]
+      for row in results['latency']
+  ]
+  head = ['network', 'norm', 'ms, median', 'ms, p90', 'W', 'mJ']
+  head += ['paper, ms', 'paper, W', 'paper, mJ']
+  stages = results['stage_latency']
+  note = (
+      f'Batch of {stages["batch"]}, {latency_device(results)}. Paper: '
+      'ResNet-50 at 224 pixels, RTX 4090, batch of 1. The first three rows are '
+      'the teacher with each of three norms. The sum over stages is within '
+      f'{100 * stages["median_error"]:.0f} % (median) of the measured time of '
+      f'{stages["checked_subnets"]} random subnets; {LARGEST} takes '
+      f'{stages["largest_ms"]:.2f} ms.'
+  )
+  return Table('Table I. Latency and energy', head, rows, note, num_paper=3)
+
+
+def all_subnets(results: Row) -> str:
+  """Returns a sentence about every subnet of a run."""
+  every = results['subnets']
+  mean, low, high = (percent(every[key]) for key in ('mean', 'min', 'max'))
+  return (
+      f'All {every["count"]:,} subnets: mean {mean} %, lowest {low} %, highest '
+      f'{high} %.'
+  )
+
+
+def console(results: Row) -> str:
+  """Returns what a run has measured as text, in lines of up to 80 columns."""
+  data = results['dataset']
+  found = []
+  if table := run_table_ii(results):
+    found.append(f'{data["name"]}, {data["test_examples"]} test images')
+    found.append(table.text())
+  if 'subnets' in results:
+    found.append(all_subnets(results))
+  if table := table_iii(results):
+    found.append(table.text(num_columns=7))
+  if table := table_i(results):
+    found.append(table.text())
+  return '\n\n'.join(found)

@@ -1,0 +1,89 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a workdir: where each is, and how it is read and replaced."""
+
+import functools
+import json
+import os
+from typing import Any
+
+from adaptanet_jax import processes
+from adaptanet_jax.errors import UsageError
+
+
+class Paths:
+  """Where a run keeps what it writes.
+
+  Attributes:
+    config: its settings.
+    metrics: numbers of the training, one JSON object a line.
+    events: folder of what TensorBoard reads, with one folder for each phase.
+    results: what was measured.
+    subnets: figures of every subnet.
+    statistics: batch statistics of every subnet.
+    policies: rules of the policies.
+    figures: folder of the report's figures.
+    report: tables and figures on one page.
+  """
+
+  def __init__(self, workdir: str) -> None:
+    self._join = functools.partial(os.path.join, workdir)
+    self.config = self._join('config.json')
+    self.metrics = self._join('metrics.jsonl')
+    self.events = self._join('tensorboard')
+    self.results = self._join('results.json')
+    self.subnets = self._join('subnets.csv')
+    self.statistics = self._join('statistics.npz')
+    self.policies = self._join('policies.json')
+    self.figures = self._join('figures')
+    self.report = self._join('report.html')
+
+  def checkpoints(self, phase: str) -> str:
+    """Returns the folder of the checkpoints of a phase."""
+    return self._join('checkpoints', phase)
+
+  def unfinished(self, analysis: str) -> str:
+    """Returns the folder of what an analysis under way has found so far."""
+    return self._join(f'unfinished_{analysis}')
+
+
+def write_text(path: str, text: str) -> bool:
+  """Replaces a file as a whole, unless it has this text already.
+
+  Args:
+    path: of the file, which is at all times either the old or the new one.
+    text: its new contents; line ends are written as they are.
+
+  Returns:
+    Whether the file was written.
+  """
+  if processes.is_writer() and os.path.exists(path):
+    with open(path, encoding='utf-8', errors='replace', newline='') as file:
+      if file.read() == text:
+        return False
+  with processes.replacing(path, newline='') as file:
+    file.write(text)
+  return True
+
+
+def write_json(path: str, values: Any) -> None:
+  """Replaces a JSON file; see `write_text`."""
+  write_text(path, json.dumps(values, indent=1) + '\n')
+
+
+def read_json(path: str) -> dict[str, Any]:
+  """Reads a file that `write_json` wrote; raises UsageError if it is not."""
+  try:
+    with open(path, encoding='utf-8') as file:
+      values = json.load(file)
+  except ValueError as error:  # Not JSON, or not even text.
+    raise UsageError(
+        f'{path} is not JSON ({error}); expected a file that a run wrote. Move '
+        'it away, or use another --workdir.'
+    ) from error
+  if not isinstance(values, dict):
+    raise UsageError(
+        f'{path} holds {values!r}; expected an object that a run wrote. Move '
+        'it away, or use another --workdir.'
+    )
+  return values

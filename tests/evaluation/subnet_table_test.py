@@ -1,0 +1,109 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.evaluation.subnet_table."""
+
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import subnet_table
+from adaptanet_jax.models.subnet import Subnet
+from adaptanet_jax.workdir import Paths
+
+
+def _table(num_choices=4):
+  shape = (num_choices,) * 4
+  top1 = np.random.default_rng(0).random(shape)
+  top1[0, 0, 0, 0], top1[0, 0, 0, 1] = 1.0, 1e-05
+  madds = np.arange(num_choices**4).reshape(shape) * 10**12
+  return {'madds': madds, 'top1': top1}
+
+
+class SubnetTableTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.workdir = self.enterContext(tempfile.TemporaryDirectory())
+    self.path = pathlib.Path(Paths(self.workdir).subnets)
+
+  @parameterized.parameters(4, 8)
+  def test_what_was_written_is_read(self, num_choices):
+    table = _table(num_choices)
+    subnet_table.write(self.workdir, table)
+    found = subnet_table.read(self.workdir)
+    self.assertEqual(list(found), ['madds', 'top1'])
+    for name, column in table.items():
+      self.assertEqual(found[name].dtype, column.dtype)
+      np.testing.assert_array_equal(found[name], column)
+    before = self.path.read_bytes()
+    subnet_table.write(self.workdir, found)
+    self.assertEqual(self.path.read_bytes(), before)
+
+  def test_rows_by_hand(self):
+    subnet_table.write(self.workdir, _table())
+    lines = self.path.read_bytes().split(b'\r\n')
+    self.assertLen(lines, 1 + 256 + 1)
+    self.assertEqual(
+        lines[:3],
+        [
+            b'subnet,madds,top1',
+            b'1.0-1.0-1.0-1.0,0,1.0',
+            b'1.0-1.0-1.0-0.75,1000000000000,1e-05',
+        ],
+    )
+
+  @parameterized.parameters('1.0-0.5-0.25-1.0', '0.25d-1.0-0.5d-0.75')
+  def test_a_subnet_stands_at_its_code(self, name):
+    subnet_table.write(self.workdir, _table(8))
+    (row,) = [
+        line.split(',')
+        for line in self.path.read_text().splitlines()
+        if line.startswith(f'{name},')
+    ]
+    code = tuple(Subnet.parse(name).encode())
+    found = subnet_table.read(self.workdir)
+    self.assertEqual(int(row[1]), found['madds'][code])
+    self.assertEqual(float(row[2]), found['top1'][code])
+
+  def test_a_column_is_added_or_replaced(self):
+    subnet_table.write(self.workdir, _table())
+    for values in (np.zeros((4,) * 4), np.ones((4,) * 4)):
+      subnet_table.add_column(self.workdir, 'latency_ms', values)
+      found = subnet_table.read(self.workdir)
+      self.assertEqual(list(found), ['madds', 'top1', 'latency_ms'])
+      np.testing.assert_array_equal(found['latency_ms'], values)
+
+  def test_of_more_choices_those_of_the_table_are_taken(self):
+    subnet_table.write(self.workdir, _table())
+    values = np.arange(8.0**4).reshape((8,) * 4)
+    subnet_table.add_column(self.workdir, 'latency_ms', values)
+    found = subnet_table.read(self.workdir)['latency_ms']
+    self.assertEqual(found.shape, (4, 4, 4, 4))
+    self.assertEqual(found[1, 2, 3, 0], values[1, 2, 3, 0])
+
+  def test_without_a_table_there_is_nothing_to_add_to(self):
+    self.assertEqual(subnet_table.read(self.workdir), {})
+    subnet_table.add_column(self.workdir, 'latency_ms', np.zeros((4,) * 4))
+    self.assertFalse(self.path.exists())
+
+  @parameterized.named_parameters(
+      ('cut off', lambda text: text[: len(text) // 2]),
+      ('without a row', lambda text: text.replace('1.0-1.0-1.0-0.5,', '', 1)),
+      ('out of order', lambda text: text.replace('1.0-1.0-1.0-0.5,', '0.5,')),
+      ('no numbers', lambda text: text.replace('1000000000000', 'many')),
+      ('empty', lambda text: ''),
+  )
+  def test_a_broken_file_is_refused_by_name(self, damage):
+    subnet_table.write(self.workdir, _table())
+    self.path.write_text(damage(self.path.read_text()))
+    with self.assertRaisesRegex(
+        UsageError, f'{self.path} is no table of all subnets .*Move it away'
+    ):
+      subnet_table.read(self.workdir)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,82 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.workdir."""
+
+import errno
+import os
+import pathlib
+import re
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from adaptanet_jax import workdir
+from adaptanet_jax.errors import UsageError
+
+
+class PathsTest(parameterized.TestCase):
+
+  def test_every_file_is_one_of_its_own_inside_the_workdir(self):
+    paths = workdir.Paths('/runs/one')
+    found = [path for name, path in vars(paths).items() if name[0] != '_']
+    found += [paths.unfinished('evaluation'), paths.unfinished('policies')]
+    self.assertLen(set(found), len(found))
+    for path in found:
+      self.assertEqual(os.path.dirname(path), '/runs/one')
+
+
+class JsonTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.path = os.path.join(
+        self.enterContext(tempfile.TemporaryDirectory()), 'values.json'
+    )
+
+  def test_what_was_written_is_read(self):
+    values = {'schema': 1, 'nested': {'list': [1, 0.1, None, 'text']}}
+    workdir.write_json(self.path, values)
+    self.assertEqual(workdir.read_json(self.path), values)
+    self.assertEqual(os.listdir(os.path.dirname(self.path)), ['values.json'])
+
+  def test_a_value_that_is_no_json_leaves_the_old_file(self):
+    workdir.write_json(self.path, {'old': 1})
+    with self.assertRaises(TypeError):
+      workdir.write_json(self.path, {'new': 2, 'then': object()})
+    self.assertEqual(workdir.read_json(self.path), {'old': 1})
+
+  def test_a_full_disk_leaves_the_old_file(self):
+    workdir.write_json(self.path, {'old': 1})
+    full = OSError(errno.ENOSPC, 'No space left on device')
+    with mock.patch.object(os, 'fsync', side_effect=full):
+      with self.assertRaisesRegex(OSError, 'No space left'):
+        workdir.write_json(self.path, {'new': 2})
+    self.assertEqual(workdir.read_json(self.path), {'old': 1})
+
+  @parameterized.parameters('', '{"schema": 1, "seco', 'no json at all')
+  def test_a_broken_file_is_refused_by_name(self, text):
+    pathlib.Path(self.path).write_text(text)
+    with self.assertRaisesRegex(
+        UsageError, rf'{self.path} is not JSON .*Move it away'
+    ):
+      workdir.read_json(self.path)
+
+  def test_what_is_no_object_is_refused_by_name(self):
+    pathlib.Path(self.path).write_text('[1, 2]')
+    with self.assertRaisesRegex(UsageError, re.escape(
+        f'{self.path} holds [1, 2]; expected an object'
+    )):
+      workdir.read_json(self.path)
+
+  def test_a_file_that_would_not_change_is_left_alone(self):
+    self.assertTrue(workdir.write_text(self.path, 'one\r\ntwo\n'))
+    before = os.stat(self.path).st_ino  # Replacing it makes another file.
+    self.assertFalse(workdir.write_text(self.path, 'one\r\ntwo\n'))
+    self.assertEqual(os.stat(self.path).st_ino, before)
+    self.assertTrue(workdir.write_text(self.path, 'one\ntwo\n'))
+    self.assertEqual(pathlib.Path(self.path).read_bytes(), b'one\ntwo\n')
+
+
+if __name__ == '__main__':
+  absltest.main()
