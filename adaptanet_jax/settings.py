@@ -14,6 +14,7 @@ from adaptanet_jax.data.images import ON_HOST
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.models import delta
+from adaptanet_jax.models.gates import CONFIDENCES
 from adaptanet_jax.models.layers import BATCH_NORMS, NORMS, STEMS
 from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
 from adaptanet_jax.models.routing import ROUTING_GATES
@@ -40,6 +41,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'teacher.norm': ('gn', 'gn_ws', 'gn32', 'ln', 'bn'),
     'delta.kind': delta.KINDS,
     'gates.divergence': DIVERGENCES,
+    'policies.confidence': CONFIDENCES,
     'policies.examples': ('held_out', 'training'),
     'baseline.network': ('', *METHODS),
     'evaluation.calibration': CALIBRATIONS,

@@ -145,6 +145,7 @@ def networks(
       num_classes=num_classes,
       resolution=config.gates.resolution,
       axis_name=AXIS,
+      confidence=config.policies.confidence,
   )
   return objectives.Networks(teacher, student), gates
 

@@ -159,6 +159,9 @@ def get_config() -> ml_collections.ConfigDict:
   # training, as in the paper, a share of what the network was trained on.
   c.policies.examples = 'held_out'
   c.policies.training_share = 0.1
+  # What a gate's confidence is: variance (the paper's), or of what it detects
+  # the margin or the entropy.
+  c.policies.confidence = 'variance'
   # Equal-frequency bins of each gate's confidence.
   c.policies.bins = 8
   # Width of stage 1, which no gate precedes: 1.0, 0.75, 0.5 or 0.25.

@@ -71,7 +71,7 @@ ANALYSES = {
     'policies': Analysis(
         gating.measure_policies,
         ('gates',),
-        ('policies',),
+        ('policies', 'gate_value', 'calibration_bias'),
         ('policies.', 'evaluation.batch_size'),
         column='expected_top1',
         is_timed=True,

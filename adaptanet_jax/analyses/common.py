@@ -150,8 +150,14 @@ def calibration_split(space: Workspace) -> Split:
           '--config.policies.examples=training.'
       )
     return space.dataset.held_out
+  return training_share(space)
+
+
+def training_share(space: Workspace) -> Split:
+  """Returns the share of the training examples that the paper calibrates on."""
+  train, config = space.dataset.train, space.config
   count = max(1, round(config.policies.training_share * len(train)))
-  rng = np.random.default_rng((space.config.seed, count))
+  rng = np.random.default_rng((config.seed, count))
   return train.subset(rng.permutation(len(train))[:count])
 
 

@@ -17,12 +17,13 @@ from adaptanet_jax.analyses import common
 from adaptanet_jax.evaluation import (
   budget,
   cost,
+  gate_value,
   policies,
   protocols,
   subnet_table,
 )
 from adaptanet_jax.models import routing
-from adaptanet_jax.models.gates import GateSet, gate_name
+from adaptanet_jax.models.gates import CONFIDENCES, GateSet, gate_name
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import (
   LARGEST,
@@ -34,6 +35,9 @@ from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace
 
 _BOTH_UNIFORM = UNIFORM + UNIFORM_DELTA
+_UNIFORM_OF = {
+    'joint': _BOTH_UNIFORM, 'width': UNIFORM, 'depth': UNIFORM_DELTA
+}
 
 
 def gate_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
@@ -176,7 +180,7 @@ def measure_policies(space: Workspace) -> None:
   )
   # The settings were checked, and the plan has the gates trained.
   assert gates is not None, config.gates.anchors
-  calibration = _calibrate(space, gates)
+  calibration, value = _calibrate(space, gates)
   made, found = _make_policies(space, calibration)
   measured: dict[str, Any] = {}
   for scope, by_name in made.items():
@@ -191,7 +195,11 @@ def measure_policies(space: Workspace) -> None:
       Paths(space.workdir).policies,
       policies.to_json(made, calibration.edges),
   )
-  space.results.update(policies=measured)
+  space.results.update(
+      policies=measured,
+      gate_value=value,
+      calibration_bias=_calibration_bias(space),
+  )
 
 
 def _make_policies(
@@ -232,8 +240,14 @@ def _make_policies(
   return made, found
 
 
-def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
-  """Runs the calibration examples under every subnet."""
+def _calibrate(
+    space: Workspace, gates: GateSet
+) -> tuple[policies.Calibration, dict[str, Any]]:
+  """Runs the calibration examples under every subnet.
+
+  Returns:
+    What policies are made from, and the section `gate_value` of results.json.
+  """
   net, split = space.supernet, common.calibration_split(space)
   outputs = common.predict(
       space,
@@ -253,13 +267,53 @@ def _calibrate(space: Workspace, gates: GateSet) -> policies.Calibration:
   stage_madds = costs.stage_madds()
   stage_madds[-1] += costs.head[0].madds
   gate_madds = cost.gate_madds(gates, net)
-  return policies.Calibration.create(
+  every = {n: outputs[gate_name(n)] for n in gates.anchors}
+  own = CONFIDENCES.index(gates.confidence)
+  calibration = policies.Calibration.create(
       correct,
-      [outputs[gate_name(n)] for n in gates.anchors],
+      [confidences[..., own, :] for confidences in every.values()],
       stage_madds,
       np.array([gate_madds[n] for n in gates.anchors]),
       num_bins=space.config.policies.bins,
   )
+  limit = space.config.policies.budget * costs.subnet(LARGEST).madds
+  value = {
+      'confidence': gates.confidence,
+      'areas': {
+          str(n): gate_value.areas(correct, confidences)
+          for n, confidences in every.items()
+      },
+      'oracle': {
+          scope: gate_value.oracle(
+              np.stack([correct[tuple(s.encode())] for s in subnets]),
+              [costs.subnet(s).madds for s in subnets],
+              limit,
+          )
+          for scope, subnets in _UNIFORM_OF.items()
+      },
+  }
+  return calibration, value
+
+
+def _calibration_bias(space: Workspace) -> dict[str, dict[str, float]]:
+  """Measures uniform subnets on images that they were trained on and others.
+
+  The difference is what choosing among subnets by training images, as in the
+  paper, would be misled by.
+  """
+  splits = {'training': common.training_share(space)}
+  if space.dataset.held_out:
+    splits['held_out'] = space.dataset.held_out
+  splits['test'] = space.dataset.test
+  predictor = protocols.subnets_predictor(space.supernet, _BOTH_UNIFORM)
+  variables = space.variables['student']
+  found: dict[str, dict[str, float]] = {str(s): {} for s in _BOTH_UNIFORM}
+  for name, split in splits.items():
+    outputs = common.predict(space, predictor, variables, split)
+    accuracies = (outputs['prediction'] == split.labels).mean(-1)
+    for subnet, top1 in zip(_BOTH_UNIFORM, accuracies):
+      found[str(subnet)][name] = float(top1)
+  return found
 
 
 def _run_policy(
@@ -315,11 +369,7 @@ def _at_equal_madds(
   if not table:
     return {}
   costs, top1 = table['madds'], table['top1']
-  uniform = [
-      tuple(subnet.encode())
-      for subnet in _BOTH_UNIFORM
-      if subnet.stages[0] in policies.SCOPES[scope]
-  ]
+  uniform = [tuple(subnet.encode()) for subnet in _UNIFORM_OF[scope]]
   found: dict[str, float | None] = {}
   for suffix, madds in (
       ('', entry['madds']),

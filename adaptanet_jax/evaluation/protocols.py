@@ -24,7 +24,7 @@ from adaptanet_jax import devices, preemption, processes
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.gates import GateSet, confidence
+from adaptanet_jax.models.gates import GateSet, confidences
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import (
   LARGEST,
@@ -102,7 +102,7 @@ def subnets_predictor(
             gates.run(variables, n, features[f'anchor{n}'])
             for n in gates.anchors
         ]
-        outputs['confidence'] = jnp.stack([confidence(*r) for r in read])
+        outputs['confidence'] = jnp.stack([confidences(*r)[0] for r in read])
         outputs['detected'] = jnp.stack([_classes(r[0]) for r in read])
       return outputs
 

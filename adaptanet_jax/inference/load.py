@@ -85,6 +85,7 @@ def load(
       )
     variables = _swap(variables, other)
     config.gates = other_config.gates
+    config.policies = other_config.policies
   nets, gate_set = _networks(config, workdir)
   net = workspace.student_for(nets, variables)
   if net.norm not in BATCH_NORMS:

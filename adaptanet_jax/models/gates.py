@@ -32,6 +32,11 @@ GATES = 'gates'
 CHANNELS = 32
 # Detected classes whose variances make a confidence (Sec. V-C).
 TOP_CLASSES = 10
+# What a gate's confidence is. The paper's: minus the mean logarithm of the
+# variance over the classes detected most strongly (all, where there are fewer).
+# Or of the probabilities that it detects alone: by how much the first exceeds
+# the second, or minus their entropy.
+CONFIDENCES = ('variance', 'margin', 'entropy')
 
 
 class VarGate(nn.Module):
@@ -114,12 +119,14 @@ class GateSet:
     num_classes: K.
     resolution: see `VarGate`.
     axis_name: see `VarGate`.
+    confidence: the one of `CONFIDENCES` that policies go by.
   """
 
   anchors: tuple[int, ...]
   num_classes: int
   resolution: int
   axis_name: str | None = None
+  confidence: str = CONFIDENCES[0]
 
   def _gate(self) -> VarGate:
     return VarGate(self.num_classes, self.resolution, self.axis_name)
@@ -157,6 +164,13 @@ class GateSet:
         self._own(variables, number), anchor, train=False
     )
     return outputs
+
+  def confide(
+      self, variables: Variables, number: int, anchor: jax.Array
+  ) -> jax.Array:
+    """Returns the confidence `(B,)` of the gate of one anchor."""
+    every = confidences(*self.run(variables, number, anchor))
+    return every[CONFIDENCES.index(self.confidence)]
 
   def train(
       self, variables: Variables, features: Mapping[str, jax.Array]
@@ -197,20 +211,27 @@ def gate_name(number: int) -> str:
   return f'gate{number}'
 
 
-def confidence(detection: jax.Array, log_variance: jax.Array) -> jax.Array:
-  """Says how sure a gate is.
+def confidences(detection: jax.Array, log_variance: jax.Array) -> jax.Array:
+  """Says how sure a gate is, in each way of `CONFIDENCES`.
 
-  Minus the mean logarithm of the variance over the ten classes detected most
-  strongly, or over all where there are fewer. Bins of it are equal-frequency,
-  so any monotone map of it makes the same policy.
+  Bins of a confidence are equal-frequency, so any monotone map of it makes the
+  same policy.
 
   Args:
     detection: `(B, K)`.
     log_variance: `(B, K)`.
 
   Returns:
-    `(B,)`, higher for more confidence.
+    `(3, B)`, higher for more confidence.
   """
   count = min(TOP_CLASSES, detection.shape[-1])
   _, top = jax.lax.top_k(detection, count)
-  return -jnp.take_along_axis(log_variance, top, axis=-1).mean(-1)
+  variance = jnp.take_along_axis(log_variance, top, axis=-1).mean(-1)
+  log_shares = jax.nn.log_softmax(detection)
+  shares = jnp.exp(log_shares)
+  best, _ = jax.lax.top_k(shares, 2)
+  return jnp.stack([
+      -variance,
+      best[:, 0] - best[:, 1],
+      (shares * log_shares).sum(-1),
+  ])

@@ -23,7 +23,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.gates import GateSet, confidence
+from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.models.supernet import stage_variables
@@ -287,5 +287,5 @@ def _bins(
     edges: jax.Array,
 ) -> jax.Array:
   """Returns the bins `int32[B]` of anchors, of borders `float32[B, b - 1]`."""
-  confident = confidence(*gates.run(variables, number, anchor))
+  confident = gates.confide(variables, number, anchor)
   return (confident[:, None] > edges).sum(-1, dtype=jnp.int32)

@@ -14,7 +14,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from adaptanet_jax import trees
-from adaptanet_jax.models.gates import GateSet, confidence, gate_name
+from adaptanet_jax.models.gates import GateSet, confidences, gate_name
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import (
   BACKBONE,
@@ -140,8 +140,8 @@ def outputs_by_subnet(
 
   Returns:
     `prediction`, the predicted classes, `int32[K_1, K_2, K_3, K_4, B]`; and for
-    each gate its confidence after the stages up to its anchor, such as `gate2`,
-    `float32[K_1, K_2, B]`.
+    each gate its confidences after the stages up to its anchor, such as
+    `gate2`, `float32[K_1, K_2, 3, B]`, in the order of `gates.CONFIDENCES`.
   """
 
   def walk(
@@ -160,7 +160,7 @@ def outputs_by_subnet(
       outputs = walk(anchor, number + 1, below[1:])
       if gates and number in gates.anchors:
         read = gates.run(variables, number, anchor)
-        outputs[gate_name(number)] = confidence(*read)
+        outputs[gate_name(number)] = confidences(*read)
       return outputs
 
     return lax.map(descend, (choices[number - 1], statistics))

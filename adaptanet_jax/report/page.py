@@ -14,6 +14,7 @@ from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
+from adaptanet_jax.models.gates import CONFIDENCES
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import comparison, figures, tables
 from adaptanet_jax.report.tables import Table, millions, percent, quiet
@@ -116,7 +117,9 @@ def write(workdir: str, *, compare: str = '') -> None:
       _table(_pareto_front(results, subnets)),
       _figure('madds', drawn),
       _table(tables.table_iii(results)),
+      _table(_bias(results)),
       _table(_gates(results)),
+      _table(_gate_value(results)),
       _figure('confidence', drawn),
       _table(tables.table_i(results)),
       _figure('latency', drawn),
@@ -264,6 +267,58 @@ def _gates(results: Row) -> Table | None:
       'and accuracy over bins, mean of the uniform subnets.'
   )
   return Table('Var Gates', head, rows, note)
+
+
+def _gate_value(results: Row) -> Table | None:
+  """What the confidences of gates tell about whom a wider network helps."""
+  if 'gate_value' not in results:
+    return None
+  value = results['gate_value']
+  names = list(CONFIDENCES)
+  rows = [
+      [
+          f'confidence of gate {anchor}',
+          *(
+              'none' if area is None else f'{area:.2f}'
+              for area in map(areas.get, names)
+          ),
+      ]
+      for anchor, areas in value['areas'].items()
+  ]
+  width = value['oracle']['width']
+  note = (
+      'Area under the curve of low confidence, for images that all later '
+      'stages get right at x1.0 and wrong at x0.25; .5 is chance. Policies go '
+      f'by {value["confidence"]}. Who knew the cheapest uniform width that is '
+      f'right for each image would have {percent(width["top1"])} % for '
+      f'{millions(width["madds"])} M MAdds, and within the budget '
+      f'{percent(width["top1_within"])} %. On the examples that policies are '
+      'made from.'
+  )
+  return Table('Is a gate worth reading?', ['', *names], rows, note)
+
+
+def _bias(results: Row) -> Table | None:
+  """Accuracies of uniform subnets on what they were trained on, and not."""
+  if 'calibration_bias' not in results:
+    return None
+  bias = results['calibration_bias']
+  head = list(next(iter(bias.values())))
+  rows = [
+      [subnet, *(percent(top1) for top1 in by_split.values())]
+      for subnet, by_split in bias.items()
+  ]
+  note = (
+      'The paper makes policies from training images, where every subnet looks '
+      'better than it is, and the differences between subnets others than they '
+      'are.'
+  )
+  return Table(
+      'Accuracy on training and on other images',
+      ['', *(f'{name.replace("_", " ")}, %' for name in head)],
+      rows,
+      note,
+  )
 
 
 def _times(results: Row) -> Table:

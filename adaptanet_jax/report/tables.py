@@ -258,6 +258,7 @@ def table_iii(results: Row) -> Table | None:
           millions(entry['madds']),
           millions(entry['madds_executed']),
           f'{entry["seconds"]:.2f}',
+          entry.get('kind', ''),
           percent(entry.get('uniform_top1')),
           percent(entry.get('random_top1')),
           percent(entry.get('uniform_top1_free_gates')),
@@ -265,6 +266,7 @@ def table_iii(results: Row) -> Table | None:
           *map(str, theirs),
       ])
   head = ['scope/policy', 'top-1, %', 'M MAdds', 'executed', 'seconds']
+  head += ['made of']
   head += ['mix, %', 'random, %', 'mix, free', 'random, free']
   head += ['paper, %', 'paper, M']
   note = (
@@ -273,7 +275,10 @@ def table_iii(results: Row) -> Table | None:
       'mixed at random, and random subnets within 5 %, reach at the same MAdds '
       'without gates; free: at the MAdds of the stages alone, as if gates cost '
       'nothing. A policy that takes more MAdds than every uniform subnet is '
-      f'set beside the most expensive one. Paper: ResNet-50 on {data}.'
+      f'set beside the most expensive one. Paper: ResNet-50 on {data}. Made '
+      'of: how rich budget is; it reads a gate, or runs other subnets than '
+      'uniform ones, only where that paid on examples that it was not made '
+      'from.'
   )
   return Table('Table III. Policies', head, rows, note, num_paper=2)
 

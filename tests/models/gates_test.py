@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.models.gates."""
 
+import dataclasses
+
 from absl.testing import absltest, parameterized
 import chex
 import jax
@@ -124,19 +126,50 @@ class PoolTest(parameterized.TestCase):
     )
 
 
-class ConfidenceTest(parameterized.TestCase):
+def _confidence(name, detection, log_variance):
+  every = gates_lib.confidences(jnp.asarray(detection), log_variance)
+  return every[gates_lib.CONFIDENCES.index(name)]
 
-  def test_is_minus_the_mean_log_variance_of_the_ten_detected_most(self):
+
+class ConfidencesTest(parameterized.TestCase):
+
+  def test_variance_is_of_the_ten_classes_detected_most(self):
     detection = jnp.arange(12.0)[None]
     # The two classes detected least have huge variances: left out.
     log_variance = jnp.array([[50.0, 50.0, *[1.0] * 9, 3.0]])
-    actual = gates_lib.confidence(detection, log_variance)
+    actual = _confidence('variance', detection, log_variance)
     chex.assert_trees_all_close(actual, jnp.array([-1.2]), rtol=1e-6)
 
-  def test_takes_all_classes_where_there_are_fewer(self):
+  def test_variance_is_of_all_classes_where_there_are_fewer(self):
     log_variance = jnp.array([[1.0, 2.0, 3.0, 6.0]])
-    actual = gates_lib.confidence(jnp.zeros((1, 4)), log_variance)
+    actual = _confidence('variance', jnp.zeros((1, 4)), log_variance)
     chex.assert_trees_all_close(actual, jnp.array([-3.0]))
+
+  def test_margin_and_entropy_by_hand(self):
+    # Probabilities of 1/2, 1/4 and 1/4; and of 1/3 each.
+    detection = np.log([[2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    nothing = jnp.zeros((2, 3))
+    chex.assert_trees_all_close(
+        _confidence('margin', detection, nothing),
+        jnp.array([0.25, 0.0]), atol=1e-6,
+    )
+    chex.assert_trees_all_close(
+        _confidence('entropy', detection, nothing),
+        jnp.array([-1.5 * np.log(2.0), -np.log(3.0)]), rtol=1e-6,
+    )
+
+  def test_a_set_of_gates_goes_by_the_one_that_it_names(self):
+    gates = gates_lib.GateSet((1,), 3, 4)
+    variables = gates.init(jax.random.key(0), ((4, 4, 2),) * 4)
+    anchor = jnp.asarray(
+        np.random.default_rng(0).standard_normal((5, 4, 4, 2), np.float32)
+    )
+    every = gates_lib.confidences(*gates.run(variables, 1, anchor))
+    for name, expected in zip(gates_lib.CONFIDENCES, every):
+      named = dataclasses.replace(gates, confidence=name)
+      chex.assert_trees_all_close(
+          named.confide(variables, 1, anchor), expected
+      )
 
 
 if __name__ == '__main__':

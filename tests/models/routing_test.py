@@ -13,7 +13,7 @@ import numpy as np
 from adaptanet_jax import trees
 from adaptanet_jax.evaluation import policies
 from adaptanet_jax.models import routing, supernet
-from adaptanet_jax.models.gates import GateSet, confidence
+from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from tests.variables import draw_like
 
@@ -185,8 +185,9 @@ class RouteTest(parameterized.TestCase):
       for n in (1, 2, 3):
         code = np.array(choices + [0] * (4 - n), np.int32)
         _, features = run(image[None], code)
-        read = _GATES.run(_variables(), n, features[f'anchor{n}'])
-        confident = float(confidence(*read)[0])
+        (confident,) = map(
+            float, _GATES.confide(_variables(), n, features[f'anchor{n}'])
+        )
         if n == 1 and not confidences:
           # A border near the first image's confidence, so that both bins
           # are met.

@@ -64,7 +64,22 @@ def _results():
       'subnets': {'count': 4096, 'mean': 0.4, 'min': 0.1, 'max': 0.7,
                   'stage_runs': {'done': 4680, 'saved': 11704}},
       'gates': {'1': gate, '2': gate},
-      'policies': {'joint': {'pull_up': entry, 'budget': entry}},
+      'policies': {
+          'joint': {'pull_up': entry, 'budget': entry | {'kind': 'fixed'}}
+      },
+      'gate_value': {
+          'confidence': 'margin',
+          'areas': {
+              '1': {'variance': 0.5, 'margin': 0.75, 'entropy': None},
+          },
+          'oracle': {
+              'width': {'top1': 0.875, 'madds': 1_500_000, 'top1_within': 0.7},
+          },
+      },
+      'calibration_bias': {
+          '0.25-0.25-0.25-0.25': {'training': 0.99, 'held_out': 0.5,
+                                  'test': 0.51},
+      },
       'latency': [{'network': n} | row
                   for n in ('batch_norm', 'teacher', 'supernet x1.0')],
       'stage_latency': {'batch': 1, 'largest_ms': 1.25, 'median_error': 0.125,
@@ -165,11 +180,13 @@ class PageTest(parameterized.TestCase):
       ('x0.5', ['52.00', '1.5', '52.00', '1.5', '67.80', '62.10']),
       ('runtime-random', ['40.00 ± 1.00', '0.9', '40.00 ± 1.00', '0.9',
                           '67.9 ± 1.8', '61.2 ± 2.7']),
-      ('joint/pull_up', ['62.50', '2.0', '2.5', '0.75', '61.00', '',
+      ('joint/pull_up', ['62.50', '2.0', '2.5', '0.75', '', '61.00', '',
                           '60.00', '50.00', '63.3',
                           '445.1']),
-      ('joint/budget', ['62.50', '2.0', '2.5', '0.75', '61.00', '',
+      ('joint/budget', ['62.50', '2.0', '2.5', '0.75', 'fixed', '61.00', '',
                          '60.00', '50.00', '', '']),
+      ('confidence of gate 1', ['0.50', '0.75', 'none']),
+      ('0.25-0.25-0.25-0.25', ['99.00', '50.00', '51.00']),
       ('gate 1', ['30.00', '0.25', '-0.50', 'none']),
       ('batch norm', ['gn', '1.25', '1.50', 'n/a', 'n/a', '4.77', '72.47',
                       '345.68']),
@@ -179,6 +196,10 @@ class PageTest(parameterized.TestCase):
   )
   def test_figures_stand_in_their_rows(self, first, expected):
     self.assertEqual(self._cells(first)[1:], expected)
+
+  def test_what_an_oracle_would_have_is_told(self):
+    self.assertIn('Policies go by margin.', self.text)
+    self.assertIn('would have 87.50 % for 1.5 M MAdds', self.text)
 
   @parameterized.parameters('training', 'confidence', 'madds', 'latency')
   def test_each_figure_is_there_as_svg_and_png(self, name):
