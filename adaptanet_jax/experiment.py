@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole run, phase by phase: training first, then what is measured."""
 
-import dataclasses
-import functools
 import os
 import sys
 
@@ -20,13 +18,10 @@ from adaptanet_jax import (
   workspace,
 )
 from adaptanet_jax.analyses import accuracy, common
-from adaptanet_jax.baselines.methods import METHODS
-from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
-from adaptanet_jax.models.gates import GateSet
-from adaptanet_jax.models.resnet import BACKBONE, Variables
+from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import (
   MetricsLog,
@@ -35,7 +30,7 @@ from adaptanet_jax.progress import (
 )
 from adaptanet_jax.report import comparison, tables
 from adaptanet_jax.teachers import torch_resnet
-from adaptanet_jax.training import loop, objectives, phases as phases_lib
+from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
 )
@@ -230,18 +225,13 @@ def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
 def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   """Builds the step of a phase and has it compiled in the background."""
   split = space.dataset.train
-  nets = space.nets
-  objective = objective_for(
+  objective = phases_lib.objective_for(
       space.config,
       phase,
-      objectives.Networks(nets.teacher.folded, nets.student.folded),
+      space.nets,
       space.gates,
       epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
   )
-  trained = nets.teacher if phase.network == 'teacher' else nets.student
-  # Where a baseline has a teacher, that is its own moving average.
-  teacher = nets.teacher if phase.reads_teacher else trained
-  objective = objectives.folding(objective, trained, teacher)
   step = loop.make_step(phase, split, objective, space.config.data.augment)
   shapes = workspace.variable_shapes(space, phase)
   if step.num_steps:
@@ -304,72 +294,3 @@ def _checkpoints(
   return PhaseCheckpoints(
       workdir, phase.name, keep=space.config.checkpoint.keep
   )
-
-
-def objective_for(
-    config: ml_collections.ConfigDict,
-    phase: phases_lib.Phase,
-    nets: objectives.Networks,
-    gates: GateSet,
-    *,
-    epoch_steps: int,
-) -> objectives.Objective:
-  """Returns what gives the gradients of a phase.
-
-  Args:
-    config: the whole configuration.
-    phase: of this configuration.
-    nets: its networks.
-    gates: its gates.
-    epoch_steps: steps in an epoch of the phase.
-
-  Returns:
-    What `loop.make_step` takes.
-  """
-  if phase.group == 'baseline':
-    return functools.partial(
-        baseline_gradients,
-        net=nets.student,
-        method=METHODS[config.baseline.network],
-        label_smoothing=phase.settings.label_smoothing,
-        ensemble=phase.settings.ensemble,
-    )
-  if phase.space is None:
-    return functools.partial(
-        objectives.label_gradients,
-        net=nets.teacher,
-        label_smoothing=phase.settings.label_smoothing,
-    )
-  if phase.group == 'gates':
-    return functools.partial(
-        objectives.gate_gradients,
-        net=nets.student,
-        gates=gates,
-        space=phase.space,
-        num_random=config.mdsr.num_random,
-        divergence=phase.settings.divergence,
-    )
-  if phase.trains[0].startswith(BACKBONE):
-    student = workspace.without_delta(nets.student)
-    nets = dataclasses.replace(nets, student=student)
-  return functools.partial(
-      objectives.anchor_gradients,
-      nets=nets,
-      space=phase.space,
-      prefix=phase.prefix,
-      num_random=config.mdsr.num_random,
-      teacher_weight=config.mdsr.teacher_weight,
-      soft_from=_soft_from(config, phase, epoch_steps),
-  )
-
-
-def _soft_from(
-    config: ml_collections.ConfigDict,
-    phase: phases_lib.Phase,
-    epoch_steps: int,
-) -> int | None:
-  """Returns the step at which the last `mdsr.soft_epochs` of a phase begin."""
-  steps = round(config.mdsr.soft_epochs * epoch_steps)
-  if not steps:
-    return None
-  return max(0, phases_lib.num_steps(phase, epoch_steps) - steps)

@@ -8,7 +8,6 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from adaptanet_jax.baselines.methods import ENSEMBLES, METHODS
 from adaptanet_jax.data.augment import AUGMENTATIONS
 from adaptanet_jax.data.images import ON_HOST
 from adaptanet_jax.errors import UsageError
@@ -19,6 +18,7 @@ from adaptanet_jax.models.layers import BATCH_NORMS, NORMS, STEMS
 from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
+from adaptanet_jax.training.baseline_methods import ENSEMBLES, METHODS
 from adaptanet_jax.training.losses import DIVERGENCES
 from adaptanet_jax.training.phases import (
   SECTIONS,

@@ -21,7 +21,7 @@ from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.teachers import torch_resnet
-from adaptanet_jax.training import objectives
+from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.phases import Phase
 
 
@@ -45,7 +45,7 @@ class Workspace:
   config: ml_collections.ConfigDict
   workdir: str
   dataset: sources.Dataset
-  nets: objectives.Networks
+  nets: Networks
   gates: GateSet
   variables: dict[str, Variables]
   results: Results
@@ -113,7 +113,7 @@ def networks(
     config: ml_collections.ConfigDict,
     num_classes: int,
     image_shape: tuple[int, int, int],
-) -> tuple[objectives.Networks, GateSet]:
+) -> tuple[Networks, GateSet]:
   """Returns the static halves of a configuration's networks and gates.
 
   Args:
@@ -147,18 +147,13 @@ def networks(
       axis_name=AXIS,
       confidence=config.policies.confidence,
   )
-  return objectives.Networks(teacher, student), gates
+  return Networks(teacher, student), gates
 
 
-def student_for(nets: objectives.Networks, variables: Variables) -> ResNet:
+def student_for(nets: Networks, variables: Variables) -> ResNet:
   """Returns the student, without substitutes where its variables have none."""
   has_delta = DELTA in variables['params']
-  return nets.student if has_delta else without_delta(nets.student)
-
-
-def without_delta(net: ResNet) -> ResNet:
-  """Returns a network that has no delta substitutes to choose."""
-  return dataclasses.replace(net, delta=None)
+  return nets.student if has_delta else nets.student.without_delta
 
 
 def describe(dataset: sources.Dataset) -> dict[str, Any]:
@@ -200,7 +195,7 @@ def variable_shapes(space: Workspace, phase: Phase) -> tuple[Any, Any]:
     return teacher, {}
   student = space.nets.student
   if phase.group not in (DELTA, GATES):
-    student = without_delta(student)
+    student = student.without_delta
   if not phase.reads_teacher:
     teacher = {}
   variables = student.shapes()

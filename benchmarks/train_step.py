@@ -31,11 +31,12 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 
-from adaptanet_jax import compiler, devices, experiment, trees, workspace
-from adaptanet_jax.baselines.methods import METHODS
+from adaptanet_jax import compiler, devices, trees, workspace
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.training import loop, mdsr, phases
+from adaptanet_jax.training.baseline_methods import METHODS
+from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.step import map_train_step
 from benchmarks import harness
 from configs import baselines, cifar100
@@ -61,7 +62,7 @@ class _Step:
   """One step of ours, ready to run again and again on the same subnets."""
 
   phase: phases.Phase
-  nets: experiment.objectives.Networks
+  nets: Networks
   variables: dict
   teacher: dict
   subnets: list
@@ -90,7 +91,7 @@ def _make(name):
   nets, gates = workspace.networks(config, _NUM_CLASSES, _IMAGE_SHAPE)
   by_name = {phase.name: phase for phase in phases.build_phases(config)}
   phase = by_name['baseline' if is_baseline else name]
-  objective = experiment.objective_for(
+  objective = phases.objective_for(
       config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
   )
   tx = phases.make_optimizer(
@@ -98,10 +99,8 @@ def _make(name):
   )
   net = nets.teacher if phase.network == 'teacher' else nets.student
   if 'delta' not in name:
-    net = workspace.without_delta(net)
-    nets = dataclasses.replace(
-        nets, student=workspace.without_delta(nets.student)
-    )
+    net = net.without_delta
+    nets = Networks(nets.teacher, nets.student.without_delta)
   variables = draw_like(net.shapes())
   teacher = (
       draw_like(nets.teacher.shapes(), seed=1) if phase.reads_teacher else {}

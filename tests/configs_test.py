@@ -11,9 +11,9 @@ import re
 from absl.testing import absltest, parameterized
 
 from adaptanet_jax import analyses, settings
-from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training import phases
+from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.phases import BASELINE_GROUPS, GROUPS, SECTIONS
 from configs import common
 

@@ -25,7 +25,7 @@ jax.config.update('jax_num_cpu_devices', 4)
 # What takes minutes comes first, so that no worker is left alone with it.
 _FIRST = (
     'tests/pipeline_test.py',
-    'tests/baselines/pipeline_test.py',
+    'tests/baseline_pipeline_test.py',
     'tests/processes_test.py',
     'tests/bad_input_test.py',
     'tests/teachers/torch_resnet_test.py',

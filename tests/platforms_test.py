@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler, experiment, platforms, workspace
+from adaptanet_jax import compiler, platforms, workspace
 from adaptanet_jax.data import sources
 from adaptanet_jax.models.convolution import DEPTHWISE_TAPS
 from adaptanet_jax.training import loop, phases
@@ -41,7 +41,7 @@ def _traced_step(name):
   dataset = sources.load(config)
   space = workspace.create(config, '', dataset, None)
   phase = {p.name: p for p in phases.build_phases(config)}[name]
-  objective = experiment.objective_for(
+  objective = phases.objective_for(
       config, phase, space.nets, space.gates, epoch_steps=1
   )
   step = loop.make_step(phase, dataset.train, objective, config.data.augment)

@@ -22,10 +22,10 @@ from adaptanet_jax import (
   workspace,
 )
 from adaptanet_jax.analyses import accuracy, common, gating, timing
-from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
+from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.phases import RUNNABLE, Phase
 from adaptanet_jax.workdir import Paths
 from adaptanet_jax.workspace import Workspace

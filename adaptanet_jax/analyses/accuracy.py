@@ -86,7 +86,7 @@ def _validation(
     return protocols.full_predictor(space.nets.teacher), ['test_top1']
   student = space.nets.student
   if subnets == UNIFORM:
-    student = workspace.without_delta(student)
+    student = student.without_delta
   return protocols.subnets_predictor(student, subnets), [
       f'test_top1/{subnet.stages[0]}' for subnet in subnets
   ]

@@ -5,15 +5,9 @@
 import os
 from typing import Any
 
-from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.workdir import Paths, read_json, write_json
 
 SCHEMA = 1
-
-# Sections with the rows of Table II, and how tables name them.
-NETWORKS = {'supernet': 'ours', 'delta': 'ours, delta'} | {
-    name: method.title for name, method in METHODS.items()
-}
 
 
 class Results:

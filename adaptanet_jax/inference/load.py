@@ -18,13 +18,13 @@ from adaptanet_jax.evaluation import (
   subnet_table,
 )
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
-from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.inference.network import BACKENDS, Supernet
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.models.routing import routing_gates
 from adaptanet_jax.training import loop, phases
+from adaptanet_jax.training.baseline_methods import NETWORKS
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.workdir import Paths, read_json
 

@@ -179,6 +179,11 @@ class ResNet:
     )
 
   @property
+  def without_delta(self) -> 'ResNet':
+    """The network that has no delta substitutes to choose."""
+    return dataclasses.replace(self, delta=None)
+
+  @property
   def folded(self) -> 'ResNet':
     """The network that runs what `fold` returns."""
     norm = STANDARDIZED.get(self.norm, self.norm)

@@ -18,7 +18,6 @@ import numpy as np
 from adaptanet_jax import settings
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import policies, subnet_table
-from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.subnet import MIXED, NUM_STAGES, WIDTHS
 from adaptanet_jax.report import paper
@@ -29,6 +28,7 @@ from adaptanet_jax.report.tables import (
   over_seeds,
   table_ii,
 )
+from adaptanet_jax.training.baseline_methods import NETWORKS
 from adaptanet_jax.workdir import Paths, read_json
 
 Row = dict[str, Any]

@@ -10,14 +10,13 @@ import html
 import string
 from typing import Any
 
-from adaptanet_jax.baselines.methods import METHODS
 from adaptanet_jax.evaluation import subnet_table
-from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.gates import CONFIDENCES
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import comparison, figures, tables
 from adaptanet_jax.report.tables import Table, millions, percent, quiet
+from adaptanet_jax.training.baseline_methods import METHODS, NETWORKS
 from adaptanet_jax.workdir import Paths, read_json, write_text
 
 Row = dict[str, Any]

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adaptanet_jax.evaluation.results import NETWORKS, latency_device
+from adaptanet_jax.evaluation.results import latency_device
 from adaptanet_jax.models.subnet import LARGEST
 from adaptanet_jax.report import paper
+from adaptanet_jax.training.baseline_methods import NETWORKS
 
 Row = dict[str, Any]
 

@@ -3,7 +3,7 @@
 """The one training loop of every phase."""
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import dataclasses
 import sys
 import time
@@ -17,14 +17,15 @@ import optax
 
 from adaptanet_jax import devices, preemption, processes, trees
 from adaptanet_jax.data import pipeline
-from adaptanet_jax.data.splits import Split
+from adaptanet_jax.data.splits import Batch, Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.programs import Programs, image_shapes
 from adaptanet_jax.progress import MetricsLog, Progress
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.training.objectives import Metrics, Objective
+from adaptanet_jax.training.forward import Metrics
+from adaptanet_jax.training.objectives import Objective
 from adaptanet_jax.training.step import TrainState, map_train_step
 
 # Steps that the devices may be behind. More would keep them no busier, and of
@@ -184,30 +185,15 @@ def train_phase(
     UsageError: a loss is not finite, or a checkpoint does not fit.
     Preempted: the run was asked to stop; the phase is saved.
   """
-  num_steps = step.num_steps
-  state, frozen = start(phase, variables, step.tx, checkpoints)
+  state, frozen = start(phase, variables, step, checkpoints)
   first_step = int(state.step)
   clock = Clock(log.rewind(phase.name, first_step))
   rng = phases.make_rng(config.seed, phase)
   state, *constants = devices.replicate((state, frozen, teacher, rng))
-  if not num_steps:
+  if not step.num_steps:
     checkpoints.save(state)
     return merged(frozen, state), clock.seconds()
-  if first_step and processes.is_writer():
-    print(
-        f'{phase.name}: goes on from step {first_step}/{num_steps}.',
-        file=sys.stderr,
-    )
-  step_fn = programs.compiled(step.function, state, *constants, step.batch)
-  batches = pipeline.train_batches(
-      split,
-      batch_size=phase.settings.batch_size,
-      seed=config.seed,
-      phase=phase.name,
-      steps=range(first_step, num_steps),
-      num_devices=jax.local_device_count(),
-      process=processes.here(),
-  )
+  program = programs.compiled(step.function, state, *constants, step.batch)
   if validate and first_step and first_step % step.epoch_steps == 0:
     # A run that was asked to stop at the end of an epoch has left it out.
     if processes.any_of(not log.has_accuracies(phase.name, first_step)):
@@ -216,20 +202,16 @@ def train_phase(
   progress = Progress(
       phase.name,
       first_step=first_step,
-      num_steps=num_steps,
+      num_steps=step.num_steps,
       batch_size=phase.settings.batch_size,
   )
   with preemption.NOTICE.held(), progress:
-    # The next batches are on the devices while a step runs.
-    ahead = pipeline.prefetch(map(devices.to_devices, batches))
-    running: collections.deque[Metrics] = collections.deque()
-    for number, batch in enumerate(ahead, first_step + 1):
-      state, metrics = step_fn(state, *constants, batch)
-      running.append(metrics)
-      if len(running) > STEPS_AHEAD:
-        jax.block_until_ready(running.popleft())
+    steps = range(first_step, step.num_steps)
+    batches = _batches(phase, split, steps, config.seed)
+    done = _run_steps(program, state, constants, batches)
+    for number, (state, metrics) in enumerate(done, first_step + 1):
       progress.advance()
-      last = number == num_steps
+      last = number == step.num_steps
       stop = preemption.NOTICE.reached() and not last
       save = last or stop or number % config.checkpoint.every_steps == 0
       if save or number % config.log_every_steps == 0:
@@ -249,6 +231,42 @@ def train_phase(
   return merged(frozen, state), clock.seconds()
 
 
+def _batches(
+    phase: phases.Phase, split: Split, steps: range, seed: int
+) -> Iterator[Batch]:
+  """Yields this process's share of the batches of some steps of a phase."""
+  return pipeline.train_batches(
+      split,
+      batch_size=phase.settings.batch_size,
+      seed=seed,
+      phase=phase.name,
+      steps=steps,
+      num_devices=jax.local_device_count(),
+      process=processes.here(),
+  )
+
+
+def _run_steps(
+    program: Callable[..., tuple[TrainState, Metrics]],
+    state: TrainState,
+    constants: list[Any],
+    batches: Iterator[Batch],
+) -> Iterator[tuple[TrainState, Metrics]]:
+  """Yields the state and the metrics after each batch, as soon as it is sent.
+
+  The devices may be up to `STEPS_AHEAD` steps behind.
+  """
+  # The next batches are on the devices while a step runs.
+  ahead = pipeline.prefetch(map(devices.to_devices, batches))
+  running: collections.deque[Metrics] = collections.deque()
+  for batch in ahead:
+    state, metrics = program(state, *constants, batch)
+    running.append(metrics)
+    if len(running) > STEPS_AHEAD:
+      jax.block_until_ready(running.popleft())
+    yield state, metrics
+
+
 class Clock:
   """Wall seconds since it was made, on top of some from before."""
 
@@ -263,7 +281,7 @@ class Clock:
 def start(
     phase: phases.Phase,
     variables: Variables,
-    tx: optax.GradientTransformation,
+    step: PhaseStep,
     checkpoints: PhaseCheckpoints,
 ) -> tuple[TrainState, Variables]:
   """Returns the state that a phase starts or goes on from, and what is frozen.
@@ -271,7 +289,7 @@ def start(
   Args:
     phase: what to train.
     variables: collections of the network that the phase trains.
-    tx: the phase's optimizer.
+    step: of this phase.
     checkpoints: of this phase.
 
   Returns:
@@ -279,11 +297,16 @@ def start(
     that the phase does not train.
   """
   trained, frozen = split_variables(variables, phase.trains)
-  state = first_state(phase, trained, tx)
+  state = first_state(phase, trained, step.tx)
   latest = checkpoints.latest_step()
   processes.check_agreed(f'the checkpoint of {phase.name!r}', str(latest))
   if latest is not None:
     state = checkpoints.restore(state)
+    if latest and step.num_steps and processes.is_writer():
+      print(
+          f'{phase.name}: goes on from step {latest}/{step.num_steps}.',
+          file=sys.stderr,
+      )
   return state, frozen
 
 

@@ -12,8 +12,7 @@ import ml_collections
 import optax
 
 from adaptanet_jax import trees
-from adaptanet_jax.baselines.methods import METHODS
-from adaptanet_jax.models.gates import GATES
+from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   DELTA,
@@ -21,6 +20,10 @@ from adaptanet_jax.models.resnet import (
   stage_numbers,
 )
 from adaptanet_jax.models.subnet import NUM_STAGES
+from adaptanet_jax.training import objectives
+from adaptanet_jax.training.baseline_methods import METHODS
+from adaptanet_jax.training.baselines import baseline_gradients
+from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.mdsr import SubnetSpace
 
 # What a run does, in order; `config.phases` names some of them.
@@ -243,6 +246,72 @@ def num_steps(phase: Phase, steps_per_epoch: int) -> int:
   if not phase.epochs:  # Of a teacher that is taken as it is.
     return 0
   return max(1, round(phase.epochs * steps_per_epoch))
+
+
+def objective_for(
+    config: ml_collections.ConfigDict,
+    phase: Phase,
+    nets: Networks,
+    gates: GateSet,
+    *,
+    epoch_steps: int,
+) -> objectives.Objective:
+  """Returns what gives the gradients of a phase.
+
+  Args:
+    config: the whole configuration.
+    phase: of this configuration.
+    nets: its networks.
+    gates: its gates.
+    epoch_steps: steps in an epoch of the phase.
+
+  Returns:
+    What `loop.make_step` takes.
+  """
+  folded = Networks(nets.teacher.folded, nets.student.folded)
+  settings = phase.settings
+  objective: objectives.Objective
+  if phase.group == 'baseline':
+    objective = functools.partial(
+        baseline_gradients,
+        net=folded.student,
+        method=METHODS[settings.network],
+        label_smoothing=settings.label_smoothing,
+        ensemble=settings.ensemble,
+    )
+  elif phase.space is None:
+    objective = functools.partial(
+        objectives.label_gradients,
+        net=folded.teacher,
+        label_smoothing=settings.label_smoothing,
+    )
+  elif phase.group == 'gates':
+    objective = functools.partial(
+        objectives.gate_gradients,
+        net=folded.student,
+        gates=gates,
+        space=phase.space,
+        num_random=config.mdsr.num_random,
+        divergence=settings.divergence,
+    )
+  else:
+    if phase.trains[0].startswith(BACKBONE):
+      folded = Networks(folded.teacher, folded.student.without_delta)
+    soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
+    length = num_steps(phase, epoch_steps)
+    objective = functools.partial(
+        objectives.anchor_gradients,
+        nets=folded,
+        space=phase.space,
+        prefix=phase.prefix,
+        num_random=config.mdsr.num_random,
+        teacher_weight=config.mdsr.teacher_weight,
+        soft_from=max(0, length - soft_steps) if soft_steps else None,
+    )
+  trained = nets.teacher if phase.network == 'teacher' else nets.student
+  # Where a baseline has a teacher, that is its own moving average.
+  teacher = nets.teacher if phase.reads_teacher else trained
+  return objectives.folding(objective, trained, teacher)
 
 
 def make_optimizer(

@@ -15,7 +15,8 @@ import optax
 from adaptanet_jax import devices, trees
 from adaptanet_jax.data import augment
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.training.objectives import Metrics, Objective
+from adaptanet_jax.training.forward import Metrics
+from adaptanet_jax.training.objectives import Objective, StepInputs
 
 
 @flax.struct.dataclass
@@ -78,12 +79,14 @@ def train_step(
   grads, batch_stats, metrics = objective(
       state.params,
       state.batch_stats,
-      frozen,
-      state.average or teacher,
-      images,
-      batch['label'],
-      objective_rng,
-      state.step,
+      StepInputs(
+          frozen=frozen,
+          teacher=state.average or teacher,
+          images=images,
+          labels=batch['label'],
+          rng=objective_rng,
+          step=state.step,
+      ),
   )
   grads, metrics = lax.pmean((grads, metrics), devices.AXIS)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -123,11 +126,7 @@ def map_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Maps `train_step` over devices: the batch is split, all else replicated.
 
-  Args:
-    objective: see `train_step`.
-    tx: see `train_step`.
-    augmentation: see `train_step`.
-    average_decay: see `train_step`.
+  Its arguments are those of `train_step`.
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays

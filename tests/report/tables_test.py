@@ -7,8 +7,8 @@ import re
 from absl.testing import absltest, parameterized
 import numpy as np
 
-from adaptanet_jax.evaluation.results import NETWORKS
 from adaptanet_jax.report import paper, tables
+from adaptanet_jax.training.baseline_methods import NETWORKS
 
 
 def _values():

@@ -22,6 +22,7 @@ from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.training import loop, objectives, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.training.forward import Networks
 from configs import digits
 from tests.variables import draw, draw_like
 
@@ -113,7 +114,7 @@ class LoopTest(parameterized.TestCase):
       net = NET if phase.space.vary == 'width' else DELTA_NET
       return objectives.anchor_gradients(
           *args,
-          nets=objectives.Networks(NET, net),
+          nets=Networks(NET, net),
           space=phase.space,
           prefix=phase.prefix,
           num_random=3,
@@ -139,10 +140,10 @@ class LoopTest(parameterized.TestCase):
         self.phases['cascade1'], name='averaged', average_decay=0.5
     )
 
-    def objective(params, stats, frozen, average, images, labels, rng, step):
-      del frozen, images, labels, rng, step
+    def objective(params, stats, inputs):
+      average = inputs.teacher['params']
       # Depends on the average: with another one it would go elsewhere.
-      grads = jax.tree.map(lambda p, a: 1.0 + p - a, params, average['params'])
+      grads = jax.tree.map(lambda p, a: 1.0 + p - a, params, average)
       return grads, stats, {'loss': jax.numpy.zeros(())}
 
     step = loop.make_step(phase, self.split, objective, 'none')

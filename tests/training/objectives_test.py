@@ -15,11 +15,11 @@ from adaptanet_jax import trees
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import CHOICES
-from adaptanet_jax.training import losses, mdsr, objectives
+from adaptanet_jax.training import forward, losses, mdsr, objectives
 from tests.variables import draw_like
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1))
-_NETS = objectives.Networks(teacher=_NET, student=_NET)
+_NETS = forward.Networks(teacher=_NET, student=_NET)
 _SPACE = mdsr.SubnetSpace(4, 4)
 # v of Eq. 3; not a half, so that it cannot stand where 1 - v should.
 _V = 0.25
@@ -42,6 +42,14 @@ def _batch():
   rng = np.random.default_rng(9)
   images = rng.standard_normal((4, 16, 16, 1), np.float32)
   return jnp.asarray(images), jnp.array([0, 1, 2, 4])
+
+
+def _inputs(frozen=None, teacher=None, rng=None, step=0):
+  """Returns what a step reads beside what it trains."""
+  rng = jax.random.key(0) if rng is None else rng
+  return objectives.StepInputs(
+      frozen or {}, teacher or {}, *_batch(), rng, step
+  )
 
 
 @functools.cache
@@ -76,11 +84,7 @@ def _gradients(student, teacher, rng, step=0):
   grads, _, metrics = objectives.anchor_gradients(
       params,
       {},
-      {'params': rest},
-      teacher,
-      *_batch(),
-      rng,
-      step,
+      _inputs({'params': rest}, teacher, rng, step),
       nets=_NETS,
       space=_SPACE,
       prefix='student',
@@ -231,7 +235,7 @@ class RunModuleTest(parameterized.TestCase):
 
     @_jit
     def run(variables, targets, choices):
-      outputs, _ = objectives.run_module(
+      outputs, _ = forward.run_module(
           _NETS,
           variables,
           variables,
@@ -277,13 +281,13 @@ class DeltaGradientsTest(parameterized.TestCase):
     grads, _, metrics = _jit(
         functools.partial(
             objectives.anchor_gradients,
-            nets=objectives.Networks(_NET, _DELTA_NET),
+            nets=forward.Networks(_NET, _DELTA_NET),
             space=space,
             prefix='student',
             num_random=3,
             teacher_weight=_V,
         )
-    )(own, {}, {'params': rest}, teacher, *_batch(), rng, 0)
+    )(own, {}, _inputs({'params': rest}, teacher, rng))
 
     targets = _outputs(0)
 
@@ -328,11 +332,7 @@ class GateGradientsTest(parameterized.TestCase):
       return objectives.gate_gradients(
           {'gates': own},
           {'gates': {k: variables['batch_stats']['gates'][k] for k in own}},
-          {'params': frozen},
-          {},
-          *_batch(),
-          jax.random.key(0),
-          0,
+          _inputs({'params': frozen}),
           net=_DELTA_NET,
           gates=gates,
           space=mdsr.SubnetSpace(1, 4, 'joint'),
@@ -375,9 +375,7 @@ def _label_gradients(norm):
   )
   variables = _variables(0, norm)
   stats = variables.get('batch_stats', {})
-  return _jit(run)(
-      variables['params'], stats, {}, {}, *_batch(), jax.random.key(0), 0
-  )
+  return _jit(run)(variables['params'], stats, _inputs())
 
 
 class FoldingTest(parameterized.TestCase):
@@ -389,7 +387,7 @@ class FoldingTest(parameterized.TestCase):
         objectives.label_gradients, net=net.folded, label_smoothing=0.1
     )
     grads, _, metrics = _jit(objectives.folding(run, net, net))(
-        variables['params'], {}, {}, {}, *_batch(), jax.random.key(0), 0
+        variables['params'], {}, _inputs()
     )
     expected, _, expected_metrics = _label_gradients('gn_ws')
     chex.assert_trees_all_close(grads, expected, rtol=1e-3, atol=1e-5)
@@ -405,8 +403,9 @@ class FoldingTest(parameterized.TestCase):
     net = dataclasses.replace(_NET, norm='gn_ws')
     given = []
 
-    def objective(params, stats, frozen, teacher, *rest):
-      given.extend((params, frozen['params'], teacher['params']))
+    def objective(params, stats, inputs):
+      trees_of = inputs.frozen, inputs.teacher
+      given.extend((params, *(tree['params'] for tree in trees_of)))
       return params, stats, {}
 
     stem, rest = trees.split(
@@ -414,7 +413,7 @@ class FoldingTest(parameterized.TestCase):
     )
     teacher = _variables(1, 'gn_ws')
     objectives.folding(objective, net, net)(
-        stem, {}, {'params': rest}, teacher
+        stem, {}, _inputs({'params': rest}, teacher)
     )
     expected = [
         net.fold({'params': tree})['params']

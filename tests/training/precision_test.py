@@ -8,7 +8,7 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
-from adaptanet_jax import experiment, workspace
+from adaptanet_jax import workspace
 from adaptanet_jax.data import sources
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import MetricsLog
@@ -43,7 +43,7 @@ class PrecisionTest(absltest.TestCase):
       nets, gates = workspace.networks(
           config, dataset.num_classes, dataset.image_shape
       )
-      objective = experiment.objective_for(
+      objective = phases.objective_for(
           config, phase, nets, gates, epoch_steps=STEPS
       )
       workdir = self.enterContext(tempfile.TemporaryDirectory())
@@ -54,7 +54,7 @@ class PrecisionTest(absltest.TestCase):
       ):
         variables, _ = loop.train_phase(
             phase,
-            draw(workspace.without_delta(nets.student), seed=1),
+            draw(nets.student.without_delta, seed=1),
             draw(nets.teacher),
             dataset.train,
             step=loop.make_step(phase, dataset.train, objective, 'none'),

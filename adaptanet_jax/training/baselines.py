@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradients of a step of USNet or DSNet: labels, and in-place distillation.
 
-B = batch, H = height, W = width, C = channels, K = classes, R = subnets.
+They have no anchors: all widths slim, those of the stages' outputs too. All
+else, from the operations to the evaluation, is shared with AdaptaNet.
+
+B = batch, K = classes, R = subnets.
 """
 
 import functools
@@ -14,39 +17,33 @@ import jax.numpy as jnp
 import optax
 
 from adaptanet_jax import trees
-from adaptanet_jax.baselines.methods import Method
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   ResNet,
-  Variables,
   stage_numbers,
 )
 from adaptanet_jax.training import losses
-from adaptanet_jax.training.objectives import (
-  Metrics,
+from adaptanet_jax.training.baseline_methods import Method
+from adaptanet_jax.training.forward import (
   Networks,
   run_module,
   scan_subnets,
   with_trained,
 )
+from adaptanet_jax.training.objectives import Gradients, StepInputs
 
 
 def baseline_gradients(
     params: trees.Tree,
     stats: trees.Tree,
-    frozen: Variables,
-    teacher: Variables,
-    images: jax.Array,
-    labels: jax.Array,
-    rng: jax.Array,
-    step: jax.Array,
+    inputs: StepInputs,
     *,
     net: ResNet,
     method: Method,
     label_smoothing: float,
     ensemble: str,
-) -> tuple[trees.Tree, trees.Tree, Metrics]:
+) -> Gradients:
   """Gradients of the sum of the cross-entropies of the subnets of a step.
 
   The first subnet learns the labels. The others learn its prediction of the
@@ -54,30 +51,21 @@ def baseline_gradients(
   subnet, and the last one the mean of all but its own, with `ieb`.
 
   Args:
-    params: the trained parameters.
-    stats: their batch statistics, `{}` if there are none.
-    frozen: collections that do not train; none here.
-    teacher: the network's moving average, if the method has one.
-    images: `uint8[B, H, W, C]`, augmented.
-    labels: `int32[B]`.
-    rng: key of the step, the same on every device.
-    step: unused.
+    params: see `Objective`.
+    stats: see `Objective`.
+    inputs: the teacher is the network's moving average, if the method has one.
     net: the network.
     method: what is drawn and who teaches.
     label_smoothing: see `losses.smooth_targets`.
-    ensemble: one of `methods.ENSEMBLES`.
-
-  Returns:
-    Gradients by `params`, new batch statistics, metrics.
+    ensemble: one of `baseline_methods.ENSEMBLES`.
   """
-  del step
-  subnets = method.draw(rng)
+  subnets = method.draw(inputs.rng)
   hard = losses.smooth_targets(
-      labels, net.num_classes, label_smoothing=label_smoothing
+      inputs.labels, net.num_classes, label_smoothing=label_smoothing
   )
   targets = None  # In place.
   if method.moving_average:
-    soft = _bootstrapped(net, teacher, images, subnets, ensemble)
+    soft = _bootstrapped(net, inputs, subnets, ensemble)
     targets = jnp.concatenate([hard[None], soft])
   run = functools.partial(
       run_module, Networks(net, net), stages=stage_numbers(), train=(BACKBONE,)
@@ -87,13 +75,13 @@ def baseline_gradients(
       params: trees.Tree, stats: trees.Tree, in_place: jax.Array, subnet: Any
   ) -> tuple[jax.Array, Any]:
     choices, target = subnet
-    variables = with_trained(frozen, params, stats)
-    outputs, stats = run(variables, {}, images, choices)
+    variables = with_trained(inputs.frozen, params, stats)
+    outputs, stats = run(variables, {}, inputs.images, choices)
     logits = outputs['logits']
     loss = optax.softmax_cross_entropy(
         logits, in_place if target is None else target
     ).mean()
-    metrics = {'loss': loss, 'top1': losses.top1(logits, labels)}
+    metrics = {'loss': loss, 'top1': losses.top1(logits, inputs.labels)}
     return loss, (jax.nn.softmax(logits), stats, metrics)
 
   grads, stats, metrics = scan_subnets(
@@ -114,16 +102,12 @@ def baseline_gradients(
 
 
 def _bootstrapped(
-    net: ResNet,
-    average: Variables,
-    images: jax.Array,
-    subnets: jax.Array,
-    ensemble: str,
+    net: ResNet, inputs: StepInputs, subnets: jax.Array, ensemble: str
 ) -> jax.Array:
   """Returns DSNet's targets of all subnets but the first, `(R - 1, B, K)`."""
 
   def predict(choices: jax.Array) -> jax.Array:
-    logits, _ = supernet.forward(net, average, images, choices)
+    logits, _ = supernet.forward(net, inputs.teacher, inputs.images, choices)
     return jax.nn.softmax(logits)
 
   count = len(subnets) - 1 if ensemble == 'ieb' else 1

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.baselines.methods."""
+"""Tests of adaptanet_jax.training.baseline_methods."""
 
 import collections
 
@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
-from adaptanet_jax.baselines import methods
+from adaptanet_jax.training import baseline_methods as methods
 
 
 def _draws(draw, count):

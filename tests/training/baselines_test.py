@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.baselines.objective."""
+"""Tests of adaptanet_jax.training.baselines."""
 
 import dataclasses
 import functools
@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import trees
-from adaptanet_jax.baselines import objective
-from adaptanet_jax.baselines.methods import METHODS
-from adaptanet_jax.baselines.objective import baseline_gradients
 from adaptanet_jax.models.resnet import BACKBONE, ResNet, stage_numbers
 from adaptanet_jax.models.subnet import Subnet
+from adaptanet_jax.training import baselines
+from adaptanet_jax.training.baseline_methods import METHODS
+from adaptanet_jax.training.baselines import baseline_gradients
+from adaptanet_jax.training.objectives import StepInputs
 from tests.variables import draw
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1), anchors=False)
@@ -29,6 +30,10 @@ def _batch():
   rng = np.random.default_rng(9)
   images = rng.standard_normal((4, 16, 16, 1), np.float32)
   return jnp.asarray(images), jnp.array([0, 1, 2, 4])
+
+
+def _inputs(averages):
+  return StepInputs({}, averages, *_batch(), _RNG, 0)
 
 
 def _subnets(name):
@@ -104,7 +109,7 @@ class BaselineGradientsTest(parameterized.TestCase):
         ensemble='ieb',
     )
     actual, actual_stats, metrics = jax.jit(run)(
-        params, stats, {}, averages, *_batch(), _RNG, 0
+        params, stats, _inputs(averages)
     )
     self._assert_near(actual, expected)
     for key, loss in (
@@ -139,9 +144,9 @@ class BaselineGradientsTest(parameterized.TestCase):
   def test_the_narrowest_subnet_learns_from_the_ensemble(self, ensemble):
     subnets = _subnets('dsnet')
     averages = draw(_NET, seed=1)
-    run = functools.partial(objective._bootstrapped, _NET, ensemble=ensemble)
+    run = functools.partial(baselines._bootstrapped, _NET, ensemble=ensemble)
     actual = jax.jit(run)(
-        averages, _batch()[0], np.stack([s.encode() for s in subnets])
+        _inputs(averages), np.stack([s.encode() for s in subnets])
     )
     guides = [
         jax.nn.softmax(
@@ -161,8 +166,8 @@ class BaselineGradientsTest(parameterized.TestCase):
     )
     average = draw(net, seed=1)
     subnets = METHODS['dsnet'].draw(_RNG)
-    run = functools.partial(objective._bootstrapped, net, ensemble='ib')
-    actual = jax.jit(run)(average, _batch()[0], subnets)
+    run = functools.partial(baselines._bootstrapped, net, ensemble='ib')
+    actual = jax.jit(run)(_inputs(average), subnets)
     # Those of width 1.0, in evaluation mode: as one image alone has it.
     logits, _ = jax.jit(net.forward)(average, _batch()[0][:1])
     expected = jax.nn.softmax(logits)[0]

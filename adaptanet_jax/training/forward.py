@@ -1,0 +1,160 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How a step runs networks: at full width, a module alone, subnet by subnet.
+
+B = batch, H = height, W = width, C = channels.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from adaptanet_jax import trees
+from adaptanet_jax.models import supernet
+from adaptanet_jax.models.resnet import ResNet, Variables, anchor_name
+from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice
+from adaptanet_jax.training import losses
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+  """The static halves of the two networks.
+
+  Attributes:
+    teacher: run at full width only.
+    student: the supernet.
+  """
+
+  teacher: ResNet
+  student: ResNet
+
+
+def run_full(
+    net: ResNet, variables: Variables, x: jax.Array, *, first: int = 1,
+    train: tuple[str, ...] = (),
+) -> tuple[losses.Outputs, Variables]:
+  """Runs a network at full width from one stage to the logits.
+
+  Args:
+    net: the network.
+    variables: its collections.
+    x: `(B, H, W, C)` images if `first` is 1, else the anchor before it.
+    first: first stage to run; 5 runs the head alone.
+    train: parts whose batch statistics are used and moved.
+
+  Returns:
+    Anchors `first` to 4 and logits, by name; new batch statistics.
+  """
+  outputs = {}
+  stats: Variables = {}
+  for n in range(first, NUM_STAGES + 1):
+    x, new = net.run_stage(variables, x, n, StageChoice(), train=train)
+    stats = trees.merge(stats, new)
+    outputs[anchor_name(n)] = x
+  outputs['logits'] = net.run_head(variables, x)
+  return outputs, stats
+
+
+def run_module(
+    nets: Networks,
+    student: Variables,
+    teacher: Variables,
+    x: jax.Array,
+    choices: jax.Array | None,
+    *,
+    stages: range,
+    train: tuple[str, ...],
+) -> tuple[losses.Outputs, Variables]:
+  """Runs student stages, then the teacher's from there on (Eq. 2).
+
+  Args:
+    nets: both networks.
+    student: collections of the student.
+    teacher: collections of the teacher.
+    x: `(B, H, W, C)` images if `stages` starts at 1, else the anchor before.
+    choices: `int32[4]` branch indices; None for the largest subnet.
+    stages: numbers of the student's stages to run.
+    train: parts whose batch statistics are used and moved.
+
+  Returns:
+    Anchors from the first of `stages` on and logits, by name; the student's
+    new batch statistics.
+  """
+  outputs = {}
+  stats: Variables = {}
+  for n in stages:
+    if choices is None:
+      x, new = nets.student.run_stage(
+          student, x, n, StageChoice(), train=train
+      )
+    else:
+      x, new = supernet.switch_stage(
+          nets.student, student, x, n, choices[n - 1], train=train
+      )
+    stats = trees.merge(stats, new)
+    outputs[anchor_name(n)] = x
+  if stages[-1] == NUM_STAGES:
+    rest = {'logits': nets.student.run_head(student, x)}
+  else:
+    # A GroupNorm student may stand before a BatchNorm teacher, so this cannot
+    # be the student's own code with other parameters.
+    rest, _ = run_full(nets.teacher, teacher, x, first=stages[-1] + 1)
+  return outputs | rest, stats
+
+
+def scan_subnets(
+    loss_fn: Callable[..., tuple[jax.Array, Any]],
+    params: trees.Tree,
+    stats: trees.Tree,
+    reference: Any,
+    subnets: Any,
+    *,
+    first_is_reference: bool,
+) -> tuple[trees.Tree, trees.Tree, Metrics]:
+  """Adds up the gradients of the subnets of a step.
+
+  They run one after the other through one traced body, so a step needs the
+  activations of one subnet at a time.
+
+  Args:
+    loss_fn: maps (params, stats, reference, subnet) to a loss and (what the
+      subnet puts out, its batch statistics, metrics).
+    params: the trained parameters.
+    stats: batch statistics before the first subnet.
+    reference: what the first subnet is set beside.
+    subnets: arrays of one entry for each subnet, in order.
+    first_is_reference: whether what the first one puts out is the reference of
+      the rest.
+
+  Returns:
+    The sum of gradients, batch statistics after the last subnet, metrics as
+    arrays of one entry for each subnet.
+  """
+
+  def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
+    grads, stats, reference, is_reference = carry
+    new_grads, (outputs, stats, metrics) = jax.grad(loss_fn, has_aux=True)(
+        params, stats, reference, subnet
+    )
+    grads = jax.tree.map(jnp.add, grads, new_grads)
+    reference = lax.cond(is_reference, lambda: outputs, lambda: reference)
+    return (grads, stats, reference, jnp.array(False)), metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  start = (zeros, stats, reference, jnp.array(first_is_reference))
+  (grads, stats, _, _), metrics = lax.scan(body, start, subnets)
+  return grads, stats, metrics
+
+
+def with_trained(
+    frozen: Variables, params: trees.Tree, stats: trees.Tree
+) -> Variables:
+  """Returns a network's collections from those that train and the rest."""
+  trained = {'params': params} | ({'batch_stats': stats} if stats else {})
+  return trees.merge(frozen, trained)

@@ -1,3 +1,0 @@
-# Copyright 2026 The adaptanet_jax Authors.
-# SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.baselines."""
