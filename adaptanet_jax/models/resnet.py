@@ -250,6 +250,18 @@ class ResNet:
     Raises:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
+    # Profiles and compiled programs then tell the stages apart.
+    with jax.named_scope(stage_name(number)):
+      return self._run_stage(variables, x, number, choice, train)
+
+  def _run_stage(
+      self,
+      variables: Variables,
+      x: jax.Array,
+      number: int,
+      choice: StageChoice,
+      train: Collection[str],
+  ) -> tuple[jax.Array, Variables]:
     x = x.astype(self.dtype)
     run: dict[str, Any] = {'rho': choice.rho, 'train': train}
     in_mask = WidthMask(x.shape[-1], self._channels(number - 1))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one training step of every phase, and the one place that maps it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -124,6 +124,8 @@ def map_train_step(
     tx: optax.GradientTransformation,
     augmentation: str,
     average_decay: float | None = None,
+    *,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Maps `train_step` over devices: the batch is split, all else replicated.
 
@@ -132,6 +134,7 @@ def map_train_step(
     tx: see `train_step`.
     augmentation: see `train_step`.
     average_decay: see `train_step`.
+    devices: None for all of this job; others to compile for them, no more.
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
@@ -150,6 +153,7 @@ def map_train_step(
       in_axes=(None, None, None, None, 0),
       out_axes=(None, None),
       donate_argnums=(0,),
+      devices=devices,
   )
 
 
