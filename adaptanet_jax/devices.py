@@ -9,7 +9,7 @@ job: they are put together once, before the first call, and stay so.
 D = devices of this process, B = examples of one device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 from typing import Any
 
@@ -29,6 +29,7 @@ def over_devices(
     in_axes: tuple[int | None, ...],
     out_axes: int | None,
     donate_argnums: tuple[int, ...] = (),
+    on: Sequence[jax.Device] | None = None,
 ) -> Any:
   """Maps a function over all devices of the job.
 
@@ -38,6 +39,7 @@ def over_devices(
       None if they are the same on all of them.
     out_axes: the same for what it returns.
     donate_argnums: numbers of the arguments whose memory it may take over.
+    on: devices to compile for in their place, which need not be here.
 
   Returns:
     A jitted function. In a job of several processes it takes what `replicate`
@@ -54,6 +56,7 @@ def over_devices(
       in_axes=in_axes,
       out_axes=out_axes,
       donate_argnums=donate_argnums,
+      devices=on,
   )
 
 

@@ -45,8 +45,8 @@ def _traced_step(name):
       config, phase, space.nets, space.gates, epoch_steps=1
   )
   step = loop.make_step(phase, dataset.train, objective, config.data.augment)
-  shapes = workspace.variable_shapes(space, phase)
-  arguments = loop.argument_shapes(step, phase, *shapes)
+  shapes = workspace.variable_shapes(space.nets, space.gates, phase)
+  arguments = loop.argument_shapes(phase, step.tx, *shapes)
   return jax.jit(step.function).trace(*arguments, step.batch)
 
 

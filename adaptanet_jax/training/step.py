@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one training step of every phase."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 
@@ -123,10 +123,12 @@ def map_train_step(
     tx: optax.GradientTransformation,
     augmentation: str,
     average_decay: float | None = None,
+    *,
+    on: Sequence[jax.Device] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Maps `train_step` over devices: the batch is split, all else replicated.
 
-  Its arguments are those of `train_step`.
+  Its arguments are those of `train_step`, and `on`, of `devices.over_devices`.
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
@@ -144,4 +146,5 @@ def map_train_step(
       in_axes=(None, None, None, None, 0),
       out_axes=None,
       donate_argnums=(0,),
+      on=on,
   )
