@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The figures of a run, each as SVG and PNG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import io
 import itertools
 import os
@@ -75,23 +75,23 @@ def draw_all(
     SVG text by name of the figure.
   """
   os.makedirs(folder, exist_ok=True)
-  drawn: dict[str, Callable[[], Figure]] = {}
+  drawn: dict[str, Figure] = {}
   if any(_accuracies(row) for row in metrics):
-    drawn['training'] = lambda: draw_training(metrics)
+    drawn['training'] = draw_training(metrics)
   if columns:
-    drawn['comparison'] = lambda: draw_comparison(columns)
+    drawn['comparison'] = draw_comparison(columns)
   if 'gates' in results:
-    drawn['confidence'] = lambda: draw_confidence(results['gates'])
+    drawn['confidence'] = draw_confidence(results['gates'])
   if subnets:
-    drawn['madds'] = lambda: draw_costs(
+    drawn['madds'] = draw_costs(
         subnets, 'madds', 'MAdds of an image, millions', 1e-6
     )
   if 'latency_ms' in subnets:
     batch, device = results['stage_latency']['batch'], latency_device(results)
-    drawn['latency'] = lambda: draw_costs(
+    drawn['latency'] = draw_costs(
         subnets, 'latency_ms', f'milliseconds, batch of {batch}, {device}', 1.0
     )
-  return {name: _save(draw(), name, folder) for name, draw in drawn.items()}
+  return {name: _save(figure, name, folder) for name, figure in drawn.items()}
 
 
 def _save(figure: Figure, name: str, folder: str) -> str:
