@@ -247,9 +247,8 @@ def _restore_phase(space: Workspace, task: plan.Task) -> None:
   shapes, _ = workspace.variable_shapes(space.nets, space.gates, phase)
   trained, _ = loop.split_variables(shapes, phase.trains)
   with _checkpoints(space, phase, task.workdir) as checkpoints:
-    space.variables[phase.network] = trees.merge(
-        variables, checkpoints.restore_variables(trained)
-    )
+    found = checkpoints.restore_variables(trained)
+    workspace.keep_trained(space, phase, trees.merge(variables, found))
     step = checkpoints.latest_step()
   results = space.results
   if phase.name not in results.values['seconds']:
@@ -271,7 +270,7 @@ def _train_phase(
     results.discard('teacher')
   space.stamp()
   with _checkpoints(space, phase, space.workdir) as checkpoints:
-    space.variables[phase.network], seconds = loop.train_phase(
+    variables, seconds = loop.train_phase(
         phase,
         workspace.first_variables(space, phase),
         space.variables['teacher'] if phase.reads_teacher else {},
@@ -283,6 +282,7 @@ def _train_phase(
         log=log_class(space.workdir),
         validate=accuracy.validator(space, phase),
     )
+  workspace.keep_trained(space, phase, variables)
   results.add_seconds(phase.name, seconds)
   if is_teacher:
     accuracy.evaluate_teacher(space)

@@ -17,6 +17,7 @@ from adaptanet_jax.data import sources
 from adaptanet_jax.devices import AXIS
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
+from adaptanet_jax.models import importance
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
 from adaptanet_jax.programs import Programs
@@ -185,6 +186,15 @@ def first_variables(space: Workspace, phase: Phase) -> Variables:
   return network
 
 
+def keep_trained(
+    space: Workspace, phase: Phase, variables: Variables
+) -> None:
+  """Keeps the variables of a phase's network, once the phase is done."""
+  if phase.network == 'teacher' and space.config.model.sort_channels:
+    variables = importance.sort_channels(space.nets.teacher, variables)
+  space.variables[phase.network] = variables
+
+
 def variable_shapes(
     nets: Networks, gates: GateSet, phase: Phase
 ) -> tuple[Any, Any]:
@@ -196,7 +206,7 @@ def variable_shapes(
   if phase.network == 'teacher':
     return teacher, {}
   student = nets.student
-  if phase.group not in (DELTA, GATES):
+  if phase.group not in (DELTA, 'joint', GATES):
     student = student.without_delta
   if not phase.reads_teacher:
     teacher = {}

@@ -15,9 +15,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.name = ''
   # Seed of parameters, data order, augmentation and subnets.
   c.seed = 0
-  # What to run, comma-separated: teacher, cascade, lock_in, delta, gates,
-  # evaluation, policies, latency, report; of a baseline: baseline, evaluation,
-  # report; or all.
+  # What to run, comma-separated: teacher, cascade, lock_in, delta, joint,
+  # gates, evaluation, policies, latency, report; of a baseline: baseline,
+  # evaluation, report; or all.
   c.phases = 'all'
   # A workdir whose phases are taken as they are, as far as its configuration
   # agrees with this one; empty: none.
@@ -75,6 +75,9 @@ def get_config() -> ml_collections.ConfigDict:
   c.model.norm = 'gn'
   # Whether the supernet starts from the teacher's parameters.
   c.model.init_from_teacher = True
+  # Whether the teacher's channels are put in order of importance before that:
+  # narrow widths keep the first ones. It computes what it did.
+  c.model.sort_channels = False
 
   c.teacher = _optimizer('sgd', learning_rate=0.1, schedule='cosine')
   # Normalisation of the teacher: gn, gn_ws, ln, bn, or gn32 (timm's, of 32
@@ -95,11 +98,16 @@ def get_config() -> ml_collections.ConfigDict:
   c.lock_in = _lock_in()
 
   c.delta = ml_collections.ConfigDict()
-  # The delta substitutes: conv3x3 (the paper's) or separable.
+  # The delta substitutes: conv3x3 (the paper's), separable or bottleneck.
   c.delta.kind = 'conv3x3'
   # A second cascade and lock-in, of the substitutes alone.
   c.delta.cascade = _cascade()
   c.delta.lock_in = _lock_in()
+
+  # Beyond the paper, a last lock-in of backbone and substitutes together, over
+  # all 4,096 subnets; with 0 epochs there is none.
+  c.joint = _lock_in()
+  c.joint.epochs = 0.0
 
   c.gates = _optimizer('adam', learning_rate=1e-4, schedule='constant')
   c.gates.epochs = 1.0
@@ -222,6 +230,8 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
     part.cascade.schedule = 'cosine'
     part.lock_in.schedule = 'cosine'
     part.lock_in.learning_rate = 1e-3
+  c.joint.schedule = 'cosine'
+  c.joint.learning_rate = 1e-3
   # A substitute has few weights, and no teacher's to start from: on digits they
   # end at 92.8 % (x1.0) and 48.2 % (x0.25) with 1e-3, 96.4 % and 83.4 % so.
   c.delta.cascade.learning_rate = 1e-2
@@ -253,6 +263,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     part.cascade.epochs = (1.0, 1.0, 1.0, 1.0)
     part.lock_in.epochs = 1.0
     part.cascade.batch_size = part.lock_in.batch_size = 32
+  c.joint.batch_size = 32
   c.gates.epochs = 1.0
   c.gates.batch_size = 32
   c.gates.resolution = 4

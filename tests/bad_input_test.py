@@ -79,7 +79,7 @@ class BadInputTest(parameterized.TestCase):
       (
           'value',
           ['--config.model.norm=batchnorm'],
-          ['config.model.norm', "'batchnorm'", 'gn, ln, bn, bn_private'],
+          ['config.model.norm', "'batchnorm'", 'gn, gn_ws, ln, bn, bn_private'],
       ),
       (
           'phase',

@@ -19,7 +19,8 @@ from tests import testing
 
 _FLAGS = (
     '--config=configs/baselines.py:usnet,digits:smoke',
-    '--config.data.train_examples=64',
+    '--config.data.train_examples=80',
+    '--config.data.held_out=0.2',
     '--config.data.test_examples=40',
     '--config.baseline.epochs=2.',
     '--config.baseline.batch_size=16',
@@ -43,7 +44,7 @@ class PipelineTest(parameterized.TestCase):
 
   def _test_split(self):
     config = baselines.get_config('usnet,digits:smoke')
-    config.data.train_examples, config.data.test_examples = 64, 40
+    config.data.train_examples, config.data.test_examples = 80, 40
     test = sources.load(config).test
     return test.gather(np.arange(40)), test.labels
 

@@ -303,7 +303,7 @@ class CheckTest(parameterized.TestCase):
 class SelectedGroupsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('all', GROUPS),
+      ('all', tuple(group for group in GROUPS if group != 'joint')),
       ('teacher', ('teacher',)),
       # In the order in which they run, however they are named.
       ('evaluation, teacher,lock_in', ('teacher', 'lock_in', 'evaluation')),
@@ -312,6 +312,23 @@ class SelectedGroupsTest(parameterized.TestCase):
   def test_groups_come_in_order(self, phases, expected):
     self.assertEqual(
         settings.selected_groups(_with('phases', phases)), expected
+    )
+
+  def test_a_joint_lock_in_is_there_if_it_has_epochs(self):
+    config = _with('joint.epochs', 2.0)
+    self.assertEqual(settings.selected_groups(config), GROUPS)
+    names = [phase.name for phase in phases.build_phases(config)]
+    self.assertEqual(names[-3:], ['delta_lock_in', 'joint', 'gates'])
+    (joint,) = (p for p in phases.build_phases(config) if p.name == 'joint')
+    self.assertEqual(joint.trains, ('backbone', 'delta'))
+    self.assertEqual(joint.space.vary, 'joint')
+    self.assertEqual(joint.space.stages, range(1, 5))
+    config.joint.batch_size = 7
+    self.assertContainsSubset(
+        ['joint.batch_size: 64 -> 7'],
+        settings.differing_keys(
+            _with('joint.epochs', 2.0).to_dict(), config.to_dict()
+        ),
     )
 
   def test_a_baseline_has_groups_of_its_own(self):

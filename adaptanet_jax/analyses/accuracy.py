@@ -38,10 +38,11 @@ _VALIDATED = {
     'teacher': (),
     'lock_in': UNIFORM,
     'delta_lock_in': UNIFORM_DELTA,
+    'joint': UNIFORM + UNIFORM_DELTA,
     'baseline': UNIFORM,
 }
 # Groups of phases that have trained what a supernet's widths run.
-_OWN = ('teacher', 'cascade', 'lock_in', 'baseline')
+_OWN = ('teacher', 'cascade', 'lock_in', 'joint', 'baseline')
 
 
 def validator(

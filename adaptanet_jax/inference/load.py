@@ -71,7 +71,7 @@ def load(
   if gates:
     other_config, other = _restore(source)
     differing = settings.differing_keys(
-        config.to_dict(), other_config.to_dict(), up_to='delta.lock_in'
+        config.to_dict(), other_config.to_dict(), up_to='joint'
     )
     reason = '; '.join(differing)
     if not reason and GATES not in other['params']:

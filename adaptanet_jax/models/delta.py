@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Delta substitutes: one convolution in place of a stage's run of blocks.
+"""Delta substitutes: little in place of a stage's run of blocks.
 
 Sec. IV-A: a substitute keeps the central 3x3 of a bottleneck and drops its 1x1
 convolutions and its shortcut; the stage's last block, its anchor block, stays.
@@ -20,11 +20,12 @@ from adaptanet_jax.models.subnet import WidthMask
 
 # conv3x3, the paper's: 3x3, over the first rho * planes channels before it.
 # separable: depthwise 3x3 over all channels before it, then 1x1.
-KINDS = ('conv3x3', 'separable')
+# bottleneck: 1x1 over all channels before it, then 3x3.
+KINDS = ('conv3x3', 'separable', 'bottleneck')
 
 
 class DeltaSubstitute(nn.Module):
-  """A convolution, a norm and a ReLU with the stride of a whole stage.
+  """One or two convolutions, norms and ReLUs with the stride of a whole stage.
 
   Attributes:
     kind: one of `KINDS`.
@@ -56,13 +57,18 @@ class DeltaSubstitute(nn.Module):
       `(B, H / strides, W / strides, rho * planes)`.
     """
     out_mask = WidthMask.at(rho, self.planes)
+    size, strides = 3, self.strides
     if self.kind == 'separable':
       x = self._depthwise(x, in_mask)
-      conv = ConvNorm(self.norm, 1, 1, self.axis_name, name='conv')
+      size, strides = 1, 1
+    elif self.kind == 'bottleneck':
+      reduce = ConvNorm(self.norm, 1, 1, self.axis_name, name='reduce')
+      x = nn.relu(reduce(x, in_mask, out_mask, rho=rho, train=train))
+      in_mask = out_mask
     else:
-      in_mask = WidthMask.at(rho, self.planes)
+      in_mask = out_mask
       x = x[..., : in_mask.active]
-      conv = ConvNorm(self.norm, 3, self.strides, self.axis_name, name='conv')
+    conv = ConvNorm(self.norm, size, strides, self.axis_name, name='conv')
     return nn.relu(conv(x, in_mask, out_mask, rho=rho, train=train))
 
   def _depthwise(self, x: jax.Array, mask: WidthMask) -> jax.Array:

@@ -227,9 +227,13 @@ def _add(
 def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
   """Returns the settings, but the seed, that a run does not share."""
   # Later phases have no say in the widths of a supernet.
-  up_to = 'lock_in' if column.network == 'supernet' else ''
-  if column.network == 'delta':
-    up_to = 'delta.lock_in'
+  up_to = {'supernet': 'lock_in', 'delta': 'delta.lock_in'}.get(
+      column.network, ''
+  )
+  both = map(settings.flatten, (column.config, config))
+  joint = [one.get('joint.epochs') for one in both]
+  if up_to and any(joint):
+    up_to = 'joint'
   found = settings.differing(column.config, config, up_to=up_to)
   differing = {key: new for key, (_, new) in found.items() if key != 'seed'}
   if section['calibration'] != column.sections[0]['calibration']:

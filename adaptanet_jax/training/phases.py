@@ -32,6 +32,7 @@ GROUPS = (
     'cascade',
     'lock_in',
     'delta',
+    'joint',
     'gates',
     'evaluation',
     'policies',
@@ -83,10 +84,10 @@ SECTIONS = (
     'lock_in',
     'delta.cascade',
     'delta.lock_in',
+    'joint',
     'gates',
     'baseline',
 )
-
 
 # Phases after each of which there is a supernet, or a baseline, to run.
 RUNNABLE = frozenset({'cascade4', 'baseline'})
@@ -116,6 +117,7 @@ _DEPENDS = {
     'lock_in': ('lock_in.',),
     'delta.cascade': ('delta.kind', 'delta.cascade.'),
     'delta.lock_in': ('delta.lock_in.',),
+    'joint': ('joint.',),
     'gates': ('gates.',),
     'baseline': (*_FIRST, 'model.norm', 'baseline.'),
 }
@@ -133,21 +135,27 @@ def dependencies(
   Returns:
     The starts of their dotted keys.
   """
-  sections = sections_of(config)
-  if up_to:
-    sections = sections[: sections.index(up_to) + 1]
+  last = SECTIONS.index(up_to or SECTIONS[-1])
+  sections = [s for s in sections_of(config) if SECTIONS.index(s) <= last]
   return tuple(key for section in sections for key in _DEPENDS[section])
 
 
 def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """Returns what a run can do, in order."""
-  return BASELINE_GROUPS if config.baseline.network else GROUPS
+  if config.baseline.network:
+    return BASELINE_GROUPS
+  return tuple(g for g in GROUPS if g != 'joint' or config.joint.epochs)
 
 
 def sections_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """Returns the sections that the training phases of a run are set in."""
   is_baseline = bool(config.baseline.network)
-  return tuple(s for s in SECTIONS if (s == 'baseline') == is_baseline)
+  return tuple(
+      section
+      for section in SECTIONS
+      if (section == 'baseline') == is_baseline
+      and (section != 'joint' or config.joint.epochs)
+  )
 
 
 def section_of(
@@ -164,16 +172,24 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
   if config.baseline.network:
     return (_baseline(config),)
   everything = SubnetSpace(1, NUM_STAGES)
-  vary = functools.partial(dataclasses.replace, everything)
+  joint = dataclasses.replace(everything, vary='joint')
   return (
       _phase(config, 'teacher', network='teacher', trains=(BACKBONE,)),
       *_cascade(config, 'cascade', BACKBONE, 'width'),
       _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
       *_cascade(config, 'delta.cascade', DELTA, 'delta'),
       _phase(
-          config, 'delta.lock_in', trains=(DELTA,), space=vary(vary='delta')
+          config,
+          'delta.lock_in',
+          trains=(DELTA,),
+          space=dataclasses.replace(everything, vary='delta'),
       ),
-      _phase(config, 'gates', trains=(GATES,), space=vary(vary='joint')),
+      *(
+          [_phase(config, 'joint', trains=(BACKBONE, DELTA), space=joint)]
+          if config.joint.epochs
+          else []
+      ),
+      _phase(config, 'gates', trains=(GATES,), space=joint),
   )
 
 
@@ -295,7 +311,7 @@ def objective_for(
         divergence=settings.divergence,
     )
   else:
-    if phase.trains[0].startswith(BACKBONE):
+    if not any(part.startswith(DELTA) for part in phase.trains):
       folded = Networks(folded.teacher, folded.student.without_delta)
     soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
     length = num_steps(phase, epoch_steps)

@@ -1,0 +1,131 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Puts a network's channels in order of importance, beyond the paper.
+
+A narrow width keeps the first channels of each layer. As trained, these are no
+better than the last ones; Once-for-all (Cai et al., 2020) sorts them before a
+network learns to be narrow. Whatever writes a channel and whatever reads it
+are permuted alike, so the network computes what it did. Where a norm has
+groups, these move as a whole.
+"""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+
+from flax import traverse_util
+import numpy as np
+
+from adaptanet_jax.models import slimmable
+from adaptanet_jax.models.layers import EXPANSION
+from adaptanet_jax.models.resnet import (
+  BACKBONE,
+  ResNet,
+  Variables,
+  stage_name,
+  stage_numbers,
+)
+from adaptanet_jax.models.subnet import NUM_STAGES
+
+
+@dataclasses.dataclass(frozen=True)
+class _Channels:
+  """Channels that are permuted together.
+
+  Attributes:
+    total: how many they are.
+    writers: names of the convolutions, with their norms, that write them.
+    readers: names of the convolutions, or of the head, that read them.
+  """
+
+  total: int
+  writers: tuple[str, ...]
+  readers: tuple[str, ...]
+
+
+def sort_channels(net: ResNet, variables: Variables) -> Variables:
+  """Returns the network with the most important channels first.
+
+  A channel is as important as what is read of it: the sum of its readers'
+  weights, without signs, times its norms' scales.
+
+  Args:
+    net: a network that runs at full width, of any norm whose parameters all
+      widths share.
+    variables: its collections.
+
+  Returns:
+    Collections of the same shapes that compute the same.
+  """
+  flat = {
+      name: np.array(leaf)
+      for name, leaf in traverse_util.flatten_dict(variables, sep='/').items()
+  }
+  for channels in _all_channels(net):
+    order = _order(net, flat, channels)
+    for name in flat:
+      _, _, layer = name.partition(f'/{BACKBONE}/')
+      parent = layer.rpartition('/')[0]
+      if parent in channels.readers and layer.endswith('/kernel'):
+        # The head's kernel has no axes of space.
+        flat[name] = np.take(flat[name], order, flat[name].ndim - 2)
+      elif parent.removesuffix('/norm') in channels.writers:
+        flat[name] = np.take(flat[name], order, -1)
+  return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _all_channels(net: ResNet) -> Iterator[_Channels]:
+  """Yields all channels of a network but those of images and of classes."""
+  first = f'{stage_name(1)}/block1'
+  yield _Channels(
+      net.shape.stem_channels,
+      ('stem/conv',),
+      (f'{first}/conv1', f'{first}/shortcut'),
+  )
+  for n in stage_numbers():
+    planes = net.shape.planes[n - 1]
+    blocks = [
+        f'{stage_name(n)}/block{b + 1}' for b in range(net.shape.depths[n - 1])
+    ]
+    for block in blocks:
+      for write, read in (('conv1', 'conv2'), ('conv2', 'conv3')):
+        yield _Channels(planes, (f'{block}/{write}',), (f'{block}/{read}',))
+    after: tuple[str, ...] = ('head',)
+    if n < NUM_STAGES:
+      block = f'{stage_name(n + 1)}/block1'
+      after = (f'{block}/conv1', f'{block}/shortcut')
+    yield _Channels(
+        EXPANSION * planes,
+        (f'{blocks[0]}/shortcut', *(f'{block}/conv3' for block in blocks)),
+        (*(f'{block}/conv1' for block in blocks[1:]), *after),
+    )
+
+
+def _order(
+    net: ResNet, flat: Mapping[str, np.ndarray], channels: _Channels
+) -> np.ndarray:
+  """Returns the channels in order of importance, `int[total]`."""
+  params = f'params/{BACKBONE}'
+  read = np.zeros(channels.total)
+  for reader in channels.readers:
+    kernel = np.abs(flat[f'{params}/{reader}/kernel'])
+    axes = tuple(a for a in range(kernel.ndim) if a != kernel.ndim - 2)
+    read += kernel.sum(axes)
+  scale = np.mean(
+      [
+          np.abs(flat[f'{params}/{writer}/norm/scale'])
+          for writer in channels.writers
+      ],
+      axis=0,
+  )
+  size = _group_size(net.norm, channels.total)
+  groups = (read * scale).reshape(-1, size).sum(-1)
+  best_first = np.argsort(-groups, kind='stable')
+  return (best_first[:, None] * size + np.arange(size)).ravel()
+
+
+def _group_size(norm: str, total: int) -> int:
+  if norm in ('gn', 'gn_ws'):
+    return slimmable.group_size(total)
+  if norm == 'gn32':
+    return max(1, total // 32)
+  return 1

@@ -1,0 +1,84 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.models.importance."""
+
+from absl.testing import absltest, parameterized
+import chex
+import jax
+import numpy as np
+
+from adaptanet_jax.models import importance
+from adaptanet_jax.models.resnet import ResNet
+from tests.variables import draw_like
+
+
+def _net(norm):
+  return ResNet('resnet26x16', 'cifar_half', norm, 10, (16, 16, 1))
+
+
+class SortChannelsTest(parameterized.TestCase):
+
+  @parameterized.parameters('gn', 'gn_ws', 'gn32', 'ln', 'bn')
+  def test_the_network_computes_what_it_did(self, norm):
+    net = _net(norm)
+    variables = draw_like(net.shapes())
+    images = np.random.default_rng(1).standard_normal(
+        (3, 16, 16, 1), np.float32
+    )
+    run = jax.jit(net.forward)
+    after = importance.sort_channels(net, variables)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, variables)
+    logits, anchors = run(variables, images)
+    new_logits, new_anchors = run(after, images)
+    chex.assert_trees_all_close(new_logits, logits, rtol=1e-3, atol=1e-3)
+    for name, anchor in anchors.items():
+      # The same channels, elsewhere.
+      self.assertGreater(np.abs(new_anchors[name] - anchor).max(), 0.1)
+      chex.assert_trees_all_close(
+          np.sort(new_anchors[name], -1), np.sort(anchor, -1),
+          rtol=1e-3, atol=1e-3,
+      )
+
+  def test_channels_that_are_read_most_come_first(self):
+    net = _net('bn')
+    variables = draw_like(net.shapes())
+    backbone = variables['params']['backbone']
+    # Each channel is read twice as much as the one before.
+    rising = 2.0 ** np.arange(16).reshape(1, 1, 16, 1)
+    block = backbone['stage1']['block1']
+    block['conv2']['kernel'] = np.broadcast_to(rising, (3, 3, 16, 16))
+    block['conv1']['norm']['scale'] = np.ones(16)
+    written = block['conv1']['kernel']
+    after = importance.sort_channels(net, variables)['params']['backbone']
+    block = after['stage1']['block1']
+    np.testing.assert_array_equal(
+        block['conv2']['kernel'][0, 0, :, 0], 2.0 ** np.arange(16)[::-1]
+    )
+    # What it reads itself is sorted by the stem's importance.
+    self.assertEqual(
+        _as_set(block['conv1']['kernel'][..., 0]), _as_set(written[..., -1])
+    )
+
+  def test_groups_of_a_norm_move_as_a_whole(self):
+    net = _net('gn')
+    variables = draw_like(net.shapes())
+    norm = variables['params']['backbone']['stage1']['block1']['conv1']['norm']
+    # Planes of 16 have groups of 4.
+    norm['bias'] = np.arange(16)
+    after = importance.sort_channels(net, variables)['params']['backbone']
+    groups = after['stage1']['block1']['conv1']['norm']['bias'].reshape(4, 4)
+    np.testing.assert_array_equal(groups - groups[:, :1], [[0, 1, 2, 3]] * 4)
+    self.assertCountEqual(groups[:, 0].tolist(), [0, 4, 8, 12])
+
+  def test_sorting_twice_changes_nothing_more(self):
+    net = _net('gn')
+    once = importance.sort_channels(net, draw_like(net.shapes()))
+    chex.assert_trees_all_equal(importance.sort_channels(net, once), once)
+
+
+def _as_set(kernel):
+  return set(np.round(kernel, 6).ravel().tolist())
+
+
+if __name__ == '__main__':
+  absltest.main()
