@@ -380,8 +380,11 @@ class DifferingKeysTest(parameterized.TestCase):
   ):
     trained = tuple(
         start
-        for network in ('', 'usnet')
-        for start in phases.dependencies(_with('baseline.network', network))
+        for config in (
+            _with('joint.epochs', 1.0),
+            _with('baseline.network', 'usnet'),
+        )
+        for start in phases.dependencies(config)
     )
     # These only say what is done, where and how fast.
     free = (
