@@ -153,9 +153,10 @@ class PipelineTest(absltest.TestCase):
         row = by_name['-'.join([rho + mark] * 4)]
         self.assertEqual(row['top1'], entry['top1'])
         self.assertEqual(row['madds'], entry['madds'])
+    # Sums of measured differences: on a busy machine they may be left out.
+    trusted = results['stage_latency']['trusted']
     for row in by_name.values():
-      # A sum of measured differences: on a busy machine it can be anything.
-      self.assertTrue(np.isfinite(row['latency_ms']))
+      self.assertEqual('latency_ms' in row, trusted)
       self.assertBetween(row['calibration_top1'], 0.0, 1.0)
 
   def test_the_report_is_there(self):
@@ -163,8 +164,10 @@ class PipelineTest(absltest.TestCase):
     for table in ('Table I.', 'Table II.', 'Table III.', 'Figure 4.'):
       self.assertIn(table, text)
     names = {path.name for path in (self.workdir / 'figures').iterdir()}
-    for name in ('confidence', 'madds', 'latency'):
+    for name in ('confidence', 'madds'):
       self.assertContainsSubset({f'{name}.svg', f'{name}.png'}, names)
+    trusted = _results(self.workdir)['stage_latency']['trusted']
+    self.assertEqual('latency.svg' in names, trusted)
 
   def test_a_report_needs_no_data(self):
     copy = self.folder / 'copied'

@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler
@@ -24,7 +23,7 @@ from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 # Runs before those that are timed.
 _WARM_UP = 3
-_ROUNDS = 5
+_ROUNDS = 10
 
 
 @functools.cache
@@ -66,34 +65,40 @@ def measure(
     num_runs: timed runs of each.
 
   Returns:
-    For each `ms_median`, `ms_p90`, `watts` and `millijoules`.
+    For each `ms_median` and `ms_p90` of all runs; `ms_quiet`, the lowest of its
+    medians of a round, which other work on the machine touches least; `watts`
+    and `millijoules`.
   """
   for run in runs:
     for _ in range(_WARM_UP):
       jax.block_until_ready(run())
-  times: list[list[float]] = [[] for _ in runs]
+  # Of each round a list.
+  times: list[list[list[float]]] = [[] for _ in runs]
   watts: list[list[float]] = [[] for _ in runs]
   with power_meter() as read_watts:
-    for share in np.array_split(np.arange(num_runs), _ROUNDS):
+    for share in np.array_split(np.arange(num_runs), min(_ROUNDS, num_runs)):
       for number, run in enumerate(runs):
+        times[number].append([])
         jax.block_until_ready(run())
         for _ in share:
           started = time.perf_counter()
           jax.block_until_ready(run())
-          times[number].append(1e3 * (time.perf_counter() - started))
+          times[number][-1].append(1e3 * (time.perf_counter() - started))
           if read_watts:
             watts[number].append(read_watts())
   return [_summary(*row) for row in zip(times, watts)]
 
 
 def _summary(
-    times: list[float], watts: list[float]
+    rounds: list[list[float]], watts: list[float]
 ) -> dict[str, float | None]:
+  times = np.concatenate(rounds)
   mean_watts = statistics.fmean(watts) if watts else None
-  mean_ms = statistics.fmean(times)
+  mean_ms = float(times.mean())
   return {
       'ms_median': float(np.median(times)),
       'ms_p90': float(np.quantile(times, 0.9)),
+      'ms_quiet': min(float(np.median(times)) for times in rounds),
       'watts': mean_watts,
       'millijoules': mean_watts * mean_ms if mean_watts else None,
   }
@@ -123,31 +128,34 @@ def power_meter() -> Any:
     pynvml.nvmlShutdown()
 
 
-def stage_table(
-    net: ResNet, run: Callable[[jax.Array], Any], *, num_runs: int
-) -> tuple[float, np.ndarray]:
-  """Measures what each choice of each stage adds to the largest subnet's time.
+def single_changes(num_choices: int) -> np.ndarray:
+  """Returns the largest subnet, and those that differ from it in one stage.
 
   Args:
-    net: the supernet.
-    run: runs the subnet of `int32[4]` branch indices.
-    num_runs: timed runs of each.
+    num_choices: K.
 
   Returns:
-    Median milliseconds of the largest subnet, and `float[4, K]` milliseconds
-    that putting a choice in place of x1.0 adds; below zero where it is faster.
+    `int32[1 + 4 * (K - 1), 4]`, stage by stage.
   """
   largest = LARGEST.encode()
   subnets = [largest]
   for n in range(NUM_STAGES):
-    for choice in net.choices[1:]:
+    for choice in range(1, num_choices):
       subnet = largest.copy()
-      subnet[n] = choice.index
+      subnet[n] = choice
       subnets.append(subnet)
-  measured = measure(
-      [functools.partial(run, jnp.asarray(subnet)) for subnet in subnets],
-      num_runs=num_runs,
-  )
-  medians = np.array([row['ms_median'] for row in measured], float)
-  added = (medians[1:] - medians[0]).reshape(NUM_STAGES, -1)
-  return float(medians[0]), np.pad(added, ((0, 0), (1, 0)))
+  return np.stack(subnets)
+
+
+def stage_table(milliseconds: np.ndarray) -> tuple[float, np.ndarray]:
+  """Says what each choice of each stage adds to the largest subnet's time.
+
+  Args:
+    milliseconds: of each of `single_changes`.
+
+  Returns:
+    Milliseconds of the largest subnet, and `float[4, K]` that putting a choice
+    in place of x1.0 adds; below zero where it is faster.
+  """
+  added = (milliseconds[1:] - milliseconds[0]).reshape(NUM_STAGES, -1)
+  return float(milliseconds[0]), np.pad(added, ((0, 0), (1, 0)))

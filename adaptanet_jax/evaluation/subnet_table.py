@@ -11,6 +11,7 @@ import io
 import os
 
 import numpy as np
+import numpy.typing as npt
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES, all_subnets
@@ -69,6 +70,31 @@ def write(workdir: str, table: SubnetTable) -> None:
   writer.writerow(['subnet', *table])
   writer.writerows(zip(names(num_choices), *columns, strict=True))
   write_text(Paths(workdir).subnets, file.getvalue())
+
+
+def pareto_front(costs: npt.ArrayLike, top1: npt.ArrayLike) -> list[int]:
+  """Returns the positions of what no cheaper network equals in accuracy.
+
+  Args:
+    costs: of each network.
+    top1: accuracy of each.
+
+  Returns:
+    Positions in order of cost, each more accurate than all before it.
+  """
+  costs, top1 = np.asarray(costs), np.asarray(top1)
+  front: list[int] = []
+  for position in np.lexsort((-top1, costs)):
+    if not front or top1[position] > top1[front[-1]]:
+      front.append(int(position))
+  return front
+
+
+def drop_column(workdir: str, name: str) -> None:
+  """Removes a column from the table of a run, if it is there."""
+  table = read(workdir)
+  if name in table:
+    write(workdir, {n: column for n, column in table.items() if n != name})
 
 
 def add_column(workdir: str, name: str, values: np.ndarray) -> None:

@@ -13,8 +13,8 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
-import numpy.typing as npt
 
+from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.evaluation.results import latency_device
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.subnet import (
@@ -35,24 +35,6 @@ _INK, _QUIET, _GRID = '#1f2933', '#8a94a0', '#e4e7eb'
 _BY_WIDTH = {1.0: '#0b3c6f', 0.75: '#1f77b4', 0.5: '#4fb0c6', 0.25: '#e8893a'}
 _FRONT = '#c2185b'
 _DPI = 160
-
-
-def pareto_front(costs: npt.ArrayLike, top1: npt.ArrayLike) -> list[int]:
-  """Returns the positions of what no cheaper network equals in accuracy.
-
-  Args:
-    costs: of each network.
-    top1: accuracy of each.
-
-  Returns:
-    Positions in order of cost, each more accurate than all before it.
-  """
-  costs, top1 = np.asarray(costs), np.asarray(top1)
-  front: list[int] = []
-  for position in np.lexsort((-top1, costs)):
-    if not front or top1[position] > top1[front[-1]]:
-      front.append(int(position))
-  return front
 
 
 def draw_all(
@@ -261,7 +243,7 @@ def draw_costs(
           rasterized=True,
           zorder=2 + (kind != 'some stages delta'),
       )
-  front = pareto_front(costs, top1)
+  front = subnet_table.pareto_front(costs, top1)
   axes.plot(
       costs[front],
       top1[front],

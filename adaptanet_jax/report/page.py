@@ -217,7 +217,7 @@ def _pareto_front(results: Row, subnets: SubnetTable) -> Table | None:
   count, runs = results['subnets']['count'], results['subnets']['stage_runs']
   names = subnet_table.names(len(subnets['top1']))
   flat = {name: column.ravel() for name, column in subnets.items()}
-  front = figures.pareto_front(flat['madds'], flat['top1'])
+  front = subnet_table.pareto_front(flat['madds'], flat['top1'])
   # The whole front is in the figure; a table of it stays readable at ten rows.
   step = max(1, -(-len(front) // 10))
   has_latency = 'latency_ms' in flat

@@ -313,6 +313,11 @@ def table_i(results: Row) -> Table | None:
       f'{stages["checked_subnets"]} random subnets; {LARGEST} takes '
       f'{stages["largest_ms"]:.2f} ms.'
   )
+  if not stages.get('trusted', True):
+    note += (
+        ' That is too far off to tell subnets apart, so their latencies are '
+        'left out: measure them again on a machine that does nothing else.'
+    )
   return Table('Table I. Latency and energy', head, rows, note, num_paper=3)
 
 

@@ -76,6 +76,14 @@ class SubnetTableTest(parameterized.TestCase):
       self.assertEqual(list(found), ['madds', 'top1', 'latency_ms'])
       np.testing.assert_array_equal(found['latency_ms'], values)
 
+  def test_a_column_is_dropped_if_it_is_there(self):
+    subnet_table.write(self.workdir, _table())
+    subnet_table.add_column(self.workdir, 'latency_ms', np.zeros((4,) * 4))
+    for _ in range(2):
+      subnet_table.drop_column(self.workdir, 'latency_ms')
+      found = subnet_table.read(self.workdir)
+      self.assertEqual(list(found), ['madds', 'top1'])
+
   def test_of_more_choices_those_of_the_table_are_taken(self):
     subnet_table.write(self.workdir, _table())
     values = np.arange(8.0**4).reshape((8,) * 4)
@@ -103,6 +111,29 @@ class SubnetTableTest(parameterized.TestCase):
         UsageError, f'{self.path} is no table of all subnets .*Move it away'
     ):
       subnet_table.read(self.workdir)
+
+
+class ParetoFrontTest(parameterized.TestCase):
+
+  def test_by_hand(self):
+    costs = [3.0, 1.0, 2.0, 4.0, 2.0, 5.0]
+    top1 = [0.5, 0.2, 0.4, 0.5, 0.3, 0.9]
+    # Of two that cost 2 the better; at 3 and 4 the same accuracy, so the
+    # cheaper; then the dearest.
+    self.assertEqual(subnet_table.pareto_front(costs, top1), [1, 2, 0, 5])
+
+  def test_one_that_beats_all_stands_alone(self):
+    self.assertEqual(subnet_table.pareto_front([1.0, 2.0], [0.9, 0.5]), [0])
+
+  def test_nothing_off_the_front_beats_it(self):
+    costs = [(7 * n) % 31 for n in range(31)]
+    top1 = [(11 * n) % 31 for n in range(31)]
+    front = subnet_table.pareto_front(costs, top1)
+    for n in range(31):
+      beaten = any(
+          costs[m] <= costs[n] and top1[m] >= top1[n] for m in front
+      )
+      self.assertTrue(beaten)
 
 
 if __name__ == '__main__':

@@ -170,6 +170,13 @@ class ConsoleTest(parameterized.TestCase):
                           'checked_subnets': 16},
     }
 
+  @parameterized.parameters(True, False)
+  def test_latencies_that_cannot_be_trusted_are_told_of(self, trusted):
+    values = _values() | self._latency()
+    values['stage_latency']['trusted'] = trusted
+    note = tables.table_i(values).note
+    self.assertEqual('latencies are left out' in note, not trusted)
+
   def test_latencies_are_a_table_of_their_own(self):
     values = _values() | self._latency()
     *first, last = tables.console(values).split('\n\n')

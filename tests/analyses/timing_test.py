@@ -1,0 +1,70 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.analyses.timing: what becomes of measured times."""
+
+import shutil
+import tempfile
+import types
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+from adaptanet_jax.analyses import timing
+from adaptanet_jax.evaluation import subnet_table
+
+
+class AddColumnTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    workdir = tempfile.mkdtemp()
+    self.addCleanup(shutil.rmtree, workdir)
+    # Subnets of four widths, the wider the more accurate.
+    codes = np.indices((4,) * 4)
+    top1 = 1.0 - codes.sum(0) / 20.0 - codes[0] / 1000.0
+    subnet_table.write(workdir, {'top1': top1})
+    self.space = types.SimpleNamespace(
+        workdir=workdir, results=types.SimpleNamespace(values={})
+    )
+
+  def _column(self, **stages):
+    added = -np.arange(4.0) * np.ones((4, 1))
+    self.space.results.values['stage_latency'] = {
+        'largest_ms': 20.0,
+        'added_ms': added.tolist(),
+        'front_ms': {},
+        'trusted': True,
+    } | stages
+    timing.add_column(self.space)
+    return subnet_table.read(self.space.workdir).get('latency_ms')
+
+  def test_times_are_added_up_over_stages(self):
+    column = self._column()
+    self.assertEqual(column[0, 0, 0, 0], 20.0)
+    self.assertEqual(column[1, 2, 3, 0], 14.0)
+
+  def test_what_was_timed_as_a_whole_counts(self):
+    column = self._column(front_ms={'0.75-0.5-0.25-1.0': 17.5})
+    self.assertEqual(column[1, 2, 3, 0], 17.5)
+    self.assertEqual(column[1, 2, 3, 1], 13.0)
+
+  def test_times_that_cannot_be_trusted_are_left_out(self):
+    self.assertIsNotNone(self._column())
+    self.assertIsNone(self._column(trusted=False))
+
+  def test_those_that_look_fastest_for_their_accuracy_are_timed(self):
+    milliseconds = 20.0 - np.indices((4,) * 4).sum(0).astype(float)
+    front = timing._front(self.space, milliseconds)
+    # One for each sum of codes, 0 to 12: of equal times the more accurate.
+    self.assertLen(front, 13)
+    self.assertEqual([code.sum() for code in front], list(range(12, -1, -1)))
+    for code in front:
+      self.assertTrue(code[0] == 0 or code[1:].sum() == 9)
+
+  def test_without_a_table_there_is_no_front(self):
+    self.space.workdir += '/elsewhere'
+    self.assertEmpty(timing._front(self.space, np.zeros((8,) * 4)))
+
+
+if __name__ == '__main__':
+  absltest.main()
