@@ -1,13 +1,15 @@
 # shellcheck shell=bash disable=SC1091
 # Sourced from the repository's root: makes .venv once, installs, activates.
 #   source launch/environment.sh EXTRA    (test, prepare, cuda, tpu, or '' for none)
+# PYTHON is what .venv is made with (python3), ADAPTANET_VENV another folder for it.
 extra="$1"
+venv="${ADAPTANET_VENV:-.venv}"
 # The stamp names what was installed, and is written only once all of it was.
-stamp=".venv/installed-${extra:-run}"
+stamp="$venv/installed-${extra:-run}"
 want="$(cksum setup.cfg)"
 if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
-  echo 'Installing into .venv ...' >&2
-  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  echo "Installing into $venv ..." >&2
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     python="${PYTHON:-python3}"
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
       echo "Python >= 3.11 is needed; '$python' is $("$python" --version 2>&1)." \
@@ -15,15 +17,15 @@ if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
       exit 1
     fi
     # --clear mends one that was cut off while it was made.
-    "$python" -m venv --clear .venv
+    "$python" -m venv --clear "$venv"
   fi
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --editable ".${extra:+[$extra]}" || exit 1
   echo "$want" > "$stamp"
 fi
-source .venv/bin/activate
+source "$venv/bin/activate"
 # Memory in pages of 2 MB: on a CPU a step takes its memory anew, and in pages of
 # 4 kB that cost 11 % of one of resnet50 (docs/performance.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 # Compiled programs are kept, so that a second run starts at once.
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.venv/xla}"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/$venv/xla}"

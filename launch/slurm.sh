@@ -31,6 +31,10 @@ if [[ -n "${DRY_RUN:-}" ]]; then
   exit
 fi
 export EXTRA=cuda
+# JAX's newest releases take a newer Python than python3 often is. Where none is
+# found python3 is tried, should there be no .venv yet.
+PYTHON="${PYTHON:-$(launch/newest_python.sh 2>/dev/null || true)}"
+export PYTHON
 # Once, before the nodes would do it side by side.
 bash -ec 'source launch/environment.sh cuda'
 status=0

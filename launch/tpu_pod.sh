@@ -78,15 +78,19 @@ case "$step" in
     do_it git archive --format=tar.gz --output="$archive" HEAD
     do_it gcloud compute tpus tpu-vm scp "$archive" "$name:adaptanet_jax.tar.gz" \
       --zone="$ZONE" --worker=all
-    # The images of some slices have Python 3.10 only.
+    # The images of some slices have Python 3.10 only. JAX's newest releases take
+    # 3.12, which not every release of Ubuntu has.
+    # shellcheck disable=SC2016  # The host expands it.
     on all 'set -e
 mkdir -p adaptanet_jax && tar -xzf adaptanet_jax.tar.gz -C adaptanet_jax
 cd adaptanet_jax
-if ! python3 -c "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"; then
+if ! launch/newest_python.sh 2>/dev/null; then
   sudo apt-get -qq update
-  sudo apt-get -qq install -y python3.11 python3.11-venv
-  export PYTHON=python3.11
+  sudo apt-get -qq install -y python3.12 python3.12-venv \
+    || sudo apt-get -qq install -y python3.11 python3.11-venv
 fi
+PYTHON="$(launch/newest_python.sh)"
+export PYTHON
 source launch/environment.sh tpu'
     if [[ -n "${SHARE:-}" ]]; then
       on all "set -e

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -181,6 +182,64 @@ class SlicesTest(parameterized.TestCase):
     self.assertFalse((self.folder / 'run').exists())
 
 
+def _write_python(folder, name, *, version, has_ensurepip=True):
+  """Writes a Python that tells another version and place than it has."""
+  path = folder / name
+  path.write_text(
+      '#!/usr/bin/env bash\n'
+      f'{"" if has_ensurepip else "exit 1"}\n'
+      f'echo "{path}"\n'
+      f'[[ "$3" == {version} && "$PYENV_VERSION" == {version} ]]\n'
+  )
+  path.chmod(0o755)
+
+
+class NewestPythonTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory())
+    )
+    for name in ('bash', 'env'):
+      (self.folder / name).symlink_to(shutil.which(name))
+
+  def _run(self, *versions):
+    return subprocess.run(
+        [str(ROOT / 'launch' / 'newest_python.sh'), *versions],
+        env={'PATH': str(self.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+  def test_it_is_the_newest_that_can_make_an_environment(self):
+    for version in ('3.11', '3.12', '3.13'):
+      _write_python(
+          self.folder,
+          f'python{version}',
+          version=version,
+          has_ensurepip=version != '3.13',
+      )
+    done = self._run()
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertEqual(done.stdout, f'{self.folder}/python3.12\n')
+    done = self._run('3.11', '3.12')
+    self.assertEqual(done.stdout, f'{self.folder}/python3.11\n')
+
+  def test_a_name_that_is_another_version_does_not_count(self):
+    _write_python(self.folder, 'python3.14', version='3.11')
+    done = self._run()
+    self.assertEqual((done.returncode, done.stdout), (1, ''))
+    self.assertIn('no Python 3.14 3.13 3.12 3.11', done.stderr)
+
+  def test_it_is_a_python_that_runs(self):
+    version = f'3.{sys.version_info.minor}'
+    (self.folder / f'python{version}').symlink_to(sys.executable)
+    done = self._run(version)
+    self.assertEqual(done.stdout, f'{self.folder}/python{version}\n')
+
+
 class LocalProcessesTest(parameterized.TestCase):
 
   def setUp(self):
@@ -307,6 +366,7 @@ class TpuPodTest(parameterized.TestCase):
     for command in (copy, install, mount):
       self.assertIn('--worker=all', command)
     self.assertIn('source launch/environment.sh tpu', install[-1])
+    self.assertIn('PYTHON="$(launch/newest_python.sh)"', install[-1])
     self.assertIn('mount -t nfs 10.0.0.2:/share /mnt/adaptanet', mount[-1])
     self.assertLen(self._commands('install'), 3)
 
@@ -372,14 +432,21 @@ class TpuPodTest(parameterized.TestCase):
     self.assertIn(text, done.stderr)
 
 
-class SlurmTest(absltest.TestCase):
+class SlurmTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
     self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (self.root / 'launch').mkdir()
     (self.root / 'bin').mkdir()
-    (self.root / 'launch' / 'environment.sh').write_text('echo "set up $1"\n')
+    (self.root / 'launch' / 'environment.sh').write_text(
+        'echo "set up $1 $PYTHON"\n'
+    )
+    newest = self.root / 'launch' / 'newest_python.sh'
+    newest.write_text(
+        '#!/usr/bin/env bash\n[[ "$NEWEST" ]] && echo "$NEWEST"\n'
+    )
+    newest.chmod(0o755)
     for name in ('srun', 'scontrol'):
       path = self.root / 'bin' / name
       path.write_text(
@@ -396,6 +463,8 @@ class SlurmTest(absltest.TestCase):
         'SLURM_JOB_ID': '7',
         'SLURM_CPUS_PER_TASK': '3',
         'CODE': '0',
+        'NEWEST': 'python3.12',
+        'PYTHON': '',
     }
     return subprocess.run(
         ['bash', str(ROOT / 'launch' / 'slurm.sh'), *arguments],
@@ -411,11 +480,19 @@ class SlurmTest(absltest.TestCase):
     self.assertEqual(
         done.stdout.splitlines(),
         [
-            'set up cuda',
+            'set up cuda python3.12',
             'srun cuda --cpus-per-task=3 --kill-on-bad-exit=0 launch/local.sh '
             '--config=c --workdir=d',
         ],
     )
+
+  @parameterized.parameters(
+      ({'PYTHON': 'mine'}, 'mine'), ({'NEWEST': ''}, '')
+  )
+  def test_another_python(self, environment, expected):
+    done = self._run('--config=c', **environment)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertStartsWith(done.stdout, f'set up cuda {expected}\n')
 
   def test_a_job_that_saved_goes_back_into_the_queue(self):
     done = self._run('--config=c', CODE='75')
