@@ -36,6 +36,7 @@ BATCH_SIZE = 8
 def _config():
   c = digits.get_config('smoke')
   c.data.train_examples = STEPS * BATCH_SIZE
+  c.data.held_out = 0.0
   for section in (c.cascade, c.delta.cascade, c.delta.lock_in, c.gates):
     section.batch_size = BATCH_SIZE
   c.log_every_steps = 1
