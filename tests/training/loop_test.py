@@ -196,9 +196,9 @@ class LoopTest(parameterized.TestCase):
         self.phases['cascade1'], name='behind', epochs=2.0
     )
 
-    def objective(params, stats, *unused):
+    def objective(params, stats, inputs):
       grads = jax.tree.map(jax.numpy.ones_like, params)
-      return grads, stats, {'loss': 1.0 * unused[-1]}
+      return grads, stats, {'loss': 1.0 * inputs.step}
 
     step = loop.make_step(phase, self.split, objective, 'none')
     wait = jax.block_until_ready
