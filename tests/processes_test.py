@@ -208,9 +208,9 @@ class NoticeTest(absltest.TestCase):
 
 # Gives each process its half of a batch, a state, and a folder of its own.
 _CODE = '''
-import os, sys
+import os, signal, sys, time
 import jax, numpy as np
-from adaptanet_jax import devices, processes
+from adaptanet_jax import devices, preemption, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
@@ -228,8 +228,19 @@ state = TrainState(
     batch_stats={},
     opt_state=(np.ones(3, np.float32),),
 )
+for _ in range(9):
+  assert not preemption.NOTICE.reached()
 with PhaseCheckpoints(folder, 'lock_in', keep=2) as checkpoints:
   checkpoints.save(devices.replicate(state))
+# Between phases, with fewer steps in the last one than in all.
+if number == '1':
+  os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(4)  # As long as JAX takes to tell all; in a run, a compile.
+for _ in range(25):
+  time.sleep(0.2)
+  if preemption.NOTICE.reached():
+    print('stops')
+    break
 processes.check_shared(folder)
 processes.check_agreed('numbers', 'one')
 own = f'{folder}/{number}'
@@ -255,6 +266,7 @@ class ProcessesTest(parameterized.TestCase):
       for text in (
           'gathered [[0, 1, 2, 100, 101, 102], [3, 4, 5, 103, 104, 105]]',
           'any True False',
+          'stops',
           'processes [1] do not see; expected a folder that all',
           f'differ in numbers; that of process {number} is {number}.',
       ):

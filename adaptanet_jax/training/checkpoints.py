@@ -49,6 +49,18 @@ def _is_whole(path: str) -> bool:
     return False
 
 
+class _Manager(ocp.CheckpointManager):
+  """Leaves it to `preemption.NOTICE` to ask JAX whether to stop.
+
+  With several processes JAX has one count of steps: asked here by the steps of
+  a phase, it would settle on one that the run is past, and never stop.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
 class PhaseCheckpoints:
   """Saves and restores one phase of a run; a context manager."""
 
@@ -68,7 +80,7 @@ class PhaseCheckpoints:
           'Passing over %s: cut off while it was written.',
           ', '.join(map(self._path, self._fragments)),
       )
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
         self._directory,
         item_handlers={
             name: ocp.StandardCheckpointHandler()

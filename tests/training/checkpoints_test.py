@@ -12,6 +12,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import chex
 import jax
+from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -68,6 +69,13 @@ class PhaseCheckpointsTest(parameterized.TestCase):
       self._open().restore(like)
     for text in texts:
       self.assertIn(text, str(caught.exception))
+
+  def test_it_does_not_ask_jax_whether_to_stop(self):
+    with mock.patch.object(
+        multihost_utils, 'reached_preemption_sync_point'
+    ) as asked:
+      self._save(_state(1), _state(2))
+    asked.assert_not_called()
 
   @parameterized.named_parameters(('with', True), ('without', False))
   def test_a_state_comes_back_bit_by_bit_batch_stats(self, stats):

@@ -36,6 +36,7 @@ BATCH_SIZE = 8
 def _config():
   c = digits.get_config('smoke')
   c.data.train_examples = STEPS * BATCH_SIZE
+  c.data.held_out = 0.0
   for section in (c.cascade, c.delta.cascade, c.delta.lock_in, c.gates):
     section.batch_size = BATCH_SIZE
   c.log_every_steps = 1
@@ -195,9 +196,9 @@ class LoopTest(parameterized.TestCase):
         self.phases['cascade1'], name='behind', epochs=2.0
     )
 
-    def objective(params, stats, *unused):
+    def objective(params, stats, inputs):
       grads = jax.tree.map(jax.numpy.ones_like, params)
-      return grads, stats, {'loss': 1.0 * unused[-1]}
+      return grads, stats, {'loss': 1.0 * inputs.step}
 
     step = loop.make_step(phase, self.split, objective, 'none')
     wait = jax.block_until_ready
