@@ -243,7 +243,7 @@ def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   teacher = nets.teacher if phase.reads_teacher else trained
   objective = objectives.folding(objective, trained, teacher)
   step = loop.make_step(phase, split, objective, space.config.data.augment)
-  shapes = workspace.variable_shapes(space, phase)
+  shapes = workspace.variable_shapes(space.nets, space.gates, phase)
   if step.num_steps:
     loop.compile_ahead(space.programs, step, phase, *shapes)
   return step
@@ -254,7 +254,7 @@ def _restore_phase(space: Workspace, task: plan.Task) -> None:
   variables: Variables = {}
   if phase.network == 'student':  # The teacher's phase has all of it.
     variables = workspace.first_variables(space, phase)
-  shapes, _ = workspace.variable_shapes(space, phase)
+  shapes, _ = workspace.variable_shapes(space.nets, space.gates, phase)
   trained, _ = loop.split_variables(shapes, phase.trains)
   with _checkpoints(space, phase, task.workdir) as checkpoints:
     space.variables[phase.network] = trees.merge(

@@ -189,23 +189,25 @@ def first_variables(space: Workspace, phase: Phase) -> Variables:
   return network
 
 
-def variable_shapes(space: Workspace, phase: Phase) -> tuple[Any, Any]:
+def variable_shapes(
+    nets: objectives.Networks, gates: GateSet, phase: Phase
+) -> tuple[Any, Any]:
   """Returns the shapes of a phase's network and of its teacher, all at once.
 
   The same that `first_variables` will return once it is the phase's turn.
   """
-  teacher = space.nets.teacher.shapes()
+  teacher = nets.teacher.shapes()
   if phase.network == 'teacher':
     return teacher, {}
-  student = space.nets.student
+  student = nets.student
   if phase.group not in (DELTA, GATES):
     student = without_delta(student)
   if not phase.reads_teacher:
     teacher = {}
   variables = student.shapes()
   if phase.group == GATES:
-    gates = space.gates.shapes(student.anchor_shapes())
-    variables = trees.merge(variables, gates)
+    own = gates.shapes(student.anchor_shapes())
+    variables = trees.merge(variables, own)
   return variables, teacher
 
 

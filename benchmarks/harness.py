@@ -37,7 +37,10 @@ _SECONDS = 0.1
 _MOST_RUNS = 200
 # What has a say in how fast things run.
 _SETTINGS = ('GLIBC_TUNABLES', 'XLA_FLAGS', 'OMP_NUM_THREADS')
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime')
+_PACKAGES = (
+    'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime', 'libtpu',
+    'jax-cuda12-plugin', 'nvidia-cuda-nvcc-cu12',
+)
 
 
 def tolerance() -> float:

@@ -207,7 +207,7 @@ def _forget(space: Workspace, names: list[str]) -> None:
 def compile_ahead(space: Workspace, phase: Phase) -> None:
   """Has compiled what is measured after a run's last training phase."""
   groups = settings.selected_groups(space.config)
-  variables, _ = workspace.variable_shapes(space, phase)
+  variables, _ = workspace.variable_shapes(space.nets, space.gates, phase)
   if phase.network != 'teacher':
     if 'evaluation' in groups:
       accuracy.compile_ahead(space, variables)

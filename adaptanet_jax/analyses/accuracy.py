@@ -73,7 +73,7 @@ def validator(
 def compile_validator_ahead(space: Workspace, phase: Phase) -> None:
   """Has compiled what a phase's network is measured with, if it is."""
   if validator(space, phase) or phase.name == 'teacher':
-    variables, _ = workspace.variable_shapes(space, phase)
+    variables, _ = workspace.variable_shapes(space.nets, space.gates, phase)
     predictor, _ = _validation(space, phase)
     common.compile_ahead(space, predictor, variables)
 

@@ -273,6 +273,18 @@ class ResNet:
     Raises:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
+    # Profiles and compiled programs then tell the stages apart.
+    with jax.named_scope(stage_name(number)):
+      return self._run_stage(variables, x, number, choice, train)
+
+  def _run_stage(
+      self,
+      variables: Variables,
+      x: jax.Array,
+      number: int,
+      choice: StageChoice,
+      train: Collection[str],
+  ) -> tuple[jax.Array, Variables]:
     if number == 1:
       x = normalize(x)
     x = x.astype(self.dtype)

@@ -21,6 +21,9 @@ import jax.numpy as jnp
 
 from adaptanet_jax.models.slimmable import DEAR
 
+# What profiles and programs call the copying of what a gradient needs.
+KEPT = 'kept'
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def switch(
@@ -115,6 +118,7 @@ def _by_type(arrays: Sequence[Any]) -> dict[str, list[Any]]:
   return found
 
 
+@jax.named_scope(KEPT)
 def _pack(
     arrays: Sequence[jax.Array], sizes: Mapping[str, int]
 ) -> dict[str, jax.Array]:
@@ -128,6 +132,7 @@ def _pack(
   return packed
 
 
+@jax.named_scope(KEPT)
 def _unpack(
     packed: Mapping[str, jax.Array], shapes: Sequence[jax.ShapeDtypeStruct]
 ) -> list[jax.Array]:

@@ -117,22 +117,22 @@ def compile_ahead(
     teacher: shapes of the teacher; `{}` while it trains itself.
   """
   arguments = devices.replicated_shapes(
-      argument_shapes(step, phase, variables, teacher)
+      argument_shapes(phase, step.tx, variables, teacher)
   )
   programs.ahead(step.function, *arguments, step.batch)
 
 
 def argument_shapes(
-    step: PhaseStep,
     phase: phases.Phase,
+    tx: optax.GradientTransformation,
     variables: Variables,
     teacher: Variables,
 ) -> tuple[TrainState, Variables, Variables, Any]:
   """Returns the shapes of all that a step takes but its batch.
 
   Args:
-    step: of the phase.
     phase: what trains.
+    tx: its optimizer.
     variables: shapes of the network that the phase trains.
     teacher: shapes of the teacher; `{}` while it trains itself.
 
@@ -143,7 +143,7 @@ def argument_shapes(
 
   def create() -> Any:
     zeros = jax.tree.map(jnp.zeros_like, trained)
-    state = first_state(phase, zeros, step.tx)
+    state = first_state(phase, zeros, tx)
     return state, phases.make_rng(0, phase)
 
   state, rng = jax.eval_shape(create)

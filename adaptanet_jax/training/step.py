@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one training step of every phase."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 
@@ -120,6 +120,8 @@ def map_train_step(
     tx: optax.GradientTransformation,
     augmentation: str,
     average_decay: float | None = None,
+    *,
+    on: Sequence[jax.Device] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Maps `train_step` over devices: the batch is split, all else replicated.
 
@@ -128,6 +130,7 @@ def map_train_step(
     tx: see `train_step`.
     augmentation: see `train_step`.
     average_decay: see `train_step`.
+    on: None for all of this job; others to compile for them, no more.
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
@@ -145,4 +148,5 @@ def map_train_step(
       in_axes=(None, None, None, None, 0),
       out_axes=None,
       donate_argnums=(0,),
+      devices=on,
   )

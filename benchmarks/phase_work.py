@@ -1,0 +1,50 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a step of a phase has to do: the subnets it draws, and their MAdds.
+
+Counted, not timed. To run a stage forward takes its MAdds once; to train it,
+three times (its output, the gradient of its input, that of its weights), and
+the frozen blocks of a delta stage with it; the frozen teacher's stages after
+it, which pass a gradient on, twice. Where deltas train, the largest subnet runs
+too. The subnets of a step are the mean of a thousand draws. Losses, norms,
+augmentation and evaluation are left out.
+"""
+
+import jax
+import numpy as np
+
+from adaptanet_jax.evaluation import cost
+from adaptanet_jax.training import mdsr
+
+_DRAWS = 1000
+
+
+def draw(phase, num_random):
+  """Returns subnets that a phase draws, `int32[draws, subnets, stages]`."""
+  rngs = jax.random.split(jax.random.key(0), _DRAWS)
+  draw_one = jax.vmap(
+      lambda rng: mdsr.draw_subnets(rng, phase.space, num_random)
+  )
+  return np.asarray(draw_one(rngs))
+
+
+def madds_per_image(phase, nets, num_random):
+  """Returns what a step of a phase takes for each image of its batch."""
+  teacher = cost.cost_table(nets.teacher)
+  full = teacher.stage_madds()[:, 0]
+  head = teacher.head[0].madds
+  if phase.space is None:
+    return 3 * (full.sum() + head)
+  drawn = draw(phase, num_random)
+  student = cost.cost_table(nets.student).stage_madds()
+  by_stage = student[np.arange(student.shape[0]), drawn]
+  if phase.group == 'gates':
+    return by_stage.sum((1, 2)).mean() + len(drawn[0]) * head
+  first, last = phase.space.first - 1, phase.space.last
+  before = by_stage[:, 0, :first].sum(-1)  # Once for all subnets of a step.
+  own = 3 * by_stage[:, :, first:last].sum((1, 2))
+  after = 2 * full[last:].sum() + (3 if last == len(full) else 2) * head
+  targets = full.sum() + head
+  if not phase.space.has_largest:
+    targets += full[first:].sum() + head
+  return (targets + before + own + drawn.shape[1] * after).mean()
