@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs made here for devices that are not here."""
 
+import os
 import re
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import jax
@@ -73,6 +75,8 @@ class PlatformsTest(parameterized.TestCase):
     there = _cpu_forms(traced, 'cuda', 'tpu')
     self.assertEqual(there, dict.fromkeys(here, 0))
 
+  # What a user says in XLA_FLAGS, as conftest does, would be no option of ours.
+  @mock.patch.dict(os.environ, XLA_FLAGS='')
   def test_types_and_options_go_by_the_target(self):
     self.assertEqual(platforms.target(), 'cpu')
     self.assertEqual(workspace.auto_dtype(), 'float32')
