@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from adaptanet_jax.errors import UsageError
-  from adaptanet_jax.inference.load import examples, load
+  from adaptanet_jax.inference.load import load
   from adaptanet_jax.inference.network import Supernet
+  from adaptanet_jax.inference.trained import examples
 
 __version__ = '0.1.0'
 __all__ = ('Supernet', 'UsageError', 'examples', 'load')
 _HOMES = {
     'Supernet': 'inference.network',
     'UsageError': 'errors',
-    'examples': 'inference.load',
+    'examples': 'inference.trained',
     'load': 'inference.load',
 }
 

@@ -32,6 +32,11 @@ def target() -> str:
   return _TARGET.get() or jax.default_backend()
 
 
+def auto_dtype() -> str:
+  """Returns the type of activations that suits the target."""
+  return 'float32' if target() == 'cpu' else 'bfloat16'
+
+
 @contextlib.contextmanager
 def made_for(platform: str) -> Iterator[None]:
   """Has programs made for a platform that this machine need not have.

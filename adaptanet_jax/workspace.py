@@ -105,11 +105,6 @@ def create(
   )
 
 
-def auto_dtype() -> str:
-  """Returns the type of activations that suits the target."""
-  return 'float32' if platforms.target() == 'cpu' else 'bfloat16'
-
-
 def networks(
     config: ml_collections.ConfigDict,
     num_classes: int,
@@ -124,7 +119,7 @@ def networks(
   """
   dtype = config.compute_dtype
   if dtype == 'auto':
-    dtype = auto_dtype()
+    dtype = platforms.auto_dtype()
   teacher = ResNet(
       architecture=config.model.architecture,
       stem=config.model.stem,

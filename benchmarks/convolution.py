@@ -20,7 +20,7 @@ import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.models import convolution
-from adaptanet_jax.workspace import auto_dtype
+from adaptanet_jax.platforms import auto_dtype
 from benchmarks import harness
 
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images.')

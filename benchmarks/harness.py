@@ -25,7 +25,7 @@ import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.models.resnet import ResNet, Variables
-from adaptanet_jax.workspace import auto_dtype
+from adaptanet_jax.platforms import auto_dtype
 from tests.variables import draw_like
 
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler
-from adaptanet_jax.workspace import auto_dtype
+from adaptanet_jax.platforms import auto_dtype
 from benchmarks import harness
 
 _COPIED = 64_000_000

@@ -25,7 +25,7 @@ from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models.resnet import ResNet, stage_name, stage_numbers
 from adaptanet_jax.models.stages import Stages
 from adaptanet_jax.models.subnet import UNIFORM, WIDTHS
-from adaptanet_jax.workspace import auto_dtype
+from adaptanet_jax.platforms import auto_dtype
 from benchmarks import harness
 from tests.variables import draw_like
 

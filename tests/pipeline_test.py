@@ -21,7 +21,7 @@ import adaptanet_jax
 from adaptanet_jax import experiment
 from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.inference import load as loading
+from adaptanet_jax.inference import trained as loading
 from tests import testing
 
 PHASES = (

@@ -1,246 +1,58 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Loads what a run has trained, and what it was tested on."""
+"""Loads a network: one that comes along, a bundle's, or what a run has trained.
+"""
 
 import os
 from typing import Any
 
-from absl import logging
-from flax import traverse_util
-import ml_collections
-import numpy as np
-
-from adaptanet_jax import plan, settings, trees, workspace
-from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import (
-  calibration as calibration_lib,
-  subnet_table,
-)
-from adaptanet_jax.evaluation.calibration import CALIBRATIONS
+from adaptanet_jax.inference import bundle
 from adaptanet_jax.inference.network import BACKENDS, Supernet
-from adaptanet_jax.models.gates import GATES
-from adaptanet_jax.models.layers import BATCH_NORMS
-from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.models.routing import routing_gates
-from adaptanet_jax.training import loop, phases
-from adaptanet_jax.training.baseline_methods import NETWORKS
-from adaptanet_jax.training.checkpoints import PhaseCheckpoints
-from adaptanet_jax.workdir import Paths, read_json
 
 
-def load(
-    workdir: str,
-    *,
-    gates: str | None = None,
-    calibration: str | None = None,
-    backend: str = BACKENDS[0],
-) -> Supernet:
-  """Loads the supernet, or the baseline, that a run has trained.
+def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
+  """Loads a supernet, or a baseline, as a function of images.
 
   Args:
-    workdir: of the run.
-    gates: workdir of another run on the same backbone and deltas, whose gates
-      and policies stand in for this run's own.
-    calibration: which batch statistics a network with a BatchNorm runs with:
-      'subnet', those of each subnet; 'uniform', those of the subnets that run
-      all stages alike, and no others run; 'none', those of training. None: what
-      the run was measured with. Of no consequence without a BatchNorm.
-    backend: one of `BACKENDS`.
+    model: the name of a model that comes with the package; the folder of a
+      bundle, see `Supernet.save`; or the workdir of a run.
+    backend: one of `network.BACKENDS`.
+    **options: of a workdir alone, see `trained.load`: `gates` and
+      `calibration`.
 
   Returns:
     A function of images.
 
   Raises:
-    UsageError: an argument is none of its choices, a workdir is not a run's or
-      has no supernet yet, the gates were trained with other settings of what
-      they read, or the batch statistics were never calibrated.
+    UsageError: there is no such model, it is damaged, or an option does not do.
   """
-  for name, value, choices in (
-      ('calibration', calibration, (None, *CALIBRATIONS)),
-      ('backend', backend, BACKENDS),
-  ):
-    if value not in choices:
-      raise UsageError(
-          f'Unknown {name} {value!r}; expected one of '
-          f'{", ".join(filter(None, choices))}.'
-      )
-  workdir = os.path.expanduser(workdir)
-  config, variables = _restore(workdir)
-  source = os.path.expanduser(gates) if gates else workdir
-  if gates:
-    other_config, other = _restore(source)
-    differing = settings.differing_keys(
-        config.to_dict(), other_config.to_dict(), up_to='joint'
-    )
-    reason = '; '.join(differing)
-    if not reason and GATES not in other['params']:
-      reason = 'it has no trained gates'
-    if not reason and not _same_weights(variables, other):
-      reason = 'its backbone or its deltas have other weights'
-    if reason:
-      raise UsageError(
-          f'The gates of {source} do not fit {workdir} ({reason}); expected '
-          'gates that were trained on the same supernet, with config.reuse.'
-      )
-    variables = _swap(variables, other)
-    config.gates = other_config.gates
-    config.policies = other_config.policies
-  nets, gate_set = _networks(config, workdir)
-  net = workspace.student_for(nets, variables)
-  if net.norm not in BATCH_NORMS:
-    calibration = 'none'
-  calibration = calibration or _measured_calibration(config, workdir)
-  policies = Paths(source).policies
-  has_policies = os.path.exists(policies)
-  return Supernet(
-      net,
-      routing_gates(gate_set) if GATES in variables['params'] else None,
-      variables,
-      subnets=subnet_table.read(workdir),
-      policy_table=read_json(policies) if has_policies else {},
-      calibrated=calibration,
-      statistics=_statistics(workdir) if calibration != 'none' else (),
-      backend=backend,
-  )
-
-
-def _same_weights(first: Variables, second: Variables) -> bool:
-  """Returns whether two networks are equal, but for their gates."""
-  params, others = (
-      traverse_util.flatten_dict({p: tree[p] for p in tree if p != GATES})
-      for tree in (first['params'], second['params'])
-  )
-  return params.keys() == others.keys() and all(
-      np.array_equal(params[path], others[path]) for path in params
-  )
-
-
-def _measured_calibration(
-    config: ml_collections.ConfigDict, workdir: str
-) -> str:
-  """Returns the calibration that an evaluation had; else the configured one."""
-  results = read_json(Paths(workdir).results)
-  for name in NETWORKS:
-    if name in results:
-      return results[name]['calibration']
-  return config.evaluation.calibration
-
-
-def examples(
-    workdir: str, count: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns examples that a run was tested on.
-
-  Args:
-    workdir: of the run.
-    count: how many, the first of the test split; None for all.
-
-  Returns:
-    Images `uint8[B, H, W, C]`, as a `Supernet` takes them, and `int32[B]`
-    labels.
-
-  Raises:
-    UsageError: the workdir is not a run's, its data are not where they were, or
-      there are fewer.
-  """
-  workdir = os.path.expanduser(workdir)
-  config = _read_config(workdir)
-  described = _described(workdir)
-  config.data.name = described['name']  # 'fake' where the set was missing.
-  test = sources.load_test(config)
-  if len(test) != described['test_examples']:
+  if not isinstance(model, str | os.PathLike):
+    raise UsageError(f'model = {model!r}; expected {_choices()}.')
+  if backend not in BACKENDS:
     raise UsageError(
-        f'{config.data.name!r} now has {len(test)} test examples, and '
-        f'{workdir} was tested on {described["test_examples"]}; expected the '
-        'same data.'
+        f'Unknown backend {backend!r}; expected one of {", ".join(BACKENDS)}.'
     )
-  count = len(test) if count is None else count
-  if not 0 < count <= len(test):
-    raise UsageError(
-        f'count = {count}; expected 1 to {len(test)}, the test examples of '
-        f'{workdir}.'
-    )
-  positions = np.arange(count)
-  return test.gather(positions), test.subset(positions).labels
-
-
-def _statistics(workdir: str) -> calibration_lib.Statistics:
-  path = Paths(workdir).statistics
+  path = os.path.expanduser(os.fspath(model))
+  # A folder of that name comes first: it is what the user sees.
   if not os.path.exists(path):
-    raise UsageError(
-        f'The batch statistics of {workdir} were never calibrated; expected a '
-        "run whose phase evaluation is done, or calibration='none' for those "
-        'of training.'
-    )
-  return calibration_lib.load(path)
-
-
-def _swap(variables: Variables, other: Variables) -> Variables:
-  """Returns a network's collections with another one's gates."""
-  gates = {name: {GATES: tree[GATES]} for name, tree in other.items()
-           if GATES in tree}
-  rest = {
-      name: {part: tree[part] for part in tree if part != GATES}
-      for name, tree in variables.items()
-  }
-  return trees.merge(rest, gates)
-
-
-def _described(workdir: str) -> dict[str, Any]:
-  """Returns what a run has noted about its data."""
-  return read_json(Paths(workdir).results)['dataset']
-
-
-def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:
-  dataset = _described(workdir)
-  return workspace.networks(
-      config, dataset['num_classes'], tuple(dataset['image_shape'])
-  )
-
-
-def _read_config(workdir: str) -> ml_collections.ConfigDict:
-  for name in ('config.json', 'results.json'):
-    if not os.path.exists(os.path.join(workdir, name)):
+    path = bundle.packaged().get(path, path)
+  if bundle.is_bundle(path):
+    if options:
       raise UsageError(
-          f'{workdir} has no {name}; expected the workdir of a run.'
+          f'{", ".join(options)} with {model}, a bundle; expected the workdir '
+          'of a run, or no such option.'
       )
-  values = read_json(Paths(workdir).config)
-  return ml_collections.ConfigDict(values)
+    return bundle.load(path, backend=backend)
+  if not os.path.isdir(path):
+    raise UsageError(f'There is no {path}; expected {_choices()}.')
+  # Here, for a bundle needs nothing that only training does.
+  from adaptanet_jax.inference import trained
+
+  return trained.load(path, backend=backend, **options)
 
 
-def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
-  """Restores the newest checkpoint of each part of a run's supernet."""
-  config = _read_config(workdir)
-  nets, gates = _networks(config, workdir)
-  shapes = trees.merge(
-      nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
-  )
-  trained = plan.find_trained(
-      config, workdir, _described(workdir)['train_examples']
-  )
-  if phases.RUNNABLE.isdisjoint(trained):
-    raise UsageError(
-        f'{workdir} has no checkpoint of the end of phase '
-        f'{" or ".join(sorted(phases.RUNNABLE))}; expected a workdir whose '
-        'training is done, with its checkpoints.'
-    )
-  variables: Variables = {}
-  interrupted = []
-  for phase in phases.build_phases(config):
-    name = phase.name
-    if name not in trained:
-      if os.path.isdir(Paths(workdir).checkpoints(name)):
-        interrupted.append(name)
-    elif phase.network == 'student' and plan.is_usable(phase, trained):
-      like, _ = loop.split_variables(shapes, phase.trains)
-      with PhaseCheckpoints(trained[name], name, keep=1) as found:
-        variables = trees.merge(variables, found.restore_variables(like))
-  if interrupted:
-    logging.warning(
-        'The training of %s was interrupted in %s: the network is loaded '
-        'without it.',
-        ', '.join(interrupted),
-        workdir,
-    )
-  return config, variables
+def _choices() -> str:
+  names = ', '.join(map(repr, bundle.packaged()))
+  own = f'the name of a model that comes along ({names}), ' if names else ''
+  return f'{own}the folder of a bundle or the workdir of a run'

@@ -7,6 +7,8 @@ for each choice of each stage, without a switch around it and with weights of
 its own, which a CPU runs faster; see `models.stages`.
 """
 
+from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -18,12 +20,51 @@ from adaptanet_jax import compiler, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
+from adaptanet_jax.inference import pictures as pictures_lib
 from adaptanet_jax.models import routing, stages, supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, Subnet
 
 BACKENDS = ('switch', 'stages')
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+  """What is known of a network besides how it runs.
+
+  Attributes:
+    name: of its configuration.
+    class_names: of the classes, by label.
+    shorter_side: what a picture's shorter side is scaled to before the centre
+      is cut, in pixels; 0: the side of the images.
+    dtype_is_auto: whether the type of activations is that which suits the
+      device.
+    trained: on what, with what and where, as results.json has it.
+    accuracies: `top1` and `madds` of some subnets, on the test split.
+  """
+
+  name: str
+  class_names: tuple[str, ...]
+  shorter_side: int
+  dtype_is_auto: bool
+  trained: dict[str, Any]
+  accuracies: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What a network says of a picture.
+
+  Attributes:
+    label: name of the class.
+    confidence: the network's probability of it, 0 to 1.
+    subnet: that said so.
+  """
+
+  label: str
+  confidence: float
+  subnet: Subnet
 
 
 class Supernet:
@@ -34,6 +75,11 @@ class Supernet:
     gates: static half of its Var Gates; None before they are trained, and of a
       baseline.
     variables: collections of both.
+    subnets: figures of all subnets, `{}` before they were measured.
+    policy_table: contents of `policies.json`, `{}` where there are none.
+    calibrated: which batch statistics it runs with, as for `load`.
+    statistics: those of every subnet, unless 'none'.
+    about: what else is known of it.
   """
 
   def __init__(
@@ -44,6 +90,7 @@ class Supernet:
       *,
       subnets: SubnetTable,
       policy_table: dict[str, Any],
+      about: About,
       calibrated: str = 'none',
       statistics: calibration_lib.Statistics = (),
       backend: str = BACKENDS[0],
@@ -65,8 +112,9 @@ class Supernet:
     self._stages = None
     if backend == 'stages':
       self._stages = stages.Stages(self.net, self.variables)
-    self._subnets, self._policies = subnets, policy_table
-    self._calibrated, self._statistics = calibrated, statistics
+    self.subnets, self.policy_table = subnets, policy_table
+    self.calibrated, self.statistics = calibrated, statistics
+    self.about = about
 
   def __call__(
       self, images: np.ndarray | jax.Array, subnet: str | Subnet = LARGEST
@@ -90,9 +138,9 @@ class Supernet:
     parsed = self._parse(subnet)
     images = self._checked(images)
     found: Variables | None = None
-    if self._calibrated != 'none':
+    if self.calibrated != 'none':
       found = calibration_lib.of_subnet(
-          self._statistics, parsed, self._calibrated
+          self.statistics, parsed, self.calibrated
       )
     if self._stages:
       return self._stages(images, parsed, found)
@@ -111,7 +159,7 @@ class Supernet:
     Raises:
       UsageError: no subnet is that cheap, or the run has no calibration.
     """
-    if 'expected_top1' not in self._subnets:
+    if 'expected_top1' not in self.subnets:
       raise UsageError(
           'The run has no calibrated accuracies; expected an AdaptaNet, no '
           'baseline, whose phases evaluation and then policies are done.'
@@ -120,7 +168,7 @@ class Supernet:
       madds = float(madds)
     except (TypeError, ValueError) as error:
       raise UsageError(f'madds = {madds!r}; expected a number.') from error
-    costs, top1 = self._subnets['madds'], self._subnets['expected_top1']
+    costs, top1 = self.subnets['madds'], self.subnets['expected_top1']
     within = list(zip(*np.nonzero(costs <= madds)))
     if not within:
       least = costs.min()
@@ -130,6 +178,59 @@ class Supernet:
       )
     # Many may be equal: then more work is safer.
     return Subnet.decode(max(within, key=lambda n: (top1[n], costs[n])))
+
+  def classify(
+      self,
+      pictures: pictures_lib.Picture | Sequence[pictures_lib.Picture],
+      subnet: str | Subnet = LARGEST,
+      *,
+      policy: str | None = None,
+  ) -> list[Answer]:
+    """Names what pictures show; scaled and cut as in evaluation.
+
+    Args:
+      pictures: paths of files, PIL images or `uint8[H, W, C]` arrays of any
+        size; one, or several.
+      subnet: as for a call.
+      policy: as for `route`, which then chooses the subnet of each picture.
+
+    Returns:
+      An answer for each picture, in order.
+
+    Raises:
+      UsageError: a picture cannot be read, or as a call or `route` does.
+    """
+    if isinstance(pictures, pictures_lib.Picture):
+      pictures = [pictures]
+    images = np.stack([
+        pictures_lib.to_pixels(
+            picture, self.net.image_shape, self.about.shorter_side
+        )
+        for picture in pictures
+    ]) if len(pictures) else np.zeros((0, *self.net.image_shape), np.uint8)
+    if policy is None:
+      logits = self(images, subnet)
+      subnets = [self._parse(subnet)] * len(images)
+    else:
+      logits, subnets = self.route(images, policy)
+    shares = np.asarray(jax.nn.softmax(logits))
+    return [
+        Answer(self.about.class_names[row.argmax()], float(row.max()), own)
+        for row, own in zip(shares, subnets)
+    ]
+
+  def save(self, folder: str) -> None:
+    """Writes a bundle, which `adaptanet_jax.load` reads; see `bundle.save`.
+
+    Args:
+      folder: must not exist yet, or be empty.
+
+    Raises:
+      UsageError: there is something in that folder.
+    """
+    from adaptanet_jax.inference import bundle  # It loads what this defines.
+
+    bundle.save(self, folder)
 
   def route(
       self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'
@@ -149,7 +250,7 @@ class Supernet:
       UsageError: the images do not fit, there is no such policy, or the network
         has a BatchNorm and was not loaded with `calibration='none'`.
     """
-    if self._calibrated != 'none':
+    if self.calibrated != 'none':
       raise UsageError(
           'Routing runs each image under another subnet, with the batch '
           "statistics of training; expected load(..., calibration='none')."
@@ -163,7 +264,7 @@ class Supernet:
           'whose phase policies is done.'
       )
     scope, name = policy.split('/')
-    chosen = policies.from_json(self._policies, scope, name)
+    chosen = policies.from_json(self.policy_table, scope, name)
     logits, subnets, _ = _routed(self.net, self.gates)(
         self.variables, self._checked(images), chosen
     )
@@ -172,7 +273,7 @@ class Supernet:
   @property
   def policies(self) -> list[str]:
     """Scopes and names of the policies that `route` knows."""
-    rules = self._policies.get('rules', {})
+    rules = self.policy_table.get('rules', {})
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
   def _parse(self, subnet: str | Subnet) -> Subnet:

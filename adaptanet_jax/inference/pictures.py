@@ -1,0 +1,72 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of one's own as a network takes them, as evaluation has them.
+
+H = height, W = width, C = colours.
+"""
+
+import io
+import os
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from adaptanet_jax.data import images
+from adaptanet_jax.errors import UsageError
+
+# The path of a file, an image, or `uint8[H, W, C]`.
+Picture = str | os.PathLike | Image.Image | np.ndarray
+
+
+def to_pixels(
+    picture: Picture, shape: tuple[int, int, int], shorter_side: int
+) -> np.ndarray:
+  """Scales a picture and cuts its centre; see `images.resize`.
+
+  Args:
+    picture: of any size and colours.
+    shape: `(H, W, C)` of the result, H = W.
+    shorter_side: what the shorter side is scaled to before; 0: H.
+
+  Returns:
+    `uint8[H, W, C]`.
+
+  Raises:
+    UsageError: the picture cannot be read, or is none.
+  """
+  if isinstance(picture, np.ndarray):
+    return images.decode(_encoded(_image_of(picture)), shape, shorter_side)
+  if isinstance(picture, Image.Image):
+    return images.decode(_encoded(picture), shape, shorter_side)
+  if not isinstance(picture, str | os.PathLike):
+    raise UsageError(
+        f'A picture is a {type(picture).__name__}; expected the path of a '
+        'file, a PIL image or a uint8 array.'
+    )
+  try:
+    with open(picture, 'rb') as file:
+      return images.decode(file.read(), shape, shorter_side)
+  except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    reason = getattr(error, 'strerror', None) or str(error)
+    raise UsageError(
+        f'{os.fspath(picture)}: {reason}; expected a picture, such as a JPEG '
+        'or a PNG.'
+    ) from error
+
+
+def _image_of(pixels: np.ndarray) -> Image.Image:
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (
+      1, 3
+  ):
+    raise UsageError(
+        f'A picture is {pixels.dtype}{list(pixels.shape)}; expected '
+        'uint8[H, W, C], C 1 or 3.'
+    )
+  return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _encoded(image: Image.Image) -> bytes:
+  # One way for all pictures: as a file, without loss.
+  file = io.BytesIO()
+  image.save(file, 'PNG')
+  return file.getvalue()

@@ -1,0 +1,265 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A run's network, and what it was tested on, from its workdir."""
+
+import os
+from typing import Any
+
+from absl import logging
+from flax import traverse_util
+import ml_collections
+import numpy as np
+
+from adaptanet_jax import plan, settings, trees, workspace
+from adaptanet_jax.data import sources
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import (
+  calibration as calibration_lib,
+  subnet_table,
+)
+from adaptanet_jax.evaluation.calibration import CALIBRATIONS
+from adaptanet_jax.inference.network import About, Supernet
+from adaptanet_jax.models.gates import GATES
+from adaptanet_jax.models.layers import BATCH_NORMS
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.routing import routing_gates
+from adaptanet_jax.training import loop, phases
+from adaptanet_jax.training.baseline_methods import NETWORKS
+from adaptanet_jax.training.checkpoints import PhaseCheckpoints
+from adaptanet_jax.workdir import Paths, read_json
+
+
+def load(
+    workdir: str,
+    *,
+    gates: str | None = None,
+    calibration: str | None = None,
+    backend: str,
+) -> Supernet:
+  """Loads the supernet, or the baseline, that a run has trained.
+
+  Args:
+    workdir: of the run.
+    gates: workdir of another run on the same backbone and deltas, whose gates
+      and policies stand in for this run's own.
+    calibration: which batch statistics a network with a BatchNorm runs with:
+      'subnet', those of each subnet; 'uniform', those of the subnets that run
+      all stages alike, and no others run; 'none', those of training. None: what
+      the run was measured with. Of no consequence without a BatchNorm.
+    backend: one of `BACKENDS`.
+
+  Returns:
+    A function of images.
+
+  Raises:
+    UsageError: an argument is none of its choices, a workdir is not a run's or
+      has no supernet yet, the gates were trained with other settings of what
+      they read, or the batch statistics were never calibrated.
+  """
+  if calibration not in (None, *CALIBRATIONS):
+    raise UsageError(
+        f'Unknown calibration {calibration!r}; expected one of '
+        f'{", ".join(CALIBRATIONS)}.'
+    )
+  workdir = os.path.expanduser(workdir)
+  config, variables = _restore(workdir)
+  source = os.path.expanduser(gates) if gates else workdir
+  if gates:
+    other_config, other = _restore(source)
+    differing = settings.differing_keys(
+        config.to_dict(), other_config.to_dict(), up_to='joint'
+    )
+    reason = '; '.join(differing)
+    if not reason and GATES not in other['params']:
+      reason = 'it has no trained gates'
+    if not reason and not _same_weights(variables, other):
+      reason = 'its backbone or its deltas have other weights'
+    if reason:
+      raise UsageError(
+          f'The gates of {source} do not fit {workdir} ({reason}); expected '
+          'gates that were trained on the same supernet, with config.reuse.'
+      )
+    variables = _swap(variables, other)
+    config.gates = other_config.gates
+    config.policies = other_config.policies
+  nets, gate_set = _networks(config, workdir)
+  net = workspace.student_for(nets, variables)
+  if net.norm not in BATCH_NORMS:
+    calibration = 'none'
+  calibration = calibration or _measured_calibration(config, workdir)
+  policies = Paths(source).policies
+  has_policies = os.path.exists(policies)
+  return Supernet(
+      net,
+      routing_gates(gate_set) if GATES in variables['params'] else None,
+      variables,
+      subnets=subnet_table.read(workdir),
+      policy_table=read_json(policies) if has_policies else {},
+      calibrated=calibration,
+      statistics=_statistics(workdir) if calibration != 'none' else (),
+      backend=backend,
+      about=_about(config, workdir),
+  )
+
+
+def _about(config: ml_collections.ConfigDict, workdir: str) -> About:
+  """Returns what a run knows of its network besides how that runs."""
+  results = read_json(Paths(workdir).results)
+  data = results['dataset']
+  keys = ('config', 'git', 'seed', 'dataset', 'device', 'augmentation')
+  accuracies = {
+      f'all {"delta " if part == "delta" else ""}x{width}': entry
+      for part in NETWORKS
+      for width, entry in results.get(part, {}).get('uniform', {}).items()
+  }
+  return About(
+      name=config.name,
+      class_names=tuple(
+          data.get('class_names') or map(str, range(data['num_classes']))
+      ),
+      shorter_side=config.data.shorter_side,
+      dtype_is_auto=config.compute_dtype == 'auto',
+      trained={key: results[key] for key in keys},
+      accuracies=accuracies,
+  )
+
+
+def _same_weights(first: Variables, second: Variables) -> bool:
+  """Returns whether two networks are equal, but for their gates."""
+  params, others = (
+      traverse_util.flatten_dict({p: tree[p] for p in tree if p != GATES})
+      for tree in (first['params'], second['params'])
+  )
+  return params.keys() == others.keys() and all(
+      np.array_equal(params[path], others[path]) for path in params
+  )
+
+
+def _measured_calibration(
+    config: ml_collections.ConfigDict, workdir: str
+) -> str:
+  """Returns the calibration that an evaluation had; else the configured one."""
+  results = read_json(Paths(workdir).results)
+  for name in NETWORKS:
+    if name in results:
+      return results[name]['calibration']
+  return config.evaluation.calibration
+
+
+def examples(
+    workdir: str, count: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns examples that a run was tested on.
+
+  Args:
+    workdir: of the run.
+    count: how many, the first of the test split; None for all.
+
+  Returns:
+    Images `uint8[B, H, W, C]`, as a `Supernet` takes them, and `int32[B]`
+    labels.
+
+  Raises:
+    UsageError: the workdir is not a run's, its data are not where they were, or
+      there are fewer.
+  """
+  workdir = os.path.expanduser(workdir)
+  config = _read_config(workdir)
+  described = _described(workdir)
+  config.data.name = described['name']  # 'fake' where the set was missing.
+  test = sources.load_test(config)
+  if len(test) != described['test_examples']:
+    raise UsageError(
+        f'{config.data.name!r} now has {len(test)} test examples, and '
+        f'{workdir} was tested on {described["test_examples"]}; expected the '
+        'same data.'
+    )
+  count = len(test) if count is None else count
+  if not 0 < count <= len(test):
+    raise UsageError(
+        f'count = {count}; expected 1 to {len(test)}, the test examples of '
+        f'{workdir}.'
+    )
+  positions = np.arange(count)
+  return test.gather(positions), test.subset(positions).labels
+
+
+def _statistics(workdir: str) -> calibration_lib.Statistics:
+  path = Paths(workdir).statistics
+  if not os.path.exists(path):
+    raise UsageError(
+        f'The batch statistics of {workdir} were never calibrated; expected a '
+        "run whose phase evaluation is done, or calibration='none' for those "
+        'of training.'
+    )
+  return calibration_lib.load(path)
+
+
+def _swap(variables: Variables, other: Variables) -> Variables:
+  """Returns a network's collections with another one's gates."""
+  gates = {name: {GATES: tree[GATES]} for name, tree in other.items()
+           if GATES in tree}
+  rest = {
+      name: {part: tree[part] for part in tree if part != GATES}
+      for name, tree in variables.items()
+  }
+  return trees.merge(rest, gates)
+
+
+def _described(workdir: str) -> dict[str, Any]:
+  """Returns what a run has noted about its data."""
+  return read_json(Paths(workdir).results)['dataset']
+
+
+def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:
+  dataset = _described(workdir)
+  return workspace.networks(
+      config, dataset['num_classes'], tuple(dataset['image_shape'])
+  )
+
+
+def _read_config(workdir: str) -> ml_collections.ConfigDict:
+  for name in ('config.json', 'results.json'):
+    if not os.path.exists(os.path.join(workdir, name)):
+      raise UsageError(
+          f'{workdir} has no {name}; expected the workdir of a run.'
+      )
+  values = read_json(Paths(workdir).config)
+  return ml_collections.ConfigDict(values)
+
+
+def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
+  """Restores the newest checkpoint of each part of a run's supernet."""
+  config = _read_config(workdir)
+  nets, gates = _networks(config, workdir)
+  shapes = trees.merge(
+      nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
+  )
+  trained = plan.find_trained(
+      config, workdir, _described(workdir)['train_examples']
+  )
+  if phases.RUNNABLE.isdisjoint(trained):
+    raise UsageError(
+        f'{workdir} has no checkpoint of the end of phase '
+        f'{" or ".join(sorted(phases.RUNNABLE))}; expected a workdir whose '
+        'training is done, with its checkpoints.'
+    )
+  variables: Variables = {}
+  interrupted = []
+  for phase in phases.build_phases(config):
+    name = phase.name
+    if name not in trained:
+      if os.path.isdir(Paths(workdir).checkpoints(name)):
+        interrupted.append(name)
+    elif phase.network == 'student' and plan.is_usable(phase, trained):
+      like, _ = loop.split_variables(shapes, phase.trains)
+      with PhaseCheckpoints(trained[name], name, keep=1) as found:
+        variables = trees.merge(variables, found.restore_variables(like))
+  if interrupted:
+    logging.warning(
+        'The training of %s was interrupted in %s: the network is loaded '
+        'without it.',
+        ', '.join(interrupted),
+        workdir,
+    )
+  return config, variables
