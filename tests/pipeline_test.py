@@ -3,11 +3,13 @@
 """The whole program as a user runs it: every phase, killed, resumed, again."""
 
 import csv
+import functools
 import json
 import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from unittest import mock
@@ -276,6 +278,30 @@ class PipelineTest(absltest.TestCase):
     np.testing.assert_array_equal(first(images), swapped(images))
     logits, _ = swapped.route(images, 'width/pull_down')
     chex.assert_tree_all_finite(logits)
+
+  def test_a_bundle_is_equal_to_the_workdir_to_the_bit(self):
+    out = self.folder / 'bundle'
+    command = [sys.executable, '-m', 'adaptanet_jax.bundle', f'--out={out}']
+    run = functools.partial(
+        subprocess.run, cwd=testing.ROOT, capture_output=True, text=True,
+        env=testing.environment(), check=False,
+    )
+    done = run([*command, f'--workdir={self.workdir}'])
+    self.assertEqual(done.returncode, 0, done.stderr)
+    taken = adaptanet_jax.load(str(out))
+    own = adaptanet_jax.load(str(self.workdir))
+    images, _ = adaptanet_jax.examples(str(self.workdir), 16)
+    for subnet in ('1.0-1.0-1.0-1.0', '0.5d-0.25-1.0-0.75d'):
+      np.testing.assert_array_equal(taken(images, subnet), own(images, subnet))
+    for policy in own.policies:
+      np.testing.assert_array_equal(
+          taken.route(images, policy)[0], own.route(images, policy)[0]
+      )
+    self.assertEqual(taken.about, own.about)
+    # What is there is not written over.
+    again = run([*command, f'--workdir={self.workdir}'])
+    self.assertEqual(again.returncode, 1)
+    self.assertRegex(again.stderr, '^adaptanet_jax.bundle: .*is not empty')
 
   def test_gates_of_other_weights_are_refused(self):
     other = self.folder / 'other'

@@ -1,0 +1,240 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.inference.bundle and load: what is taken away."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import chex
+import numpy as np
+from safetensors import numpy as safetensors_numpy
+
+import adaptanet_jax
+from adaptanet_jax import trees
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import policies, subnet_table
+from adaptanet_jax.inference import bundle
+from adaptanet_jax.inference.network import About, Supernet
+from adaptanet_jax.models.gates import GateSet
+from adaptanet_jax.models.resnet import ResNet
+from tests import testing
+from tests.variables import draw_like
+
+_NET = ResNet(
+    'resnet26x8', 'cifar_half', 'gn_ws', 10, (16, 16, 1), delta='conv3x3'
+)
+_GATES = GateSet((1, 2, 3), 10, 4)
+_SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5d-0.75-1.0d')
+
+
+def _about():
+  return About(
+      name='a test',
+      class_names=tuple('zero one two three four five six seven eight nine'
+                        .split()),
+      shorter_side=0,
+      dtype_is_auto=True,
+      trained={
+          'config': 'digits',
+          'git': 'abc',
+          'seed': 0,
+          'dataset': {
+              'name': 'digits', 'train_examples': 1038, 'test_examples': 500
+          },
+          'device': {'kind': 'cpu'},
+      },
+      accuracies={'all x1.0': {'top1': 0.98, 'madds': 1_000_000}},
+  )
+
+
+def supernet():
+  """A network of random weights, with everything that a run gives one."""
+  shapes = trees.merge(_NET.shapes(), _GATES.shapes(_NET.anchor_shapes()))
+  rule = policies.Rule.by_bin(2, np.array([[0, 7], [4, 1], [2, 2]]))
+  edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
+  madds = np.arange(8.0**4).reshape((8,) * 4)
+  return Supernet(
+      _NET,
+      _GATES,
+      draw_like(shapes),
+      subnets={'madds': madds.astype(int), 'expected_top1': madds / 4096.0},
+      policy_table=policies.to_json(
+          {'joint': {'budget': policies.Mixture.of(rule)}}, edges
+      ),
+      about=_about(),
+  )
+
+
+def images(count=3):
+  return np.random.default_rng(0).integers(
+      0, 256, (count, 16, 16, 1), np.uint8
+  )
+
+
+class BundleTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.root = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.root)
+    cls.net = supernet()
+    cls.folder = cls.root / 'bundle'
+    cls.net.save(str(cls.folder))
+    cls.loaded = adaptanet_jax.load(str(cls.folder))
+
+  def _copy(self):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=self.root)) / 'copy'
+    shutil.copytree(self.folder, folder)
+    return folder
+
+  def test_it_has_its_files_and_no_others(self):
+    self.assertCountEqual(
+        [path.name for path in self.folder.iterdir()],
+        [
+            *('weights.safetensors', 'network.json', 'subnets.csv'),
+            *('policies.json', 'README.md'),
+        ],
+    )
+
+  @parameterized.parameters(*_SUBNETS)
+  def test_logits_are_equal_to_the_bit(self, subnet):
+    np.testing.assert_array_equal(
+        self.loaded(images(), subnet), self.net(images(), subnet)
+    )
+
+  def test_routing_and_choosing_are_as_they_were(self):
+    (logits, subnets), (expected, taken) = (
+        net.route(images(), 'joint/budget') for net in (self.loaded, self.net)
+    )
+    np.testing.assert_array_equal(logits, expected)
+    self.assertEqual(subnets, taken)
+    self.assertEqual(self.loaded.policies, ['joint/budget'])
+    self.assertEqual(self.loaded.within(2000.0), self.net.within(2000.0))
+    self.assertEqual(self.loaded.about, _about())
+
+  def test_kernels_are_stored_as_they_run(self):
+    self.assertEqual(self.loaded.net.norm, 'gn')
+    chex.assert_trees_all_equal(self.loaded.variables, self.net.variables)
+
+  def test_saved_again_it_is_the_same(self):
+    again = self.root / 'again'
+    self.loaded.save(str(again))
+    for path in self.folder.iterdir():
+      self.assertEqual((again / path.name).read_bytes(), path.read_bytes())
+
+  def test_nothing_is_overwritten(self):
+    folder = self.root / 'full'
+    folder.mkdir()
+    (folder / 'mine.txt').write_text('mine')
+    with self.assertRaisesRegex(UsageError, 'full is not empty; expected'):
+      self.net.save(str(folder))
+    self.assertEqual([path.name for path in folder.iterdir()], ['mine.txt'])
+
+  def test_a_save_that_fails_leaves_nothing_behind(self):
+    folder = self.root / 'failed'
+    with mock.patch.object(
+        bundle, '_card', side_effect=OSError(28, 'No space left')
+    ):
+      with self.assertRaises(OSError):
+        self.net.save(str(folder))
+    self.assertEmpty([p for p in self.root.iterdir() if 'failed' in p.name])
+
+  @parameterized.parameters(
+      'weights.safetensors', 'subnets.csv', 'policies.json'
+  )
+  def test_a_damaged_or_missing_file_is_refused_by_name(self, name):
+    folder = self._copy()
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    with self.assertRaisesRegex(UsageError, rf'{name} is damaged: its SHA-256'):
+      adaptanet_jax.load(str(folder))
+    (folder / name).unlink()
+    with self.assertRaisesRegex(UsageError, f'copy lacks {name}'):
+      adaptanet_jax.load(str(folder))
+
+  @parameterized.named_parameters(
+      ('another format', {'format': 'else'}, "of format 'else', version 1"),
+      ('a later version', {'version': 2}, 'version 2; expected'),
+      ('no networks', {'network': {}}, "damaged .KeyError: 'dtype'"),
+      ('no sums', {'sha256': 3}, 'is damaged'),
+  )
+  def test_another_description_is_refused(self, changes, message):
+    folder = self._copy()
+    path = folder / 'network.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with self.assertRaisesRegex(UsageError, message):
+      adaptanet_jax.load(str(folder))
+
+  def test_weights_of_another_network_are_refused_by_name(self):
+    folder = self._copy()
+    path = folder / 'weights.safetensors'
+    weights = safetensors_numpy.load_file(path)
+    weights.pop('params/backbone/head/bias')
+    safetensors_numpy.save_file(weights, path)
+    values = json.loads((folder / 'network.json').read_text())
+    values['sha256'][path.name] = bundle._digest(path)
+    (folder / 'network.json').write_text(json.dumps(values))
+    with self.assertRaisesRegex(
+        UsageError, 'does not fit network.json: params/backbone/head/bias'
+    ):
+      adaptanet_jax.load(str(folder))
+
+  def test_options_of_a_workdir_are_refused(self):
+    with self.assertRaisesRegex(UsageError, 'calibration with .* a bundle'):
+      adaptanet_jax.load(str(self.folder), calibration='none')
+
+  @parameterized.parameters(
+      (None, 'model = None; expected'),
+      (3, 'model = 3; expected'),
+      ('/nowhere', 'There is no /nowhere; expected .*the folder of a bundle'),
+  )
+  def test_what_is_no_model_is_refused_with_the_choices(self, model, message):
+    with self.assertRaisesRegex(UsageError, message):
+      adaptanet_jax.load(model)
+
+  def test_a_model_that_comes_along_is_found_by_its_name(self):
+    with mock.patch.object(bundle, '_PACKAGED', self.root):
+      self.assertContainsSubset({'bundle'}, bundle.packaged())
+      net = adaptanet_jax.load('bundle')
+    self.assertEqual(net.about.name, 'a test')
+
+  def test_it_needs_nothing_that_only_training_does(self):
+    code = f"""
+import sys
+import adaptanet_jax
+net = adaptanet_jax.load({str(self.folder)!r})
+bad = {{'orbax', 'tensorflow_datasets', 'optax', 'grain', 'matplotlib',
+       'tensorflow', 'sklearn'}}
+print(sorted(bad & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=testing.ROOT,
+        env=testing.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    self.assertEqual((done.stdout, done.returncode), ('[]\n', 0), done.stderr)
+
+  def test_the_card_tells_what_it_is(self):
+    card = (self.folder / 'README.md').read_text()
+    for text in ('4,096 subnets', 'digits, 1,038 images', '98.00 | 1.00'):
+      self.assertIn(text, card)
+
+  def test_the_table_is_a_run_s(self):
+    chex.assert_trees_all_equal(
+        subnet_table.read(str(self.folder)), self.net.subnets
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()
