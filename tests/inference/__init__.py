@@ -1,3 +1,3 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.analyses."""
+"""Tests of adaptanet_jax.inference."""
