@@ -23,6 +23,7 @@ _KERNELS: dict[str, Any] = {
 # A fifth of the compile time for two to three times the run time (jaxlib
 # 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, .29 to .8 s a
 # step). Unoptimised code is compiled in less time than it takes to split up.
+# Without the second, as since JAX 0.12, it is two thirds (docs/performance.md).
 FAST_COMPILE = {
     'xla_backend_optimization_level': 0,
     'xla_cpu_use_fusion_emitters': False,

@@ -246,7 +246,7 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
 
 
 def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """Shrinks a configuration until one CPU runs it in under two minutes."""
+  """Shrinks a configuration until two cores run it in two to three minutes."""
   c.fast_compile = True
   c.model.architecture = 'resnet26x8'
   c.data.image_size = 16
