@@ -213,7 +213,7 @@ def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
   """Raises UsageError if phases to take over were trained on other data.
 
   Args:
-    described: the data of this run, as `workspace.describe` has them.
+    described: the data of this run, as `dataset.describe` has them.
     workdirs: those to take over from.
   """
   for place in sorted(workdirs):

@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from adaptanet_jax import compiler, platforms, trees
-from adaptanet_jax.data import sources
+from adaptanet_jax.data.dataset import Dataset, describe
 from adaptanet_jax.devices import AXIS
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
@@ -45,7 +45,7 @@ class Workspace:
 
   config: ml_collections.ConfigDict
   workdir: str
-  dataset: sources.Dataset
+  dataset: Dataset
   nets: Networks
   gates: GateSet
   variables: dict[str, Variables]
@@ -80,7 +80,7 @@ class Workspace:
 def create(
     config: ml_collections.ConfigDict,
     workdir: str,
-    dataset: sources.Dataset,
+    dataset: Dataset,
     programs: Programs,
 ) -> Workspace:
   """Sets up a run; raises UsageError if its workdir was made with other data.
@@ -150,19 +150,6 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
   """Returns the student, without substitutes where its variables have none."""
   has_delta = DELTA in variables['params']
   return nets.student if has_delta else nets.student.without_delta
-
-
-def describe(dataset: sources.Dataset) -> dict[str, Any]:
-  """Returns the `dataset` section of results.json."""
-  held_out = dataset.held_out
-  return {
-      'name': dataset.name,
-      'train_examples': len(dataset.train),
-      **({'held_out_examples': len(held_out)} if held_out else {}),
-      'test_examples': len(dataset.test),
-      'num_classes': dataset.num_classes,
-      'image_shape': list(dataset.image_shape),
-  }
 
 
 def first_variables(space: Workspace, phase: Phase) -> Variables:

@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn import datasets
 import tensorflow_datasets as tfds
 
-from adaptanet_jax.data import images, sources
+from adaptanet_jax.data import decoding, images, sources
 from adaptanet_jax.errors import UsageError
 from configs import common
 
@@ -316,7 +316,7 @@ class TfdsTest(parameterized.TestCase):
   def test_a_large_set_is_decoded_as_it_is_gathered(self):
     in_memory = self._tiny('tiny_uneven', image_size=4, train_examples=5)
     with (
-        mock.patch.object(sources, 'MAX_BYTES_IN_MEMORY', 4 * 4 * 3 * 5 - 1),
+        mock.patch.object(decoding, 'MAX_BYTES_IN_MEMORY', 4 * 4 * 3 * 5 - 1),
         mock.patch.object(images, 'resize', wraps=images.resize) as decode,
     ):
       large = self._tiny('tiny_uneven', image_size=4, train_examples=5)
@@ -349,7 +349,7 @@ class TfdsTest(parameterized.TestCase):
   def test_many_chunks_are_decoded_in_order_by_processes(self):
     whole = self._tiny('tiny_fixed')
     with (
-        mock.patch.object(sources, '_CHUNK', 2),
+        mock.patch.object(decoding, '_CHUNK', 2),
         mock.patch.object(os, 'cpu_count', return_value=1),
         mock.patch.object(
             futures, 'ProcessPoolExecutor', wraps=futures.ProcessPoolExecutor

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
 
-from adaptanet_jax.data import images, pipeline, sources
+from adaptanet_jax.data import decoding, images, pipeline, sources
 from adaptanet_jax.data.splits import InMemorySplit, StreamedSplit
 from configs import imagenet
 from tests.data import photographs
@@ -167,7 +167,7 @@ class StreamedSplitTest(parameterized.TestCase):
     )
 
   def test_what_is_too_large_for_memory_is_streamed_as_it_is(self):
-    with mock.patch.object(sources, 'MAX_BYTES_IN_MEMORY', 1):
+    with mock.patch.object(decoding, 'MAX_BYTES_IN_MEMORY', 1):
       streamed = self._load(augment='crop_flip')
     in_memory = self._load(augment='crop_flip')
     self.assertIsInstance(streamed.train, StreamedSplit)
