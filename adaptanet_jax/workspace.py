@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from adaptanet_jax import compiler, platforms, trees
-from adaptanet_jax.data.dataset import Dataset, describe
+from adaptanet_jax.data.dataset import Dataset, describe, differences
 from adaptanet_jax.devices import AXIS
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
@@ -87,10 +87,11 @@ def create(
   """
   results = Results(workdir)
   described = describe(dataset)
-  if results.values.get('dataset', described) != described:
+  other = differences(results.values.get('dataset', described), described)
+  if other:
     raise UsageError(
-        f'{workdir} was made with the data {results.values["dataset"]}, and '
-        f'config.data now gives {described}; expected the same.'
+        f'{workdir} was made with other data than config.data now gives '
+        f'({"; ".join(other)}); expected the same.'
     )
   nets, gates = networks(config, dataset.num_classes, dataset.image_shape)
   return Workspace(

@@ -5,6 +5,7 @@
 H = height, W = width, C = colours.
 """
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -17,7 +18,7 @@ class Dataset:
 
   Attributes:
     name: its name; `fake` for a made-up one.
-    num_classes: number of labels.
+    class_names: name of each label, in their order.
     image_shape: `(H, W, C)` of every image.
     train: training split.
     test: test split.
@@ -26,11 +27,16 @@ class Dataset:
   """
 
   name: str
-  num_classes: int
+  class_names: tuple[str, ...]
   image_shape: tuple[int, int, int]
   train: Split
   test: Split
   held_out: Split | None = None
+
+  @property
+  def num_classes(self) -> int:
+    """How many labels there are."""
+    return len(self.class_names)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -42,5 +48,29 @@ def describe(dataset: Dataset) -> dict[str, Any]:
       **({'held_out_examples': len(held_out)} if held_out else {}),
       'test_examples': len(dataset.test),
       'num_classes': dataset.num_classes,
+      'class_names': list(dataset.class_names),
       'image_shape': list(dataset.image_shape),
   }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """Lists `key: old value -> new value` where two descriptions differ.
+
+  Args:
+    old: what `describe` returned for one run. Those of before class names were
+      noted count as equal in them.
+    new: what it returned for another.
+  """
+  keys = sorted(old.keys() | new.keys())
+  if not ('class_names' in old and 'class_names' in new):
+    keys = [key for key in keys if key != 'class_names']
+  return [
+      f'{key}: {_short(old.get(key))} -> {_short(new.get(key))}'
+      for key in keys
+      if old.get(key) != new.get(key)
+  ]
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 120 else f'{text[:117]}...'

@@ -103,7 +103,7 @@ def _digits(image_size: int) -> Dataset:
   )
   return Dataset(
       'digits',
-      10,
+      tuple(map(str, range(10))),
       images.shape[1:],
       _in_memory(train, train_labels),
       _in_memory(test, test_labels),
@@ -126,7 +126,7 @@ def _fake(data: ml_collections.ConfigDict) -> Dataset:
 
   return Dataset(
       'fake',
-      data.fake_classes,
+      tuple(map(str, range(data.fake_classes))),
       shape,
       split(data.train_examples or 512),
       split(data.test_examples or 128),

@@ -36,10 +36,10 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
   Raises:
     UsageError: it is missing, unreadable or not one of images and labels.
   """
-  num_classes, shape = _labels_and_shape(data)
+  class_names, shape = _labels_and_shape(data)
   return Dataset(
       data.name,
-      num_classes,
+      class_names,
       shape,
       # Every pass over the training split has other crops of its images.
       train=_split(
@@ -73,8 +73,8 @@ def _split(
 
 def _labels_and_shape(
     data: ml_collections.ConfigDict,
-) -> tuple[int, tuple[int, int, int]]:
-  """Returns the number of labels of a TFDS set, and the shape of its images."""
+) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+  """Returns the names of a set's labels, and the shape of its images."""
   info = _source(data.name, data.dir, data.train_split).dataset_info
   features = info.features
   size = data.image_size or features['image'].shape[0]
@@ -89,7 +89,7 @@ def _labels_and_shape(
         f'The images of {data.name!r} have {shape[-1]} channels; expected 1 '
         '(grey) or 3 (colour).'
     )
-  return features['label'].num_classes, shape
+  return tuple(features['label'].names), shape
 
 
 def _source(name: str, data_dir: str, split: str) -> Any:
