@@ -10,6 +10,11 @@ import dataclasses
 from typing import Any
 
 from adaptanet_jax.data.splits import Split
+from adaptanet_jax.errors import UsageError
+
+
+class MissingDataError(UsageError):
+  """A data set that is known, but not on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,18 +1,19 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets: bundled digits, any TFDS image-classification set, and a fake one.
+"""Data sets: bundled digits, a folder, any of TFDS, and a fake one.
 
 N = examples, H = height, W = width, C = colours.
 """
 
 import dataclasses
+import types
 
 from absl import logging
 import ml_collections
 import numpy as np
 
-from adaptanet_jax.data import tfds
-from adaptanet_jax.data.dataset import Dataset
+from adaptanet_jax.data import folder, tfds
+from adaptanet_jax.data.dataset import Dataset, MissingDataError
 from adaptanet_jax.data.images import resize
 from adaptanet_jax.data.splits import InMemorySplit, Split
 
@@ -37,7 +38,7 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   elif data.name == 'fake':
     dataset = _fake(data)
   else:
-    dataset = _tfds_or_fake(data)
+    dataset = _own_or_fake(data)
   train, held_out = _hold_out(
       _first(dataset.train, data.train_examples), data.held_out
   )
@@ -63,7 +64,7 @@ def load_test(config: ml_collections.ConfigDict) -> Split:
   data = config.data
   if data.name in ('digits', 'fake'):
     return load(config).test
-  return tfds.load_test(data)
+  return _module(data).load_test(data)
 
 
 def _first(split: Split, count: int) -> Split:
@@ -85,6 +86,10 @@ def _hold_out(split: Split, share: float) -> tuple[Split, Split | None]:
 
 def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
   return InMemorySplit(labels.astype(np.int32), images.__getitem__)
+
+
+def _module(data: ml_collections.ConfigDict) -> types.ModuleType:
+  return folder if data.name == folder.NAME else tfds
 
 
 def _digits(image_size: int) -> Dataset:
@@ -133,10 +138,10 @@ def _fake(data: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def _tfds_or_fake(data: ml_collections.ConfigDict) -> Dataset:
+def _own_or_fake(data: ml_collections.ConfigDict) -> Dataset:
   try:
-    return tfds.load(data)
-  except tfds.MissingDataError as error:
+    return _module(data).load(data)
+  except MissingDataError as error:
     if not data.fake_if_missing:
       raise
     logging.warning('%s\nGoing on with FAKE data.', error)
