@@ -166,7 +166,9 @@ def _list(
       (n for n in (data.test_split, *_TEST_NAMES) if n in found), ''
   )
   if train_name in found and test_name:
-    others['folder'] += len(set(found) - {train_name, test_name})
+    others += collections.Counter(
+        'folder' for name in found if name not in (train_name, test_name)
+    )
     names = _folders(os.path.join(folder, train_name), others)
     test_names = _folders(os.path.join(folder, test_name), others)
     if unknown := sorted(set(test_names) - set(names)):

@@ -157,7 +157,7 @@ class PixelsTest(parameterized.TestCase):
   def test_what_is_transparent_lies_on_white(self, mode):
     # Black all over: one pixel opaque, one half of it, two that hide it.
     picture = Image.new('RGBA', (2, 2))
-    picture.putdata([(0, 0, 0, 255), (0, 0, 0, 127), (0, 0, 0, 0), (0, 0, 0, 0)])
+    picture.putalpha(_square([255, 127, 0, 0]))
     file_format = 'PNG'
     expected = [0, 128, 255, 255]
     if mode == 'P':  # All or nothing, by one entry of the palette.
@@ -184,7 +184,8 @@ class PixelsTest(parameterized.TestCase):
     np.testing.assert_array_equal(pixels.ravel(), [255, 0, 255, 255])
 
   @parameterized.product(
-      orientation=tuple(range(1, 9)), file_format=('JPEG', 'PNG', 'WEBP', 'TIFF')
+      orientation=tuple(range(1, 9)),
+      file_format=('JPEG', 'PNG', 'WEBP', 'TIFF'),
   )
   def test_a_picture_is_put_upright(self, orientation, file_format):
     # Dark left, and at its top the brightest: no turn leaves it as it is.
