@@ -30,7 +30,6 @@ from adaptanet_jax.progress import (
   check_tensorboard,
 )
 from adaptanet_jax.report import comparison, tables
-from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
@@ -167,14 +166,18 @@ def _check_weights(
 ) -> None:
   """Raises UsageError if the teacher is to start from weights that do not fit.
 
-  Here, before anything is written.
+  Here, before anything is written. Says what is adapted of those that do.
   """
   starts = [t.phase.name for t in tasks if t.action == 'train']
   if config.teacher.weights and 'teacher' in starts:
     nets, _ = workspace.networks(
         config, dataset.num_classes, dataset.image_shape
     )
-    torch_resnet.load(config.teacher.weights, nets.teacher)
+    _, notes = workspace.load_weights(config, nets.teacher)
+    if notes and processes.is_writer():
+      print(
+          f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr
+      )
 
 
 def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:

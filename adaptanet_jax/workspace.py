@@ -201,9 +201,25 @@ def variable_shapes(
 
 
 def _teacher(space: Workspace) -> Variables:
-  if space.config.teacher.weights:
-    return torch_resnet.load(space.config.teacher.weights, space.nets.teacher)
-  return _init(space.nets.teacher.init, space.config.seed, 'teacher')
+  config, net = space.config, space.nets.teacher
+  if not config.teacher.weights:
+    return _init(net.init, config.seed, 'teacher')
+  loaded, notes = load_weights(config, net)
+  if not notes:
+    return loaded
+  return trees.merge(_init(net.init, config.seed, 'teacher'), loaded)
+
+
+def load_weights(
+    config: ml_collections.ConfigDict, net: ResNet
+) -> tuple[Variables, list[str]]:
+  """Reads what the teacher starts from; see `torch_resnet.load`.
+
+  If it is trained then, its classes and its colours may be others.
+  """
+  return torch_resnet.load(
+      config.teacher.weights, net, adapt=config.teacher.epochs > 0
+  )
 
 
 def _student(space: Workspace) -> Variables:
