@@ -19,6 +19,7 @@ from adaptanet_jax import (
 )
 from adaptanet_jax.analyses import accuracy, common
 from adaptanet_jax.data import pipeline, sources
+from adaptanet_jax.data.dataset import Dataset, describe
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.resnet import Variables
@@ -29,7 +30,6 @@ from adaptanet_jax.progress import (
   check_tensorboard,
 )
 from adaptanet_jax.report import comparison, tables
-from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
@@ -84,7 +84,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   dataset = sources.load(config)
   # What cannot be compared is refused now. What could be once, and cannot when
   # the report is written, is left out of it.
-  comparison.collect(asked, workspace.describe(dataset))
+  comparison.collect(asked, describe(dataset))
   tasks = plan.make_plan(
       config, workdir, len(dataset.train), needs=analyses.NEEDS
   )
@@ -94,7 +94,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   )
   _check_weights(config, dataset, tasks)
   plan.check_reused(
-      workspace.describe(dataset), {task.workdir for task in tasks} - {workdir}
+      describe(dataset), {task.workdir for task in tasks} - {workdir}
   )
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
@@ -161,19 +161,23 @@ def _report(
 
 def _check_weights(
     config: ml_collections.ConfigDict,
-    dataset: sources.Dataset,
+    dataset: Dataset,
     tasks: list[plan.Task],
 ) -> None:
   """Raises UsageError if the teacher is to start from weights that do not fit.
 
-  Here, before anything is written.
+  Here, before anything is written. Says what is adapted of those that do.
   """
   starts = [t.phase.name for t in tasks if t.action == 'train']
   if config.teacher.weights and 'teacher' in starts:
     nets, _ = workspace.networks(
         config, dataset.num_classes, dataset.image_shape
     )
-    torch_resnet.load(config.teacher.weights, nets.teacher)
+    _, notes = workspace.load_weights(config, nets.teacher)
+    if notes and processes.is_writer():
+      print(
+          f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr
+      )
 
 
 def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:

@@ -11,6 +11,7 @@ import ml_collections
 
 from adaptanet_jax import settings
 from adaptanet_jax.data import pipeline
+from adaptanet_jax.data.dataset import differences
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.training import phases as phases_lib
@@ -213,13 +214,13 @@ def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
   """Raises UsageError if phases to take over were trained on other data.
 
   Args:
-    described: the data of this run, as `workspace.describe` has them.
+    described: the data of this run, as `dataset.describe` has them.
     workdirs: those to take over from.
   """
   for place in sorted(workdirs):
     old = Results(place).values.get('dataset', described)
-    if old != described:
+    if other := differences(old, described):
       raise UsageError(
-          f'config.reuse leads to {place}, which was made with the data {old}, '
-          f'and config.data now gives {described}; expected the same.'
+          f'config.reuse leads to {place}, which was made with other data than '
+          f'config.data now gives ({"; ".join(other)}); expected the same.'
       )

@@ -33,6 +33,7 @@ _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 CHOICES: dict[str, tuple[str, ...]] = {
     'compute_dtype': ('auto', 'float32', 'bfloat16'),
     'data.augment': AUGMENTATIONS,
+    'data.damaged': ('refuse', 'skip'),
     'model.architecture': tuple(ARCHITECTURES),
     'model.stem': tuple(STEMS),
     # Widths would cut the groups of gn32.

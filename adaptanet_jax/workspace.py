@@ -13,7 +13,7 @@ import jax
 import ml_collections
 
 from adaptanet_jax import compiler, platforms, trees
-from adaptanet_jax.data import sources
+from adaptanet_jax.data.dataset import Dataset, describe, differences
 from adaptanet_jax.devices import AXIS
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
@@ -45,7 +45,7 @@ class Workspace:
 
   config: ml_collections.ConfigDict
   workdir: str
-  dataset: sources.Dataset
+  dataset: Dataset
   nets: Networks
   gates: GateSet
   variables: dict[str, Variables]
@@ -80,17 +80,18 @@ class Workspace:
 def create(
     config: ml_collections.ConfigDict,
     workdir: str,
-    dataset: sources.Dataset,
+    dataset: Dataset,
     programs: Programs,
 ) -> Workspace:
   """Sets up a run; raises UsageError if its workdir was made with other data.
   """
   results = Results(workdir)
   described = describe(dataset)
-  if results.values.get('dataset', described) != described:
+  other = differences(results.values.get('dataset', described), described)
+  if other:
     raise UsageError(
-        f'{workdir} was made with the data {results.values["dataset"]}, and '
-        f'config.data now gives {described}; expected the same.'
+        f'{workdir} was made with other data than config.data now gives '
+        f'({"; ".join(other)}); expected the same.'
     )
   nets, gates = networks(config, dataset.num_classes, dataset.image_shape)
   return Workspace(
@@ -152,19 +153,6 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
   return nets.student if has_delta else nets.student.without_delta
 
 
-def describe(dataset: sources.Dataset) -> dict[str, Any]:
-  """Returns the `dataset` section of results.json."""
-  held_out = dataset.held_out
-  return {
-      'name': dataset.name,
-      'train_examples': len(dataset.train),
-      **({'held_out_examples': len(held_out)} if held_out else {}),
-      'test_examples': len(dataset.test),
-      'num_classes': dataset.num_classes,
-      'image_shape': list(dataset.image_shape),
-  }
-
-
 def first_variables(space: Workspace, phase: Phase) -> Variables:
   """Returns the variables that a phase goes on from.
 
@@ -213,9 +201,25 @@ def variable_shapes(
 
 
 def _teacher(space: Workspace) -> Variables:
-  if space.config.teacher.weights:
-    return torch_resnet.load(space.config.teacher.weights, space.nets.teacher)
-  return _init(space.nets.teacher.init, space.config.seed, 'teacher')
+  config, net = space.config, space.nets.teacher
+  if not config.teacher.weights:
+    return _init(net.init, config.seed, 'teacher')
+  loaded, notes = load_weights(config, net)
+  if not notes:
+    return loaded
+  return trees.merge(_init(net.init, config.seed, 'teacher'), loaded)
+
+
+def load_weights(
+    config: ml_collections.ConfigDict, net: ResNet
+) -> tuple[Variables, list[str]]:
+  """Reads what the teacher starts from; see `torch_resnet.load`.
+
+  If it is trained then, its classes and its colours may be others.
+  """
+  return torch_resnet.load(
+      config.teacher.weights, net, adapt=config.teacher.epochs > 0
+  )
 
 
 def _student(space: Workspace) -> Variables:

@@ -35,11 +35,14 @@ def get_config() -> ml_collections.ConfigDict:
   c.tensorboard = False
 
   c.data = ml_collections.ConfigDict()
-  # digits (bundled), fake, or the name of an image-classification set of TFDS.
+  # digits (bundled), fake, folder (of pictures), or the name of an
+  # image-classification set of TFDS.
   c.data.name = 'cifar100'
-  # The folder of TFDS's prepared data sets; empty: ~/tensorflow_datasets.
+  # The folder of pictures; or that of TFDS's prepared data sets, empty:
+  # ~/tensorflow_datasets.
   c.data.dir = ''
-  # Splits of a TFDS set to train on and to evaluate on.
+  # Splits to train on and to evaluate on: of a TFDS set, or slices of them,
+  # such as train[:80%]; of a folder, the folders in it.
   c.data.train_split = 'train'
   c.data.test_split = 'test'
   # Side that images are scaled and cut to, in pixels; 0: as they are.
@@ -47,6 +50,9 @@ def get_config() -> ml_collections.ConfigDict:
   # What the shorter side is scaled to before the centre is cut, in pixels; 0:
   # image_size. Training with resized_crop cuts another part.
   c.data.shorter_side = 0
+  # What becomes of examples that cannot be decoded: refuse, with one line; or
+  # skip, after a look at all of them.
+  c.data.damaged = 'refuse'
   # Examples to use of each split, from its start; 0: all.
   c.data.train_examples = 0
   c.data.test_examples = 0
@@ -55,7 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.held_out = 0.05
   # none, crop (after padding by 4 pixels), crop_flip (and mirrored), or
   # resized_crop (a random part of 8 to 100 % of the image, and mirrored; of
-  # TFDS sets, whose images are then decoded for every batch).
+  # TFDS sets and folders, whose images are then decoded for every batch).
   c.data.augment = 'crop_flip'
   # Processes that decode such images; 0: threads of the one that trains.
   c.data.workers = 0

@@ -216,9 +216,8 @@ class BadInputTest(parameterized.TestCase):
     results['dataset']['num_classes'] = 7
     (place / 'results.json').write_text(json.dumps(results))
     error = self._refused_reuse(place)
-    self.assertIn(f"{place}, which was made with the data {{'name'", error)
-    self.assertIn("'num_classes': 7", error)
-    self.assertIn("'num_classes': 10", error)
+    self.assertIn(f'{place}, which was made with other data', error)
+    self.assertIn('(num_classes: 7 -> 10); expected the same.', error)
 
   def test_loss_that_is_not_finite(self):
     workdir = self.folder / 'nan'

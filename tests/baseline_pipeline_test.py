@@ -155,7 +155,7 @@ class PipelineTest(parameterized.TestCase):
     other = self.folder / 'other'
     other.mkdir()
     (other / 'results.json').write_text('{"dataset": {"name": "mnist"}}')
-    with self.assertRaisesRegex(UsageError, "other has the data {'name': 'mn"):
+    with self.assertRaisesRegex(UsageError, "other has other data.*name: 'mn"):
       experiment.run(
           testing.config(*flags, f'--config.compare={other}'), str(dsnet)
       )

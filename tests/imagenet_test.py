@@ -43,6 +43,7 @@ class ImageNetTest(absltest.TestCase):
             'train_examples': photographs.NUM_TRAIN,
             'test_examples': photographs.NUM_VALIDATION,
             'num_classes': 2,
+            'class_names': ['0', '1'],
             'image_shape': [16, 16, 3],
         },
     )

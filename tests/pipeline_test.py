@@ -99,6 +99,7 @@ class PipelineTest(absltest.TestCase):
             'held_out_examples': 16,
             'test_examples': 40,
             'num_classes': 10,
+            'class_names': list('0123456789'),
             'image_shape': [16, 16, 1],
         },
     )

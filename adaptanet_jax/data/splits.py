@@ -10,13 +10,15 @@ from concurrent import futures
 import dataclasses
 import functools
 import os
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from adaptanet_jax.data import images
+from adaptanet_jax.errors import UsageError
 
 Batch = dict[str, np.ndarray]
+Decoded = TypeVar('Decoded')
 # Of what is random about one example of one batch.
 Seed = tuple[int, ...]
 
@@ -42,6 +44,47 @@ def num_cores() -> int:
   if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+class DamagedError(UsageError):
+  """An example that cannot be read or decoded.
+
+  Attributes:
+    where: which one it is.
+    reason: what is wrong with it.
+  """
+
+  def __init__(self, where: str, reason: str) -> None:
+    super().__init__(where, reason)  # As workers of Grain send it on.
+    self.where, self.reason = where, reason
+
+  @property
+  def short(self) -> str:
+    """What is wrong, without what to do."""
+    return f'{self.where} ({self.reason})'
+
+  def __str__(self) -> str:
+    return (
+        f'{self.where} cannot be used: {self.reason}. Expected it to be mended '
+        'or removed; or, in another --workdir, --config.data.damaged=skip, '
+        'which looks at every example first and leaves such out.'
+    )
+
+
+class Source(Protocol):
+  """Encoded images and their labels by position."""
+
+  def __len__(self) -> int:
+    """Returns how many examples there are."""
+
+  def where(self, position: int, /) -> str:
+    """Says which example is at a position, for whoever has to find it."""
+
+  def read(self, position: int, /) -> tuple[bytes, int]:
+    """Returns an image, encoded, and its label; raises `DamagedError`."""
+
+  def labels(self, positions: np.ndarray, /) -> np.ndarray:
+    """Returns the `int32[B]` labels at `int[B]` positions."""
 
 
 class Split(Protocol):
@@ -97,8 +140,7 @@ class StreamedSplit:
   """A split whose images are read and decoded whenever they are needed.
 
   Attributes:
-    open_source: opens a random-access source of `image`, encoded, and `label`;
-      every worker calls it for itself.
+    open_source: opens the source; every worker calls it for itself.
     positions: `int[N]`, in that source.
     shape: `(H, W, C)` of the images.
     shorter_side: of evaluation's images, see `images.resize`.
@@ -106,7 +148,7 @@ class StreamedSplit:
     workers: processes that decode for training; 0: threads of this one.
   """
 
-  open_source: Callable[[], Any]
+  open_source: Callable[[], Source]
   positions: np.ndarray
   shape: tuple[int, int, int]
   shorter_side: int = 0
@@ -118,18 +160,14 @@ class StreamedSplit:
 
   @functools.cached_property
   def labels(self) -> np.ndarray:
-    """`int32[N]`; reads every example."""
-    return np.array(
-        list(self._pool.map(lambda n: self._read(n)['label'], self.positions)),
-        np.int32,
-    )
+    """`int32[N]`; reads every example, unless the source has them apart."""
+    return self._source.labels(self.positions)
 
   def gather(self, positions: np.ndarray) -> np.ndarray:
     """See `Split`."""
 
     def image(position: int) -> np.ndarray:
-      encoded = self._read(position)['image']
-      return images.decode(encoded, self.shape, self.shorter_side)
+      return decode(self._source, position, self._decode)[0]
 
     return np.stack(list(self._pool.map(image, self.positions[positions])))
 
@@ -153,8 +191,12 @@ class StreamedSplit:
       )
     yield from stream
 
-  def _read(self, position: int) -> Any:
-    return _opened(self.open_source)[int(position)]
+  @property
+  def _source(self) -> Source:
+    return _opened(self.open_source)
+
+  def _decode(self, encoded: bytes) -> np.ndarray:
+    return images.decode(encoded, self.shape, self.shorter_side)
 
   @functools.cached_property
   def _pool(self) -> futures.ThreadPoolExecutor:
@@ -164,7 +206,7 @@ class StreamedSplit:
     """Returns what a worker needs: no threads, no labels."""
     return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
-  def draw(self, position: int, seed: Seed) -> tuple[Any, int]:
+  def draw(self, position: int, seed: Seed) -> tuple[np.ndarray, int]:
     """Returns an example as training has it.
 
     Args:
@@ -174,17 +216,40 @@ class StreamedSplit:
     Returns:
       Its image, `uint8[H, W, C]`, and its label.
     """
-    example = self._read(self.positions[position])
-    if self.random_crops:
+
+    def crop(encoded: bytes) -> np.ndarray:
       rng = np.random.default_rng(seed)
-      image = images.decode_random_crop(example['image'], self.shape, rng)
-    else:
-      image = images.decode(example['image'], self.shape, self.shorter_side)
-    return image, example['label']
+      return images.decode_random_crop(encoded, self.shape, rng)
+
+    work = crop if self.random_crops else self._decode
+    return decode(self._source, self.positions[position], work)
+
+
+def decode(
+    source: Source, position: int, work: Callable[[bytes], Decoded]
+) -> tuple[Decoded, int]:
+  """Reads and decodes one example.
+
+  Args:
+    source: of the example.
+    position: of the example.
+    work: decodes an image; may raise `images.ImageError`.
+
+  Returns:
+    What `work` made of the image, and the label.
+
+  Raises:
+    DamagedError: the image cannot be read or decoded.
+  """
+  encoded, label = source.read(int(position))
+  try:
+    return work(encoded), label
+  except images.ImageError as error:
+    raise DamagedError(source.where(int(position)), str(error)) from error
 
 
 @functools.cache
-def _opened(open_source: Callable[[], Any]) -> Any:
+def _opened(open_source: Callable[[], Source]) -> Source:
   return open_source()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from adaptanet_jax import settings
+from adaptanet_jax.data.dataset import differences
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import policies, subnet_table
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
@@ -167,10 +168,10 @@ def collect(
 
 def _add_run(columns: list[Network], workdir: str, dataset: Row) -> None:
   results = read_json(Paths(workdir).results)
-  if results.get('dataset') != dataset:
+  if other := differences(results.get('dataset', {}), dataset):
     raise UsageError(
-        f'{workdir} has the data {results.get("dataset")}, and this run '
-        f'{dataset}; expected runs on the same data to compare.'
+        f'{workdir} has other data than this run ({"; ".join(other)}); '
+        'expected runs on the same data to compare.'
     )
   if not os.path.exists(Paths(workdir).config):
     raise UsageError(

@@ -7,20 +7,29 @@ names and layouts differ. timm's `resnet50_gn` has 32 groups in every norm
 (`teacher.norm=gn32`), torchvision's and timm's `resnet50` BatchNorm (`bn`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import os
+import re
 from typing import Any
 
 from flax import traverse_util
+import ml_dtypes
 import numpy as np
 
-from adaptanet_jax.errors import UsageError, some
+from adaptanet_jax.errors import UsageError, first_line, some
 from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.teachers import torch_file
 
-# Keys that training scripts put a state dict under.
-_WRAPPERS = ('state_dict', 'model')
-# What wrappers of a network put before its names.
-_PREFIXES = ('module.', '_orig_mod.')
+# Keys that training scripts put a state dict under: the first of these, where
+# there are several.
+_WRAPPERS = (
+    *('state_dict', 'model', 'net', 'model_state_dict', 'model_state'),
+    *('module', 'state_dict_ema', 'model_ema', 'ema', 'ema_state_dict'),
+)
+# A parameter that every network has once, and each of its blocks as well.
+_ANCHOR = 'conv1.weight'
+_IN_BLOCK = re.compile(r'layer\d+\.\d+\.$')
+_HEAD = ('fc.weight', 'fc.bias')
 # Counts that only BatchNorm's own training reads.
 _IGNORED = '.num_batches_tracked'
 # Of a norm's parameters and statistics; kernels are `weight`, too.
@@ -33,20 +42,23 @@ _LEAVES = {
 }
 
 
-def load(path: str, net: ResNet) -> Variables:
+def load(
+    path: str, net: ResNet, *, adapt: bool = False
+) -> tuple[Variables, list[str]]:
   """Reads a teacher's variables.
 
   Args:
-    path: a state dict, `.safetensors`, or `.pth` and the like, which takes
-      PyTorch to read.
+    path: a state dict, `.safetensors`, or `.pth` and the like.
     net: the teacher that it is for.
+    adapt: whether a classifier of other classes is left out, to be drawn anew,
+      and a first convolution of another number of channels is made to fit.
 
   Returns:
-    Collections of the teacher, float32.
+    Collections of the teacher, float32; and what was adapted, in words.
 
   Raises:
-    UsageError: the file is missing or unreadable, or does not fit; names and
-      shapes are told of both sides.
+    UsageError: the file is missing or unreadable, does not fit, or has numbers
+      that are none; names and shapes are told of both sides.
   """
   state = _read(path)
   shapes = traverse_util.flatten_dict(net.shapes())
@@ -58,6 +70,11 @@ def load(path: str, net: ResNet) -> Variables:
       else array
       for name, array in state.items()
   }
+  notes: list[str] = []
+  if adapt:
+    notes += _adapt_head(arrays, names, shapes)
+    notes += _adapt_stem(arrays, net.image_shape[-1])
+    names = {k: n for k, n in names.items() if n not in _HEAD or n in arrays}
   missing = sorted(set(names.values()) - arrays.keys())
   extra = sorted(arrays.keys() - set(names.values()))
   unlike = [
@@ -80,11 +97,68 @@ def load(path: str, net: ResNet) -> Variables:
         f'with stem {net.stem!r}, norm {net.norm!r} and {net.num_classes} '
         f'classes: {"; ".join(problems)}. Expected a ResNet of torchvision or '
         'timm, and config.model.architecture, config.model.stem and '
-        'config.teacher.norm to match.'
+        'config.teacher.norm to match; with config.teacher.epochs above 0 '
+        'classes and colours may be others.'
     )
-  return traverse_util.unflatten_dict(
+  _check_numbers(path, arrays)
+  variables = traverse_util.unflatten_dict(
       {key: arrays[name].astype(np.float32) for key, name in names.items()}
   )
+  return variables, notes
+
+
+def _adapt_head(
+    arrays: dict[str, np.ndarray],
+    names: Mapping[Any, str],
+    shapes: Mapping[Any, Any],
+) -> list[str]:
+  """Takes a classifier of other classes out of `arrays`; says so."""
+  expected = {name: shapes[key].shape for key, name in names.items()}
+  if all(
+      name in arrays and arrays[name].shape == expected[name] for name in _HEAD
+  ):
+    return []
+  found = [arrays.pop(name) for name in _HEAD if name in arrays]
+  classes = f'of {found[-1].shape[-1]} classes ' if found else 'that it lacks '
+  return [
+      f'the classifier {classes}is drawn anew for {expected["fc.bias"][0]}'
+  ]
+
+
+def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:
+  """Makes the first convolution read other channels; says so.
+
+  What it puts out of a grey picture stays what it was.
+  """
+  kernel = arrays.get(_ANCHOR)
+  if kernel is None or kernel.ndim != 4 or kernel.shape[2] == colours:
+    return []
+  summed = kernel.astype(np.float32).sum(2, keepdims=True)
+  arrays[_ANCHOR] = np.repeat(summed / colours, colours, 2)
+  return [
+      f'the first convolution of {kernel.shape[2]} channels is '
+      + (f'spread over {colours}' if colours > 1 else 'summed to 1')
+  ]
+
+
+def _check_numbers(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+  """Raises UsageError for the first array that no network can run with."""
+  for name, array in arrays.items():
+    problem = ''
+    if array.dtype.kind != 'f' and array.dtype != ml_dtypes.bfloat16:
+      problem = f'is {array.dtype.name}; expected floating-point numbers'
+    else:
+      with np.errstate(over='ignore'):  # Of float64, to infinity.
+        numbers = array.astype(np.float32)
+      bad = int(numbers.size - np.isfinite(numbers).sum())
+      if bad:
+        problem = f'has {bad} of {numbers.size} numbers that are not finite'
+      elif name.endswith(_LEAVES['var']) and (numbers < 0).any():
+        problem = 'has variances below 0'
+    if problem:
+      raise UsageError(
+          f'{name} in config.teacher.weights = {path!r} {problem}.'
+      )
 
 
 def _name(key: tuple[str, ...]) -> str:
@@ -110,50 +184,83 @@ def _name(key: tuple[str, ...]) -> str:
 
 
 def _read(path: str) -> dict[str, np.ndarray]:
+  """Returns the state dict in a file, without what wraps it or its names."""
   if not os.path.isfile(path):
     raise UsageError(
         f'config.teacher.weights = {path!r} is no file; expected a state dict, '
         '.safetensors or .pth.'
     )
   try:
-    if path.endswith('.safetensors'):
-      # Here: nothing else needs it.
-      from safetensors.numpy import load_file
-
-      state: Mapping[str, Any] = load_file(path)
-    else:
-      state = _read_pickled(path)
-  except UsageError:
-    raise
+    found = torch_file.read(path)
   except Exception as error:  # Each format has errors of its own.
-    reason = str(error).splitlines() or [type(error).__name__]
     raise UsageError(
         f'config.teacher.weights = {path!r} cannot be read '
-        f'({reason[0][:200]}); expected a state dict, '
-        '.safetensors or .pth.'
+        f'({first_line(error)}); expected a state dict, .safetensors or .pth.'
     ) from error
-  found = {}
-  for name, array in state.items():
-    for prefix in _PREFIXES:
-      name = name.removeprefix(prefix)
-    if not name.endswith(_IGNORED):
-      found[name] = np.asarray(array)
-  return found
-
-
-def _read_pickled(path: str) -> Mapping[str, Any]:
-  try:
-    import torch
-  except ImportError as error:
-    raise UsageError(
-        f'config.teacher.weights = {path!r} takes PyTorch to read; expected it '
-        'to be installed (pip install torch), or a .safetensors file.'
-    ) from error
-  state = torch.load(path, map_location='cpu', weights_only=True)
-  for key in _WRAPPERS:
-    state = state.get(key, state)
+  state = _unwrap(path, found)
+  prefix = _prefix(path, state)
   return {
-      name: tensor.float().numpy()
-      for name, tensor in state.items()
-      if isinstance(tensor, torch.Tensor)
+      name.removeprefix(prefix): array
+      for name, array in state.items()
+      if not name.endswith(_IGNORED)
   }
+
+
+def _unwrap(path: str, found: Any) -> dict[str, np.ndarray]:
+  """Returns the arrays of the state dict among what a training script saved."""
+  places = dict(_state_dicts(found))
+  if len(places) > 1:
+    for wrapper in _WRAPPERS:
+      chosen = {k: v for k, v in places.items() if wrapper in k.split('.')}
+      if chosen:
+        places = chosen
+        break
+  if len(places) == 1:
+    return next(iter(places.values()))
+  if places:
+    raise UsageError(
+        f'config.teacher.weights = {path!r} has several networks, under '
+        f'{some(sorted(places))}; expected one.'
+    )
+  what = f'a {type(found).__name__}'
+  if isinstance(found, Mapping):
+    what = f'the keys {some(sorted(map(str, found)))}' if found else 'nothing'
+  raise UsageError(
+      f'config.teacher.weights = {path!r} has {what} and no tensors by name; '
+      'expected the state dict of a ResNet of torchvision or timm, or one '
+      'under a key of its own.'
+  )
+
+
+def _state_dicts(
+    found: Any, place: str = '', depth: int = 0
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+  """Yields every state dict in a tree of dicts, with its place there."""
+  if not isinstance(found, Mapping) or depth > 4:
+    return
+  arrays = {
+      name: value
+      for name, value in found.items()
+      if isinstance(name, str) and isinstance(value, np.ndarray)
+  }
+  if any(name.endswith('.weight') for name in arrays):
+    yield place, arrays
+    return
+  for key, value in found.items():
+    yield from _state_dicts(value, f'{place}.{key}'.strip('.'), depth + 1)
+
+
+def _prefix(path: str, state: Mapping[str, np.ndarray]) -> str:
+  """Returns what wrappers of a network have put before all of its names."""
+  prefixes = sorted(
+      prefix
+      for name in state
+      if name.endswith(_ANCHOR)
+      and not _IN_BLOCK.search(prefix := name.removesuffix(_ANCHOR))
+  )
+  if len(prefixes) > 1:
+    raise UsageError(
+        f'config.teacher.weights = {path!r} has several networks, whose names '
+        f'start with {some(prefixes)}; expected one.'
+    )
+  return prefixes[0] if prefixes else ''

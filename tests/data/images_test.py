@@ -3,10 +3,11 @@
 """Tests of adaptanet_jax.data.images."""
 
 import io
+import zlib
 
 from absl.testing import absltest, parameterized
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn import datasets
 
 from adaptanet_jax.data import images
@@ -18,6 +19,24 @@ def _photo(mode='RGB', file_format='JPEG'):
   file = io.BytesIO()
   picture.convert(mode).save(file, file_format, quality=95)
   return file.getvalue()
+
+
+def _encoded(picture, file_format='PNG', **options):
+  file = io.BytesIO()
+  picture.save(file, file_format, **options)
+  return file.getvalue()
+
+
+def _exif(orientation):
+  exif = Image.Exif()
+  exif[ExifTags.Base.Orientation] = orientation
+  return exif
+
+
+def _square(values, dtype=np.uint8):
+  """A picture of two by two pixels."""
+  return Image.fromarray(np.array(values, dtype).reshape(2, 2, *np.shape(
+      values)[1:]))
 
 
 class ResizeTest(parameterized.TestCase):
@@ -60,6 +79,195 @@ class ResizeTest(parameterized.TestCase):
     image = np.broadcast_to(np.array([10, 200, 90], np.uint8), (7, 9, 3))
     expected = np.broadcast_to(np.array([10, 200, 90]), (5, 5, 3))
     np.testing.assert_array_equal(images.resize(image, 5), expected)
+
+
+  @parameterized.parameters((1, 60000), (60000, 1))
+  def test_of_a_strip_only_the_middle_is_scaled(self, height, width):
+    """All of it would be 64 x 3,840,000 pixels."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[height // 2, width // 2] = 200
+    scaled = images.resize(image, 64)
+    self.assertEqual(scaled.shape, (64, 64, 3))
+    self.assertGreater(scaled.max(), 150)
+
+
+class PixelsTest(parameterized.TestCase):
+  """What each kind of pixel becomes."""
+
+  def _decode(self, encoded, colours=1):
+    return images.decode(encoded, (2, 2, colours))
+
+  @parameterized.parameters('PNG', 'TIFF')
+  def test_of_16_bits_the_whole_range_is_kept(self, file_format):
+    # 257 k is k of 255; 40,000 is 155.6 of them.
+    picture = _square([0, 257 * 100, 40000, 65535], np.uint16)
+    encoded = _encoded(picture, file_format)
+    grey = self._decode(encoded)
+    np.testing.assert_array_equal(grey.ravel(), [0, 100, 156, 255])
+    colours = self._decode(encoded, 3)
+    np.testing.assert_array_equal(colours, np.repeat(grey, 3, -1))
+    crop = images.decode_random_crop(
+        encoded, (2, 2, 1), np.random.default_rng(0)
+    )
+    self.assertLess(crop.min(), 100)
+    self.assertIsNone(images.check(encoded))
+
+  def test_the_same_picture_in_8_and_16_bits_is_the_same(self):
+    photo = datasets.load_sample_image('flower.jpg')[..., 1]
+    wide = Image.fromarray(photo.astype(np.uint16) * 257)
+    for decode in (
+        lambda encoded: images.decode(encoded, (32, 32, 3), 40),
+        lambda encoded: images.decode_random_crop(
+            encoded, (32, 32, 3), np.random.default_rng(3)
+        ),
+    ):
+      np.testing.assert_array_equal(
+          decode(_encoded(wide)), decode(_encoded(Image.fromarray(photo)))
+      )
+
+  def test_numbers_of_32_bits_are_taken_if_16_hold_them(self):
+    values = [0, 257, 65535, 65535]
+    picture = _square(values, np.int32)
+    self.assertEqual(picture.mode, 'I')
+    pixels = self._decode(_encoded(picture, 'TIFF'))
+    np.testing.assert_array_equal(pixels.ravel(), [0, 1, 255, 255])
+    picture = _square([-1, 0, 0, 70000], np.int32)
+    with self.assertRaisesRegex(images.ImageError, 'from -1 to 70000'):
+      self._decode(_encoded(picture, 'TIFF'))
+
+  def test_numbers_without_a_known_range_are_refused(self):
+    encoded = _encoded(_square([0, 0.25, 0.5, 1.0], np.float32), 'TIFF')
+    for read in (
+        self._decode,
+        images.check,
+        lambda e: images.decode_random_crop(
+            e, (2, 2, 1), np.random.default_rng(0)
+        ),
+    ):
+      with self.assertRaisesRegex(images.ImageError, 'mode F.*8 or 16 bits'):
+        read(encoded)
+
+  def test_one_bit_is_black_or_white(self):
+    picture = _square([0, 255, 255, 0]).convert('1')
+    np.testing.assert_array_equal(
+        self._decode(_encoded(picture)).ravel(), [0, 255, 255, 0]
+    )
+
+  @parameterized.parameters('LA', 'RGBA', 'PA', 'P')
+  def test_what_is_transparent_lies_on_white(self, mode):
+    # Black all over: one pixel opaque, one half of it, two that hide it.
+    picture = Image.new('RGBA', (2, 2))
+    picture.putalpha(_square([255, 127, 0, 0]))
+    file_format = 'PNG'
+    expected = [0, 128, 255, 255]
+    if mode == 'P':  # All or nothing, by one entry of the palette.
+      picture, file_format = _square([1, 1, 0, 0]), 'GIF'
+      picture.putpalette([0, 0, 0, 0, 0, 0])
+      encoded = _encoded(picture, file_format, transparency=0)
+      expected = [0, 0, 255, 255]
+    elif mode == 'PA':
+      encoded = _encoded(picture, 'WEBP', lossless=True, exact=True)
+    else:
+      encoded = _encoded(picture.convert(mode))
+    np.testing.assert_array_equal(self._decode(encoded).ravel(), expected)
+    np.testing.assert_array_equal(
+        self._decode(encoded, 3)[..., 1].ravel(), expected
+    )
+
+  @parameterized.parameters(
+      ('L', np.uint8, 255), ('I;16', np.uint16, 65535)
+  )
+  def test_a_grey_that_counts_as_transparent_is_white(self, mode, dtype, most):
+    picture = _square([7, 0, most, 7], dtype)
+    self.assertEqual(picture.mode, mode)
+    pixels = self._decode(_encoded(picture, transparency=7))
+    np.testing.assert_array_equal(pixels.ravel(), [255, 0, 255, 255])
+
+  @parameterized.product(
+      orientation=tuple(range(1, 9)),
+      file_format=('JPEG', 'PNG', 'WEBP', 'TIFF'),
+  )
+  def test_a_picture_is_put_upright(self, orientation, file_format):
+    # Dark left, and at its top the brightest: no turn leaves it as it is.
+    upright = np.zeros((16, 16), np.uint8)
+    upright[:, 8:], upright[:8, 8:] = 100, 250
+    # How a camera that lies so has it.
+    undo = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.T,
+        6: lambda x: np.rot90(x),
+        7: lambda x: x.T[::-1, ::-1],
+        8: lambda x: np.rot90(x, -1),
+    }[orientation]
+    picture = Image.fromarray(np.ascontiguousarray(undo(upright)))
+    options = {'lossless': True} if file_format == 'WEBP' else {}
+    if file_format == 'TIFF':
+      options = {'tiffinfo': {ExifTags.Base.Orientation: orientation}}
+    else:
+      options['exif'] = _exif(orientation)
+    encoded = _encoded(picture, file_format, **options)
+    pixels = images.decode(encoded, (16, 16, 1))[..., 0].astype(int)
+    self.assertLess(np.abs(pixels - upright).mean(), 4.0)
+
+  @parameterized.parameters('GIF', 'WEBP', 'TIFF')
+  def test_of_several_frames_the_first_is_taken(self, file_format):
+    frames = [Image.new('RGB', (2, 2), (c, c, c)) for c in (40, 200)]
+    options = {'lossless': True} if file_format == 'WEBP' else {}
+    encoded = _encoded(
+        frames[0], file_format, save_all=True, append_images=frames[1:],
+        **options,
+    )
+    np.testing.assert_array_equal(self._decode(encoded).ravel(), [40] * 4)
+
+
+class DamagedTest(parameterized.TestCase):
+
+  def assert_refused(self, encoded, *texts):
+    for read in (
+        lambda: images.decode(encoded, (16, 16, 3), 20),
+        lambda: images.decode_random_crop(
+            encoded, (16, 16, 3), np.random.default_rng(0)
+        ),
+        lambda: images.check(encoded),
+    ):
+      with self.assertRaises(images.ImageError) as caught:
+        read()
+      self.assertNotIn('\n', str(caught.exception))
+      for text in texts:
+        self.assertIn(text, str(caught.exception))
+
+  @parameterized.parameters(*images.FORMATS)
+  def test_a_file_that_is_cut_off_is_refused(self, file_format):
+    whole = _photo('P' if file_format == 'GIF' else 'RGB', file_format)
+    self.assertIsNone(images.check(whole))
+    self.assert_refused(whole[: len(whole) // 2])
+    self.assert_refused(whole[:20])
+
+  @parameterized.parameters(
+      (b'', 'it is empty'),
+      (b'<!DOCTYPE html><html>404</html>', "starts with b'<!DOCTYPE html>"),
+      (b'%!PS-Adobe-3.0 EPSF-3.0', 'it is no JPEG, PNG'),
+      (b'version https://git-lfs.github.com/spec/v1', "b'version https://"),
+      (bytes(5000), 'it is no JPEG'),
+  )
+  def test_what_is_no_picture_is_refused(self, encoded, text):
+    self.assert_refused(encoded, text)
+
+  def test_a_picture_that_would_fill_the_memory_is_refused(self):
+    # 20,000 by 20,000 pixels, as its header says.
+    encoded = bytearray(_encoded(Image.new('L', (16, 16))))
+    encoded[16:24] = (20000).to_bytes(4, 'big') * 2
+    encoded[29:33] = zlib.crc32(encoded[12:29]).to_bytes(4, 'big')
+    self.assert_refused(bytes(encoded), 'exceeds limit')
+
+  def test_damaged_exif_loses_no_picture(self):
+    for exif in (b'Exif\0\0', b'Exif\0\0MM\0*\0\0', b'Exif\0\0' + b'\xff' * 40):
+      encoded = _encoded(Image.new('L', (16, 16), 9), 'JPEG', exif=exif)
+      pixels = images.decode(encoded, (16, 16, 1))
+      np.testing.assert_array_equal(pixels, np.full((16, 16, 1), 9))
 
 
 class DecodeTest(parameterized.TestCase):
@@ -125,6 +333,22 @@ class DecodeTest(parameterized.TestCase):
     aspect = width / height
     self.assertBetween(aspect.min(), 0.75 - 1e-9, 0.77)
     self.assertBetween(aspect.max(), 1.3, 4 / 3 + 1e-9)
+
+  def test_turned_pictures_are_cropped_as_they_stand(self):
+    """A JPEG that lies on its side, decoded at a part of its size, or not."""
+    picture = Image.fromarray(datasets.load_sample_image('china.jpg'))
+    lying = picture.transpose(Image.Transpose.ROTATE_90)
+    for size in (16, 200):
+      for seed in range(6):
+        upright, turned = (
+            images.decode_random_crop(
+                _encoded(one, 'JPEG', quality=95, **exif),
+                (size, size, 3),
+                np.random.default_rng(seed),
+            ).astype(int)
+            for one, exif in ((picture, {}), (lying, {'exif': _exif(6)}))
+        )
+        self.assertLess(np.abs(upright - turned).mean(), 3.0)
 
   @parameterized.parameters((1000, 10), (10, 1000))
   def test_of_a_strip_the_middle_is_taken(self, width, height):

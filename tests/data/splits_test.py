@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 from PIL import Image
 
-from adaptanet_jax.data import images, pipeline, sources
+from adaptanet_jax.data import decoding, images, pipeline, sources
 from adaptanet_jax.data.splits import InMemorySplit, StreamedSplit
 from configs import imagenet
 from tests.data import photographs
@@ -77,7 +77,7 @@ class StreamedSplitTest(parameterized.TestCase):
     train = self.dataset.train
     modes, sizes = [], set()
     for position in range(len(train)):
-      encoded = train.open_source()[position]['image']
+      encoded = train.open_source().read(position)[0]
       with Image.open(io.BytesIO(encoded)) as picture:
         modes.append(picture.mode)
         sizes.add(picture.size)
@@ -94,7 +94,7 @@ class StreamedSplitTest(parameterized.TestCase):
     train = self.dataset.train
     positions = np.array([5, 0, 39, 5])
     expected = [
-        images.decode(train.open_source()[int(n)]['image'], _SHAPE, 28)
+        images.decode(train.open_source().read(int(n))[0], _SHAPE, 28)
         for n in positions
     ]
     np.testing.assert_array_equal(train.gather(positions), expected)
@@ -115,7 +115,7 @@ class StreamedSplitTest(parameterized.TestCase):
     first = train.draw(positions[0], (0, 1, 6, 0))[0]
     self.assertFalse(np.array_equal(batch['image'][0, 0], first))
     for place, position in enumerate(positions):
-      encoded = train.open_source()[int(position)]['image']
+      encoded = train.open_source().read(int(position))[0]
       seed = (1, 0, pipeline.phase_key('teacher'), 6, place)
       crop = images.decode_random_crop(
           encoded, _SHAPE, np.random.default_rng(seed)
@@ -167,7 +167,7 @@ class StreamedSplitTest(parameterized.TestCase):
     )
 
   def test_what_is_too_large_for_memory_is_streamed_as_it_is(self):
-    with mock.patch.object(sources, 'MAX_BYTES_IN_MEMORY', 1):
+    with mock.patch.object(decoding, 'MAX_BYTES_IN_MEMORY', 1):
       streamed = self._load(augment='crop_flip')
     in_memory = self._load(augment='crop_flip')
     self.assertIsInstance(streamed.train, StreamedSplit)

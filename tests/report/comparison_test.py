@@ -244,7 +244,7 @@ class ComparisonTest(parameterized.TestCase):
     other = self._workdir(
         'other', dataset={'name': 'cifar100'}, usnet=_section(0.9)
     )
-    with self.assertRaisesRegex(UsageError, "other has the data.*'cifar100'"):
+    with self.assertRaisesRegex(UsageError, "other has other data.*'cifar100'"):
       comparison.collect([ours, other], _DATASET)
 
 

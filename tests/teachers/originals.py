@@ -1,22 +1,26 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Logits of torchvision's and timm's ResNet-50 on weights that a rule draws.
+"""What PyTorch, torchvision and timm make of weights that a rule draws.
 
-Run with PyTorch, torchvision and timm installed, it writes `logits.json` anew:
+Run with all three installed, it writes `logits.json` and `saved/` anew:
 
   python -m tests.teachers.originals
 
 The tests then need none of them: they draw the same weights.
 """
 
+import argparse
+import collections
 import json
 import math
 import pathlib
+from typing import Any
 import zlib
 
 import numpy as np
 
 PATH = pathlib.Path(__file__).with_name('logits.json')
+SAVED = PATH.with_name('saved')
 NUM_CLASSES = 10
 SIDE = 64
 
@@ -38,8 +42,57 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
   return (name.endswith('weight') + 0.2 * noise).astype(np.float32)
 
 
+def saved() -> dict[str, np.ndarray]:
+  """Returns the values of the tensors in the files of `saved/`."""
+  return {
+      'plain': weight('plain', (2, 3)),
+      'half': weight('half', (3,)).astype(np.float16),
+      'double': weight('double', (2,)).astype(np.float64),
+      'transposed': weight('transposed', (4, 3)).T,
+      'part': weight('part', (6,))[2:5],
+      'scalar': weight('scalar', (1,))[0],
+      'empty': weight('empty', (0, 3)),
+      'parameter': weight('parameter', (2,)),
+      'counts': np.arange(5),
+      'flags': np.array([True, False]),
+  }
+
+
+def save(torch: Any, folder: pathlib.Path) -> None:
+  """Writes what training scripts write, as PyTorch has and had it."""
+  values = {name: torch.tensor(array) for name, array in saved().items()}
+  values['transposed'] = torch.tensor(saved()['transposed'].T.copy()).t()
+  values['part'] = torch.tensor(weight('part', (6,)))[2:5]
+  values['parameter'] = torch.nn.Parameter(values['parameter'])
+  values['bfloat16'] = values['plain'].bfloat16()
+  beside = {
+      'state_dict': values,
+      'epoch': 3,
+      'args': argparse.Namespace(rate=0.1),
+      'best': np.float64(0.5),
+      'sampler': np.random.RandomState(0).get_state()[2:],
+      'names': {'a', 'b'},
+      'running': collections.defaultdict(list, {1: [2]}),
+      'device': torch.device('cpu'),
+  }
+  folder.mkdir(exist_ok=True)
+  torch.save(
+      beside, folder / 'before_1_6.pth', _use_new_zipfile_serialization=False
+  )
+  beside['module'] = torch.nn.Linear(2, 2)
+  torch.save(beside, folder / 'zip.pth')
+  # Of kinds that there is no array for.
+  others = {
+      'sparse': torch.eye(2).to_sparse(),
+      'complex': torch.zeros(2, dtype=torch.complex64),
+      'uint16': torch.arange(4).to(torch.uint16),
+  }
+  torch.save(values | others, folder / 'other_kinds.pth')
+  torch.save(torch.nn.Linear(2, 2), folder / 'module.pth')
+
+
 def main() -> None:
-  """Writes `logits.json`."""
+  """Writes `logits.json` and `saved/`."""
   import timm
   import torch
   import torchvision
@@ -65,6 +118,7 @@ def main() -> None:
     }
     found[title] = {'logits': logits.tolist(), 'shapes': shapes}
   PATH.write_text(json.dumps(found) + '\n', encoding='utf-8')
+  save(torch, SAVED)
 
 
 if __name__ == '__main__':

@@ -4,19 +4,20 @@
 
 import json
 import pathlib
-import sys
 import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
+from flax import traverse_util
 import jax
+import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.teachers import torch_resnet
+from adaptanet_jax.teachers import torch_file, torch_resnet
 from tests.teachers import originals
 from tests.testing import run
 
@@ -71,21 +72,97 @@ class TorchResNetTest(parameterized.TestCase):
   def test_logits_are_the_originals(self, title):
     net = _net(_NORMS[title])
     state = _state(title) | {'bn1.num_batches_tracked': np.array(7)}
-    variables = torch_resnet.load(self._save(state), net)
+    variables, notes = torch_resnet.load(self._save(state), net)
+    self.assertEmpty(notes)
     chex.assert_trees_all_equal_shapes_and_dtypes(variables, net.shapes())
     logits, _ = jax.jit(net.forward)(variables, originals.images())
     expected = np.array(_ORIGINALS[title]['logits'], np.float32)
     self.assertGreater(np.ptp(expected), 1.0)
     np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=1e-4)
 
-  @parameterized.parameters('module.', '_orig_mod.', 'module._orig_mod.')
+  @parameterized.parameters(
+      *('module.', '_orig_mod.', 'module._orig_mod.', '_orig_mod.module.'),
+      *('model.', 'net.', 'ema.module.', 'backbone.', 'student.encoder.'),
+  )
   def test_what_wraps_a_network_is_taken_off(self, prefix):
     state = _state('timm.resnet50')
     wrapped = {prefix + name: array for name, array in state.items()}
-    plain, same = (
+    (plain, _), (same, _) = (
         torch_resnet.load(self._save(s), _net('bn')) for s in (state, wrapped)
     )
     chex.assert_trees_all_equal(plain, same)
+
+  def _load_tree(self, tree, net=None, **options):
+    """Loads what a file of such a tree would have."""
+    path = self.folder / 'tree.pth'
+    path.write_bytes(b'')
+    with mock.patch.object(torch_file, 'read', return_value=tree):
+      return torch_resnet.load(str(path), net or _net('bn'), **options)[0]
+
+  def test_a_state_dict_is_found_under_any_key(self):
+    state = _state('timm.resnet50')
+    other = {name: array + 1 for name, array in state.items()}
+    beside = {'epoch': 3, 'args': torch_file.Other(), 'best': np.ones(3)}
+    expected = self._load_tree(state)
+    for tree in (
+        *({key: state} for key in ('state_dict', 'net', 'network', 'ema')),
+        {'ema': {'module': state}},
+        {'checkpoint': {'model_state': {'net': state}}, 'optimizer': {}},
+        # The network rather than its average, wherever it comes.
+        {'state_dict_ema': other, 'state_dict': state},
+        {'ema': {'module': other}, 'model': state},
+        {'model_ema': {f'module.{n}': a for n, a in state.items()}},
+    ):
+      chex.assert_trees_all_equal(self._load_tree(tree | beside), expected)
+
+  @parameterized.parameters(
+      ({'epoch': 3, 'args': {}}, 'has the keys args, epoch and no tensors'),
+      ({}, 'has nothing and no tensors'),
+      ([1], 'has a list and no tensors'),
+      (torch_file.Other(), 'has a Other and no tensors'),
+      (
+          {'a': {'conv1.weight': np.ones(1)}, 'b': {'fc.weight': np.ones(1)}},
+          'has several networks, under a, b; expected one',
+      ),
+      (
+          {'q.conv1.weight': np.ones(1), 'k.conv1.weight': np.ones(1)},
+          'has several networks, whose names start with k., q.;',
+      ),
+      (
+          {'encoder.weight': np.ones(1)},
+          'it lacks bn1.bias, bn1.running_mean, bn1.running_var and 264 more; '
+          'it has beyond the network encoder.weight',
+      ),
+  )
+  def test_where_no_network_is_found_it_is_said_what_is(self, tree, text):
+    with self.assertRaises(UsageError) as caught:
+      self._load_tree(tree)
+    self.assertIn(text, str(caught.exception))
+    self.assertNotIn('\n', str(caught.exception))
+
+  @parameterized.parameters(
+      ('layer1.0.conv1.weight', np.nan, 'has 1 of 4096 numbers that are not f'),
+      ('fc.bias', -np.inf, 'has 1 of 10 numbers that are not finite'),
+      ('bn1.running_var', -1.0, 'has variances below 0'),
+  )
+  def test_numbers_that_are_none_are_named(self, name, value, text):
+    state = _state('timm.resnet50')
+    state[name].flat[3] = value
+    self._assert_refused(self._save(state), _net('bn'), f'{name} in', text)
+
+  def test_other_kinds_of_numbers(self):
+    state = _state('timm.resnet50')
+    expected, _ = torch_resnet.load(self._save(state), _net('bn'))
+    for dtype in ('float64', ml_dtypes.bfloat16, 'float16'):
+      found = self._load_tree({n: a.astype(dtype) for n, a in state.items()})
+      chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
+      chex.assert_trees_all_close(found, expected, rtol=2**-8, atol=1e-6)
+    large = state | {'fc.bias': np.full(10, 1e300)}
+    with self.assertRaisesRegex(UsageError, 'fc.bias.*10 of 10 numbers that'):
+      self._load_tree(large)
+    whole = state | {'fc.weight': np.ones((10, 2048), np.int8)}
+    with self.assertRaisesRegex(UsageError, 'fc.weight in .* is int8; exp'):
+      self._load_tree(whole)
 
   def test_what_does_not_fit_is_told_of_both_sides(self):
     state = _state('torchvision.resnet50')
@@ -116,44 +193,89 @@ class TorchResNetTest(parameterized.TestCase):
     path.write_bytes(b'\x00\x01')
     self._assert_refused(str(path), _net('bn'), 'cannot be read')
 
-  def test_a_pickle_without_pytorch_is_refused_with_what_to_do(self):
-    path = self.folder / 'weights.pth'
-    path.write_bytes(b'')
-    with mock.patch.dict(sys.modules, torch=None):
-      self._assert_refused(
-          str(path), _net('bn'), 'takes PyTorch to read', 'pip install torch'
-      )
+  def test_what_pytorch_wrote_but_no_network_is_refused(self):
+    path = str(originals.SAVED / 'module.pth')
+    self._assert_refused(path, _net('bn'), 'has a Linear and no tensors')
 
-  def test_a_pickle_is_read_by_pytorch(self):
-    """PyTorch itself is stood in for: it is too large to install for a test."""
+  def test_a_page_named_as_weights_is_refused(self):
+    path = self.folder / 'resnet50.pth'
+    path.write_bytes(b'<!DOCTYPE html><html>404</html>')
+    self._assert_refused(str(path), _net('bn'), "starts with b'<!DOCTYPE html>")
 
-    class Tensor:
 
-      def __init__(self, array):
-        self._array = array
+class AdaptTest(parameterized.TestCase):
+  """Fine-tuning: other classes, other colours."""
 
-      def float(self):
-        return self
+  def _load(self, state, net, adapt=True):
+    with tempfile.TemporaryDirectory() as folder:
+      path = str(pathlib.Path(folder, 'weights.safetensors'))
+      save_file(state, path)
+      return torch_resnet.load(path, net, adapt=adapt)
 
-      def numpy(self):
-        return self._array
+  def test_what_fits_is_left_as_it_is(self):
+    state, net = _state('timm.resnet50'), _net('bn')
+    found, notes = self._load(state, net)
+    self.assertEmpty(notes)
+    expected, _ = self._load(state, net, adapt=False)
+    chex.assert_trees_all_equal(found, expected)
 
+  @parameterized.parameters('other', 'none', 'bias')
+  def test_a_classifier_of_other_classes_is_left_out(self, case):
     state = _state('timm.resnet50')
-    wrapped = {
-        'epoch': 3,
-        'state_dict': {name: Tensor(array) for name, array in state.items()},
-    }
-    torch = mock.Mock(Tensor=Tensor, load=mock.Mock(return_value=wrapped))
-    path = self.folder / 'weights.pth'
-    path.write_bytes(b'')
-    with mock.patch.dict(sys.modules, torch=torch):
-      found = torch_resnet.load(str(path), _net('bn'))
-    torch.load.assert_called_once_with(
-        str(path), map_location='cpu', weights_only=True
+    net = _net('bn', num_classes=10 if case != 'other' else 3)
+    if case != 'other':
+      del state['fc.bias']
+    if case == 'none':
+      del state['fc.weight']
+    found, notes = self._load(state, net)
+    self.assertEqual(
+        notes,
+        {
+            'other': ['the classifier of 10 classes is drawn anew for 3'],
+            'none': ['the classifier that it lacks is drawn anew for 10'],
+            'bias': ['the classifier of 10 classes is drawn anew for 10'],
+        }[case],
     )
-    chex.assert_trees_all_equal(
-        found, torch_resnet.load(self._save(state), _net('bn'))
+    self.assertNotIn('head', found['params']['backbone'])
+    shapes = traverse_util.flatten_dict(net.shapes())
+    expected = {key: shapes[key] for key in shapes if 'head' not in key}
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        traverse_util.flatten_dict(found), expected
     )
+    with self.assertRaisesRegex(UsageError, 'does not fit.*epochs above 0'):
+      self._load(state, net, adapt=False)
+
+  def test_grey_pictures_look_to_it_as_grey_colours_did(self):
+    state = _state('timm.resnet50')
+    shape = (originals.SIDE, originals.SIDE)
+    grey = _net('bn', image_shape=(*shape, 1))
+    found, notes = self._load(state, grey)
+    self.assertEqual(
+        notes, ['the first convolution of 3 channels is summed to 1']
+    )
+    kernel = found['params']['backbone']['stem']['conv']['kernel']
+    expected = state['conv1.weight'].sum(1, keepdims=True).transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-5, atol=1e-6)
+    # And the other way round.
+    back, notes = self._load(
+        state | {'conv1.weight': kernel.transpose(3, 2, 0, 1).copy()},
+        _net('bn'),
+    )
+    self.assertEqual(
+        notes, ['the first convolution of 1 channels is spread over 3']
+    )
+    again = back['params']['backbone']['stem']['conv']['kernel']
+    self.assertEqual(again.shape, (7, 7, 3, 64))
+    np.testing.assert_allclose(again.sum(2), kernel[:, :, 0], rtol=1e-5)
+    np.testing.assert_array_equal(again[:, :, 0], again[:, :, 2])
+    with self.assertRaisesRegex(UsageError, r'\(7, 7, 3, 64\) against \(7, 7'):
+      self._load(state, grey, adapt=False)
+
+  def test_another_network_stays_an_error(self):
+    state = _state('timm.resnet50')
+    for net in (_net('gn32'), _net('bn', stem='cifar')):
+      with self.assertRaisesRegex(UsageError, 'does not fit'):
+        self._load(state, net)
 
 
 class RunTest(absltest.TestCase):

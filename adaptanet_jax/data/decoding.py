@@ -1,0 +1,183 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Splits of encoded images: decoded once, or as batches need them."""
+
+from collections.abc import Callable
+from concurrent import futures
+import dataclasses
+import functools
+import multiprocessing
+from typing import Any
+
+from absl import logging
+import ml_collections
+import numpy as np
+
+from adaptanet_jax.data import images
+from adaptanet_jax.data.splits import (
+  DamagedError,
+  InMemorySplit,
+  Source,
+  Split,
+  StreamedSplit,
+  decode,
+  num_cores,
+)
+from adaptanet_jax.errors import UsageError, some
+
+# Decoded pixels kept in memory; a larger split is decoded as batches need it.
+MAX_BYTES_IN_MEMORY = 8 * 2**30
+# Examples that one worker decodes at a time.
+_CHUNK = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+  """What has become of some examples.
+
+  Attributes:
+    usable: positions of those that can be used.
+    labels: theirs.
+    images: theirs, decoded; empty if they were only looked at.
+    damaged: what is wrong with each of the others.
+  """
+
+  usable: np.ndarray
+  labels: np.ndarray
+  images: np.ndarray
+  damaged: list[str]
+
+
+def make_split(
+    open_source: Callable[[], Source],
+    shape: tuple[int, int, int],
+    data: ml_collections.ConfigDict,
+    *,
+    count: int,
+    random_crops: bool = False,
+    streamed: bool = False,
+    chunk: int | None = None,
+) -> Split:
+  """Decodes a split once if that will do, else as batches need it.
+
+  Args:
+    open_source: see `StreamedSplit`.
+    shape: `(H, W, C)` of the images.
+    data: section `data` of the configuration.
+    count: how many examples to take, from the start; 0: all.
+    random_crops: whether training has random crops.
+    streamed: whether to keep no pixels in memory, and to do without other
+      processes.
+    chunk: examples that one worker decodes at a time, fewer where each takes
+      long; None: as many as suit small ones.
+
+  Returns:
+    The split, without damaged examples if `data.damaged` is 'skip'.
+
+  Raises:
+    UsageError: there is no example, or, of those that are decoded now, a
+      damaged one, or one whose label is none.
+  """
+  source = open_source()
+  count = min(count or len(source), len(source))
+  if not count:
+    raise UsageError('The split has no examples; expected some.')
+  size = count * int(np.prod(shape))
+  on_demand = streamed or random_crops or size > MAX_BYTES_IN_MEMORY
+  make_streamed = functools.partial(
+      StreamedSplit,
+      open_source,
+      shape=shape,
+      shorter_side=data.shorter_side,
+      random_crops=random_crops,
+      workers=data.workers,
+  )
+  skip = data.damaged == 'skip'
+  if on_demand and not skip:
+    return make_streamed(np.arange(count))
+  work = functools.partial(
+      _work_through,
+      open_source,
+      None if on_demand else (shape, data.shorter_side),
+      skip,
+  )
+  chunk = chunk or _CHUNK
+  starts = range(0, count, chunk)
+  ranges = [range(n, min(n + chunk, count)) for n in starts]
+  parts = _map(work, ranges, processes=not streamed)
+  damaged = [text for part in parts for text in part.damaged]
+  if damaged:
+    logging.warning(
+        'Left out %d of %d examples: %s.', len(damaged), count, some(damaged)
+    )
+  if len(damaged) == count:
+    raise UsageError(
+        f'None of the {count} examples of a split can be used: '
+        f'{some(damaged)}. Expected pictures.'
+    )
+  parts = [part for part in parts if len(part.usable)]
+  usable, labels, pixels = (
+      np.concatenate([getattr(part, name) for part in parts])
+      for name in ('usable', 'labels', 'images')
+  )
+  if on_demand:
+    return make_streamed(usable)
+  return InMemorySplit(labels, pixels.__getitem__)
+
+
+def _map(
+    work: Callable[[range], _Chunk], ranges: list[range], *, processes: bool
+) -> list[_Chunk]:
+  if len(ranges) <= 2 or not processes:
+    return [work(positions) for positions in ranges]
+  # Processes, not threads: for small images the interpreter lock makes two
+  # threads slower than one.
+  spawn = multiprocessing.get_context('spawn')
+  workers = min(num_cores(), len(ranges))
+  with futures.ProcessPoolExecutor(workers, spawn) as pool:
+    return list(pool.map(work, ranges))
+
+
+def _work_through(
+    open_source: Callable[[], Source],
+    scaled: tuple[tuple[int, int, int], int] | None,
+    skip: bool,
+    positions: range,
+) -> _Chunk:
+  """Decodes some examples, or looks whether they can be.
+
+  Args:
+    open_source: see `StreamedSplit`.
+    scaled: shape of the images, and their shorter side, see `images.resize`;
+      None: only look at them.
+    skip: whether to leave out damaged ones.
+    positions: of the examples.
+
+  Returns:
+    What has become of them.
+  """
+
+  def work(encoded: bytes) -> Any:
+    if scaled is None:
+      return images.check(encoded)
+    return images.decode(encoded, *scaled)
+
+  source = open_source()
+  usable, labels, decoded, damaged = [], [], [], []
+  for position in positions:
+    try:
+      image, label = decode(source, position, work)
+    except DamagedError as error:
+      if not skip:
+        raise
+      damaged.append(error.short)
+      continue
+    usable.append(position)
+    labels.append(label)
+    decoded.append(image)
+  return _Chunk(
+      np.array(usable, np.int64),
+      np.array(labels, np.int32),
+      np.stack(decoded) if decoded and scaled else np.empty(0, np.uint8),
+      damaged,
+  )

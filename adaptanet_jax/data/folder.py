@@ -1,0 +1,283 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of pictures, with a folder for each class.
+
+Either of two layouts:
+
+  DIR/train/CLASS/*, with test (or val, validation, valid) beside train, or the
+    names that config.data.train_split and config.data.test_split give;
+  DIR/CLASS/*, of which a fifth is the test split: the pictures whose file name
+    has a SHA-256 that five divides. It stays where it is when others come.
+
+Classes are in sorted order, and pictures in the order of those hashes: the
+first ones of a split are of all classes.
+"""
+
+import collections
+import functools
+import hashlib
+import os
+from typing import Any, NamedTuple
+
+from absl import logging
+import ml_collections
+import numpy as np
+
+from adaptanet_jax.data import decoding
+from adaptanet_jax.data.dataset import Dataset, MissingDataError
+from adaptanet_jax.data.images import ON_HOST
+from adaptanet_jax.data.splits import DamagedError, Split
+from adaptanet_jax.errors import UsageError, some
+
+NAME = 'folder'
+SUFFIXES = frozenset((
+    *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.gif'),
+    *('.bmp', '.dib', '.tif', '.tiff'),
+))
+# Names that a test split goes by, where the one that is asked for is not there.
+_TEST_NAMES = ('test', 'val', 'validation', 'valid')
+# One picture in so many is of the test split, unless that has its own folder.
+_TEST_SHARE = 5
+# Photographs take long to decode: processes pay from a few hundred on.
+_CHUNK = 128
+
+
+class FolderSource:
+  """Pictures of one split."""
+
+  def __init__(self, folder: str, paths: list[str], labels: np.ndarray) -> None:
+    """Keeps where they are.
+
+    Args:
+      folder: that all of them are in.
+      paths: of the pictures, within it.
+      labels: `int32[N]`.
+    """
+    self._folder, self._paths, self._labels = folder, paths, labels
+
+  def __len__(self) -> int:
+    return len(self._paths)
+
+  def where(self, position: int) -> str:
+    """See `splits.Source`."""
+    path = os.path.join(self._folder, self._paths[position])
+    return f'{path}, number {position} of its split,'
+
+  def read(self, position: int) -> tuple[bytes, int]:
+    """See `splits.Source`."""
+    path = os.path.join(self._folder, self._paths[position])
+    try:
+      with open(path, 'rb') as file:
+        return file.read(), int(self._labels[position])
+    except OSError as error:
+      reason = error.strerror or type(error).__name__
+      raise DamagedError(self.where(position), reason) from error
+
+  def labels(self, positions: np.ndarray) -> np.ndarray:
+    """See `splits.Source`."""
+    return self._labels[positions]
+
+
+class _Picture(NamedTuple):
+  """A file; these fields are what pictures are ordered by."""
+
+  digest: bytes
+  label: int
+  path: str
+
+  @property
+  def is_test(self) -> bool:
+    """Whether it is of the test split, if that has no folder of its own."""
+    return int.from_bytes(self.digest, 'big') % _TEST_SHARE == 0
+
+
+def load(data: ml_collections.ConfigDict) -> Dataset:
+  """Loads a folder of pictures.
+
+  Args:
+    data: section `data` of the configuration.
+
+  Returns:
+    The data set.
+
+  Raises:
+    MissingDataError: the folder is not there.
+    UsageError: it has another layout, or nothing in it.
+  """
+  shape = _shape(data)
+  names, train, test = _list(data)
+  return Dataset(
+      NAME,
+      names,
+      shape,
+      train=_split(
+          train,
+          shape,
+          data,
+          count=data.train_examples,
+          random_crops=data.augment in ON_HOST,
+      ),
+      test=_split(test, shape, data, count=data.test_examples),
+  )
+
+
+def load_test(data: ml_collections.ConfigDict) -> Split:
+  """Loads the test split alone; see `sources.load_test`."""
+  *_, test = _list(data)
+  return _split(
+      test, _shape(data), data, count=data.test_examples, streamed=True
+  )
+
+
+def _shape(data: ml_collections.ConfigDict) -> tuple[int, int, int]:
+  side = data.image_size
+  if not side:
+    raise UsageError(
+        'config.data.image_size = 0 for a folder of pictures, which differ in '
+        'size; expected the side to scale and cut them to, in pixels.'
+    )
+  return side, side, 3
+
+
+def _split(source: FolderSource, *args: Any, **options: Any) -> Split:
+  open_source = functools.partial(_itself, source)
+  return decoding.make_split(open_source, *args, chunk=_CHUNK, **options)
+
+
+def _itself(source: FolderSource) -> FolderSource:
+  return source
+
+
+def _list(
+    data: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], FolderSource, FolderSource]:
+  """Returns names of classes, and the pictures of both splits."""
+  folder = os.path.abspath(os.path.expanduser(data.dir))
+  if not data.dir or not os.path.isdir(folder):
+    raise MissingDataError(
+        f'config.data.dir = {data.dir!r} is no folder; expected one of '
+        'pictures, DIR/CLASS/* or DIR/train/CLASS/* with DIR/test/CLASS/* '
+        'beside it: --config.data.dir=DIR.'
+    )
+  others = collections.Counter[str]()
+  found = _folders(folder, others)
+  train_name = data.train_split
+  test_name = next(
+      (n for n in (data.test_split, *_TEST_NAMES) if n in found), ''
+  )
+  if train_name in found and test_name:
+    others += collections.Counter(
+        'folder' for name in found if name not in (train_name, test_name)
+    )
+    names = _folders(os.path.join(folder, train_name), others)
+    test_names = _folders(os.path.join(folder, test_name), others)
+    if unknown := sorted(set(test_names) - set(names)):
+      raise UsageError(
+          f'{os.path.join(folder, test_name)} has classes that '
+          f'{os.path.join(folder, train_name)} lacks: {some(unknown)}; '
+          'expected the same classes in both.'
+      )
+    train = _pictures(folder, train_name, names, others)
+    test = _pictures(folder, test_name, names, others)
+  else:
+    names = found
+    pictures = _pictures(folder, '', names, others)
+    train = [picture for picture in pictures if not picture.is_test]
+    test = [picture for picture in pictures if picture.is_test]
+  if others:
+    logging.warning(
+        'Passed over in %s: %s.', folder,
+        ', '.join(f'{count} x {kind}' for kind, count in others.most_common()),
+    )
+  _check(folder, names, train, test)
+  return tuple(names), _source(folder, train), _source(folder, test)
+
+
+def _folders(folder: str, others: collections.Counter[str]) -> list[str]:
+  """Returns the names of the folders in one, sorted; counts what else is there.
+  """
+  names = []
+  for entry in _entries(folder):
+    if entry.name.startswith('.'):
+      others['hidden'] += 1
+    elif entry.is_dir():
+      names.append(entry.name)
+    else:
+      others['file in no class'] += 1
+  return sorted(names)
+
+
+def _pictures(
+    folder: str,
+    within: str,
+    names: list[str],
+    others: collections.Counter[str],
+) -> list[_Picture]:
+  """Returns the pictures of all classes in order; counts what else is there.
+
+  Args:
+    folder: of the whole set.
+    within: of the split, in that folder; may be empty.
+    names: of the classes.
+    others: receives the number of other files, by kind.
+  """
+  pictures = []
+  for label, name in enumerate(names):
+    path = os.path.join(within, name)
+    if not os.path.isdir(os.path.join(folder, path)):
+      continue  # A class that is not tested.
+    for entry in _entries(os.path.join(folder, path)):
+      suffix = os.path.splitext(entry.name)[1].lower()
+      if entry.name.startswith('.'):
+        others['hidden'] += 1
+      elif entry.is_dir():
+        others['folder in a class'] += 1
+      elif suffix not in SUFFIXES or not entry.is_file():
+        others[suffix or 'no suffix'] += 1
+      else:
+        digest = hashlib.sha256(os.fsencode(entry.name)).digest()
+        pictures.append(_Picture(digest, label, os.path.join(path, entry.name)))
+  return sorted(pictures)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+  with os.scandir(folder) as entries:
+    return list(entries)
+
+
+def _check(
+    folder: str, names: list[str], train: list[_Picture], test: list[_Picture]
+) -> None:
+  """Raises UsageError if there is nothing to train on, or to test on."""
+  layouts = (
+      'expected DIR/CLASS/*, or DIR/train/CLASS/* with DIR/test/CLASS/* beside '
+      f'it, of pictures named {", ".join(sorted(SUFFIXES))}.'
+  )
+  if not names:
+    raise UsageError(f'{folder} has no folders of classes; {layouts}')
+  counts = np.bincount([p.label for p in train], minlength=len(names))
+  if empty := [names[n] for n in np.flatnonzero(counts == 0)]:
+    raise UsageError(
+        f'{folder} has no pictures to train on of {some(empty)}; {layouts}'
+    )
+  if not test:
+    raise UsageError(
+        f'{folder} has no pictures to test on; expected a folder test beside '
+        f'train, or more than these {len(train)}, of which one in '
+        f'{_TEST_SHARE} is taken by a hash of its name.'
+    )
+  if len(names) == 1:
+    logging.warning(
+        '%s has one class only, %s: there is nothing to tell apart.',
+        folder, names[0],
+    )
+  tested = {picture.label for picture in test}
+  if untested := [n for label, n in enumerate(names) if label not in tested]:
+    logging.warning(
+        '%s has no pictures to test on of %s.', folder, some(untested)
+    )
+
+
+def _source(folder: str, pictures: list[_Picture]) -> FolderSource:
+  labels = np.array([picture.label for picture in pictures], np.int32)
+  return FolderSource(folder, [picture.path for picture in pictures], labels)

@@ -1,0 +1,257 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Image-classification sets that TFDS has prepared, read without TensorFlow.
+
+H = height, W = width, C = colours.
+"""
+
+from collections.abc import Sequence
+from concurrent import futures
+import functools
+import os
+import sys
+from typing import Any
+
+from absl import logging
+import ml_collections
+import numpy as np
+
+from adaptanet_jax.data import decoding
+from adaptanet_jax.data.dataset import Dataset, MissingDataError
+from adaptanet_jax.data.images import ON_HOST
+from adaptanet_jax.data.splits import DamagedError, Split, num_cores
+from adaptanet_jax.errors import UsageError, first_line
+
+
+class TfdsSource:
+  """One split of a prepared set."""
+
+  def __init__(
+      self, examples: Sequence[Any], name: str, split: str, num_classes: int
+  ) -> None:
+    """Keeps a split.
+
+    Args:
+      examples: its examples, images encoded.
+      name: of the set.
+      split: its own name, or a slice of one.
+      num_classes: of the set.
+    """
+    self._examples = examples
+    self._name, self._split, self._num_classes = name, split, num_classes
+
+  def __len__(self) -> int:
+    return len(self._examples)
+
+  def where(self, position: int) -> str:
+    """See `splits.Source`."""
+    return f'Example {position} of split {self._split!r} of {self._name!r}'
+
+  def read(self, position: int) -> tuple[bytes, int]:
+    """See `splits.Source`; raises UsageError for a label that is none."""
+    try:
+      example = self._examples[position]
+    except Exception as error:  # Each format of files has errors of its own.
+      raise DamagedError(self.where(position), first_line(error)) from error
+    label = int(example['label'])
+    if not 0 <= label < self._num_classes:
+      raise UsageError(
+          f'{self.where(position)} has label {label}; expected 0 to '
+          f'{self._num_classes - 1}. Splits that have no labels say -1: name '
+          'others with config.data.train_split and config.data.test_split.'
+      )
+    return example['image'], label
+
+  def labels(self, positions: np.ndarray) -> np.ndarray:
+    """See `splits.Source`; reads the examples."""
+    with futures.ThreadPoolExecutor(num_cores()) as pool:
+      labels = pool.map(lambda n: self.read(int(n))[1], positions)
+      return np.array(list(labels), np.int32)
+
+
+def load(data: ml_collections.ConfigDict) -> Dataset:
+  """Loads a prepared set.
+
+  Args:
+    data: section `data` of the configuration.
+
+  Returns:
+    The data set.
+
+  Raises:
+    UsageError: it is missing, unreadable or not one of images and labels.
+  """
+  class_names, shape = _classes_and_shape(data)
+  return Dataset(
+      data.name,
+      class_names,
+      shape,
+      # Every pass over the training split has other crops of its images.
+      train=_split(
+          data,
+          data.train_split,
+          shape,
+          count=data.train_examples,
+          random_crops=data.augment in ON_HOST,
+      ),
+      test=_split(data, data.test_split, shape, count=data.test_examples),
+  )
+
+
+def load_test(data: ml_collections.ConfigDict) -> Split:
+  """Loads the test split alone; see `sources.load_test`."""
+  _, shape = _classes_and_shape(data)
+  return _split(
+      data, data.test_split, shape, count=data.test_examples, streamed=True
+  )
+
+
+def _split(
+    data: ml_collections.ConfigDict,
+    name: str,
+    shape: tuple[int, int, int],
+    **options: Any,
+) -> Split:
+  open_source = functools.partial(_open, data.name, data.dir, name)
+  return decoding.make_split(open_source, shape, data, **options)
+
+
+def _open(name: str, data_dir: str, split: str) -> TfdsSource:
+  """Opens one split of a prepared set, its images still encoded.
+
+  Raises:
+    UsageError: as `_builder` does, or there is no such split, or nothing in it.
+  """
+  import tensorflow_datasets as tfds
+
+  builder = _builder(name, data_dir)
+  info = builder.info
+  try:
+    count = info.splits[split].num_examples
+  except Exception as error:
+    raise UsageError(
+        f'Data set {name!r} has no split {split!r} ({first_line(error)}); '
+        f'expected one of {sorted(info.splits)}, or a slice of one, such as '
+        '"train[:80%]".'
+    ) from error
+  if count <= 0:
+    raise UsageError(
+        f'Split {split!r} of {name!r} has no examples; expected a slice from '
+        'lower to higher, such as "train[80%:]".'
+    )
+  try:
+    undecoded = {'image': tfds.decode.SkipDecoding()}
+    examples = builder.as_data_source(split=split, decoders=undecoded)
+  except NotImplementedError as error:
+    where = _folder(data_dir)
+    raise UsageError(
+        f'Data set {name!r} under {where!r} is in the format '
+        f'{info.file_format.value!r}; expected "array_record". '
+        + _how_to_prepare(name, where)
+    ) from error
+  return TfdsSource(examples, name, split, info.features['label'].num_classes)
+
+
+def _builder(name: str, data_dir: str) -> Any:
+  """Returns what knows a prepared set.
+
+  Raises:
+    UsageError: the set is unknown or not prepared.
+  """
+  import tensorflow_datasets as tfds
+
+  where = _folder(data_dir)
+  logger = logging.get_absl_logger()
+  level = logger.level
+  # TFDS warns of a folder that is not there; below that is an error.
+  logger.setLevel('ERROR')
+  try:
+    builder = tfds.builder(name, data_dir=where, try_gcs=False)
+    is_prepared = builder.is_prepared()
+  except Exception as error:  # TFDS has another one for each kind of name.
+    raise UsageError(
+        f'Unknown data set {name!r} ({first_line(error)}); expected "digits", '
+        '"fake", "folder" for pictures under config.data.dir, or a TFDS name '
+        'such as "cifar10", "cifar100" or "imagenet2012", with a configuration '
+        'or version that TFDS has.'
+    ) from error
+  finally:
+    logger.setLevel(level)
+  if not is_prepared:
+    raise MissingDataError(
+        f'Data set {name!r} is not prepared under {where!r}. '
+        + _how_to_prepare(name, where)
+    )
+  return builder
+
+
+def _classes_and_shape(
+    data: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+  """Returns the names of a set's labels, and the shape of its images.
+
+  Raises:
+    UsageError: it lacks images or labels, or these are of other kinds.
+  """
+  import tensorflow_datasets as tfds
+
+  features = _builder(data.name, data.dir).info.features
+  kinds = {
+      'image': (tfds.features.Image, 'one picture'),
+      'label': (tfds.features.ClassLabel, 'one class'),
+  }
+  is_dict = isinstance(features, tfds.features.FeaturesDict)
+  names = sorted(features) if is_dict else []
+  for key, (kind, what) in kinds.items():
+    if key not in names:
+      raise UsageError(
+          f'Data set {data.name!r} has features {names}; expected "image" and '
+          '"label".'
+      )
+    if not isinstance(features[key], kind):
+      raise UsageError(
+          f'Feature {key!r} of {data.name!r} is a '
+          f'{type(features[key]).__name__}; expected {kind.__name__}, {what} '
+          'for each example.'
+      )
+  image = features['image']
+  if image.np_dtype not in (np.uint8, np.uint16):
+    raise UsageError(
+        f'The images of {data.name!r} are {np.dtype(image.np_dtype).name}; '
+        'expected uint8 or uint16.'
+    )
+  height, width, colours = image.shape
+  side = data.image_size
+  if not side and height is not None and height == width:
+    side = height
+  if not side:
+    sizes = 'differ in size'
+    if None not in (height, width):
+      sizes = f'are {height} x {width}, which is no square'
+    raise UsageError(
+        f'The images of {data.name!r} {sizes}; expected config.data.image_size '
+        'to say the side to scale and cut them to, in pixels.'
+    )
+  if colours not in (1, 3):
+    raise UsageError(
+        f'The images of {data.name!r} have {colours} channels; expected 1 '
+        '(grey) or 3 (colour).'
+    )
+  return tuple(features['label'].names), (side, side, colours)
+
+
+def _folder(data_dir: str) -> str:
+  from tensorflow_datasets.core import constants
+
+  return os.path.expanduser(data_dir or constants.DATA_DIR)
+
+
+def _how_to_prepare(name: str, where: str) -> str:
+  return (
+      f'Prepare it once with: {sys.executable} -m pip install -e ".[prepare]" '
+      '&& '
+      f'{sys.executable} -c "import tensorflow_datasets as tfds; '
+      f"tfds.builder('{name}', data_dir='{where}', "
+      "file_format='array_record').download_and_prepare()\"; or name another "
+      'folder with --config.data.dir=DIR.'
+  )

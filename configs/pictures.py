@@ -1,0 +1,87 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of one's own: a folder with a folder for each class.
+
+  python -m adaptanet_jax.main --config=configs/pictures.py \
+      --workdir=/tmp/pictures --config.data.dir=DIR
+
+DIR has train/CLASS/* and test/CLASS/* (or val), or CLASS/* alone, of which one
+picture in five is tested; see adaptanet_jax/data/folder.py. As it is this suits
+a few hundred to some ten thousand pictures, which it keeps in memory at 64
+pixels. For a million:
+
+  python -m adaptanet_jax.main --config=configs/pictures.py:many \
+      --workdir=/tmp/pictures --config.data.dir=DIR --config.data.workers=16
+
+trains a ResNet-50 at 224 pixels on random parts of the pictures, which 16
+processes decode as they are needed. Few pictures teach more to a network that
+has seen others: --config.teacher.weights=FILE, a ResNet of torchvision or timm,
+starts from it, whatever its classes were; `:finetune` has the settings for it:
+
+  python -m adaptanet_jax.main --config=configs/pictures.py:finetune \
+      --workdir=/tmp/pictures --config.data.dir=DIR \
+      --config.teacher.weights=resnet50.pth
+
+`:smoke` shows that all phases run: on made-up pictures where there is no DIR.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(arg: str = '') -> ml_collections.ConfigDict:
+  """Returns the configuration; `arg` is empty, many, finetune or smoke."""
+  c = common.get_config()
+  c.name = f'pictures:{arg}' if arg else 'pictures'
+  c.data.name = 'folder'
+  c.data.image_size = 64
+  # Of few pictures a larger share, or it would say little.
+  c.data.held_out = 0.1
+  c.model.architecture = 'resnet26x16'
+  # Stage 1 has sides of 16 pixels then.
+  c.model.stem = 'imagenet'
+  c.teacher.epochs = 60.0
+  c.teacher.batch_size = 32
+  common.short_schedule(c)
+  for part in (c, c.delta):
+    part.cascade.epochs = (3.0, 4.0, 5.0, 6.0)
+    part.cascade.batch_size = 32
+    part.lock_in.epochs = 34.0
+    part.lock_in.batch_size = 32
+  c.gates.epochs = 10.0
+  c.gates.batch_size = 32
+  c.policies.budget = 0.5
+  c.log_every_steps = 10
+  c.checkpoint.every_steps = 100
+  if arg in ('many', 'finetune'):
+    c.data.image_size = 224
+    c.data.shorter_side = 256
+    c.data.augment = 'resized_crop'
+    c.model.architecture = 'resnet50'
+    c.gates.resolution = 7
+  if arg == 'many':
+    c.data.held_out = 0.01
+    c.teacher.epochs = 90.0
+    c.teacher.batch_size = 256
+    c.teacher.weight_decay = 1e-4
+    for part in (c, c.delta):
+      part.cascade.epochs = (3.0, 5.0, 7.0, 8.0)
+      part.cascade.batch_size = part.lock_in.batch_size = 128
+      part.lock_in.epochs = 8.0
+    c.gates.batch_size = 128
+    c.gates.epochs = 1.0
+  elif arg == 'finetune':
+    # What torchvision has trained; a tenth of the rate, and no more epochs
+    # than it takes to know other classes.
+    c.teacher.norm = 'bn'
+    c.teacher.epochs = 10.0
+    c.teacher.warmup_epochs = 1.0
+    c.teacher.learning_rate = 0.01
+  elif arg == 'smoke':
+    c = common.smoke(c)
+  elif arg:
+    raise common.unknown_argument(
+        'pictures', arg, ('many', 'finetune', 'smoke')
+    )
+  return c

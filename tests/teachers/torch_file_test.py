@@ -1,0 +1,132 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.teachers.torch_file, on files that PyTorch wrote."""
+
+import io
+import os
+import pathlib
+import pickle
+import tempfile
+import zipfile
+
+from absl.testing import absltest, parameterized
+import numpy as np
+from safetensors.numpy import save
+
+from adaptanet_jax.teachers import torch_file
+from tests.teachers import originals
+
+
+class ReadTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.path = pathlib.Path(folder, 'file')
+
+  def _read(self, data):
+    self.path.write_bytes(data)
+    return torch_file.read(str(self.path))
+
+  def assert_saved(self, state):
+    for name, expected in originals.saved().items():
+      np.testing.assert_array_equal(state[name], expected, name)
+      self.assertEqual(state[name].dtype, expected.dtype, name)
+    # Of 8 bits of a number.
+    self.assertEqual(state['bfloat16'].dtype.name, 'bfloat16')
+    np.testing.assert_allclose(
+        state['bfloat16'].astype(np.float32), state['plain'], rtol=2**-8
+    )
+
+  @parameterized.parameters('zip.pth', 'before_1_6.pth')
+  def test_tensors_are_read_whatever_is_beside_them(self, name):
+    found = torch_file.read(str(originals.SAVED / name))
+    self.assert_saved(found['state_dict'])
+    self.assertEqual(found['epoch'], 3)
+    for key in {'args', 'best', 'running', 'device', 'module'} & {*found}:
+      self.assertIsInstance(found[key], torch_file.Other)
+
+  def test_tensors_that_are_no_arrays_are_others(self):
+    found = torch_file.read(str(originals.SAVED / 'other_kinds.pth'))
+    self.assert_saved(found)
+    for key in ('sparse', 'complex', 'uint16'):
+      self.assertIsInstance(found[key], torch_file.Other)
+
+  def test_a_whole_network_is_an_other_by_its_name(self):
+    found = torch_file.read(str(originals.SAVED / 'module.pth'))
+    self.assertIsInstance(found, torch_file.Other)
+    self.assertEqual(type(found).__name__, 'Linear')
+
+  def test_safetensors_are_read_whatever_the_name(self):
+    arrays = {'a': np.arange(6, dtype=np.float32).reshape(2, 3)}
+    np.testing.assert_array_equal(self._read(save(arrays))['a'], arrays['a'])
+
+  def test_nothing_of_a_pickle_runs(self):
+    victim = self.path.with_name('victim')
+
+    class Evil:
+
+      def __reduce__(self):
+        return os.mkdir, (str(victim),)
+
+    evil = pickle.dumps(Evil(), 2)
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, 'w') as archive:
+      archive.writestr('archive/data.pkl', evil)
+    self.assertIsInstance(self._read(found.getvalue()), torch_file.Other)
+    legacy = [pickle.dumps(n, 2) for n in (0x1950A86A20F9469CFC6C, 1001, {})]
+    legacy += [evil, pickle.dumps([], 2)]
+    self.assertIsInstance(self._read(b''.join(legacy)), torch_file.Other)
+    self.assertFalse(victim.exists())
+
+  def test_a_few_bytes_ask_for_no_memory(self):
+    # Item 2**31 of the unpickler's memory, which would take 32 GB.
+    data = b'\x80\x02]r\xff\xff\xff\x7f.'
+    with self.assertRaisesRegex(ValueError, 'pickle is damaged'):
+      self._read(data)
+
+  def test_a_packed_file_is_refused(self):
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, 'w', zipfile.ZIP_DEFLATED) as archive:
+      archive.writestr('archive/data.pkl', pickle.dumps({}, 2))
+    with self.assertRaisesRegex(ValueError, 'data.pkl in it is compressed'):
+      self._read(found.getvalue())
+
+  @parameterized.parameters('zip.pth', 'before_1_6.pth')
+  def test_a_file_that_is_cut_off_is_refused(self, name):
+    data = (originals.SAVED / name).read_bytes()
+    for size in range(0, len(data) - 1, 37):
+      with self.assertRaises(Exception) as caught:
+        self._read(data[:size])
+      self.assertNotIsInstance(caught.exception, MemoryError)
+
+  def test_a_tensor_beyond_its_storage_is_refused(self):
+    storage = np.zeros(6, np.float32)
+    for offset, size, stride in (
+        *((0, (7,), (1,)), (1, (2, 3), (3, 1)), (-1, (2,), (1,))),
+        *((0, (-2,), (1,)), (5, (2,), (-1,)), (0, (10**12, 2), (0, 9))),
+    ):
+      with self.assertRaisesRegex(ValueError, 'beyond its storage'):
+        torch_file._tensor(storage, offset, size, stride)
+    self.assertEqual(torch_file._tensor(storage, 0, (), ()).shape, ())
+
+  @parameterized.parameters(
+      (b'', 'it is empty'),
+      (b'<!DOCTYPE html><html>', "starts with b'<!DOCTYPE html>"),
+      (b'version https://git-lfs.github.com/spec/v1', "b'version https://"),
+      (pickle.dumps([1, 2]), 'none of PyTorch'),
+  )
+  def test_what_is_no_such_file_is_refused(self, data, text):
+    with self.assertRaisesRegex(ValueError, text):
+      self._read(data)
+
+  def test_another_zip_file_is_refused(self):
+    found = io.BytesIO()
+    with zipfile.ZipFile(found, 'w') as archive:
+      archive.writestr('a.txt', 'x')
+    with self.assertRaisesRegex(ValueError, 'without one data.pkl'):
+      self._read(found.getvalue())
+
+
+if __name__ == '__main__':
+  absltest.main()
