@@ -194,6 +194,105 @@ def _write_python(folder, name, *, version, has_ensurepip=True):
   path.chmod(0o755)
 
 
+# Trains one phase more at each call, and stops once where it is told to.
+_PART = """#!/usr/bin/env bash
+set -eu
+workdir="${2#--workdir=}" phases="${4#--config.phases=}"
+echo "$(basename "$workdir") $1 $phases ${*:5}"
+if [[ "$phases" == "$(cat "$(dirname "$0")/stop" 2>/dev/null)" ]]; then
+  rm "$(dirname "$0")/stop"
+  exit 75
+fi
+mkdir -p "$workdir/checkpoints/$phases/8/variables"
+mkdir -p "$workdir/checkpoints/$phases/8/opt_state"
+touch "$workdir/checkpoints/$phases/8/variables/weights"
+for name in config.json results.json metrics.jsonl subnets.csv; do
+  echo "$phases" >> "$workdir/$name"
+done
+"""
+
+
+class Cifar100MediumTest(parameterized.TestCase):
+  """Of benchmarks/cifar100_medium.sh, with another program to run."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+        self.enter_context(tempfile.TemporaryDirectory())
+    )
+    for name in ('benchmarks', 'launch'):
+      (self.folder / name).mkdir()
+    shutil.copy(
+        ROOT / 'benchmarks' / 'cifar100_medium.sh', self.folder / 'benchmarks'
+    )
+    local = self.folder / 'launch' / 'local.sh'
+    local.write_text(_PART)
+    local.chmod(0o755)
+    self.results = self.folder / 'results' / 'cifar100_medium'
+
+  def _run(self):
+    return subprocess.run(
+        [str(self.folder / 'benchmarks' / 'cifar100_medium.sh'), '--more'],
+        capture_output=True, text=True, check=False,
+    )
+
+  def test_the_whole_list_runs_in_order(self):
+    done = self._run()
+    self.assertEqual(done.returncode, 0, done.stderr)
+    ours = ['teacher', 'cascade', 'lock_in', 'delta', 'gates']
+    ours.append('evaluation,policies,report')
+    expected = [
+        f'ours-0 --config=configs/cifar100.py:medium {phases} --more'
+        for phases in ours
+    ]
+    for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
+      config = f'--config=configs/baselines.py:{name},cifar100:medium'
+      expected += [
+          f'{name}-0 {config} {phases} --more'
+          for phases in ('baseline', 'evaluation,report')
+      ]
+    self.assertEqual(done.stdout.splitlines(), expected)
+    found = sorted(path.name for path in self.results.iterdir())
+    self.assertEqual(
+        found,
+        ['checkpoints', 'dsnet-0', 'dsnet_random-0', 'ours-0', 'usnet-0',
+         'usnet_random-0'],
+    )
+    # Checkpoints went when the results came.
+    self.assertEmpty(list((self.results / 'checkpoints').iterdir()))
+    self.assertTrue((self.results / 'ours-0' / 'subnets.csv').exists())
+    self.assertEqual(self._run().stdout, '')
+
+  def test_it_stops_when_asked_and_goes_on_there(self):
+    (self.folder / 'launch' / 'stop').write_text('lock_in')
+    first = self._run()
+    self.assertEqual(first.returncode, 75)
+    self.assertLen(first.stdout.splitlines(), 3)
+    kept = self.results / 'checkpoints' / 'ours-0' / 'checkpoints'
+    self.assertCountEqual(
+        [path.name for path in kept.iterdir()], ['teacher', 'cascade']
+    )
+    # Without the optimizers' states.
+    self.assertEmpty(list(kept.rglob('opt_state')))
+    self.assertTrue((kept / 'teacher' / '8' / 'variables' / 'weights').exists())
+    second = self._run()
+    self.assertEqual(second.returncode, 0, second.stderr)
+    self.assertIn(' lock_in ', second.stdout.splitlines()[0])
+
+  def test_another_machine_starts_from_what_was_kept(self):
+    (self.folder / 'launch' / 'stop').write_text('lock_in')
+    self._run()
+    shutil.rmtree(self.folder / 'runs')
+    (self.folder / 'launch' / 'stop').write_text('teacher')
+    # It asks for the teacher again, which the program will find in place.
+    self.assertEqual(self._run().returncode, 75)
+    workdir = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
+    self.assertTrue((workdir / 'checkpoints' / 'cascade').exists())
+    self.assertEqual(
+        (workdir / 'metrics.jsonl').read_text(), 'teacher\ncascade\n'
+    )
+
+
 class NewestPythonTest(parameterized.TestCase):
 
   def setUp(self):
