@@ -18,6 +18,7 @@ from adaptanet_jax.evaluation import (
   budget,
   cost,
   gate_value,
+  mixtures,
   policies,
   protocols,
   subnet_table,
@@ -375,10 +376,10 @@ def _at_equal_madds(
       ('', entry['madds']),
       ('_free_gates', entry['madds'] - entry['madds_gates']),
   ):
-    found[f'uniform_top1{suffix}'] = policies.uniform_mixture(
+    found[f'uniform_top1{suffix}'] = mixtures.uniform_mixture(
         [(costs[code], float(top1[code])) for code in uniform], madds
     )
-    found[f'random_top1{suffix}'] = policies.random_at(
+    found[f'random_top1{suffix}'] = mixtures.random_at(
         top1, costs, scope, madds
     )
   return found

@@ -13,7 +13,7 @@ Each kind turns a price of a MAdd into the rule that maximises the expected
 share of right answers less what its MAdds cost. Two rules at nearly the same
 price, one within the budget and one beyond, are mixed so as to meet it.
 
-N = examples, k = choices of a scope, b = bins.
+N = examples, k = choices of a scope, b = bins of a gate.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ import itertools
 
 import numpy as np
 
+from adaptanet_jax.evaluation import gate_trees
 from adaptanet_jax.evaluation.policies import (
   Calibration,
   Mixture,
@@ -131,7 +132,9 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> Iterator[Kind]:
     several = 's' if len(read) > 1 else ''
     yield Kind(
         f'gate{several} {", ".join(map(str, read))}, {count} bins',
-        functools.partial(_fit_gates, scope=scope, gates=read, count=count),
+        functools.partial(
+            gate_trees.fit, scope=scope, gates=read, count=count
+        ),
     )
 
 
@@ -299,155 +302,3 @@ def _reliability(first: np.ndarray, second: np.ndarray) -> float:
     return 0.0
   half = max(0.0, float((first * second).mean() / variance))
   return 2.0 * half / (1.0 + half)
-
-
-def _fit_gates(
-    calibration: Calibration, *, scope: str, gates: tuple[int, ...], count: int
-) -> Solver:
-  """Trees of what some gates say; the best at a price is found exactly.
-
-  Tallies of right answers for every choice and every bin on the way are taken
-  once. At a price, the best choice after the last gate follows for all that can
-  come before it, then whether that gate is worth its MAdds there, then the best
-  choice before it, and so on to the start.
-
-  Args:
-    calibration: what it is made from.
-    scope: one of `policies.SCOPES`.
-    gates: those that may be read.
-    count: the number that neighbouring bins are joined to.
-  """
-  indices = scope_indices(scope)
-  joined = np.arange(calibration.num_bins) * count // calibration.num_bins
-  right, examples = _tallies(calibration, indices, joined)
-  costs = calibration.stage_madds[:, indices].astype(float)
-
-  def solve(price: float) -> Rule:
-    # Axes: choices of stages 1 to n, then bins of the gates so far.
-    value, picks, reads = right, [], []
-    for gate in reversed(ROUTING_GATES):
-      axis = gate  # Of the choice after the gate.
-      shape = [1] * value.ndim
-      shape[axis] = len(indices)
-      number = examples[gate]
-      value = value - price * costs[gate].reshape(shape) * np.expand_dims(
-          number, axis
-      )
-      picks.append(value.argmax(axis))
-      value = value.max(axis)
-      unread, bins = value[..., -1], value[..., :-1]
-      if gate in gates:
-        cost = price * float(calibration.gate_madds[gate - 1])
-        gain = bins.sum(-1) - cost * number[..., -1] - unread
-        reads.append(gain > 0.0)
-        value = unread + np.maximum(gain, 0.0)
-      else:
-        reads.append(np.zeros(unread.shape, bool))
-        value = unread
-    value = value - price * costs[0] * len(calibration)
-    return _tree(
-        int(value.argmax()), picks[::-1], reads[::-1], indices, joined
-    )
-
-  return solve
-
-
-def _tallies(
-    calibration: Calibration, indices: np.ndarray, joined: np.ndarray
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-  """Counts right answers, and examples, for all choices and bins on the way.
-
-  Every axis of bins has one entry more, the last: all bins, of a gate that is
-  not read.
-
-  Args:
-    calibration: examples.
-    indices: `int[k]`, choices of the scope.
-    joined: `int[b]`, what each bin is joined to, 0 to c - 1.
-
-  Returns:
-    `float[k, k, k, k, c + 1, c + 1, c + 1]` right answers; for each gate n how
-    many examples there are, `float[k] * n + [c + 1] * n`.
-  """
-  num_choices, num_bins = calibration.correct.shape[0], joined[-1] + 1
-  everyone = np.ones(len(calibration))
-  right = np.zeros((len(indices),) * NUM_STAGES + (num_bins,) * 3)
-  count = {
-      gate: np.zeros((len(indices),) * gate + (num_bins,) * gate)
-      for gate in ROUTING_GATES
-  }
-
-  def descend(path: tuple[int, ...], code: np.ndarray) -> None:
-    """Counts below the choices of a path, for examples by their bins so far."""
-    gate = len(path)
-    chosen = tuple(indices[list(path)])
-    prefix = int(np.ravel_multi_index(chosen, (num_choices,) * gate))
-    bins = calibration.bins(gate, np.full(len(calibration), prefix))
-    code = code * num_bins + joined[bins]
-    shape = (num_bins,) * gate
-    size = num_bins**gate
-    count[gate][path] = np.bincount(code, everyone, size).reshape(shape)
-    for position in range(len(indices)):
-      if gate < ROUTING_GATES[-1]:
-        descend((*path, position), code)
-      else:
-        answers = calibration.correct[(*chosen, indices[position])]
-        right[(*path, position)] = np.bincount(code, answers, size).reshape(
-            shape
-        )
-
-  for position in range(len(indices)):
-    descend((position,), np.zeros(len(calibration), int))
-  count = {
-      gate: _with_totals(table, range(gate, table.ndim))
-      for gate, table in count.items()
-  }
-  return _with_totals(right, range(NUM_STAGES, right.ndim)), count
-
-
-def _with_totals(table: np.ndarray, axes: range) -> np.ndarray:
-  for axis in axes:
-    total = table.sum(axis, keepdims=True)
-    table = np.concatenate([table, total], axis)
-  return table
-
-
-def _tree(
-    start: int,
-    picks: list[np.ndarray],
-    reads: list[np.ndarray],
-    indices: np.ndarray,
-    joined: np.ndarray,
-) -> Rule:
-  """Follows the best choices from a start.
-
-  Args:
-    start: position of stage 1's choice in `indices`.
-    picks: for each gate the position of the best choice after it, by the
-      choices before it and the bins up to it.
-    reads: for each gate whether it is read, by the choices and bins before it.
-    indices: choices of the scope.
-    joined: what each bin is joined to.
-  """
-  num_bins = len(joined)
-  rule = Rule.fixed((int(indices[start]),) + (0,) * 3, num_bins)
-  unread = joined[-1] + 1
-
-  def fill(
-      gate: int,
-      path: tuple[int, ...],
-      bins: tuple[int, ...],
-      at: tuple[int, ...],
-  ) -> None:
-    """Fills in what follows some choices (`path`), joined bins and bins."""
-    is_read = bool(reads[gate - 1][(*path, *bins)])
-    rule.reads[gate - 1][at] = is_read
-    for number in range(num_bins):
-      own = joined[number] if is_read else unread
-      pick = int(picks[gate - 1][(*path, *bins, own)])
-      rule.choices[gate - 1][(*at, number)] = indices[pick]
-      if gate < ROUTING_GATES[-1]:
-        fill(gate + 1, (*path, pick), (*bins, int(own)), (*at, number))
-
-  fill(1, (start,), (), ())
-  return rule

@@ -18,7 +18,7 @@ import numpy as np
 from adaptanet_jax import settings
 from adaptanet_jax.data.dataset import differences
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import policies, subnet_table
+from adaptanet_jax.evaluation import mixtures, subnet_table
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.subnet import MIXED, NUM_STAGES, WIDTHS
 from adaptanet_jax.report import paper
@@ -60,7 +60,7 @@ class Network(Column):
     """Returns what uniform widths reach when mixed to cost so many MAdds.
 
     Args:
-      madds: mean of an image; see `policies.uniform_mixture`.
+      madds: mean of an image; see `mixtures.uniform_mixture`.
 
     Returns:
       Top-1 of each run, `float[seeds]`; None if the narrowest takes more.
@@ -71,7 +71,7 @@ class Network(Column):
     ]
     if madds < min(points[0])[0]:
       return None
-    return np.array([policies.uniform_mixture(p, madds) for p in points])
+    return np.array([mixtures.uniform_mixture(p, madds) for p in points])
 
   def best_subnet(self, madds: float) -> np.ndarray | None:
     """Returns the highest accuracy of a subnet within some MAdds.

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.evaluation.budget, on tables made up for them."""
 
-import itertools
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -10,10 +9,10 @@ import numpy as np
 from adaptanet_jax.evaluation import budget, policies
 
 # Of the choices of a stage: what they cost, and how much they are worth.
-_COSTS = np.array([100, 75, 50, 25, 40, 30, 20, 10])
+COSTS = np.array([100, 75, 50, 25, 40, 30, 20, 10])
 _WORTH = np.array([0.6, 0.51, 0.36, 0.18, 0.3, 0.21, 0.06, -0.12])
-_STAGE_MADDS = np.tile(_COSTS, (4, 1))
-_GATE_MADDS = np.array([5, 5, 5])
+STAGE_MADDS = np.tile(COSTS, (4, 1))
+GATE_MADDS = np.array([5, 5, 5])
 _CHEAPEST = 40
 
 
@@ -30,11 +29,11 @@ def _table(num_examples, seed, *, informed, worth=_WORTH):
   return strength - hardness + noise > 0.0, confidences
 
 
-def _calibration(num_examples, seed=1, **table):
+def make_calibration(num_examples, seed=1, **table):
   return policies.Calibration.create(
       *_table(num_examples, seed, **table),
-      _STAGE_MADDS,
-      _GATE_MADDS,
+      STAGE_MADDS,
+      GATE_MADDS,
       num_bins=8,
   )
 
@@ -43,7 +42,7 @@ def _other(calibration, num_examples, seed=2, **table):
   """Examples that a policy was not made from, in the same bins."""
   correct, confidences = _table(num_examples, seed, **table)
   return policies.Calibration(
-      correct, tuple(confidences), calibration.edges, _STAGE_MADDS, _GATE_MADDS
+      correct, tuple(confidences), calibration.edges, STAGE_MADDS, GATE_MADDS
   )
 
 
@@ -62,7 +61,7 @@ class BudgetTest(parameterized.TestCase):
   def test_where_gates_know_nothing_it_is_as_good_as_uniform_subnets_mixed(
       self, scope, limit
   ):
-    calibration = _calibration(400, informed=0.0)
+    calibration = make_calibration(400, informed=0.0)
     found = budget.budget(calibration, scope, limit)
     other = _other(calibration, 3000, informed=0.0)
     actual, _ = _mean(other, found.mixture)
@@ -72,7 +71,7 @@ class BudgetTest(parameterized.TestCase):
 
   @parameterized.parameters(('width', 200.0), ('joint', 150.0))
   def test_where_gates_know_it_is_better(self, scope, limit):
-    calibration = _calibration(600, informed=1.0)
+    calibration = make_calibration(600, informed=1.0)
     found = budget.budget(calibration, scope, limit)
     self.assertStartsWith(found.kind, 'gate')
     self.assertGreater(found.gain, found.gain_error)
@@ -88,7 +87,7 @@ class BudgetTest(parameterized.TestCase):
     # Right for all, and cheaper than the subnets that the budget is for.
     correct[3, 0, 3, 0] = True
     calibration = policies.Calibration.create(
-        correct, confidences, _STAGE_MADDS, _GATE_MADDS, num_bins=8
+        correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
     )
     found = budget.budget(calibration, 'width', 260.0)
     self.assertEqual(found.kind, 'fixed')
@@ -98,10 +97,10 @@ class BudgetTest(parameterized.TestCase):
       scope=tuple(policies.SCOPES), limit=(45.0, 120.0, 300.0, 1000.0)
   )
   def test_it_keeps_to_its_limit_and_its_scope(self, scope, limit):
-    calibration = _calibration(120, informed=1.0)
+    calibration = make_calibration(120, informed=1.0)
     found = budget.budget(calibration, scope, limit)
     indices = set(policies.scope_indices(scope).tolist())
-    cheapest = 4 * min(_COSTS[index] for index in indices)
+    cheapest = 4 * min(COSTS[index] for index in indices)
     if cheapest > limit:
       self.assertIsNone(found)
       return
@@ -125,69 +124,10 @@ class BudgetTest(parameterized.TestCase):
     )
 
 
-class GatesTest(parameterized.TestCase):
-
-  @parameterized.parameters(0.0, 1e-4, 1e-3, 1e-2)
-  def test_the_best_tree_at_a_price_is_the_best_of_all(self, price):
-    # Of one gate and two choices of two stages there are few: try them all.
-    calibration = _calibration(60, informed=1.0)
-    fit = budget._fit_gates
-    solve = fit(calibration, scope='width', gates=(1,), count=2)
-
-    def value(rule):
-      right, madds = policies.outcome(calibration, policies.Mixture.of(rule))
-      return (right - price * madds).sum()
-
-    actual = value(solve(price))
-    best = -np.inf
-    halves = np.repeat([0, 1], 4)
-    for start in range(4):
-      # Given its half, what follows is a fixed subnet: the best of each.
-      bins = halves[
-          calibration.bins(1, np.full(len(calibration), start))
-      ]
-      total = 0.0
-      for number in (0, 1):
-        total += max(
-            (
-                calibration.correct[(start, *rest)][bins == number]
-                - price * (_COSTS[[start, *rest]].sum() + _GATE_MADDS[0])
-            ).sum()
-            for rest in itertools.product(range(4), repeat=3)
-        )
-      unread = max(
-          (
-              calibration.correct[(start, *rest)]
-              - price * _COSTS[[start, *rest]].sum()
-          ).sum()
-          for rest in itertools.product(range(4), repeat=3)
-      )
-      best = max(best, total, unread)
-    self.assertAlmostEqual(actual, best, places=6)
-
-  def test_a_gate_that_costs_more_than_it_brings_is_not_read(self):
-    calibration = _calibration(200, informed=1.0)
-    dear = policies.Calibration(
-        calibration.correct,
-        calibration.confidences,
-        calibration.edges,
-        _STAGE_MADDS,
-        1000 * _GATE_MADDS,
-    )
-    rules = [
-        budget._fit_gates(table, scope='width', gates=(1, 2, 3), count=2)(1e-3)
-        for table in (calibration, dear)
-    ]
-    reads = [
-        policies.play(calibration, rule)[1].any().item() for rule in rules
-    ]
-    self.assertEqual(reads, [True, False])
-
-
 class ExpectedTest(parameterized.TestCase):
 
   def test_it_is_nearer_the_truth_than_what_was_measured(self):
-    calibration = _calibration(100, informed=0.0)
+    calibration = make_calibration(100, informed=0.0)
     truth = _table(4000, 5, informed=0.0)[0].mean(-1)
     truth = truth - truth.mean()
     measured = calibration.correct.mean(-1)

@@ -161,32 +161,6 @@ class RankedTest(parameterized.TestCase):
     self.assertEqual(policies.start_choice('depth', 0.5), 6)
 
 
-class ComparisonTest(parameterized.TestCase):
-
-  @parameterized.parameters(
-      (1.0, 0.4), (2.0, 0.6), (3.0, 0.8), (5.0, 0.9),
-      # Below and beyond all points.
-      (0.5, 0.4), (9.0, 0.9),
-  )
-  def test_uniform_mixture_is_the_concave_envelope(self, madds, expected):
-    # The point at 2 lies below the line from 1 to 3.
-    points = [(3.0, 0.8), (1.0, 0.4), (2.0, 0.5), (5.0, 0.9)]
-    actual = policies.uniform_mixture(points, madds)
-    self.assertAlmostEqual(actual, expected)
-
-  def test_random_is_the_mean_of_subnets_of_like_cost(self):
-    madds = np.full((8,) * 4, 1000.0)
-    top1 = np.zeros((8,) * 4)
-    madds[0, 0, 0, 0], top1[0, 0, 0, 0] = 96.0, 0.5
-    madds[1, 2, 3, 0], top1[1, 2, 3, 0] = 104.0, 0.7
-    madds[4, 4, 4, 4], top1[4, 4, 4, 4] = 100.0, 0.9
-    random = policies.random_at
-    self.assertAlmostEqual(random(top1, madds, 'width', 100.0), 0.6)
-    self.assertAlmostEqual(random(top1, madds, 'joint', 100.0), 0.7)
-    self.assertAlmostEqual(random(top1, madds, 'depth', 100.0), 0.9)
-    self.assertIsNone(random(top1, madds, 'joint', 500.0))
-
-
 class JsonTest(parameterized.TestCase):
 
   def test_a_policy_comes_back_as_it_was(self):
