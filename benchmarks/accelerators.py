@@ -12,6 +12,9 @@ results/accelerators/TOPOLOGY/PHASE-PIXELS.json: what compiling took, memory of
 a chip, floating-point operations against our MAdds, collectives; and of TPUs
 the compiler's own estimate of the cycles, by kind of operation and by width of
 each stage. Nothing ran: every figure but the time to compile is the compiler's.
+
+With --stage=2 one stage's switch is compiled by itself, forward and backward, a
+third of the time or less; every choice then counts alike.
 """
 
 import datetime
@@ -28,13 +31,17 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 from absl import app, flags
 import jax
 from jax.experimental import topologies
+import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 
 from adaptanet_jax import platforms, workspace
+from adaptanet_jax.devices import over_devices
+from adaptanet_jax.evaluation import cost
+from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import DELTA
 from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES, WIDTH_CHOICES
-from adaptanet_jax.training import loop, phases as phases_lib
+from adaptanet_jax.training import loop, losses, phases as phases_lib
 from adaptanet_jax.training.step import map_train_step
 from benchmarks import harness, hlo, phase_work
 
@@ -46,6 +53,10 @@ _TOPOLOGY = flags.DEFINE_string(
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 100, 'Classes.')
 _PER_CHIP = flags.DEFINE_integer(
     'images_per_chip', 0, "Images of a chip; 0: the configuration's share."
+)
+_STAGE = flags.DEFINE_integer(
+    'stage', 0, 'A stage to compile by itself, 1 to 4; 0: the whole step.',
+    lower_bound=0, upper_bound=NUM_STAGES,
 )
 _TEXT = flags.DEFINE_string('text', '', 'File for the compiled program.')
 
@@ -120,9 +131,38 @@ def _lower(config, phase, nets, gates, devices, images_per_chip):
   return step.lower(*loop.argument_shapes(phase, tx, *shapes), batch)
 
 
+def _lower_stage(net, number, devices, images_per_chip):
+  """Lowers the switch of one stage and its gradient for devices."""
+
+  def run(params, choice, x, target):
+    def loss_fn(params, x):
+      y, _ = supernet.switch_stage(net, params, x, number, choice)
+      return losses.mean_squared_error(y, target)
+
+    if number == 1:  # Images have no gradient.
+      return jax.grad(loss_fn)(params, x), jnp.zeros(())
+    by_params, by_x = jax.grad(loss_fn, (0, 1))(params, x)
+    return by_params, losses.mean_squared_error(by_x, jnp.zeros_like(by_x))
+
+  leading = (len(devices), images_per_chip)
+  anchors = (net.image_shape, *net.anchor_shapes())
+  dtype = jnp.uint8 if number == 1 else net.dtype
+  mapped = over_devices(
+      run, in_axes=(None, None, 0, 0), out_axes=None, on=devices
+  )
+  return mapped.lower(
+      supernet.stage_variables(net, net.shapes(), number),
+      jax.ShapeDtypeStruct((), jnp.int32),
+      jax.ShapeDtypeStruct((*leading, *anchors[number - 1]), dtype),
+      jax.ShapeDtypeStruct((*leading, *anchors[number]), net.dtype),
+  )
+
+
 def _shares(phase, config):
   """Returns how often each choice of each stage is taken, `[stages, K]`."""
   choices = _choices(phase)
+  if _STAGE.value:
+    return np.full((NUM_STAGES, len(choices)), 1 / len(choices))
   if phase.space is None:
     return np.eye(len(choices))[np.zeros(NUM_STAGES, int)]
   drawn = phase_work.draw(phase, config.mdsr.num_random)
@@ -134,6 +174,13 @@ def _shares(phase, config):
 def _choices(phase):
   """Returns what the stages of a phase's networks can be run as."""
   return CHOICES if phase.group in (DELTA, 'gates') else WIDTH_CHOICES
+
+
+def _madds_per_image(phase, nets, config):
+  if not _STAGE.value:
+    return phase_work.madds_per_image(phase, nets, config.mdsr.num_random)
+  madds = cost.cost_table(nets.student).stage_madds()[_STAGE.value - 1]
+  return 3 * madds[: len(_choices(phase))].mean()
 
 
 def _memory(compiled):
@@ -193,7 +240,13 @@ def _estimate(program, madds):
 def _compile(config, phase, nets, gates, devices, images):
   """Returns a compiled step, and the seconds that it took."""
   started, busy = time.perf_counter(), time.process_time()
-  lowered = _lower(config, phase, nets, gates, devices, images)
+  if _STAGE.value:
+    net = nets.student
+    if phase.group != DELTA:
+      net = net.without_delta()
+    lowered = _lower_stage(net, _STAGE.value, devices, images)
+  else:
+    lowered = _lower(config, phase, nets, gates, devices, images)
   between = time.perf_counter()
   compiled = lowered.compile()
   return compiled, {
@@ -213,7 +266,8 @@ def _print(found):
   memory, estimate = found['memory_bytes'], found.get('estimate')
   seconds = found['compile_seconds']
   print(
-      f"{found['config']} {found['phase']}, {found['pixels']} px, "
+      f"{found['config']} {found['phase']}, stages {found['stages']}, "
+      f"{found['pixels']} px, "
       f"{found['images_per_chip']} images a chip of {found['topology']}: "
       f"lowered in {seconds['lower']:.0f} s, compiled in "
       f"{seconds['compile']:.0f} ({seconds['of_all_cores']:.0f} of all cores); "
@@ -238,12 +292,13 @@ def _print(found):
 
 def _keep(found):
   """Writes what is known of a step; returns the file."""
+  stage = f'-stage{_STAGE.value}' if _STAGE.value else ''
   images = f'-{_PER_CHIP.value}' if _PER_CHIP.value else ''
   path = os.path.join(
       'results',
       'accelerators',
       found['topology'].replace(':', '-'),
-      f'{found["phase"]}-{found["pixels"]}{images}.json',
+      f'{found["phase"]}{stage}-{found["pixels"]}{images}.json',
   )
   os.makedirs(os.path.dirname(path), exist_ok=True)
   with open(path, 'w', encoding='utf-8') as file:
@@ -275,9 +330,7 @@ def main(argv):
       file.write(text)
   shares = _shares(phase, config)
   program = hlo.Program(text, lambda stage: shares[stage - 1])
-  madds = images * float(
-      phase_work.madds_per_image(phase, nets, config.mdsr.num_random)
-  )
+  madds = images * float(_madds_per_image(phase, nets, config))
   arguments = [a for a in sys.argv[1:] if not a.startswith('--text=')]
   found = {
       'what': "Figures of XLA's compiler, estimates; nothing has run.",
@@ -286,6 +339,7 @@ def main(argv):
       'config': config.name,
       'architecture': config.model.architecture,
       'phase': phase.name,
+      'stages': _STAGE.value or 'all',
       'pixels': side,
       'topology': topology,
       'device': devices[0].device_kind,

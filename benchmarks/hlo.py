@@ -257,8 +257,11 @@ class Program:
       tally.add(branch, share)
 
   def _flops(self, each: Instruction) -> float:
-    if each.opcode == 'convolution':
+    is_cudnn = 'custom_call_target="__cudnn$conv' in each.rest
+    if each.opcode == 'convolution' or is_cudnn:
       return _convolution_flops(each, self._shapes)
+    if each.opcode == 'dot':
+      return _product_flops(each, self._shapes)
     return 0.0
 
 
@@ -311,17 +314,24 @@ def _kind(each: Instruction, opcodes: set[str]) -> str:
   return 'elementwise' if _STAGE.search(each.op_name) else 'rest'
 
 
+def _product_flops(each: Instruction, shapes: dict[str, str]) -> float:
+  (_, out), = arrays_of(each.shape)
+  (_, left), = arrays_of(shapes[each.operands[0]])
+  contracted = _after(each.rest, 'lhs_contracting_dims={', '}').split(',')
+  inner = math.prod(left[int(axis)] for axis in contracted)
+  return 2.0 * math.prod(out) * inner
+
+
 def _convolution_flops(each: Instruction, shapes: dict[str, str]) -> float:
   """Counts as XLA does: no product with padding or with a spread-out zero."""
   labels = _LABELS.search(each.rest)
   assert labels, each
-  (_, out), = arrays_of(each.shape)
-  (_, left), (_, right) = (arrays_of(shapes[o])[0] for o in each.operands[:2])
+  x, kernel, out = _roles(each, shapes)
   window = _WINDOW.search(each.rest)
   fields = dict(
       field.split('=') for field in window.group(1).split()
   ) if window else {}
-  total = 2.0 * right[labels.group(2).index('i')]
+  total = 2.0 * kernel[labels.group(2).index('i')]
   for letter in 'bf':
     total *= out[labels.group(3).index(letter)]
   for axis, letter in enumerate(
@@ -329,11 +339,28 @@ def _convolution_flops(each: Instruction, shapes: dict[str, str]) -> float:
   ):
     side, size, positions = (
         sizes[names.index(letter)]
-        for names, sizes in zip(labels.groups(), (left, right, out))
+        for names, sizes in zip(labels.groups(), (x, kernel, out))
     )
     own = {key: value.split('x')[axis] for key, value in fields.items()}
     total *= _valid_pairs(side, size, positions, own)
   return total
+
+
+def _roles(
+    each: Instruction, shapes: dict[str, str]
+) -> tuple[tuple[int, ...], ...]:
+  """Returns the sizes of a convolution's input, kernel and output.
+
+  cuDNN's gradients are written as the convolution that they belong to, with the
+  one of its arrays in the result's place that they compute.
+  """
+  (_, result), *_ = arrays_of(each.shape)
+  (_, first), (_, second) = (arrays_of(shapes[o])[0] for o in each.operands[:2])
+  if '"__cudnn$convBackwardInput"' in each.rest:
+    return result, second, first
+  if '"__cudnn$convBackwardFilter"' in each.rest:
+    return first, result, second
+  return first, second, result
 
 
 def _valid_pairs(

@@ -201,20 +201,31 @@ class Bottleneck(nn.Module):
 
   @nn.compact
   def __call__(
-      self, x: jax.Array, in_mask: WidthMask, *, rho: float, train: bool
-  ) -> jax.Array:
+      self,
+      x: jax.Array,
+      in_mask: WidthMask,
+      kept: jax.Array | None = None,
+      *,
+      rho: float,
+      train: bool,
+  ) -> tuple[jax.Array, jax.Array | None]:
     """Runs the block at width `rho`.
 
+    What a block does not write goes past it, apart from what it does: put
+    together and parted again at every block, the stream would be copied each
+    time, forward and backward.
+
     Args:
-      x: `(B, H, W, 4 * planes)` stream; `(B, H, W, C)` input of the stage if
-        `project`.
-      in_mask: the channels of `x` that the block reads.
+      x: `(B, H, W, C)` the channels of the stream that the block reads, or the
+        input of the stage if `project`.
+      in_mask: C of all of them.
+      kept: the other channels of the stream; None where there are none.
       rho: width of the inner channels, and of the output unless `anchor`.
       train: whether batch statistics are used and moved.
 
     Returns:
-      `(B, H / strides, W / strides, 4 * planes)` stream; with `slim_stream`
-      of as many channels as are active.
+      What it writes of the stream, `(B, H / strides, W / strides, D)`; and the
+      rest of its 4 * planes channels, None where there is none.
     """
     inner = WidthMask.at(rho, self.planes)
     total = EXPANSION * self.planes
@@ -224,18 +235,22 @@ class Bottleneck(nn.Module):
       layer = ConvNorm(self.norm, size, strides, self.axis_name, name=name)
       return layer(y, in_mask, out_mask, rho=rho, train=train)
 
-    y = x[..., : in_mask.active]
-    y = nn.relu(conv_norm('conv1', 1, y, in_mask, inner))
+    y = nn.relu(conv_norm('conv1', 1, x, in_mask, inner))
     y = nn.relu(conv_norm('conv2', 3, y, inner, inner, self.strides))
     y = conv_norm('conv3', 1, y, inner, out_mask)
     if self.project:
       stream = out_mask if self.slim_stream else WidthMask.full(total)
       x = conv_norm('shortcut', 1, x, in_mask, stream, self.strides)
-    written = nn.relu(x[..., : out_mask.active] + y)
-    kept = x[..., out_mask.active :]
-    if self.project:  # The rest of a fresh shortcut has not met a ReLU yet.
-      kept = nn.relu(kept)
-    return jnp.concatenate([written, kept], axis=-1)
+      if out_mask.active < stream.active:
+        # It has not met a ReLU yet.
+        kept = nn.relu(x[..., out_mask.active :])
+        x = x[..., : out_mask.active]
+    elif self.anchor and kept is not None:
+      x, kept = jnp.concatenate([x, kept], axis=-1), None
+    elif self.anchor:
+      # A substitute has no shortcut: what it does not write is zero.
+      x = pad_channels(x, total)
+    return nn.relu(x + y), kept
 
 
 class Stage(nn.Module):
@@ -273,6 +288,7 @@ class Stage(nn.Module):
     Returns:
       `(B, H / strides, W / strides, 4 * planes)`, at any width.
     """
+    kept = None
     for n in range(self.depth):
       block = Bottleneck(
           self.norm,
@@ -284,7 +300,7 @@ class Stage(nn.Module):
           axis_name=self.axis_name,
           name=f'block{n + 1}',
       )
-      x = block(x, in_mask, rho=rho, train=train)
+      x, kept = block(x, in_mask, kept, rho=rho, train=train)
       in_mask = WidthMask.at(rho, EXPANSION * self.planes)
     return pad_channels(x, EXPANSION * self.planes)
 

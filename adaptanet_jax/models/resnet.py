@@ -29,7 +29,6 @@ from adaptanet_jax.models.layers import (
   Stage,
   Stem,
   normalize,
-  pad_channels,
 )
 from adaptanet_jax.models.subnet import (
   CHOICES,
@@ -317,8 +316,6 @@ class ResNet:
     """Runs a stage's last block on a substitute's rho * planes channels."""
     planes = self.shape.planes[number - 1]
     in_mask = WidthMask(x.shape[-1], EXPANSION * planes)
-    # The substitute has no shortcut: what it does not write is zero.
-    x = pad_channels(x, in_mask.total)
     block = Bottleneck(
         self.norm,
         planes,
@@ -329,7 +326,8 @@ class ResNet:
     )
     name = f'block{self.shape.depths[number - 1]}'
     path = (BACKBONE, stage_name(number), name)
-    return _apply(block, variables, path, x, in_mask, **run)
+    (x, _), stats = _apply(block, variables, path, x, in_mask, **run)
+    return x, stats
 
   def active(
       self, x: jax.Array, number: int, choice: StageChoice
@@ -432,7 +430,7 @@ def _apply(
     *in_masks: WidthMask,
     rho: float,
     train: Collection[str],
-) -> tuple[jax.Array, Variables]:
+) -> tuple[Any, Variables]:
   """Applies a module to its variables below `path`."""
   own = {}
   for collection, tree in variables.items():
@@ -460,7 +458,7 @@ def _apply_here(
     in_masks: tuple[WidthMask, ...],
     rho: float,
     train: bool,
-) -> tuple[jax.Array, Variables]:
+) -> tuple[Any, Variables]:
   run: Any = module.apply
   if not train:
     return run(variables, x, *in_masks, rho=rho, train=False), {}

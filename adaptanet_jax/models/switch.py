@@ -10,7 +10,8 @@ to write it down. Gradients are computed by those operands alone that something
 differentiates by: not by a frozen backbone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 from typing import Any
 
@@ -19,6 +20,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 import jax.numpy as jnp
 
+from adaptanet_jax import platforms
 from adaptanet_jax.models.slimmable import DEAR
 
 # What profiles and programs call the copying of what a gradient needs.
@@ -97,54 +99,121 @@ def _switch_fwd(
   moving = jax.tree.map(lambda p: p.value if p.perturbed else None, operands)
   still = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
   passes = [_Branch(branch, moving, still) for branch in branches]
-  sizes: dict[str, int] = {}
-  for each in passes:
-    for name, own in _by_type(each.kept).items():
-      sizes[name] = max(sizes.get(name, 0), sum(array.size for array in own))
+  slots, places = _assign([each.kept for each in passes])
 
-  def run(branch: _Branch, moving: Any, still: Any) -> tuple[Any, Any]:
+  def run(
+      branch: _Branch, own: Sequence[int], moving: Any, still: Any
+  ) -> tuple[Any, Any]:
     outputs, kept = branch.forward(moving, still)
-    return outputs, _pack(kept, sizes)
+    return outputs, _pack(kept, own, slots)
 
-  runs = [functools.partial(run, branch) for branch in passes]
+  runs = [functools.partial(run, *each) for each in zip(passes, places)]
   outputs, kept = lax.switch(choice.value, runs, moving, still)
-  return outputs, (passes, choice.value, moving, still, kept)
+  assigned = tuple(map(_Places, places))
+  return outputs, (passes, assigned, choice.value, moving, still, kept)
 
 
-def _by_type(arrays: Sequence[Any]) -> dict[str, list[Any]]:
-  found: dict[str, list[Any]] = {}
-  for array in arrays:
-    found.setdefault(array.dtype.name, []).append(array)
-  return found
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _Places:
+  """The slots of what a branch keeps, in its order."""
+
+  numbers: tuple[int, ...]
+
+
+def _assign(
+    kept: Sequence[Sequence[jax.ShapeDtypeStruct]],
+) -> tuple[list[jax.ShapeDtypeStruct], list[tuple[int, ...]]]:
+  """Gives what branches keep slots that they share.
+
+  What shares a slot differs in its last axis alone, the channels, so it stays
+  laid out as it was computed: on a TPU it takes longer to lay arrays one after
+  the other in a flat one, and to part them again, than to convolve them.
+
+  Args:
+    kept: shapes of what each branch keeps.
+
+  Returns:
+    Shapes of the slots; and for each branch the numbers of its slots.
+  """
+  slots: list[jax.ShapeDtypeStruct] = []
+  places = []
+  for arrays in kept:
+    own: list[int] = []
+    for array in arrays:
+      free = [
+          number
+          for number, slot in enumerate(slots)
+          if number not in own and _rows(slot) == _rows(array)
+      ]
+      own.append(_best(array, free, slots) if free else len(slots))
+      if not free:
+        slots.append(array)
+      elif array.size > slots[own[-1]].size:
+        slots[own[-1]] = array
+    places.append(tuple(own))
+  return slots, places
+
+
+def _rows(array: Any) -> tuple[Any, ...]:
+  return array.dtype, array.ndim, array.shape[:-1]
+
+
+def _best(
+    array: Any, free: Sequence[int], slots: Sequence[jax.ShapeDtypeStruct]
+) -> int:
+  """Returns the smallest slot that holds an array, else the largest."""
+  large = [number for number in free if slots[number].size >= array.size]
+  if large:
+    return min(large, key=lambda number: slots[number].size)
+  return max(free, key=lambda number: slots[number].size)
 
 
 @jax.named_scope(KEPT)
 def _pack(
-    arrays: Sequence[jax.Array], sizes: Mapping[str, int]
-) -> dict[str, jax.Array]:
-  """Writes arrays into one of each type, `[size]`, the rest zeros."""
-  by_type = _by_type(arrays)
-  packed = {}
-  for name, size in sizes.items():
-    own = [array.ravel() for array in by_type.get(name, ())]
-    rest = jnp.zeros(size - sum(array.size for array in own), name)
-    packed[name] = jnp.concatenate([*own, rest])
+    arrays: Sequence[jax.Array],
+    places: Sequence[int],
+    slots: Sequence[jax.ShapeDtypeStruct],
+) -> list[jax.Array]:
+  """Puts arrays into their slots; nothing reads the rest."""
+  by_place = dict(zip(places, arrays, strict=True))
+  packed = []
+  for number, slot in enumerate(slots):
+    array = by_place.get(number)
+    if array is None:
+      packed.append(lax.empty(slot.shape, slot.dtype))
+    elif array.shape == slot.shape:
+      packed.append(array)
+    else:
+      cpu = functools.partial(_padded, slot=slot)
+      default = functools.partial(_written, slot=slot)
+      packed.append(platforms.select(array, cpu=cpu, default=default))
   return packed
+
+
+def _padded(array: jax.Array, slot: jax.ShapeDtypeStruct) -> jax.Array:
+  rest = slot.shape[-1] - array.shape[-1]
+  return jnp.pad(array, [*[(0, 0)] * (slot.ndim - 1), (0, rest)])
+
+
+def _written(array: jax.Array, slot: jax.ShapeDtypeStruct) -> jax.Array:
+  """Leaves the rest of a slot as it is: zeros would have to be written too."""
+  empty = lax.empty(slot.shape, slot.dtype)
+  return lax.dynamic_update_slice(empty, array, [0] * slot.ndim)
 
 
 @jax.named_scope(KEPT)
 def _unpack(
-    packed: Mapping[str, jax.Array], shapes: Sequence[jax.ShapeDtypeStruct]
+    packed: Sequence[jax.Array],
+    places: Sequence[int],
+    shapes: Sequence[jax.ShapeDtypeStruct],
 ) -> list[jax.Array]:
-  """Returns the arrays of these shapes that `_pack` wrote."""
-  starts = dict.fromkeys(packed, 0)
-  arrays = []
-  for shape in shapes:
-    name = shape.dtype.name
-    end = starts[name] + shape.size
-    arrays.append(packed[name][starts[name] : end].reshape(shape.shape))
-    starts[name] = end
-  return arrays
+  """Returns the arrays of these shapes that `_pack` put in their slots."""
+  return [
+      packed[number] if not shape.ndim
+      else packed[number][..., : shape.shape[-1]]
+      for number, shape in zip(places, shapes, strict=True)
+  ]
 
 
 def _fill(first: Any, second: Any) -> Any:
@@ -161,7 +230,7 @@ def _switch_bwd(
     branches: Sequence[Any], residuals: Any, cotangents: Any
 ) -> tuple[Any, ...]:
   del branches
-  passes, choice, *operands = residuals
+  passes, places, choice, *operands = residuals
   cotangents = jax.tree.map(
       _instantiate,
       cotangents,
@@ -169,12 +238,13 @@ def _switch_bwd(
   )
 
   def pull(
-      branch: _Branch, moving: Any, still: Any, packed: Any, cotangents: Any
+      branch: _Branch, own: _Places, moving: Any, still: Any, packed: Any,
+      cotangents: Any,
   ) -> Any:
-    kept = _unpack(packed, branch.kept)
+    kept = _unpack(packed, own.numbers, branch.kept)
     return branch.backward(moving, still, kept, cotangents)
 
-  pulls = [functools.partial(pull, branch) for branch in passes]
+  pulls = [functools.partial(pull, *each) for each in zip(passes, places)]
   return None, *lax.switch(choice, pulls, *operands, cotangents)
 
 

@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax.evaluation.cost import cost_table
+from adaptanet_jax.models import supernet
 from adaptanet_jax.models.convolution import conv2d
+from adaptanet_jax.models.resnet import ResNet
 from benchmarks import hlo
 
 _CYCLES = 'backend_config={"window_config":{"estimated_cycles":"%d"}}'
@@ -132,6 +135,60 @@ class ProgramTest(parameterized.TestCase):
     compiled = run.lower(x, kernel).compile()
     flops = hlo.Program(compiled.as_text(), _shares).total.flops
     self.assertEqual(flops, compiled.cost_analysis()['flops'])
+
+  @parameterized.parameters(
+      ('convForward', 'bf16[2,4,4,5]', ('bf16[2,8,8,3]', 'bf16[5,3,3,3]')),
+      ('convBackwardInput', 'bf16[2,8,8,3]', ('bf16[2,4,4,5]',
+                                              'bf16[5,3,3,3]')),
+      ('convBackwardFilter', 'bf16[5,3,3,3]', ('bf16[2,8,8,3]',
+                                               'bf16[2,4,4,5]')),
+  )
+  def test_counts_a_gradient_of_cudnn_as_its_convolution(
+      self, target, result, operands
+  ):
+    lines = [
+        f'  %p{n} = {shape} parameter({n})' for n, shape in enumerate(operands)
+    ]
+    text = '\n'.join((
+        'ENTRY %main (p: bf16[1]) -> bf16[1] {',
+        *lines,
+        f'  ROOT %c = ({result}, u8[0]{{0}}) custom-call(%p0, %p1), '
+        'window={size=3x3 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, '
+        f'custom_call_target="__cudnn${target}"',
+        '}',
+    ))
+    # On each axis 4 outputs of 3 taps, but for the first, whose first tap is
+    # before the edge: 11 pairs. 2 * 11 * 11 * (2 images, 3 to 5 channels).
+    self.assertEqual(
+        hlo.Program(text, _shares).total.flops, 2 * 11 * 11 * 2 * 3 * 5
+    )
+
+  def test_finds_the_switch_of_a_stage_and_of_its_gradient(self):
+    net = ResNet('resnet26x8', 'cifar', 'gn', 10, (8, 8, 3))
+    variables = supernet.stage_variables(net, net.shapes(), 2)
+    x = jax.ShapeDtypeStruct((2, *net.anchor_shapes()[0]), jnp.float32)
+
+    def run(variables, x, choice):
+      def loss(variables, x):
+        y, _ = supernet.switch_stage(net, variables, x, 2, choice)
+        return jnp.square(y).sum()
+
+      return jax.grad(loss, (0, 1))(variables, x)
+
+    choice = jax.ShapeDtypeStruct((), jnp.int32)
+    compiled = jax.jit(run).lower(variables, x, choice).compile()
+    program = hlo.Program(compiled.as_text(), lambda stage: [0.25] * 4)
+    self.assertEqual(
+        [(each.stage, each.backward) for each in program.switches],
+        [(2, False), (2, True)],
+    )
+    madds = cost_table(net).stage_madds()[1]
+    for switch, share in zip(program.switches, (1, 2)):
+      # For two images. What a convolution leaves out at the borders of an
+      # image, and adds where it has strides, counts in XLA's way.
+      flops = np.array([branch.flops for branch in switch.branches])
+      np.testing.assert_allclose(flops, 2 * 2 * share * madds, rtol=0.3)
+      self.assertTrue(np.all(np.diff(flops) < 0))
 
   def test_counts_bytes_of_tuples(self):
     shape = '(f32[4,2]{1,0:T(8,128)}, /*index=1*/bf16[3]{0:T(1024)(128)(2,1)})'

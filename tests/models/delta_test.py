@@ -94,13 +94,15 @@ class DeltaStageTest(parameterized.TestCase):
     norm = own['conv']['norm']
     mask = WidthMask(active, 16)
     y = slimmable.group_norm(y, norm['scale'], norm['bias'], mask)
+    y = jax.nn.relu(y)
     # No shortcut: the rest of the stream is zero.
-    y = jnp.pad(jax.nn.relu(y), ((0, 0),) * 3 + ((0, 64 - active),))
+    rest = jnp.zeros((*y.shape[:-1], 64 - active), y.dtype)
     block = Bottleneck('gn', 16, strides=1, project=False, anchor=True)
-    expected = block.apply(
+    expected, _ = block.apply(
         {'params': params['backbone']['stage2']['block2']},
         y,
         WidthMask(active, 64),
+        rest,
         rho=rho,
         train=False,
     )

@@ -302,7 +302,11 @@ class BottleneckTest(parameterized.TestCase):
 
     @jax.jit
     def run(params, x):
-      return block.apply({'params': params}, x, in_mask, rho=rho, train=False)
+      x, kept = x[..., : in_mask.active], x[..., in_mask.active :]
+      y, kept = block.apply(
+          {'params': params}, x, in_mask, kept, rho=rho, train=False
+      )
+      return y if kept is None else jnp.concatenate([y, kept], -1)
 
     return run(params, x)
 
