@@ -54,7 +54,13 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   if config.tensorboard:
     check_tensorboard()
   num_devices = jax.device_count()
-  for section in (*phases_lib.sections_of(config), 'evaluation'):
+  groups = settings.selected_groups(config)
+  sections = [
+      section
+      for section in phases_lib.sections_of(config)
+      if section.split('.')[0] in groups
+  ]
+  for section in (*sections, 'evaluation'):
     pipeline.check_batch_size(
         f'config.{section}.batch_size',
         phases_lib.section_of(config, section).batch_size,
@@ -78,7 +84,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
-  if settings.selected_groups(config) == ('report',):
+  if groups == ('report',):
     _report(config, workdir, asked)
     return
   dataset = sources.load(config)

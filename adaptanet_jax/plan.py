@@ -50,8 +50,8 @@ def find_trained(
     that `config.reuse` leads to.
 
   Raises:
-    UsageError: a batch is larger than the training split, or `config.reuse`
-      names no workdir, or one with nothing to take over.
+    UsageError: `config.reuse` names no workdir, or one with nothing to take
+      over.
   """
   steps = {
       phase.name: phases_lib.num_steps(
@@ -61,6 +61,8 @@ def find_trained(
           ),
       )
       for phase in phases_lib.build_phases(config)
+      # With larger batches nothing can have been trained.
+      if phase.settings.batch_size <= num_examples
   }
   own = {n: workdir for n in steps if is_complete(workdir, n, steps[n])}
   if len(own) == len(steps):  # What it was taken from may be gone by now.
@@ -69,7 +71,7 @@ def find_trained(
       name: place
       for name, places in _reusable(config).items()
       for place in reversed(places)
-      if is_complete(place, name, steps[name])
+      if name in steps and is_complete(place, name, steps[name])
   }
   return reused | own
 
@@ -107,7 +109,8 @@ def make_plan(
 
   Raises:
     UsageError: a selected phase needs one that is skipped, one that is done
-      would have another one trained anew before it, or as `find_trained` does.
+      would have another one trained anew before it, a batch is larger than the
+      training split, or as `find_trained` does.
   """
   groups = settings.selected_groups(config)
   phases = phases_lib.build_phases(config)
@@ -118,6 +121,11 @@ def make_plan(
     if phase.name in trained and not anew:
       tasks.append(Task(phase, 'restore', trained[phase.name]))
     elif phase.group in groups:
+      pipeline.check_fits(
+          f'config.{phase.section}.batch_size',
+          phase.settings.batch_size,
+          num_examples,
+      )
       anew = anew or phase.name
       tasks.append(Task(phase, 'train', workdir))
     elif anew and phase.name in trained:

@@ -9,6 +9,7 @@ writes it.
 
 from collections.abc import Iterator
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -36,7 +37,8 @@ def initialize(
     process_id: number of this process, from 0; None: find out.
 
   Raises:
-    UsageError: some are given and some not, or the others do not answer.
+    UsageError: some are given and some not, the address is none, or the others
+      do not answer.
   """
   given = (coordinator, num_processes, process_id)
   is_given = any(value is not None for value in given)
@@ -45,6 +47,11 @@ def initialize(
         f'--coordinator={coordinator} --num_processes={num_processes} '
         f'--process_id={process_id} is incomplete; expected all three, or none '
         'of them where a TPU pod or SLURM says who takes part.'
+    )
+  if coordinator is not None and not _is_address(coordinator):
+    raise UsageError(
+        f'--coordinator={coordinator} is no address; expected host:port, such '
+        'as 10.0.0.1:8476.'
     )
   if num_processes is not None and not 0 <= (process_id or 0) < num_processes:
     raise UsageError(
@@ -65,6 +72,12 @@ def initialize(
     ) from error
   # While all are here: the first meeting allows for no more than 30 seconds.
   wait('joined')
+
+
+def _is_address(text: str) -> bool:
+  host, _, port = text.rpartition(':')
+  digits = port.isascii() and port.isdigit()
+  return bool(host) and digits and 0 < int(port) < 65536
 
 
 def part() -> None:
@@ -145,7 +158,8 @@ def check_shared(folder: str) -> None:
 def sole_user(folder: str) -> Iterator[None]:
   """Keeps other jobs out of a folder that this one writes to.
 
-  Whatever ends the job frees the folder.
+  Whatever ends the job frees the folder. One that nothing can be written to
+  is kept from nobody: what is in it can be read.
 
   Args:
     folder: which is there.
@@ -154,8 +168,8 @@ def sole_user(folder: str) -> Iterator[None]:
     UsageError: in all processes, if another job has it.
   """
   is_taken = False
-  with open(os.path.join(folder, '.lock'), 'a', encoding='ascii') as file:
-    if is_writer():
+  with _lock_file(folder) as file:
+    if is_writer() and file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
@@ -168,6 +182,16 @@ def sole_user(folder: str) -> Iterator[None]:
           'for its end, or use another --workdir.'
       )
     yield
+
+
+def _lock_file(folder: str) -> contextlib.AbstractContextManager[Any]:
+  path = os.path.join(folder, '.lock')
+  try:
+    return open(path, 'a', encoding='ascii')
+  except OSError as error:
+    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+      raise
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 """Checks of a configuration, all of them before the first compile."""
 
 from collections.abc import Iterable, Iterator, Mapping
+import math
 from typing import Any
 
 import ml_collections
@@ -28,6 +29,9 @@ from adaptanet_jax.training.phases import (
 )
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
+
+# More would be a slip, and steps no 32-bit numbers.
+_MOST_EPOCHS = 1_000_000
 
 # Settings with a fixed set of values.
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -127,8 +131,11 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UsageError for the first setting that cannot be."""
-  groups = selected_groups(config)
   values = flatten(config)
+  for key, value in values.items():
+    if value is None:
+      raise UsageError(f'config.{key} = None; expected a value.')
+  groups = selected_groups(config)
   for key, choices in CHOICES.items():
     if values[key] not in choices:
       raise UsageError(
@@ -136,7 +143,7 @@ def check(config: ml_collections.ConfigDict) -> None:
           f'{", ".join(choice or "nothing" for choice in choices)}.'
       )
   for key, (low, high) in RANGES.items():
-    if not low <= values[key] <= high:
+    if not (low <= values[key] <= high and math.isfinite(values[key])):
       raise UsageError(
           f'config.{key} = {values[key]!r}; expected a number from {low} to '
           f'{high}.'
@@ -157,7 +164,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{", ".join(map(str, WIDTHS))}.'
     )
   anchors = list(config.gates.anchors)
-  if not anchors or anchors != sorted({*anchors} & {*stage_numbers()}):
+  # By their kinds, too: checkpoints and other settings name them as integers.
+  allowed = [n for n in stage_numbers() if n in anchors]
+  if not anchors or list(map(repr, anchors)) != list(map(repr, allowed)):
     raise UsageError(
         f'config.gates.anchors = {tuple(anchors)}; expected some of '
         f'{", ".join(map(str, stage_numbers()))}, in order.'
@@ -222,15 +231,20 @@ def _check_epochs(key: str, value: Any) -> None:
   numbers = [value]
   if key.removesuffix('.epochs') in _CASCADES:
     numbers = value
-    if len(numbers) != NUM_STAGES:
+    if len(numbers) != NUM_STAGES or not all(map(_is_number, numbers)):
       raise UsageError(
           f'config.{key} = {tuple(numbers)}; expected {NUM_STAGES} numbers, '
           'one for each module.'
       )
-  if not all(0 < number < float('inf') for number in numbers):
+  if not all(0 < number <= _MOST_EPOCHS for number in numbers):
     raise UsageError(
-        f'config.{key} = {value!r}; expected more than 0, and finite.'
+        f'config.{key} = {value!r}; expected more than 0, and at most '
+        f'{_MOST_EPOCHS:,}.'
     )
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_warmup(section: str, values: Mapping[str, Any]) -> None:

@@ -11,9 +11,10 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from adaptanet_jax import experiment, main
+from adaptanet_jax import experiment, main, settings
+from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
-from tests import testing
+from tests import bad_inputs, testing
 
 TEACHER = (*testing.TINY, '--config.phases=teacher')
 
@@ -266,6 +267,35 @@ class BadInputTest(parameterized.TestCase):
     self.assertEqual(self.done.returncode, 0, self.done.stderr)
     results = json.loads((self.trained / 'results.json').read_text())
     self.assertBetween(results['teacher']['top1'], 0.0, 1.0)
+
+
+class OneLineTest(parameterized.TestCase):
+  """What is refused before anything compiles, or is written."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.files = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.files)
+    bad_inputs.write(cls.files)
+
+  @parameterized.parameters(*bad_inputs.CASES)
+  def test_it_is_refused_in_one_line(self, title):
+    line = bad_inputs.refuse(title, self.files)
+    self.assertIn(bad_inputs.CASES[title][1], line)
+    self.assertNotIn('\n', line)
+    self.assertNotIn('\x1b', line)
+    self.assertLess(len(line), 700)
+
+  def test_what_the_others_change_passes(self):
+    """Else all of them might be refused for the same."""
+    flags = ('--config.data.name=folder', '--config.data.train_examples=0',
+             f'--config.data.dir={self.files}/good')
+    config = testing.config(*TEACHER, *flags)
+    self.assertIsNone(settings.check(config))
+    dataset = sources.load(config)
+    self.assertLen(dataset.train, 2)
+    self.assertLen(dataset.test, 1)
 
 
 class FlagsTest(absltest.TestCase):

@@ -288,12 +288,49 @@ class CheckTest(parameterized.TestCase):
     config = _with('cascade.epochs', (1.0, 0.0, 1.0, 1.0))
     self.assert_refused(config, 'cascade.epochs', [1.0, 0.0, 1.0, 1.0])
 
-  @parameterized.parameters(((1.0, 1.0, 1.0),), ((1.0,) * 5,), ((),))
+  @parameterized.parameters(
+      *(((1.0, 1.0, 1.0),), ((1.0,) * 5,), ((),), ((True,) * 4,)),
+      *((('a', 1, 1, 1),), ((None,) * 4,), (((1,), 1, 1, 1),)),
+  )
   def test_cascade_epochs_that_are_not_four_are_refused(self, epochs):
     with self.assertRaisesRegex(
         UsageError, r'config\.cascade\.epochs = .*; expected'
     ):
       settings.check(_with('cascade.epochs', epochs))
+
+  def test_so_many_epochs_are_a_slip(self):
+    self.assert_refused(_with('teacher.epochs', 1e300), 'teacher.epochs', 1e300)
+
+  @parameterized.parameters('teacher.learning_rate', 'mdsr.soft_epochs')
+  def test_what_is_not_finite_is_refused(self, key):
+    self.assert_refused(_with(key, float('inf')), key, float('inf'))
+
+  @parameterized.parameters(
+      ((1.0, 2.0, 3.0),), ((True, 2, 3),), (('1', '2', '3'),), ((3, 2, 1),),
+      ((2, 2),), ((),), ((0, 1),), ((None,),),
+  )
+  def test_anchors_that_are_no_numbers_of_stages_are_refused(self, anchors):
+    with self.assertRaisesRegex(
+        UsageError, r'config\.gates\.anchors = .*; expected some of 1, 2, 3, 4'
+    ):
+      settings.check(_with('gates.anchors', anchors))
+
+  @parameterized.parameters(*_DECLARED)
+  def test_a_value_of_any_kind_passes_or_is_refused_by_name(self, key):
+    numbers = (-1, 0, 2**40, 0.5, -1.5, 1e300, float('nan'), float('inf'))
+    others = ('', 'x', True, None, (), ('a', 1, 1, 1), (1.0, 2.0, 3.0), (None,))
+    for value in (*numbers, *others):
+      try:
+        config = _with(key, value)
+      except TypeError:  # ml_collections does not let it in.
+        continue
+      try:
+        settings.check(config)
+      except UsageError as error:
+        self.assertNotIn('\n', str(error))
+        self.assertIn('expected', str(error))
+      else:
+        self.assertNotEmpty(phases.build_phases(config))
 
   def test_an_unknown_phase_is_refused(self):
     with self.assertRaisesRegex(UsageError, "Unknown phase 'lockin'"):

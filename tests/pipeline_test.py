@@ -238,6 +238,15 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
         (lambda: adaptanet_jax.load('/nowhere'), 'has no config.json'),
         (lambda: adaptanet_jax.examples('/nowhere'), 'has no config.json'),
+        (lambda: adaptanet_jax.examples(None), 'workdir = None; expected the'),
+        (
+            lambda: adaptanet_jax.examples(str(self.workdir), 2.5),
+            'count = 2.5; expected 1 to 40',
+        ),
+        (
+            lambda: adaptanet_jax.load(str(self.workdir), gates=3),
+            'gates = 3; expected the workdir',
+        ),
         (
             lambda: adaptanet_jax.examples(str(self.workdir), 41),
             'count = 41; expected 1 to 40',

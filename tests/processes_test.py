@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.processes: real jobs of two processes."""
 
+import errno
 import json
 import os
 import pathlib
@@ -297,6 +298,12 @@ class ProcessesTest(parameterized.TestCase):
       (('localhost:1', None, None), '--num_processes=None'),
       ((None, 2, 0), '--coordinator=None'),
       (('localhost:1', 2, 2), '--process_id=2 is not one of 2 processes'),
+      (('localhost', 2, 0), '--coordinator=localhost is no address; exp'),
+      (('localhost:', 2, 0), '--coordinator=localhost: is no address'),
+      (('localhost:port', 2, 0), 'expected host:port, such as'),
+      (('localhost:70000', 2, 0), 'expected host:port, such as'),
+      ((':80', 2, 0), '--coordinator=:80 is no address'),
+      (('', 2, 0), '--coordinator= is no address'),
       (('localhost:1', 2, -1), 'expected 0 to 1'),
   )
   def test_flags_that_do_not_go_together_are_refused(self, given, text):
@@ -337,6 +344,22 @@ class ProcessesTest(parameterized.TestCase):
           self.fail('Two runs have it.')
     with processes.sole_user(folder):  # The first has gone.
       pass
+
+  @parameterized.parameters(errno.EROFS, errno.EACCES)
+  def test_a_folder_that_cannot_be_written_to_can_be_read(self, number):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    refused = OSError(number, os.strerror(number), folder)
+    with mock.patch('builtins.open', side_effect=refused):
+      with processes.sole_user(folder):
+        self.assertEmpty(os.listdir(folder))
+
+  def test_a_disk_that_is_full_is_no_such_folder(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with mock.patch('builtins.open', side_effect=full):
+      with self.assertRaises(OSError):
+        with processes.sole_user(folder):
+          self.fail('Nobody may have it.')
 
 
 if __name__ == '__main__':

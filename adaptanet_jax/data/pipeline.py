@@ -31,17 +31,21 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
     )
 
 
+def check_fits(name: str, batch_size: int, num_examples: int) -> None:
+  """Raises UsageError unless a training split has a full batch."""
+  if batch_size > num_examples:
+    raise UsageError(
+        f'{name} = {batch_size} is larger than the {num_examples} training '
+        f'examples; expected at most {num_examples}.'
+    )
+
+
 def steps_per_epoch(split: Sized, batch_size: int) -> int:
-  """Returns the full batches in an epoch; raises UsageError if there is none.
+  """Returns the full batches in an epoch.
 
   Batches are drawn from a fresh permutation each epoch, so leaving out the last
   partial one leaves out other examples each time.
   """
-  if batch_size > len(split):
-    raise UsageError(
-        f'A batch of {batch_size} is larger than the {len(split)} training '
-        'examples; expected a smaller batch_size.'
-    )
   return len(split) // batch_size
 
 

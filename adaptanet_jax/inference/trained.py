@@ -63,7 +63,9 @@ def load(
     )
   workdir = os.path.expanduser(workdir)
   config, variables = _restore(workdir)
-  source = os.path.expanduser(gates) if gates else workdir
+  if not isinstance(gates, str | os.PathLike | None):
+    raise UsageError(f'gates = {gates!r}; expected the workdir of a run.')
+  source = os.path.expanduser(os.fspath(gates)) if gates else workdir
   if gates:
     other_config, other = _restore(source)
     differing = settings.differing_keys(
@@ -163,7 +165,9 @@ def examples(
     UsageError: the workdir is not a run's, its data are not where they were, or
       there are fewer.
   """
-  workdir = os.path.expanduser(workdir)
+  if not isinstance(workdir, str | os.PathLike):
+    raise UsageError(f'workdir = {workdir!r}; expected the workdir of a run.')
+  workdir = os.path.expanduser(os.fspath(workdir))
   config = _read_config(workdir)
   described = _described(workdir)
   config.data.name = described['name']  # 'fake' where the set was missing.
@@ -175,9 +179,9 @@ def examples(
         'same data.'
     )
   count = len(test) if count is None else count
-  if not 0 < count <= len(test):
+  if not isinstance(count, int | np.integer) or not 0 < count <= len(test):
     raise UsageError(
-        f'count = {count}; expected 1 to {len(test)}, the test examples of '
+        f'count = {count!r}; expected 1 to {len(test)}, the test examples of '
         f'{workdir}.'
     )
   positions = np.arange(count)
@@ -224,8 +228,10 @@ def _read_config(workdir: str) -> ml_collections.ConfigDict:
       raise UsageError(
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
-  values = read_json(Paths(workdir).config)
-  return ml_collections.ConfigDict(values)
+  config = ml_collections.ConfigDict(read_json(Paths(workdir).config))
+  if 'damaged' not in config.data:  # A run of before there was a choice.
+    config.data.damaged = 'refuse'
+  return config
 
 
 def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:

@@ -39,7 +39,7 @@ class Stages:
       net: the network.
       variables: its collections.
     """
-    self._net = net
+    self._net, self._variables = net, variables
     self._params = {
         n: supernet.stage_variables(net, variables, n)['params']
         for n in stage_numbers()
@@ -52,6 +52,10 @@ class Stages:
     self._head = compiler.jit(net.run_head)
     head = variables['params'][BACKBONE]['head']
     self._head_variables = {'params': {BACKBONE: {'head': head}}}
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    """Makes a copy compile for itself: programs belong to a process."""
+    return Stages, (self._net, self._variables)
 
   def __call__(
       self, images: jax.Array, subnet: Subnet, stats: Variables | None = None
@@ -126,9 +130,15 @@ class Stages:
       x, _ = net.run_stage(stats | {'params': params}, x, number, choice)
       return net.active(x, number, choice)
 
-    traced = jax.make_jaxpr(run)(stats, x)
-    if kind not in self._weights:
-      self._weights[kind] = [jnp.asarray(leaf) for leaf in traced.consts]
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (stats, x)
+    )
+    # Else, called by a program that is being traced, it would keep what stands
+    # for the weights there, of no use to any other.
+    with jax.ensure_compile_time_eval():
+      traced = jax.make_jaxpr(run)(*shapes)
+      if kind not in self._weights:
+        self._weights[kind] = [jnp.asarray(leaf) for leaf in traced.consts]
     shared = self._weights[kind]
     shapes = [leaf.shape for leaf in traced.consts]
     assert shapes == [leaf.shape for leaf in shared]

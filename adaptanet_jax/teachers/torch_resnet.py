@@ -226,7 +226,7 @@ def _unwrap(path: str, found: Any) -> dict[str, np.ndarray]:
   if isinstance(found, Mapping):
     what = f'the keys {some(sorted(map(str, found)))}' if found else 'nothing'
   raise UsageError(
-      f'config.teacher.weights = {path!r} has {what} and no tensors by name; '
+      f'config.teacher.weights = {path!r} holds {what} and no tensors by name; '
       'expected the state dict of a ResNet of torchvision or timm, or one '
       'under a key of its own.'
   )

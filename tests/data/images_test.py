@@ -6,11 +6,13 @@ import io
 import zlib
 
 from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
 import numpy as np
 from PIL import ExifTags, Image
 from sklearn import datasets
 
 from adaptanet_jax.data import images
+from tests import fuzz
 
 
 def _photo(mode='RGB', file_format='JPEG'):
@@ -268,6 +270,91 @@ class DamagedTest(parameterized.TestCase):
       encoded = _encoded(Image.new('L', (16, 16), 9), 'JPEG', exif=exif)
       pixels = images.decode(encoded, (16, 16, 1))
       np.testing.assert_array_equal(pixels, np.full((16, 16, 1), 9))
+
+
+def _files():
+  """A small picture in all formats, of every mode that they have."""
+  picture = Image.fromarray(datasets.load_sample_image('china.jpg'))
+  picture = picture.resize((24, 17))
+  deep = Image.fromarray(np.arange(408, dtype=np.uint16).reshape(17, 24) * 160)
+  alpha = picture.convert('RGBA')
+  alpha.putalpha(picture.convert('L'))
+  made = [
+      (picture.convert(mode), file_format, {'exif': _exif(6)})
+      for file_format, modes in {
+          'JPEG': ('RGB', 'L', 'CMYK', 'YCbCr'),
+          'PNG': ('RGB', 'L', '1', 'P'),
+          'WEBP': ('RGB',),
+      }.items()
+      for mode in modes
+  ]
+  made += [(picture, 'JPEG', {'progressive': True})]
+  made += [(alpha, name, {}) for name in ('PNG', 'WEBP', 'TIFF', 'BMP')]
+  made += [(deep, 'PNG', {}), (deep, 'TIFF', {})]
+  made += [
+      (picture.convert(mode), 'TIFF', {'compression': compression})
+      for mode in ('RGB', 'L', 'CMYK')
+      for compression in (None, 'tiff_lzw', 'tiff_deflate', 'jpeg')
+  ]
+  made += [(picture.convert('1'), 'TIFF', {'compression': 'group4'})]
+  made += [(picture.convert(mode), 'GIF', {}) for mode in ('P', 'L')]
+  made += [(picture.convert(mode), 'BMP', {}) for mode in ('RGB', 'L', '1')]
+  return [_encoded(one, name, **options) for one, name, options in made]
+
+
+class FuzzTest(absltest.TestCase):
+
+  def assert_decoded_or_refused(self, encoded):
+    for colours in (1, 3):
+      shape = (8, 8, colours)
+      for read in (
+          lambda shape=shape: images.decode(encoded, shape, 10),
+          lambda shape=shape: images.decode_random_crop(
+              encoded, shape, np.random.default_rng(0)
+          ),
+      ):
+        try:
+          pixels = read()
+        except images.ImageError as error:
+          self.assertNotIn('\n', str(error))
+        else:
+          self.assertEqual((pixels.shape, pixels.dtype), (shape, np.uint8))
+
+  def test_the_files_are_whole(self):
+    for encoded in _files():
+      self.assertIsNone(images.check(encoded))
+
+  @fuzz.given(fuzz.damaged(_files()))
+  def test_a_damaged_file_is_decoded_or_refused(self, encoded):
+    self.assert_decoded_or_refused(encoded)
+
+  @fuzz.given(st.binary(max_size=200))
+  def test_bytes_are_decoded_or_refused(self, encoded):
+    self.assert_decoded_or_refused(encoded)
+
+  @fuzz.given(
+      st.sampled_from(('L', 'LA', 'RGB', 'RGBA', 'I;16')),
+      st.integers(0, 255),
+      st.tuples(st.integers(1, 300), st.integers(1, 300)),
+      st.integers(1, 8),
+      st.sampled_from(('PNG', 'TIFF')),
+  )
+  def test_a_picture_of_one_grey_stays_so(
+      self, mode, grey, size, orientation, file_format
+  ):
+    if mode == 'I;16':
+      pixels = np.full(size[::-1], grey * 257, np.uint16)
+      picture = Image.fromarray(pixels)
+    else:
+      picture = Image.new('L', size, grey).convert(mode)
+    encoded = _encoded(picture, file_format, exif=_exif(orientation))
+    for pixels in (
+        images.decode(encoded, (9, 9, 3), 12),
+        images.decode_random_crop(
+            encoded, (9, 9, 3), np.random.default_rng(grey)
+        ),
+    ):
+      np.testing.assert_array_equal(pixels, np.full((9, 9, 3), grey))
 
 
 class DecodeTest(parameterized.TestCase):

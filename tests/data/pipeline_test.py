@@ -125,9 +125,10 @@ class TrainBatchesTest(parameterized.TestCase):
 
   def test_a_batch_larger_than_the_split_is_refused(self):
     with self.assertRaisesRegex(
-        UsageError, 'batch of 11 is larger than the 10 training examples'
+        UsageError, 'config.x = 11 is larger than the 10 training examples; exp'
     ):
-      pipeline.steps_per_epoch(_split(10), 11)
+      pipeline.check_fits('config.x', 11, 10)
+    self.assertIsNone(pipeline.check_fits('config.x', 10, 10))
 
   @parameterized.parameters((10, 4), (0, 4), (-4, 4), (3, 2))
   def test_a_batch_that_does_not_divide_is_refused(self, size, devices):

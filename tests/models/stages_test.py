@@ -4,12 +4,14 @@
 
 import dataclasses
 import gc
+import pickle
 
 from absl.testing import absltest, parameterized
 import chex
 import jax
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import stages
 from adaptanet_jax.models.resnet import ResNet
@@ -91,6 +93,37 @@ class ForwardTest(parameterized.TestCase):
             rows[choice.index].params,
             f'{choice} of stage {number}',
         )
+
+  @parameterized.parameters('jit', 'vmap', 'grad')
+  def test_it_runs_in_programs_of_others_and_keeps_nothing_of_them(self, kind):
+    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    subnet = Subnet.parse('1.0-0.5d-0.25-0.75')
+    expected = stages.Stages(_NET, draw_like(_NET.shapes()))(_images(), subnet)
+
+    def total(images):
+      return run(images, subnet).sum()
+
+    if kind == 'jit':
+      within = jax.jit(lambda images: run(images, subnet))(_images())
+      chex.assert_trees_all_close(within, expected, rtol=1e-5, atol=1e-5)
+    elif kind == 'vmap':
+      within = jax.vmap(lambda image: run(image[None], subnet)[0])(_images())
+      chex.assert_trees_all_close(within, expected, rtol=1e-5, atol=1e-5)
+    else:
+      chex.assert_tree_all_finite(jax.jit(jax.grad(total))(_images()))
+    # Outside of it, and in another one.
+    again = run(_images(), subnet)
+    chex.assert_trees_all_close(again, expected, rtol=1e-5, atol=1e-5)
+    other = jax.jit(lambda images: run(images, subnet) + 1)(_images())
+    chex.assert_trees_all_close(other, expected + 1, rtol=1e-5, atol=1e-5)
+    self.assertFalse(trees.is_traced(run._weights))
+
+  def test_a_copy_by_pickle_runs_the_same(self):
+    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    subnet = Subnet.parse('1.0-0.5d-0.25-0.75')
+    expected = run(_images(), subnet)
+    copy = pickle.loads(pickle.dumps(run))
+    chex.assert_trees_all_equal(copy(_images(), subnet), expected)
 
   def test_another_batch_shares_the_weights(self):
     run = stages.Stages(_NET, draw_like(_NET.shapes()))

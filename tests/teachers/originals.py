@@ -17,7 +17,11 @@ import pathlib
 from typing import Any
 import zlib
 
+import jax
 import numpy as np
+
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.teachers import torch_resnet
 
 PATH = pathlib.Path(__file__).with_name('logits.json')
 SAVED = PATH.with_name('saved')
@@ -40,6 +44,16 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
   if name.endswith('running_var'):
     return 0.5 + np.abs(noise)
   return (name.endswith('weight') + 0.2 * noise).astype(np.float32)
+
+
+def state_of(net: ResNet) -> dict[str, np.ndarray]:
+  """Returns a state dict, as PyTorch would have it, of a network of ours."""
+  state = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(net.shapes()):
+    name = torch_resnet._name(tuple(part.key for part in path))
+    # `(H, W, I, O)` to `(O, I, H, W)`, and `(I, O)` to `(O, I)`.
+    state[name] = weight(name, (*leaf.shape[:-3:-1], *leaf.shape[:-2]))
+  return state
 
 
 def saved() -> dict[str, np.ndarray]:

@@ -10,10 +10,13 @@ import tempfile
 import zipfile
 
 from absl.testing import absltest, parameterized
+from hypothesis import strategies as st
 import numpy as np
 from safetensors.numpy import save
 
-from adaptanet_jax.teachers import torch_file
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.teachers import torch_file, torch_resnet
+from tests import fuzz
 from tests.teachers import originals
 
 
@@ -126,6 +129,73 @@ class ReadTest(parameterized.TestCase):
       archive.writestr('a.txt', 'x')
     with self.assertRaisesRegex(ValueError, 'without one data.pkl'):
       self._read(found.getvalue())
+
+
+def _saved():
+  return [path.read_bytes() for path in sorted(originals.SAVED.iterdir())]
+
+
+def _pickles():
+  """The pickles in the files that are zip files."""
+  found = []
+  for data in _saved():
+    if data.startswith(b'PK'):
+      with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith('/data.pkl')]
+        found.append(archive.read(name))
+  return found
+
+
+class FuzzTest(absltest.TestCase):
+  """Through `torch_resnet`, as a user meets it: arrays, or one line."""
+
+  def assert_read_or_refused(self, data):
+    with tempfile.TemporaryDirectory() as folder:
+      path = pathlib.Path(folder, 'file')
+      path.write_bytes(data)
+      try:
+        found = torch_resnet._read(str(path))
+      except UsageError as error:
+        self.assertNotIn('\n', str(error))
+        self.assertIn('config.teacher.weights = ', str(error))
+      else:
+        for array in found.values():
+          self.assertIsInstance(array, np.ndarray)
+
+  @fuzz.given(fuzz.damaged(_saved()))
+  def test_a_damaged_file_is_read_or_refused(self, data):
+    self.assert_read_or_refused(data)
+
+  @fuzz.given(fuzz.damaged(_pickles()))
+  def test_a_damaged_pickle_is_read_or_refused(self, pickled):
+    # In a whole file: zip files know of damage.
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(_saved()[-1])) as whole,
+        zipfile.ZipFile(packed, 'w') as archive,
+    ):
+      for name in whole.namelist():
+        is_pickle = name.endswith('/data.pkl')
+        archive.writestr(name, pickled if is_pickle else whole.read(name))
+    self.assert_read_or_refused(packed.getvalue())
+
+  @fuzz.given(
+      fuzz.damaged([
+          save({
+              'conv1.weight': np.ones((2, 3), np.float32),
+              'fc.bias': np.zeros(4, np.float16),
+          })
+      ])
+  )
+  def test_damaged_safetensors_are_read_or_refused(self, data):
+    self.assert_read_or_refused(data)
+
+  @fuzz.given(
+      st.sampled_from((b'', b'PK\x03\x04', b'\x80\x02', bytes(8) + b'{')),
+      st.binary(max_size=200),
+  )
+  def test_bytes_are_read_or_refused(self, start, rest):
+    self.assert_read_or_refused(start + rest)
 
 
 if __name__ == '__main__':

@@ -15,9 +15,11 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from adaptanet_jax import workspace
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.teachers import torch_file, torch_resnet
+from tests import testing
 from tests.teachers import originals
 from tests.testing import run
 
@@ -116,10 +118,10 @@ class TorchResNetTest(parameterized.TestCase):
       chex.assert_trees_all_equal(self._load_tree(tree | beside), expected)
 
   @parameterized.parameters(
-      ({'epoch': 3, 'args': {}}, 'has the keys args, epoch and no tensors'),
-      ({}, 'has nothing and no tensors'),
-      ([1], 'has a list and no tensors'),
-      (torch_file.Other(), 'has a Other and no tensors'),
+      ({'epoch': 3, 'args': {}}, 'holds the keys args, epoch and no tensors'),
+      ({}, 'holds nothing and no tensors'),
+      ([1], 'holds a list and no tensors'),
+      (torch_file.Other(), 'holds a Other and no tensors'),
       (
           {'a': {'conv1.weight': np.ones(1)}, 'b': {'fc.weight': np.ones(1)}},
           'has several networks, under a, b; expected one',
@@ -195,7 +197,7 @@ class TorchResNetTest(parameterized.TestCase):
 
   def test_what_pytorch_wrote_but_no_network_is_refused(self):
     path = str(originals.SAVED / 'module.pth')
-    self._assert_refused(path, _net('bn'), 'has a Linear and no tensors')
+    self._assert_refused(path, _net('bn'), 'holds a Linear and no tensors')
 
   def test_a_page_named_as_weights_is_refused(self):
     path = self.folder / 'resnet50.pth'
@@ -284,14 +286,8 @@ class RunTest(absltest.TestCase):
     """The teacher of a small net, under PyTorch's names, through a run."""
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     net = ResNet('resnet26x8', 'cifar', 'bn', 10, (16, 16, 1))
-    state = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(net.shapes()):
-      name = torch_resnet._name(tuple(part.key for part in path))
-      # `(H, W, I, O)` to `(O, I, H, W)`, and `(I, O)` to `(O, I)`.
-      shape = (*leaf.shape[:-3:-1], *leaf.shape[:-2])
-      state[name] = originals.weight(name, shape)
     weights = folder / 'teacher.safetensors'
-    save_file(state, weights)
+    save_file(originals.state_of(net), weights)
     flags = (
         '--config=configs/digits.py:smoke',
         f'--config.teacher.weights={weights}',
@@ -312,6 +308,54 @@ class RunTest(absltest.TestCase):
     again = run(folder / 'run', *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('All is done', again.stdout)
+
+  def test_weights_of_other_classes_and_colours_are_trained_on(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    other = ResNet('resnet26x8', 'cifar', 'gn', 7, (16, 16, 3))
+    weights = folder / 'colours.safetensors'
+    save_file(originals.state_of(other), weights)
+    flags = (
+        '--config=configs/digits.py:smoke',
+        f'--config.teacher.weights={weights}',
+        '--config.teacher.epochs=1.',
+        '--config.teacher.warmup_epochs=0.',
+        '--config.phases=teacher',
+        '--config.data.train_examples=64',
+        '--config.data.test_examples=32',
+        '--config.log_every_steps=1',
+    )
+    done = run(folder / 'run', *flags)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn(
+        f'Of {weights} the classifier of 7 classes is drawn anew for 10; the '
+        'first convolution of 3 channels is summed to 1.\n',
+        done.stderr,
+    )
+    self.assertIn('teacher: step 1/1', done.stderr)
+    results = json.loads((folder / 'run' / 'results.json').read_text())
+    self.assertBetween(results['teacher']['top1'], 0.0, 1.0)
+
+  def test_a_teacher_starts_from_what_fits_and_draws_the_rest(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    other = ResNet('resnet26x8', 'cifar', 'gn', 7, (16, 16, 1))
+    state = originals.state_of(other)
+    weights = folder / 'classes.safetensors'
+    save_file(state, weights)
+    config = testing.config(
+        '--config=configs/digits.py:smoke',
+        f'--config.teacher.weights={weights}',
+    )
+    nets, _ = workspace.networks(config, 10, (16, 16, 1))
+    teacher = workspace._teacher(mock.Mock(config=config, nets=nets))
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        teacher, nets.teacher.shapes()
+    )
+    backbone = teacher['params']['backbone']
+    np.testing.assert_array_equal(
+        backbone['stem']['conv']['kernel'],
+        state['conv1.weight'].transpose(2, 3, 1, 0),
+    )
+    self.assertGreater(np.ptp(backbone['head']['kernel']), 0)
 
 
 if __name__ == '__main__':
