@@ -79,11 +79,11 @@ class PlatformsTest(parameterized.TestCase):
   @mock.patch.dict(os.environ, XLA_FLAGS='')
   def test_types_and_options_go_by_the_target(self):
     self.assertEqual(platforms.target(), 'cpu')
-    self.assertEqual(workspace.auto_dtype(), 'float32')
+    self.assertEqual(platforms.auto_dtype(), 'float32')
     self.assertNotEqual(compiler.options(fast_compile=True), {})
     with platforms.made_for('tpu'):
       self.assertEqual(platforms.target(), 'tpu')
-      self.assertEqual(workspace.auto_dtype(), 'bfloat16')
+      self.assertEqual(platforms.auto_dtype(), 'bfloat16')
       self.assertEqual(compiler.options(fast_compile=True), {})
     self.assertEqual(platforms.target(), 'cpu')
 
