@@ -88,6 +88,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     _report(config, workdir, asked)
     return
   dataset = sources.load(config)
+  if {'gates', 'policies'} & {*groups}:
+    common.check_held_out(config, dataset)
   # What cannot be compared is refused now. What could be once, and cannot when
   # the report is written, is left out of it.
   comparison.collect(asked, describe(dataset))

@@ -62,6 +62,9 @@ CASES = {
         ('teacher.batch_size=128',),
         'config.teacher.batch_size = 128 is larger than the 64 training',
     ),
+    'none held out of few': (
+        ('phases=all', 'data.held_out=0.001'), 'holds out none of 80 examples',
+    ),
     'warm-up longer than training': (
         ('teacher.warmup_epochs=9.',), 'less than the 2.0 epochs',
     ),

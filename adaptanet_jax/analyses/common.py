@@ -9,9 +9,11 @@ from typing import Any
 import zlib
 
 import jax
+import ml_collections
 import numpy as np
 
 from adaptanet_jax import processes
+from adaptanet_jax.data.dataset import Dataset
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import protocols
@@ -141,16 +143,23 @@ def _checksum(tree: Any) -> int:
 
 def calibration_split(space: Workspace) -> Split:
   """Returns the examples that policies are made from."""
-  train, config = space.dataset.train, space.config
-  if config.policies.examples == 'held_out':
-    if not space.dataset.held_out:
-      raise UsageError(
-          f'config.data.held_out = {config.data.held_out} holds out none '
-          f'of {len(train)} examples; expected more of them, or '
-          '--config.policies.examples=training.'
-      )
+  check_held_out(space.config, space.dataset)
+  if space.config.policies.examples == 'held_out':
+    assert space.dataset.held_out is not None, 'It has been checked.'
     return space.dataset.held_out
   return training_share(space)
+
+
+def check_held_out(
+    config: ml_collections.ConfigDict, dataset: Dataset
+) -> None:
+  """Raises UsageError if policies would be made from no example."""
+  if config.policies.examples == 'held_out' and not dataset.held_out:
+    raise UsageError(
+        f'config.data.held_out = {config.data.held_out} holds out none of '
+        f'{len(dataset.train)} examples; expected more of them, or '
+        '--config.policies.examples=training.'
+    )
 
 
 def training_share(space: Workspace) -> Split:

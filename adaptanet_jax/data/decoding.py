@@ -134,8 +134,16 @@ def _map(
   # threads slower than one.
   spawn = multiprocessing.get_context('spawn')
   workers = min(num_cores(), len(ranges))
-  with futures.ProcessPoolExecutor(workers, spawn) as pool:
-    return list(pool.map(work, ranges))
+  try:
+    with futures.ProcessPoolExecutor(workers, spawn) as pool:
+      return list(pool.map(work, ranges))
+  except futures.process.BrokenProcessPool as error:
+    raise UsageError(
+        f'One of {workers} processes that decode was ended from outside, most '
+        'likely for want of memory; expected more of it, a smaller '
+        "config.data.image_size, or, in a script, `if __name__ == '__main__':` "
+        'around what it does.'
+    ) from error
 
 
 def _work_through(

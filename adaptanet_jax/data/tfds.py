@@ -82,6 +82,7 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
     UsageError: it is missing, unreadable or not one of images and labels.
   """
   class_names, shape = _classes_and_shape(data)
+  _warn_of_shared(data)
   return Dataset(
       data.name,
       class_names,
@@ -104,6 +105,32 @@ def load_test(data: ml_collections.ConfigDict) -> Split:
   return _split(
       data, data.test_split, shape, count=data.test_examples, streamed=True
   )
+
+
+def _warn_of_shared(data: ml_collections.ConfigDict) -> None:
+  """Says how many examples are both trained on and tested on, if any are."""
+  splits = _builder(data.name, data.dir).info.splits
+  try:
+    train, test = (
+        [
+            (part.filename, part.skip, part.skip + part.take)
+            for part in splits[name].file_instructions
+        ]
+        for name in (data.train_split, data.test_split)
+    )
+  except Exception:  # What is wrong with a name is said where it is opened.
+    return
+  shared = sum(
+      max(0, min(end, other_end) - max(start, other_start))
+      for file, start, end in train
+      for other_file, other_start, other_end in test
+      if file == other_file
+  )
+  if shared:
+    logging.warning(
+        '%d examples of %r are both in the training split %r and in the test '
+        'split %r.', shared, data.name, data.train_split, data.test_split
+    )
 
 
 def _split(

@@ -273,6 +273,21 @@ class TfdsTest(parameterized.TestCase):
     np.testing.assert_array_equal(_pixels(chunked.train), _pixels(whole.train))
     np.testing.assert_array_equal(chunked.train.labels, whole.train.labels)
 
+  def test_processes_that_are_ended_from_outside_are_one_line(self):
+    with (
+        mock.patch.object(decoding, '_CHUNK', 2),
+        mock.patch.object(
+            futures.ProcessPoolExecutor,
+            'map',
+            side_effect=futures.process.BrokenProcessPool,
+        ),
+    ):
+      self._assert_refused(
+          'ended from outside, most likely for want of memory',
+          name='tiny_fixed',
+          dir=self.folder,
+      )
+
   def test_a_set_that_is_not_prepared_is_refused_with_what_to_do(self):
     empty = self.enterContext(tempfile.TemporaryDirectory())
     self._assert_refused(
@@ -397,6 +412,16 @@ class TfdsTest(parameterized.TestCase):
     np.testing.assert_array_equal(np.concatenate(both), _pixels(whole.train))
     every = self._tiny('tiny_fixed', train_split='train+test').train
     self.assertLen(every, 10)
+
+  def test_examples_that_are_trained_and_tested_on_are_warned_of(self):
+    with self.assertLogs('absl', 'WARNING') as logs:
+      self._tiny(
+          'tiny_fixed', train_split='train[:4]', test_split='train[50%:]+test'
+      )
+    # The fourth.
+    self.assertIn("1 examples of 'tiny_fixed' are both in", logs.output[0])
+    with self.assertNoLogs('absl', 'WARNING'):
+      self._tiny('tiny_fixed', train_split='train[:3]', test_split='train[3:]')
 
   def test_classes_have_the_names_that_the_set_gives_them(self):
     named = self._tiny('tiny_named')
