@@ -22,6 +22,9 @@ name="${base/:/_}"
 runs="$(realpath -m "${RUNS:-runs/$name}")"
 results="results/$name"
 log="$runs/slices.csv"
+# On a machine with other work one of two CPU devices may be left waiting for the
+# other longer than the 40 seconds after which XLA ends the process.
+export XLA_FLAGS="${XLA_FLAGS:-} --xla_cpu_collective_call_terminate_timeout_seconds=86400"
 child=''
 trap '[[ -z "$child" ]] || kill -TERM "$child"' TERM INT
 mkdir -p "$runs"
