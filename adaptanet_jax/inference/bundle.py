@@ -27,7 +27,7 @@ from adaptanet_jax import platforms, trees
 from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.evaluation import calibration, subnet_table
 from adaptanet_jax.inference.network import About, Supernet
-from adaptanet_jax.models.gates import GateSet
+from adaptanet_jax.models.gates import GATES, GateSet, gate_name
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.workdir import Paths, read_json, write_json
 
@@ -83,7 +83,13 @@ def save(net: Supernet, folder: str) -> None:
 
 def _write(net: Supernet, folder: str) -> None:
   flat = traverse_util.flatten_dict(jax.device_get(net.variables), sep='/')
-  weights = {n: np.ascontiguousarray(leaf) for n, leaf in flat.items()}
+  # Of the gates those that policies read; others say nothing to a user.
+  read = [gate_name(n) for n in net.gates.anchors] if net.gates else []
+  weights = {
+      name: np.ascontiguousarray(leaf)
+      for name, leaf in flat.items()
+      if f'/{GATES}/' not in name or name.split('/')[2] in read
+  }
   safetensors_numpy.save_file(weights, os.path.join(folder, _WEIGHTS))
   paths = Paths(folder)
   if net.subnets:
