@@ -62,7 +62,7 @@ def find_trained(
       )
       for phase in phases_lib.build_phases(config)
       # With larger batches nothing can have been trained.
-      if phase.settings.batch_size <= num_examples
+      if phase.settings.batch_size <= num_examples or not phase.epochs
   }
   own = {n: workdir for n in steps if is_complete(workdir, n, steps[n])}
   if len(own) == len(steps):  # What it was taken from may be gone by now.
@@ -121,11 +121,12 @@ def make_plan(
     if phase.name in trained and not anew:
       tasks.append(Task(phase, 'restore', trained[phase.name]))
     elif phase.group in groups:
-      pipeline.check_fits(
-          f'config.{phase.section}.batch_size',
-          phase.settings.batch_size,
-          num_examples,
-      )
+      if phase.epochs:
+        pipeline.check_fits(
+            f'config.{phase.section}.batch_size',
+            phase.settings.batch_size,
+            num_examples,
+        )
       anew = anew or phase.name
       tasks.append(Task(phase, 'train', workdir))
     elif anew and phase.name in trained:
