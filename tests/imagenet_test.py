@@ -25,6 +25,7 @@ class ImageNetTest(absltest.TestCase):
         f'--config.data.dir={folder / "data"}',
         '--config.data.shorter_side=20',
         '--config.phases=teacher',
+        '--config.data.held_out=0.',
         '--config.teacher.batch_size=8',
         '--config.teacher.epochs=2.',
         # Five steps an epoch: saved in the middle of both.

@@ -236,7 +236,7 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet.within('few'), "madds = 'few'; expected a number"),
         (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
-        (lambda: adaptanet_jax.load('/nowhere'), 'has no config.json'),
+        (lambda: adaptanet_jax.load('/nowhere'), 'There is no /nowhere'),
         (lambda: adaptanet_jax.examples('/nowhere'), 'has no config.json'),
         (lambda: adaptanet_jax.examples(None), 'workdir = None; expected the'),
         (

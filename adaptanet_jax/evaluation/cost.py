@@ -98,6 +98,7 @@ def _madds_of(costs: Sequence[Cost]) -> np.ndarray:
 @functools.cache
 def cost_table(net: ResNet) -> CostTable:
   """Counts the cost of every choice of every stage by tracing each once."""
+  net = net.folded  # As it is deployed: of what a width leaves out no trace.
   variables = net.shapes()
   # What a stage may read: images, then the outputs before it. Of a network
   # without anchors only the active channels count, as in its static form.

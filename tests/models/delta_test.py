@@ -76,13 +76,21 @@ class DeltaStageTest(parameterized.TestCase):
     active = int(rho * 16)
     params = _variables(kind)['params']
     own, x = params['delta']['stage2'], _anchor1()
+    kernel = own['conv']['kernel'][:, :, :active, :active]
     if kind == 'conv3x3':  # It reads the first channels alone.
-      x, kernel = x[..., :active], own['conv']['kernel'][:, :, :active, :active]
+      x = x[..., :active]
+    elif kind == 'bottleneck':
+      reduce = own['reduce']
+      x = jnp.einsum('bhwc,cd->bhwd', x, reduce['kernel'][0, 0, :, :active])
+      x = jax.nn.relu(slimmable.group_norm(
+          x, reduce['norm']['scale'], reduce['norm']['bias'],
+          WidthMask(active, 16),
+      ))
     else:
       mask = WidthMask.full(32)
       x = slimmable.depthwise_conv(x, own['depthwise'], mask, strides=2)
       kernel = own['conv']['kernel'][..., :active]
-    strides = 2 if kind == 'conv3x3' else 1
+    strides = 1 if kind == 'separable' else 2
     pad = (kernel.shape[0] - 1) // 2
     y = lax.conv_general_dilated(
         x,

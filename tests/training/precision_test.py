@@ -28,6 +28,7 @@ def _config():
   c.cascade.batch_size = BATCH_SIZE
   c.cascade.warmup_epochs = 0.0
   c.log_every_steps = 1
+  c.data.held_out = 0.0
   return c
 
 
