@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import contextlib
 import sys
 
+from absl import logging
+
 from adaptanet_jax.errors import UsageError
 
 
@@ -16,6 +18,8 @@ def one_line_errors(command: str) -> Iterator[None]:
   Args:
     command: that the line begins with.
   """
+  # Orbax tells much that is of no use to a user.
+  logging.set_verbosity(logging.WARNING)
   try:
     yield
   except UsageError as error:

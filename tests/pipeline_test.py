@@ -311,7 +311,10 @@ class PipelineTest(absltest.TestCase):
     # What is there is not written over.
     again = run([*command, f'--workdir={self.workdir}'])
     self.assertEqual(again.returncode, 1)
-    self.assertRegex(again.stderr, '^adaptanet_jax.bundle: .*is not empty')
+    self.assertRegex(
+        again.stderr.splitlines()[-1],
+        '^adaptanet_jax.bundle: .*is not empty',
+    )
 
   def test_gates_of_other_weights_are_refused(self):
     other = self.folder / 'other'
