@@ -7,6 +7,8 @@ from typing import Any
 
 from flax import traverse_util
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 Tree = dict[str, Any]
 
@@ -69,6 +71,30 @@ def is_traced(tree: Any) -> bool:
   """Returns whether any leaf of a tree stands for one of a traced program."""
   leaves = jax.tree.leaves(tree)
   return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def draw_like(shapes: Any, *, seed: int = 0) -> Any:
+  """Draws the leaves of a network's variables, where no values are needed.
+
+  None is a constant, as they start out, and nothing has to be compiled.
+
+  Args:
+    shapes: tree of arrays or of their shapes.
+    seed: of the values.
+
+  Returns:
+    The same tree: kernels by their fan-in, scales and variances about 1.
+  """
+  rng = np.random.default_rng(seed)
+
+  def draw_leaf(path: Any, leaf: Any) -> jax.Array:
+    noise = rng.standard_normal(leaf.shape, np.float32)
+    name = path[-1].key
+    if name == 'kernel':
+      return jnp.array(noise * np.sqrt(2.0 / np.prod(leaf.shape[:-1])))
+    return jnp.array(0.1 * noise + (name in ('scale', 'var')), jnp.float32)
+
+  return jax.tree_util.tree_map_with_path(draw_leaf, shapes)
 
 
 def _below(flat: Mapping[str, Any], prefix: str) -> list[str]:

@@ -23,10 +23,9 @@ from absl import flags
 import jax
 import numpy as np
 
-from adaptanet_jax import compiler
+from adaptanet_jax import compiler, trees
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.platforms import auto_dtype
-from tests.variables import draw_like
 
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')
 _OUT = flags.DEFINE_string(
@@ -69,7 +68,7 @@ def network_and_images(
       architecture, stem, 'gn', 100, shape, auto_dtype(), delta=delta
   )
   images = np.random.default_rng(0).standard_normal((batch_size, *shape))
-  return net, draw_like(net.shapes()), images.astype(np.float32)
+  return net, trees.draw_like(net.shapes()), images.astype(np.float32)
 
 
 def time_in_turns(

@@ -21,13 +21,13 @@ from absl import app, flags
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.evaluation import cost, latency
 from adaptanet_jax.models.resnet import ResNet, stage_name, stage_numbers
 from adaptanet_jax.models.stages import Stages
 from adaptanet_jax.models.subnet import UNIFORM, WIDTHS
 from adaptanet_jax.platforms import auto_dtype
 from benchmarks import harness
-from tests.variables import draw_like
 
 _SOURCE = flags.DEFINE_string(
     'source', None, 'Folder of a clone of slimmable_networks.', required=True
@@ -145,7 +145,7 @@ def main(argv):
       'resnet50', 'imagenet', 'bn_switchable', _NUM_CLASSES,
       (_SIDE, _SIDE, 3), auto_dtype(), anchors=False,
   )
-  variables = draw_like(net.shapes())
+  variables = trees.draw_like(net.shapes())
   _take_over(network, variables)
   report = harness.Report(
       'slimmable_networks',

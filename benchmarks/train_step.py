@@ -40,7 +40,6 @@ from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.step import map_train_step
 from benchmarks import harness
 from configs import baselines, cifar100
-from tests.variables import draw_like
 
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images of a step.')
@@ -101,9 +100,11 @@ def _make(name):
   if 'delta' not in name:
     net = net.without_delta
     nets = Networks(nets.teacher, nets.student.without_delta)
-  variables = draw_like(net.shapes())
+  variables = trees.draw_like(net.shapes())
   teacher = (
-      draw_like(nets.teacher.shapes(), seed=1) if phase.reads_teacher else {}
+      trees.draw_like(nets.teacher.shapes(), seed=1)
+      if phase.reads_teacher
+      else {}
   )
   trained, frozen = loop.split_variables(variables, phase.trains)
   state = loop.first_state(phase, trained, tx)

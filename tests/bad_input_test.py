@@ -6,12 +6,14 @@ import errno
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from adaptanet_jax import experiment, main, settings
+from adaptanet_jax import experiment, job, settings
 from adaptanet_jax.data import sources
 from adaptanet_jax.errors import UsageError
 from tests import bad_inputs, testing
@@ -300,30 +302,44 @@ class OneLineTest(parameterized.TestCase):
 
 class FlagsTest(absltest.TestCase):
 
+  def _run(self, *given):
+    done = subprocess.run(
+        [sys.executable, '-m', 'adaptanet_jax.main', *given],
+        # As where the package is installed.
+        cwd=self.enter_context(tempfile.TemporaryDirectory()),
+        env=testing.environment() | {'PYTHONPATH': str(testing.ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    self.assertNotEqual(done.returncode, 0)
+    return done.stderr
+
   def test_all_that_is_missing_is_named(self):
-    with self.assertRaisesRegex(SystemExit, '--config and --workdir.*Usage'):
-      main.parse_flags(['main'])
+    self.assertRegex(self._run(), '--config and --workdir.*Usage')
+
+  def test_configurations_that_were_installed_are_found_from_anywhere(self):
+    told = self._run('--config=configs/digits.py:huge', '--workdir=w')
+    self.assertRegex(told, "huge.*expected.*smoke")
+
+  def test_one_that_is_nowhere_is_named(self):
+    told = self._run('--config=configs/nothing.py', '--workdir=w')
+    self.assertRegex(told, "configs/nothing.py.*Usage")
 
 
 class OutOfDiskTest(absltest.TestCase):
 
   def test_says_so_and_how_to_go_on(self):
     full = OSError(errno.ENOSPC, 'No space left on device')
-    flags = mock.Mock(value='/somewhere')
     with (
-        mock.patch.object(main, '_WORKDIR', flags),
-        mock.patch.object(main, '_CONFIG', flags),
-        mock.patch.object(main, '_COORDINATOR', flags),
-        mock.patch.object(main, '_NUM_PROCESSES', flags),
-        mock.patch.object(main, '_PROCESS_ID', flags),
         mock.patch('adaptanet_jax.processes.initialize'),
         mock.patch('adaptanet_jax.preemption.NOTICE'),
         mock.patch('adaptanet_jax.experiment.run', side_effect=full),
         # It ends the process.
-        mock.patch.object(main, '_leave', side_effect=SystemExit) as leave,
+        mock.patch.object(job, '_leave', side_effect=SystemExit) as leave,
         self.assertRaises(SystemExit),
     ):
-      main.main(['main'])
+      job.run(testing.config(*testing.TINY), '/somewhere', (None, None, None))
     reason, code = leave.call_args.args
     self.assertRegex(reason, 'No space left.* /somewhere.*goes on')
     self.assertEqual(code, 1)

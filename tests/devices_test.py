@@ -13,12 +13,11 @@ from jax import lax
 import numpy as np
 import optax
 
-from adaptanet_jax import devices
+from adaptanet_jax import devices, trees
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.training import objectives
 from adaptanet_jax.training.step import TrainState, map_train_step
 from tests.testing import ROOT
-from tests.variables import draw
 
 NET = ResNet('resnet26x8', 'cifar', 'bn', 10, (8, 8, 1), axis_name='batch')
 
@@ -38,7 +37,7 @@ def _step_without_pmap():
 
 
 def _arguments():
-  variables = draw(NET)
+  variables = trees.draw_like(NET.shapes())
   params = variables['params']
   state = TrainState(
       step=np.zeros((), np.int32),

@@ -111,5 +111,18 @@ class OverlayTest(parameterized.TestCase):
     chex.assert_trees_all_equal(trees.overlay(_tree(), _tree()), _tree())
 
 
+class DrawLikeTest(parameterized.TestCase):
+
+  def test_draws_by_name_and_not_twice_the_same(self):
+    shapes = {'kernel': np.zeros((3, 3, 50, 8)), 'scale': np.zeros(1000)}
+    drawn = trees.draw_like(shapes)
+    chex.assert_trees_all_equal_shapes(drawn, shapes)
+    np.testing.assert_allclose(drawn['kernel'].std(), 0.0667, rtol=0.1)
+    np.testing.assert_allclose(drawn['scale'].mean(), 1.0, atol=0.02)
+    chex.assert_trees_all_equal(trees.draw_like(shapes), drawn)
+    other = trees.draw_like(shapes, seed=1)
+    self.assertFalse(np.array_equal(other['scale'], drawn['scale']))
+
+
 if __name__ == '__main__':
   absltest.main()

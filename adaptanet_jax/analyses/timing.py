@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import processes
+from adaptanet_jax import processes, trees
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
@@ -87,7 +87,8 @@ def measure_latency(space: Workspace) -> None:
   runs = {
       name: functools.partial(
           space.programs.compiled(*program),
-          *jax.tree.map(_random, program[1:3]),
+          trees.draw_like(program[1]),
+          _images(program[2]),
       )
       for name, program in _programs(space).items()
   }
@@ -195,7 +196,6 @@ def _sums(base: float, added: np.ndarray) -> np.ndarray:
   return base + functools.reduce(np.add, np.ix_(*added))
 
 
-def _random(shape: jax.ShapeDtypeStruct) -> jax.Array:
+def _images(shape: jax.ShapeDtypeStruct) -> jax.Array:
   values = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
-  # Variances among them.
-  return jnp.asarray(np.abs(values), shape.dtype)
+  return jnp.asarray(values, shape.dtype)

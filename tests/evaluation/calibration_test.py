@@ -26,7 +26,6 @@ from adaptanet_jax.models.resnet import (
 )
 from adaptanet_jax.models.subnet import CHOICES, MIXED, Subnet
 from adaptanet_jax.programs import Programs
-from tests.variables import draw, draw_like
 
 _NET = ResNet(
     'resnet26x8', 'cifar', 'bn', 10, (16, 16, 1), axis_name='batch',
@@ -48,7 +47,7 @@ def _calibrated(num_examples):
     return calibration.calibrate(
         programs,
         _NET,
-        draw(_NET),
+        trees.draw_like(_NET.shapes()),
         _split(),
         batch_size=_BATCH_SIZE,
         num_examples=num_examples,
@@ -69,7 +68,7 @@ class CalibrateTest(parameterized.TestCase):
   ):
     # With the batch's own statistics: neither knows of the running ones.
     net = ResNet('resnet26x8', 'cifar', 'bn', 10, (16, 16, 1), anchors=False)
-    variables = draw(net)
+    variables = trees.draw_like(net.shapes())
 
     @jax.jit
     def train_mode(variables, x):
@@ -89,7 +88,7 @@ class CalibrateTest(parameterized.TestCase):
     net = ResNet(
         'resnet26x8', 'cifar', norm, 10, (16, 16, 1), delta='conv3x3'
     )
-    variables = draw_like(net.shapes())
+    variables = trees.draw_like(net.shapes())
     # Of stage 1 at full width and its delta at half, stage 2 at a quarter.
     choices = (jnp.array([0, 6]), jnp.array([3]))
     found = jax.jit(
@@ -135,7 +134,8 @@ class CalibrateTest(parameterized.TestCase):
     )
     shuffled = np.random.default_rng(0).permutation(_NUM_IMAGES)
     images = _split().gather(shuffled).reshape(3, 4, 2, 16, 16, 1)
-    each = [run(draw(_NET), batch)[0] for batch in images]
+    variables = trees.draw_like(_NET.shapes())
+    each = [run(variables, batch)[0] for batch in images]
     expected = jax.tree.map(lambda *leaves: sum(leaves) / 3.0, *each)
     chex.assert_trees_all_close(
         _calibrated(_NUM_IMAGES)[0], expected, rtol=1e-4, atol=1e-5
@@ -191,7 +191,7 @@ class StatisticsTest(parameterized.TestCase):
     self.assertEqual(self._means(found), [2, 22, 222, 2222])
 
   def test_those_of_training_are_the_same_everywhere(self):
-    variables = draw(_NET)
+    variables = trees.draw_like(_NET.shapes())
     found = calibration.of_training(_NET, variables)
     for subnet in (MIXED[0], Subnet.uniform(1.0)):
       chex.assert_trees_all_equal(
@@ -212,7 +212,7 @@ class StatisticsTest(parameterized.TestCase):
 
   def test_the_tree_runs_every_subnet_with_its_own(self):
     statistics = _calibrated(_BATCH_SIZE)
-    variables = draw(_NET)
+    variables = trees.draw_like(_NET.shapes())
     net = ResNet('resnet26x8', 'cifar', 'bn', 10, (16, 16, 1), anchors=False)
     choices = (jnp.arange(4),) * 4
 

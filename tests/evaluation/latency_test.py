@@ -11,10 +11,10 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.evaluation import latency
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
-from tests.variables import draw_like
 
 _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1), delta='conv3x3')
 
@@ -110,7 +110,7 @@ class StageTableTest(parameterized.TestCase):
 class ProgramTest(parameterized.TestCase):
 
   def test_the_switched_program_is_the_static_one(self):
-    variables = draw_like(_NET.shapes())
+    variables = trees.draw_like(_NET.shapes())
     shape = latency.image_shape(_NET, 2)
     images = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
     subnet = Subnet.parse('0.5-1.0d-0.25-0.75')

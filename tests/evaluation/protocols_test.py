@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 import jax
 import numpy as np
 
-from adaptanet_jax import preemption
+from adaptanet_jax import preemption, trees
 from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.evaluation.cost import Cost, CostTable
@@ -19,7 +19,6 @@ from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
 from adaptanet_jax.programs import Programs
-from tests.variables import draw
 
 _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1))
 # Not a multiple of the batch: the last one holds two, and two of padding.
@@ -175,7 +174,7 @@ def _images():
 @functools.cache
 def _variables():
   """Draws variables with which no class is likelier than another."""
-  variables = draw(_NET)
+  variables = trees.draw_like(_NET.shapes())
   logits = _logits(variables, LARGEST)
   head = variables['params']['backbone']['head']
   head['bias'] -= logits.mean(0)

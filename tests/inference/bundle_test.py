@@ -24,7 +24,6 @@ from adaptanet_jax.inference.network import About, Supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from tests import testing
-from tests.variables import draw_like
 
 _NET = ResNet(
     'resnet26x8', 'cifar_half', 'gn_ws', 10, (16, 16, 1), delta='conv3x3'
@@ -65,7 +64,7 @@ def supernet():
   return Supernet(
       _NET,
       _GATES,
-      draw_like(shapes),
+      trees.draw_like(shapes),
       subnets={'madds': madds.astype(int), 'expected_top1': madds / 4096.0},
       policy_table=policies.to_json(
           {'joint': {'budget': policies.Mixture.of(rule)}}, edges

@@ -10,10 +10,10 @@ import chex
 import jax
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import ResNet, anchor_name, stage_numbers
 from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM, Subnet
-from tests.variables import draw
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1), anchors=False)
 _close = functools.partial(chex.assert_trees_all_close, rtol=1e-5, atol=1e-5)
@@ -37,7 +37,7 @@ def _switched():
 @functools.cache
 def _static(subnet):
   run = jax.jit(functools.partial(_NET.forward, subnet=subnet))
-  return run(draw(_NET), _images())
+  return run(trees.draw_like(_NET.shapes()), _images())
 
 
 class NetworkTest(parameterized.TestCase):
@@ -47,7 +47,7 @@ class NetworkTest(parameterized.TestCase):
     # The switch reads all channels of a border, zeros too; the static form the
     # active ones alone.
     run, num_traces = _switched()
-    actual = run(draw(_NET), _images(), subnet.encode())
+    actual = run(trees.draw_like(_NET.shapes()), _images(), subnet.encode())
     _close(actual, _static(subnet))
     self.assertLen(num_traces, 1)
 
@@ -68,7 +68,7 @@ class NetworkTest(parameterized.TestCase):
         'resnet26x16', 'cifar', norm, 10, (16, 16, 1), anchors=False
     )
     narrow = dataclasses.replace(wide, architecture='resnet26x8', anchors=True)
-    variables = draw(wide)
+    variables = trees.draw_like(wide.shapes())
     cut = jax.tree.map(
         lambda leaf, like: leaf[tuple(map(slice, like.shape))],
         variables,
@@ -85,7 +85,9 @@ class NetworkTest(parameterized.TestCase):
   def test_at_full_width_it_is_the_network_with_anchors(self):
     with_anchors = dataclasses.replace(_NET, anchors=True)
     chex.assert_trees_all_equal_shapes(_NET.shapes(), with_anchors.shapes())
-    expected = jax.jit(with_anchors.forward)(draw(_NET), _images())
+    expected = jax.jit(with_anchors.forward)(
+        trees.draw_like(_NET.shapes()), _images()
+    )
     _close(_static(LARGEST), expected)
 
   def test_delta_substitutes_need_anchors(self):

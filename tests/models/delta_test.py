@@ -23,7 +23,6 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   WidthMask,
 )
-from tests.variables import draw_like
 
 _close = functools.partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-4)
 
@@ -34,7 +33,7 @@ def _net(kind='conv3x3', norm='gn'):
 
 @functools.cache
 def _variables(kind='conv3x3', norm='gn'):
-  return draw_like(_net(kind, norm).shapes())
+  return trees.draw_like(_net(kind, norm).shapes())
 
 
 def _anchor1(seed=3):

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import gates as gates_lib
-from tests.variables import draw_like
 
 _SHAPES = ((16, 16, 8), (8, 8, 16), (4, 4, 32), (2, 2, 64))
 
@@ -21,7 +21,7 @@ def _gates(anchors=(1, 2, 3, 4), resolution=4, num_classes=5):
 
 
 def _variables(gates, shapes=_SHAPES, seed=0):
-  return draw_like(gates.shapes(shapes), seed=seed)
+  return trees.draw_like(gates.shapes(shapes), seed=seed)
 
 
 def _anchor(number, seed=0):

@@ -7,9 +7,9 @@ import chex
 import jax
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import importance
 from adaptanet_jax.models.resnet import ResNet
-from tests.variables import draw_like
 
 
 def _net(norm):
@@ -21,7 +21,7 @@ class SortChannelsTest(parameterized.TestCase):
   @parameterized.parameters('gn', 'gn_ws', 'gn32', 'ln', 'bn')
   def test_the_network_computes_what_it_did(self, norm):
     net = _net(norm)
-    variables = draw_like(net.shapes())
+    variables = trees.draw_like(net.shapes())
     images = np.random.default_rng(1).standard_normal(
         (3, 16, 16, 1), np.float32
     )
@@ -41,7 +41,7 @@ class SortChannelsTest(parameterized.TestCase):
 
   def test_channels_that_are_read_most_come_first(self):
     net = _net('bn')
-    variables = draw_like(net.shapes())
+    variables = trees.draw_like(net.shapes())
     backbone = variables['params']['backbone']
     # Each channel is read twice as much as the one before.
     rising = 2.0 ** np.arange(16).reshape(1, 1, 16, 1)
@@ -61,7 +61,7 @@ class SortChannelsTest(parameterized.TestCase):
 
   def test_groups_of_a_norm_move_as_a_whole(self):
     net = _net('gn')
-    variables = draw_like(net.shapes())
+    variables = trees.draw_like(net.shapes())
     norm = variables['params']['backbone']['stage1']['block1']['conv1']['norm']
     # Planes of 16 have groups of 4.
     norm['bias'] = np.arange(16)
@@ -72,7 +72,7 @@ class SortChannelsTest(parameterized.TestCase):
 
   def test_sorting_twice_changes_nothing_more(self):
     net = _net('gn')
-    once = importance.sort_channels(net, draw_like(net.shapes()))
+    once = importance.sort_channels(net, trees.draw_like(net.shapes()))
     chex.assert_trees_all_equal(importance.sort_channels(net, once), once)
 
 

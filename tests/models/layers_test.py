@@ -7,11 +7,11 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import routing, stages, supernet
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
-from tests.variables import draw_like
 
 _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (16, 16, 1))
 
@@ -62,7 +62,7 @@ class EntryTest(parameterized.TestCase):
     pixels = np.random.default_rng(0).integers(
         0, 256, (3, 16, 16, 1), np.uint8
     )
-    variables = draw_like(_NET.shapes())
+    variables = trees.draw_like(_NET.shapes())
     actual, expected = (
         run(variables, images, Subnet.uniform(0.5))
         for images in (pixels, normalize(pixels))

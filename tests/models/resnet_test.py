@@ -31,7 +31,6 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   WidthMask,
 )
-from tests.variables import draw, draw_like
 
 # Norm 'gn', stem 'cifar', 10 classes, 1 colour. A bottleneck of planes p with
 # input i has kernels i * p, 9 * p * p and p * 4p, norms 2 * (p + p + 4p), and
@@ -228,7 +227,7 @@ class ForwardTest(parameterized.TestCase):
 
   def test_full_width_equals_flax_layers(self):
     net = _net()
-    variables, x = draw(net), _images()
+    variables, x = trees.draw_like(net.shapes()), _images()
     run = functools.partial(net.run_stage, number=1, choice=StageChoice())
     actual, _ = jax.jit(run)(variables, x)
     params = variables['params']['backbone']
@@ -283,7 +282,7 @@ class ForwardTest(parameterized.TestCase):
 
   def test_a_stage_runs_on_its_own_variables_alone(self):
     net = _net('bn')
-    variables = draw(net)
+    variables = trees.draw_like(net.shapes())
     own = {
         name: {'backbone': {'stage2': tree['backbone']['stage2']}}
         for name, tree in variables.items()
@@ -318,7 +317,7 @@ class BottleneckTest(parameterized.TestCase):
       x = jnp.ones((1, 3, 3, 16))
       return block.init(rng, x, in_mask, rho=1.0, train=False)['params']
 
-    return draw_like(jax.eval_shape(init, jax.random.key(0)))
+    return trees.draw_like(jax.eval_shape(init, jax.random.key(0)))
 
   @parameterized.product(rho=WIDTHS, project=(False, True))
   def test_an_inner_block_passes_the_rest_of_the_stream_on(self, rho, project):
@@ -427,7 +426,7 @@ class BatchStatsTest(parameterized.TestCase):
       self, norm, number, rho
   ):
     net = _net(norm)
-    old_variables = draw(net)
+    old_variables = trees.draw_like(net.shapes())
     x = _images() if number == 1 else _images((16, 16, 32))
     old = old_variables['batch_stats']['backbone']
 

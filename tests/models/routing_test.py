@@ -15,7 +15,6 @@ from adaptanet_jax.evaluation import policies
 from adaptanet_jax.models import routing, supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
-from tests.variables import draw_like
 
 _NET = ResNet(
     'resnet26x8', 'cifar_half', 'gn', 10, (16, 16, 1), delta='conv3x3'
@@ -27,7 +26,7 @@ _NUM_IMAGES = 21
 @functools.cache
 def _variables():
   gates = _GATES.shapes(_NET.anchor_shapes())
-  return draw_like(trees.merge(_NET.shapes(), gates))
+  return trees.draw_like(trees.merge(_NET.shapes(), gates))
 
 
 @functools.cache

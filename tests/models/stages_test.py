@@ -16,7 +16,6 @@ from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import stages
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
-from tests.variables import draw_like
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1), delta='conv3x3')
 
@@ -37,7 +36,7 @@ class ForwardTest(parameterized.TestCase):
     net = _NET
     if not anchors:
       net = dataclasses.replace(net, delta=None, anchors=False)
-    variables, subnet = draw_like(net.shapes()), Subnet.parse(name)
+    variables, subnet = trees.draw_like(net.shapes()), Subnet.parse(name)
     expected, _ = net.forward(variables, _images(), subnet)
     run = stages.Stages(net, variables)
     # Another width before the same choices.
@@ -47,7 +46,7 @@ class ForwardTest(parameterized.TestCase):
 
   def test_computes_in_the_type_of_the_network(self):
     net = dataclasses.replace(_NET, dtype='bfloat16')
-    variables = draw_like(net.shapes())
+    variables = trees.draw_like(net.shapes())
     subnet = Subnet.parse('0.5-1.0-0.25-0.5d')
     run = stages.Stages(net, variables)
     actual = run(_images(), subnet)
@@ -64,7 +63,7 @@ class ForwardTest(parameterized.TestCase):
 
   def test_a_choice_is_compiled_once_whatever_is_around_it(self):
     net = dataclasses.replace(_NET, num_classes=7)  # Of no other test.
-    run = stages.Stages(net, draw_like(net.shapes()))
+    run = stages.Stages(net, trees.draw_like(net.shapes()))
     names = ('1.0-0.5-0.5-1.0', '0.5-0.5-1.0-1.0', '1.0-0.5-1.0-1.0')
     counts = []
     for name in names:
@@ -76,7 +75,7 @@ class ForwardTest(parameterized.TestCase):
     self.assertEqual(counts, [4, 2, 0])
 
   def test_a_program_holds_its_weights_cut_to_its_width(self):
-    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    run = stages.Stages(_NET, trees.draw_like(_NET.shapes()))
     costs = cost.cost_table(_NET)
     for choice in _NET.choices[::3]:
       run(_images(), Subnet((choice,) * 4))
@@ -96,9 +95,10 @@ class ForwardTest(parameterized.TestCase):
 
   @parameterized.parameters('jit', 'vmap', 'grad')
   def test_it_runs_in_programs_of_others_and_keeps_nothing_of_them(self, kind):
-    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    variables = trees.draw_like(_NET.shapes())
+    run = stages.Stages(_NET, variables)
     subnet = Subnet.parse('1.0-0.5d-0.25-0.75')
-    expected = stages.Stages(_NET, draw_like(_NET.shapes()))(_images(), subnet)
+    expected = stages.Stages(_NET, variables)(_images(), subnet)
 
     def total(images):
       return run(images, subnet).sum()
@@ -119,14 +119,14 @@ class ForwardTest(parameterized.TestCase):
     self.assertFalse(trees.is_traced(run._weights))
 
   def test_a_copy_by_pickle_runs_the_same(self):
-    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    run = stages.Stages(_NET, trees.draw_like(_NET.shapes()))
     subnet = Subnet.parse('1.0-0.5d-0.25-0.75')
     expected = run(_images(), subnet)
     copy = pickle.loads(pickle.dumps(run))
     chex.assert_trees_all_equal(copy(_images(), subnet), expected)
 
   def test_another_batch_shares_the_weights(self):
-    run = stages.Stages(_NET, draw_like(_NET.shapes()))
+    run = stages.Stages(_NET, trees.draw_like(_NET.shapes()))
     subnet = Subnet.parse('0.5-0.5-0.25-0.5d')
     one = run(_images()[:1], subnet)
     weights = dict(run._weights)

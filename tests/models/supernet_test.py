@@ -13,6 +13,7 @@ from jax.extend import core
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import (
   BACKBONE,
@@ -27,7 +28,6 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   all_subnets,
 )
-from tests.variables import draw
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1))
 # Another width at each stage.
@@ -45,7 +45,7 @@ def _images():
 
 @functools.cache
 def _variables():
-  return draw(_NET)
+  return trees.draw_like(_NET.shapes())
 
 
 @functools.cache
@@ -222,7 +222,7 @@ class BatchStatsTest(parameterized.TestCase):
 
   def test_a_training_switch_moves_what_the_static_stage_moves(self):
     net = ResNet('resnet26x8', 'cifar', 'bn_switchable', 10, (16, 16, 1))
-    variables = draw(net)
+    variables = trees.draw_like(net.shapes())
     choice = WIDTH_CHOICES[2]
     x = np.random.default_rng(2).standard_normal((2, 8, 8, 32), np.float32)
 

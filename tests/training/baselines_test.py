@@ -19,7 +19,6 @@ from adaptanet_jax.training import baselines
 from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.baselines import baseline_gradients
 from adaptanet_jax.training.objectives import StepInputs
-from tests.variables import draw
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1), anchors=False)
 _RNG = jax.random.key(5)
@@ -81,7 +80,7 @@ class BaselineGradientsTest(parameterized.TestCase):
   def test_equals_the_sum_over_static_subnets(self, name, norm):
     net = dataclasses.replace(_NET, norm=norm)
     subnets = _subnets(name)
-    averages = draw(net, seed=1)
+    averages = trees.draw_like(net.shapes(), seed=1)
 
     def total(params, stats):
       losses = []
@@ -96,7 +95,7 @@ class BaselineGradientsTest(parameterized.TestCase):
           target = jax.nn.softmax(logits)
       return sum(losses), (losses, stats)
 
-    variables = draw(net)
+    variables = trees.draw_like(net.shapes())
     params, stats = variables['params'], variables.get('batch_stats', {})
     expected, (losses, expected_stats) = jax.jit(
         jax.grad(total, has_aux=True)
@@ -143,7 +142,7 @@ class BaselineGradientsTest(parameterized.TestCase):
   @parameterized.parameters('ieb', 'ib')
   def test_the_narrowest_subnet_learns_from_the_ensemble(self, ensemble):
     subnets = _subnets('dsnet')
-    averages = draw(_NET, seed=1)
+    averages = trees.draw_like(_NET.shapes(), seed=1)
     run = functools.partial(baselines._bootstrapped, _NET, ensemble=ensemble)
     actual = jax.jit(run)(
         _inputs(averages), np.stack([s.encode() for s in subnets])
@@ -164,7 +163,7 @@ class BaselineGradientsTest(parameterized.TestCase):
     net = ResNet(
         'resnet26x8', 'cifar', 'bn_private', 5, (16, 16, 1), anchors=False
     )
-    average = draw(net, seed=1)
+    average = trees.draw_like(net.shapes(), seed=1)
     subnets = METHODS['dsnet'].draw(_RNG)
     run = functools.partial(baselines._bootstrapped, net, ensemble='ib')
     actual = jax.jit(run)(_inputs(average), subnets)

@@ -24,7 +24,6 @@ from adaptanet_jax.training import loop, objectives, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.forward import Networks
 from configs import digits
-from tests.variables import draw, draw_like
 
 NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1), axis_name='batch')
 DELTA_NET = dataclasses.replace(NET, delta='conv3x3')
@@ -61,12 +60,14 @@ class LoopTest(parameterized.TestCase):
     cls.addClassCleanup(shutil.rmtree, cls.workdir)
     cls.config = _config()
     cls.split = sources.load(cls.config).train
-    cls.teacher = _host(draw(NET))
+    cls.teacher = _host(trees.draw_like(NET.shapes()))
     cls.student = _host(
         trees.merge(
-            draw(NET, seed=1),
-            draw_like(jax.eval_shape(DELTA_NET.init_delta, jax.random.key(0))),
-            draw_like(GATE_SET.shapes(NET.anchor_shapes())),
+            trees.draw_like(NET.shapes(), seed=1),
+            trees.draw_like(
+                jax.eval_shape(DELTA_NET.init_delta, jax.random.key(0))
+            ),
+            trees.draw_like(GATE_SET.shapes(NET.anchor_shapes())),
         )
     )
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}

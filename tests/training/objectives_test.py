@@ -16,7 +16,6 @@ from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import CHOICES
 from adaptanet_jax.training import forward, losses, mdsr, objectives
-from tests.variables import draw_like
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1))
 _NETS = forward.Networks(teacher=_NET, student=_NET)
@@ -267,7 +266,7 @@ _GATES = GateSet((1, 4), 5, 4)
 @functools.cache
 def _with_deltas_and_gates():
   gates = _GATES.shapes(_NET.anchor_shapes())
-  return draw_like(trees.merge(_DELTA_NET.shapes(), gates), seed=4)
+  return trees.draw_like(trees.merge(_DELTA_NET.shapes(), gates), seed=4)
 
 
 class DeltaGradientsTest(parameterized.TestCase):

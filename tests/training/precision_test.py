@@ -8,14 +8,13 @@ from absl.testing import absltest
 import jax
 import numpy as np
 
-from adaptanet_jax import workspace
+from adaptanet_jax import trees, workspace
 from adaptanet_jax.data import sources
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from configs import digits
-from tests.variables import draw
 
 STEPS = 100
 BATCH_SIZE = 4
@@ -55,8 +54,8 @@ class PrecisionTest(absltest.TestCase):
       ):
         variables, _ = loop.train_phase(
             phase,
-            draw(nets.student.without_delta, seed=1),
-            draw(nets.teacher),
+            trees.draw_like(nets.student.without_delta.shapes(), seed=1),
+            trees.draw_like(nets.teacher.shapes()),
             dataset.train,
             step=loop.make_step(phase, dataset.train, objective, 'none'),
             programs=programs,

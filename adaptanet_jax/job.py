@@ -1,0 +1,69 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A run as a process, or as one of several: how it begins, and how it ends."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+
+import ml_collections
+
+from adaptanet_jax import experiment, preemption, processes
+from adaptanet_jax.errors import UsageError
+
+_GO_ON = 'Run the same command again to go on.'
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    place: tuple[str | None, int | None, int | None],
+) -> None:
+  """Joins the other processes of the job, if there are any, and runs.
+
+  What a user can mend, a request to stop and an interrupt end the process,
+  each with one line of why.
+
+  Args:
+    config: the whole configuration.
+    workdir: folder for all that the run writes.
+    place: what `processes.initialize` takes.
+  """
+  try:
+    processes.initialize(*place)
+    preemption.NOTICE.listen()
+    experiment.run(config, workdir)
+  except UsageError as error:
+    _leave(str(error), 1, told_by_all=True)
+  except OSError as error:
+    if error.errno == errno.ENOSPC:
+      _leave(
+          f'No space left on the device of {workdir}. Free some and run the '
+          'same command again: it goes on from its newest checkpoint.',
+          1,
+          told_by_all=True,
+      )
+    if not error.filename:
+      raise
+    _leave(f'{error.filename}: {error.strerror}.', 1, told_by_all=True)
+  except KeyboardInterrupt:
+    _leave(f'Interrupted. {_GO_ON}', 128 + signal.SIGINT)
+  except preemption.Preempted as notice:
+    saved = f'{notice} ' if str(notice) else ''
+    _leave(f'Asked to stop. {saved}{_GO_ON}', preemption.EXIT_CODE)
+
+
+def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
+  """Ends this process with one line of why."""
+  if told_by_all or processes.is_writer():
+    print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
+  if code == preemption.EXIT_CODE:
+    processes.part()
+  # At once: threads that compile, and processes that failed alone, would be
+  # waited for, for minutes.
+  for worker in multiprocessing.active_children():
+    worker.terminate()
+  sys.stdout.flush()
+  os._exit(code)
