@@ -14,9 +14,10 @@ from adaptanet_jax.data.images import ON_HOST
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.models import delta
+from adaptanet_jax.models.architectures import ARCHITECTURES
 from adaptanet_jax.models.gates import CONFIDENCES
 from adaptanet_jax.models.layers import BATCH_NORMS, NORMS, STEMS
-from adaptanet_jax.models.resnet import ARCHITECTURES, stage_numbers
+from adaptanet_jax.models.resnet import stage_numbers
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
 from adaptanet_jax.training.baseline_methods import ENSEMBLES, METHODS

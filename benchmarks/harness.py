@@ -54,7 +54,7 @@ def network_and_images(
   """Returns a network with GroupNorm, its random weights, and images for it.
 
   Args:
-    architecture: name in `resnet.ARCHITECTURES`.
+    architecture: name in `architectures.ARCHITECTURES`.
     batch_size: images.
     side: pixels of an image; those of less than 64 go through CIFAR's stem.
     delta: kind of its delta substitutes, if it has any.

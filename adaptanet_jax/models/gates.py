@@ -21,11 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.resnet import (
-  Variables,
-  anchor_name,
-  collections_first,
-)
+from adaptanet_jax.models.parts import Variables, collections_first
+from adaptanet_jax.models.resnet import anchor_name
 
 # The part of every collection that gates live in.
 GATES = 'gates'

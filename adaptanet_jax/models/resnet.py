@@ -8,17 +8,17 @@ but the last, the anchor block (Sec. IV-A); see `delta` and `layers`.
 B = batch, H = height, W = width, C = channels.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 import dataclasses
 import functools
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import delta as delta_lib, slimmable
+from adaptanet_jax.models.architectures import ARCHITECTURES, Architecture
 from adaptanet_jax.models.layers import (
   EXPANSION,
   NORMS,
@@ -29,6 +29,11 @@ from adaptanet_jax.models.layers import (
   Stage,
   Stem,
   normalize,
+)
+from adaptanet_jax.models.parts import (
+  Variables,
+  apply_part,
+  collections_first,
 )
 from adaptanet_jax.models.subnet import (
   CHOICES,
@@ -44,40 +49,6 @@ from adaptanet_jax.models.subnet import (
 BACKBONE = 'backbone'
 DELTA = 'delta'
 
-# {'params': tree} and, where the norm keeps statistics, {'batch_stats': tree}.
-Variables = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-  """Shape of a network: one row of `ARCHITECTURES`.
-
-  Attributes:
-    depths: blocks of each stage.
-    planes: inner channels of the blocks of each stage, at full width.
-    stem_channels: channels of the stem, at full width.
-  """
-
-  depths: tuple[int, ...]
-  planes: tuple[int, ...]
-  stem_channels: int
-
-
-def _architecture(depths: tuple[int, ...], planes: int) -> Architecture:
-  return Architecture(
-      depths, tuple(planes * 2**n for n in range(NUM_STAGES)), planes
-  )
-
-
-# Name = 3 * blocks + 2 layers, and the planes of stage 1 where not 64.
-ARCHITECTURES = {
-    'resnet50': _architecture((3, 4, 6, 3), 64),
-    'resnet26': _architecture((2, 2, 2, 2), 64),
-    'resnet26x32': _architecture((2, 2, 2, 2), 32),
-    'resnet26x16': _architecture((2, 2, 2, 2), 16),
-    'resnet26x8': _architecture((2, 2, 2, 2), 8),
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class ResNet:
@@ -89,7 +60,7 @@ class ResNet:
   substitutes, run at full width.
 
   Attributes:
-    architecture: name in `ARCHITECTURES`.
+    architecture: name in `architectures.ARCHITECTURES`.
     stem: name in `STEMS`.
     norm: one of `NORMS`.
     num_classes: outputs of the classifier.
@@ -298,16 +269,20 @@ class ResNet:
     name = stage_name(number)
     if number == 1:
       path = (BACKBONE, 'stem')
-      x, stem_stats = _apply(self._stem(), variables, path, x, **run)
+      x, stem_stats = apply_part(self._stem(), variables, path, x, **run)
       in_mask = WidthMask.at(choice.rho, self.shape.stem_channels)
     if choice.delta:
       substitute = self._substitute(number)
-      x, stats = _apply(substitute, variables, (DELTA, name), x, in_mask, **run)
+      x, stats = apply_part(
+          substitute, variables, (DELTA, name), x, in_mask, **run
+      )
       x, anchor_stats = self._run_anchor_block(variables, x, number, **run)
       stats = trees.merge(stats, anchor_stats)
     else:
       stage = self._stage(number)
-      x, stats = _apply(stage, variables, (BACKBONE, name), x, in_mask, **run)
+      x, stats = apply_part(
+          stage, variables, (BACKBONE, name), x, in_mask, **run
+      )
     return x, trees.merge(stem_stats, stats)
 
   def _run_anchor_block(
@@ -326,7 +301,7 @@ class ResNet:
     )
     name = f'block{self.shape.depths[number - 1]}'
     path = (BACKBONE, stage_name(number), name)
-    (x, _), stats = _apply(block, variables, path, x, in_mask, **run)
+    (x, _), stats = apply_part(block, variables, path, x, in_mask, **run)
     return x, stats
 
   def active(
@@ -405,70 +380,3 @@ def stage_name(number: int) -> str:
 def anchor_name(number: int) -> str:
   """Returns the key of a stage's output among the features."""
   return f'anchor{number}'
-
-
-def collections_first(part: str, modules: Mapping[str, Any]) -> Variables:
-  """Turns {module: {collection: x}} into {collection: {part: {module: x}}}."""
-  collections = {name for module in modules.values() for name in module}
-  return {
-      collection: {
-          part: {
-              name: module[collection]
-              for name, module in modules.items()
-              if collection in module
-          }
-      }
-      for collection in sorted(collections)
-  }
-
-
-def _apply(
-    module: nn.Module,
-    variables: Variables,
-    path: tuple[str, ...],
-    x: jax.Array,
-    *in_masks: WidthMask,
-    rho: float,
-    train: Collection[str],
-) -> tuple[Any, Variables]:
-  """Applies a module to its variables below `path`."""
-  own = {}
-  for collection, tree in variables.items():
-    for name in path:
-      tree = tree.get(name, {})
-    if tree:
-      own[collection] = tree
-  moves = path[0] in train and 'batch_stats' in own
-  # Parameters that are there when a program is traced are cut there and then,
-  # which takes them past the border of a function that is traced by itself.
-  known = trees.is_traced(x) and not trees.is_traced(own['params'])
-  run = _apply_here if known else _apply_traced_once
-  x, new = run(module, own, x, in_masks=in_masks, rho=rho, train=moves)
-  if not moves:
-    return x, {}
-  return x, functools.reduce(
-      lambda tree, name: {name: tree}, reversed(path), new
-  )
-
-
-def _apply_here(
-    module: nn.Module,
-    variables: Variables,
-    x: jax.Array,
-    in_masks: tuple[WidthMask, ...],
-    rho: float,
-    train: bool,
-) -> tuple[Any, Variables]:
-  run: Any = module.apply
-  if not train:
-    return run(variables, x, *in_masks, rho=rho, train=False), {}
-  mutable = ['batch_stats']
-  x, new = run(variables, x, *in_masks, rho=rho, train=True, mutable=mutable)
-  return x, new['batch_stats']
-
-
-# Its gradient too, for each width, and shared by the programs of all phases: of
-# a smoke run's 234 s of CPU, 69 went into tracing, with this 24.
-_apply_traced_once = jax.jit(
-    _apply_here, static_argnames=('module', 'in_masks', 'rho', 'train')
-)

@@ -14,9 +14,9 @@ import numpy as np
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import slimmable
+from adaptanet_jax.models.architectures import ARCHITECTURES
 from adaptanet_jax.models.layers import NORMS, STEMS, Bottleneck, Norm
 from adaptanet_jax.models.resnet import (
-  ARCHITECTURES,
   BACKBONE,
   ResNet,
   anchor_name,

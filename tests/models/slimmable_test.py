@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax.models import slimmable
+from adaptanet_jax.models.architectures import ARCHITECTURES
 from adaptanet_jax.models.layers import EXPANSION
-from adaptanet_jax.models.resnet import ARCHITECTURES
 from adaptanet_jax.models.subnet import WIDTHS, WidthMask
 
 _TOTAL = 8
