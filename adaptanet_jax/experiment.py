@@ -30,6 +30,7 @@ from adaptanet_jax.progress import (
   check_tensorboard,
 )
 from adaptanet_jax.report import comparison, tables
+from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
@@ -53,7 +54,37 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings.check(config)
   if config.tensorboard:
     check_tensorboard()
-  num_devices = jax.device_count()
+  _check_batch_sizes(config)
+  _resolve_paths(config)
+  asked = comparison.find(config.compare)
+  with processes.sole_user(workdir):
+    _go_on(config, workdir)
+    if settings.selected_groups(config) == ('report',):
+      _report(config, workdir, asked)
+      return
+    dataset = sources.load(config)
+    # What cannot be compared is refused now. What could be once, and cannot
+    # when the report is written, is left out of it.
+    comparison.collect(asked, describe(dataset))
+    tasks = _plan(config, workdir, dataset)
+    imported = _import_weights(config, dataset, tasks)
+    processes.check_shared(workdir)
+    with Programs(fast_compile=config.fast_compile) as programs:
+      space = workspace.create(config, workdir, dataset, programs, imported)
+      processes.wait('all have read what an earlier run has written')
+      write_json(Paths(workdir).config, config.to_dict())
+      space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
+      if 'dataset' not in space.results.values:
+        space.stamp()
+      busy = _run_tasks(space, tasks)
+    if processes.is_writer():
+      if not busy:
+        print(f'All is done in {workdir}; nothing to run again.')
+      _tell(config, workdir, space.results)
+
+
+def _check_batch_sizes(config: ml_collections.ConfigDict) -> None:
+  """Raises UsageError if a selected phase cannot split its batches evenly."""
   groups = settings.selected_groups(config)
   sections = [
       section
@@ -64,35 +95,42 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     pipeline.check_batch_size(
         f'config.{section}.batch_size',
         phases_lib.section_of(config, section).batch_size,
-        num_devices,
+        jax.device_count(),
     )
-  config_path = Paths(workdir).config
-  # They are looked up again, from wherever that may be.
-  if config.teacher.weights:
-    config.teacher.weights = os.path.abspath(
-        os.path.expanduser(config.teacher.weights)
-    )
-  if config.data.dir:
-    config.data.dir = os.path.abspath(os.path.expanduser(config.data.dir))
-  if config.reuse:
-    config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
+
+
+def _resolve_paths(config: ml_collections.ConfigDict) -> None:
+  """Makes paths absolute: they are looked up again, from wherever that is."""
+  for section, key in (
+      (config.teacher, 'weights'), (config.data, 'dir'), (config, 'reuse')
+  ):
+    if section[key]:
+      section[key] = os.path.abspath(os.path.expanduser(section[key]))
   config.compare = comparison.absolute(config.compare)
-  asked = comparison.find(config.compare)
-  if os.path.exists(config_path):
-    old = read_json(config_path)
+
+
+def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Takes over what an earlier command has said of a workdir, if there was one.
+
+  Raises:
+    UsageError: the workdir was made by another configuration.
+  """
+  path = Paths(workdir).config
+  if os.path.exists(path):
+    old = read_json(path)
     plan.check_same(old, config, workdir)
     # Else a run that goes on would train what it had taken over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
-  if groups == ('report',):
-    _report(config, workdir, asked)
-    return
-  dataset = sources.load(config)
-  if {'gates', 'policies'} & {*groups}:
+
+
+def _plan(
+    config: ml_collections.ConfigDict, workdir: str, dataset: Dataset
+) -> list[plan.Task]:
+  """Returns what to do with each training phase, once all agree that it can be.
+  """
+  if {'gates', 'policies'} & {*settings.selected_groups(config)}:
     common.check_held_out(config, dataset)
-  # What cannot be compared is refused now. What could be once, and cannot when
-  # the report is written, is left out of it.
-  comparison.collect(asked, describe(dataset))
   tasks = plan.make_plan(
       config, workdir, len(dataset.train), needs=analyses.NEEDS
   )
@@ -100,30 +138,13 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
   )
-  _check_weights(config, dataset, tasks)
   plan.check_reused(
       describe(dataset), {task.workdir for task in tasks} - {workdir}
   )
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
-  os.makedirs(workdir, exist_ok=True)
-  processes.check_shared(workdir)
-  with (
-      processes.sole_user(workdir),
-      Programs(fast_compile=config.fast_compile) as programs,
-  ):
-    space = workspace.create(config, workdir, dataset, programs)
-    processes.wait('all have read what an earlier run has written')
-    write_json(config_path, config.to_dict())
-    space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
-    if 'dataset' not in space.results.values:
-      space.stamp()
-    busy = _run_tasks(space, tasks)
-  if processes.is_writer():
-    if not busy:
-      print(f'All is done in {workdir}; nothing to run again.')
-    _tell(config, workdir, space.results)
+  return tasks
 
 
 def _tell(
@@ -159,33 +180,37 @@ def _report(
         'nothing to report; expected the workdir of a run, or other phases.'
     )
   comparison.collect(asked, results.values['dataset'])
-  with processes.sole_user(workdir):
-    # Only this setting: the command need not know where the data are.
-    write_json(path, read_json(path) | {'compare': config.compare})
-    if processes.is_writer():
-      analyses.write_report(workdir, config.compare)
-      _tell(config, workdir, results)
+  # Only this setting: the command need not know where the data are.
+  write_json(path, read_json(path) | {'compare': config.compare})
+  if processes.is_writer():
+    analyses.write_report(workdir, config.compare)
+    _tell(config, workdir, results)
 
 
-def _check_weights(
+def _import_weights(
     config: ml_collections.ConfigDict,
     dataset: Dataset,
     tasks: list[plan.Task],
-) -> None:
-  """Raises UsageError if the teacher is to start from weights that do not fit.
+) -> Variables:
+  """Reads the weights that the teacher is to start from, if it is.
 
-  Here, before anything is written. Says what is adapted of those that do.
+  Here, before anything is written. Says what is adapted of them.
+
+  Raises:
+    UsageError: they do not fit.
   """
   starts = [t.phase.name for t in tasks if t.action == 'train']
-  if config.teacher.weights and 'teacher' in starts:
-    nets, _ = workspace.networks(
-        config, dataset.num_classes, dataset.image_shape
-    )
-    _, notes = workspace.load_weights(config, nets.teacher)
-    if notes and processes.is_writer():
-      print(
-          f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr
-      )
+  if not config.teacher.weights or 'teacher' not in starts:
+    return {}
+  nets, _ = workspace.networks(config, dataset.num_classes, dataset.image_shape)
+  # If it is trained then, its classes and its colours may be others.
+  adapts = config.teacher.epochs > 0
+  variables, notes = torch_resnet.load(
+      config.teacher.weights, nets.teacher, adapt=adapts
+  )
+  if notes and processes.is_writer():
+    print(f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr)
+  return variables
 
 
 def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:

@@ -21,7 +21,6 @@ from adaptanet_jax.models import importance
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
 from adaptanet_jax.programs import Programs
-from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.phases import Phase
 
@@ -40,6 +39,7 @@ class Workspace:
       student's delta substitutes and gates are among them once they are made.
     results: `results.json`.
     programs: compiles ahead.
+    imported: what the teacher starts from in place of what is drawn.
     phases: names of the training phases that are done or will be.
   """
 
@@ -51,6 +51,7 @@ class Workspace:
   variables: dict[str, Variables]
   results: Results
   programs: Programs
+  imported: Variables
   phases: tuple[str, ...] = ()
 
   @property
@@ -82,6 +83,7 @@ def create(
     workdir: str,
     dataset: Dataset,
     programs: Programs,
+    imported: Variables,
 ) -> Workspace:
   """Sets up a run; raises UsageError if its workdir was made with other data.
   """
@@ -103,6 +105,7 @@ def create(
       variables={},
       results=results,
       programs=programs,
+      imported=imported,
   )
 
 
@@ -201,25 +204,10 @@ def variable_shapes(
 
 
 def _teacher(space: Workspace) -> Variables:
-  config, net = space.config, space.nets.teacher
-  if not config.teacher.weights:
-    return _init(net.init, config.seed, 'teacher')
-  loaded, notes = load_weights(config, net)
-  if not notes:
-    return loaded
-  return trees.merge(_init(net.init, config.seed, 'teacher'), loaded)
-
-
-def load_weights(
-    config: ml_collections.ConfigDict, net: ResNet
-) -> tuple[Variables, list[str]]:
-  """Reads what the teacher starts from; see `torch_resnet.load`.
-
-  If it is trained then, its classes and its colours may be others.
-  """
-  return torch_resnet.load(
-      config.teacher.weights, net, adapt=config.teacher.epochs > 0
-  )
+  net, imported = space.nets.teacher, space.imported
+  if jax.tree.structure(imported) == jax.tree.structure(net.shapes()):
+    return imported
+  return trees.merge(_init(net.init, space.config.seed, 'teacher'), imported)
 
 
 def _student(space: Workspace) -> Variables:

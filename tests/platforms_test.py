@@ -41,7 +41,7 @@ def _traced_step(name):
     config = digits.get_config('smoke')
   config.delta.kind = 'separable'
   dataset = sources.load(config)
-  space = workspace.create(config, '', dataset, None)
+  space = workspace.create(config, '', dataset, None, {})
   phase = {p.name: p for p in phases.build_phases(config)}[name]
   objective = phases.objective_for(
       config, phase, space.nets, space.gates, epoch_steps=1
