@@ -30,6 +30,9 @@ from adaptanet_jax.models.supernet import stage_variables
 
 # Anchors whose gates choose: each for the stage after it.
 ROUTING_GATES = tuple(range(1, NUM_STAGES))
+# Multiples of an odd number near 2 ** 16 times the golden ratio (Knuth, The Art
+# of Computer Programming, vol. 3, 6.4), modulo 2 ** 16.
+HASH_FACTOR, HASH_BITS = 40503, 16
 # Images of a chunk. Fewer waste less on padding, more run faster each.
 CHUNK_SIZE = 8
 
@@ -221,10 +224,8 @@ def draw(images: jax.Array) -> jax.Array:
     `float32[B]`, evenly spread from 0 to below 1.
   """
   total = images.astype(jnp.uint32).sum((1, 2, 3), dtype=jnp.uint32)
-  # Multiples of an odd number near 2 ** 16 times the golden ratio (Knuth, The
-  # Art of Computer Programming, vol. 3, 6.4).
-  hashed = total * jnp.uint32(40503) & jnp.uint32(0xFFFF)
-  return hashed.astype(jnp.float32) / 2.0**16
+  hashed = total * jnp.uint32(HASH_FACTOR) & jnp.uint32(2**HASH_BITS - 1)
+  return hashed.astype(jnp.float32) / 2.0**HASH_BITS
 
 
 def route(
