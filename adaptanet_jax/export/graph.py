@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-MEMORIES = ('fast', 'small')
 # Of 2022, which all runtimes know; it is the first with what is used here.
 _OPSET, _IR_VERSION = 18, 8
 # Name of the first axis of images and all that is made of them.
@@ -47,7 +46,7 @@ class Store:
     """Keeps nothing yet.
 
     Args:
-      memory: one of `MEMORIES`.
+      memory: 'fast' or 'small'.
       extents: by name, the largest part of a weight that anything reads, as a
         first description has found it; None: weights are kept whole.
     """
@@ -239,7 +238,7 @@ def build(
       is read.
     inputs: of the model, by the names that the nodes use.
     outputs: the same.
-    memory: one of `MEMORIES`.
+    memory: 'fast' or 'small'.
     metadata: texts that the model carries, by name.
 
   Returns:

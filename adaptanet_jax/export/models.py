@@ -63,7 +63,7 @@ def elastic(
     described: the network.
     branches: what each stage can run as.
     routing: gates and policies, if any.
-    memory: one of `graph.MEMORIES`.
+    memory: see `graph`.
     metadata: texts that the model carries, by name.
   """
   inputs = [_images(described), Tensor('choices', np.int64, (NUM_STAGES,))]

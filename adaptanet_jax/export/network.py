@@ -23,8 +23,8 @@ from adaptanet_jax.models.layers import (
   GROUPS,
   MEANS,
   NORMS,
-  STEMS,
   STDS,
+  STEMS,
 )
 from adaptanet_jax.models.resnet import (
   BACKBONE,

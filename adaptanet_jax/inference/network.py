@@ -135,7 +135,7 @@ class Supernet:
       UsageError: the images or the subnet do not fit the network, or it has a
         BatchNorm that was not calibrated for the subnet.
     """
-    parsed = self._parse(subnet)
+    parsed = self.parse(subnet)
     images = self._checked(images)
     found: Variables | None = None
     if self.calibrated != 'none':
@@ -210,7 +210,7 @@ class Supernet:
     ]) if len(pictures) else np.zeros((0, *self.net.image_shape), np.uint8)
     if policy is None:
       logits = self(images, subnet)
-      subnets = [self._parse(subnet)] * len(images)
+      subnets = [self.parse(subnet)] * len(images)
     else:
       logits, subnets = self.route(images, policy)
     shares = np.asarray(jax.nn.softmax(logits))
@@ -231,6 +231,20 @@ class Supernet:
     from adaptanet_jax.inference import bundle  # It loads what this defines.
 
     bundle.save(self, folder)
+
+  def export(self, folder: str, **options: Any) -> None:
+    """Writes the network for other runtimes; see `export.folder.export`.
+
+    Args:
+      folder: must not exist yet, or be empty.
+      **options: `format`, `memory`, `subnets`, `policies`, `verify`.
+
+    Raises:
+      UsageError: there is something in that folder, or an option does not do.
+    """
+    from adaptanet_jax.export import folder as export_lib
+
+    export_lib.export(self, folder, **options)
 
   def route(
       self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'
@@ -276,7 +290,8 @@ class Supernet:
     rules = self.policy_table.get('rules', {})
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
-  def _parse(self, subnet: str | Subnet) -> Subnet:
+  def parse(self, subnet: str | Subnet) -> Subnet:
+    """Returns a subnet by its name; raises UsageError if the net has it not."""
     try:
       parsed = Subnet.parse(str(subnet))
     except ValueError as error:

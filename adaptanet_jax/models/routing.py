@@ -26,7 +26,7 @@ import numpy as np
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.models.supernet import stage_variables
+from adaptanet_jax.models.supernet import stage_variables, switch_stage
 
 # Anchors whose gates choose: each for the stage after it.
 ROUTING_GATES = tuple(range(1, NUM_STAGES))
@@ -93,6 +93,8 @@ def run_stage_by_sample(
     `(B, H', W', C')` anchor.
   """
   x = jnp.asarray(x)
+  if x.shape[0] == 1:  # Of one image nothing is sorted, and nothing padded.
+    return switch_stage(net, variables, x, number, choices[0])[0]
   own = stage_variables(net, variables, number)
   runs: list[Callable[[jax.Array], jax.Array]] = [
       functools.partial(_run_chunk, net, own, number, choice, x)
