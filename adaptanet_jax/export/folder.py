@@ -139,6 +139,8 @@ def _in_float32(net: Supernet) -> Supernet:
       about=net.about,
       calibrated=net.calibrated,
       statistics=net.statistics,
+      # It compiles what is run, and no other branch.
+      backend='stages',
   )
 
 

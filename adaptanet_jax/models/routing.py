@@ -179,6 +179,8 @@ def executed(
   Returns:
     MAdds of all chunks.
   """
+  if len(subnets) == 1:
+    chunk_size = 1  # See `run_stage_by_sample`.
   counts = np.stack([
       np.bincount(stage, minlength=stage_madds.shape[1]) for stage in subnets.T
   ])

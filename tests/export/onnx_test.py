@@ -125,12 +125,12 @@ class OnnxTest(parameterized.TestCase):
     self.assertLen(parts, 4 * len(net.net.choices))
     self._assert_same(exported, net, subnets)
 
-  @parameterized.parameters(*ARCHITECTURES)
+  @parameterized.parameters(*sorted(set(ARCHITECTURES) - {_SMALL}))
   def test_every_architecture_has_its_layers(self, architecture):
     net = supernet(
         ResNet(architecture, 'cifar', 'gn', 10, (8, 8, 3), delta='conv3x3')
     )
-    names = ['1.0-0.25-0.5-0.75', '0.5d-1.0-0.75d-1.0']
+    names = ['1.0-0.25-0.5-0.75', '0.5d-0.25-0.75d-0.75']
     exported = self._export(net, subnets=names)
     self.assertEqual(exported.subnets, names)
     self._assert_same(exported, net, names)
