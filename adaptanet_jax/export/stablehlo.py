@@ -26,7 +26,11 @@ PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
 def export(
-    net: ResNet, weights: Mapping[str, Any], platforms: tuple[str, ...]
+    net: ResNet,
+    weights: Mapping[str, Any],
+    platforms: tuple[str, ...] = PLATFORMS,
+    *,
+    batch_size: int | None = None,
 ) -> jax_export.Exported:
   """Exports the switched network.
 
@@ -34,9 +38,10 @@ def export(
     net: the network.
     weights: leaves of its collections by their path, or their shapes.
     platforms: that it is lowered for.
+    batch_size: B; None for any, which not every compiler takes.
 
   Returns:
-    `(weights, uint8[B, H, W, C], int32[4]) -> float32[B, num_classes]`, B any.
+    `(weights, uint8[B, H, W, C], int32[4]) -> float32[B, num_classes]`.
   """
 
   def run(
@@ -45,7 +50,7 @@ def export(
     variables = traverse_util.unflatten_dict(weights, sep='/')
     return supernet.forward(net, variables, images, choices)[0]
 
-  (batch,) = jax_export.symbolic_shape('batch')
+  (batch,) = jax_export.symbolic_shape(str(batch_size or 'batch'))
   shapes = {
       name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
       for name, leaf in weights.items()
@@ -55,6 +60,15 @@ def export(
       jax.ShapeDtypeStruct((batch, *net.image_shape), jnp.uint8),
       jax.ShapeDtypeStruct((NUM_STAGES,), jnp.int32),
   )
+
+
+def weights_of(variables: Variables) -> dict[str, Any]:
+  """Returns the leaves of collections by their path, without the gates'."""
+  return {
+      name: np.asarray(leaf)
+      for name, leaf in traverse_util.flatten_dict(variables, sep='/').items()
+      if name.split('/')[1] != GATES
+  }
 
 
 def write(
@@ -75,12 +89,8 @@ def write(
   Returns:
     What else a runtime has to know: how it was compiled.
   """
-  weights: dict[str, Any] = {
-      name: np.asarray(leaf)
-      for name, leaf in traverse_util.flatten_dict(variables, sep='/').items()
-      if name.split('/')[1] != GATES
-  }
-  program = export(net, weights, PLATFORMS)
+  weights = weights_of(variables)
+  program = export(net, weights)
   with open(os.path.join(folder, 'model.jax'), 'wb') as file:
     file.write(program.serialize())
   own: dict[str, Any] = {

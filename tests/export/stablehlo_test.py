@@ -34,7 +34,7 @@ images = np.load('images.npy')
 _OURS = """
 import numpy as np
 import adaptanet_jax
-net = adaptanet_jax.load('bundle')
+net = adaptanet_jax.load('bundle', backend='switch')
 """ + _RUN + """
 np.savez('expected', *run(3))
 net.export('exported', format='stablehlo', verify=False)
@@ -76,11 +76,14 @@ class StableHloTest(absltest.TestCase):
     onnx_test.supernet(_NET).save(str(root / 'bundle'))
     np.save(root / 'images.npy', onnx_test.images_of(_NET, 3))
 
+    env = testing.environment()
+    env['XLA_FLAGS'] += f' {testing.xla_flags()}'  # Compiles sooner.
+
     def run(code, path):
       done = subprocess.run(
           [sys.executable, '-c', code.format(subnets=_SUBNETS)],
           cwd=root,
-          env=testing.environment() | {'PYTHONPATH': path},
+          env=env | {'PYTHONPATH': path},
           capture_output=True,
           text=True,
           check=False,
