@@ -204,10 +204,8 @@ def variable_shapes(
 
 
 def _teacher(space: Workspace) -> Variables:
-  net, imported = space.nets.teacher, space.imported
-  if jax.tree.structure(imported) == jax.tree.structure(net.shapes()):
-    return imported
-  return trees.merge(_init(net.init, space.config.seed, 'teacher'), imported)
+  drawn = _init(space.nets.teacher.init, space.config.seed, 'teacher')
+  return trees.merge(drawn, space.imported)
 
 
 def _student(space: Workspace) -> Variables:
