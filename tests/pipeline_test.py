@@ -237,8 +237,8 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
         (lambda: adaptanet_jax.load('/nowhere'), 'There is no /nowhere'),
-        (lambda: adaptanet_jax.examples('/nowhere'), 'has no config.json'),
-        (lambda: adaptanet_jax.examples(None), 'workdir = None; expected the'),
+        (lambda: adaptanet_jax.examples('/nowhere'), 'There is no /nowhere'),
+        (lambda: adaptanet_jax.examples(None), 'model = None; expected the'),
         (
             lambda: adaptanet_jax.examples(str(self.workdir), 2.5),
             'count = 2.5; expected 1 to 40',

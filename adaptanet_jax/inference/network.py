@@ -136,7 +136,7 @@ class Supernet:
         BatchNorm that was not calibrated for the subnet.
     """
     parsed = self._parse(subnet)
-    images = self._checked(images)
+    images = self.check(images)
     found: Variables | None = None
     if self.calibrated != 'none':
       found = calibration_lib.of_subnet(
@@ -219,18 +219,24 @@ class Supernet:
         for row, own in zip(shares, subnets)
     ]
 
-  def save(self, folder: str) -> None:
+  def save(
+      self,
+      folder: str,
+      examples: tuple[np.ndarray, np.ndarray] | None = None,
+  ) -> None:
     """Writes a bundle, which `adaptanet_jax.load` reads; see `bundle.save`.
 
     Args:
       folder: must not exist yet, or be empty.
+      examples: images and labels for `adaptanet_jax.examples` to give back to
+        whoever has the bundle; None: none.
 
     Raises:
-      UsageError: there is something in that folder.
+      UsageError: there is something in that folder, or the examples do not fit.
     """
     from adaptanet_jax.inference import bundle  # It loads what this defines.
 
-    bundle.save(self, folder)
+    bundle.save(self, folder, examples)
 
   def route(
       self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'
@@ -266,7 +272,7 @@ class Supernet:
     scope, name = policy.split('/')
     chosen = policies.from_json(self.policy_table, scope, name)
     logits, subnets, _ = _routed(self.net, self.gates)(
-        self.variables, self._checked(images), chosen
+        self.variables, self.check(images), chosen
     )
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
 
@@ -288,7 +294,8 @@ class Supernet:
       )
     return parsed
 
-  def _checked(self, images: np.ndarray | jax.Array) -> jax.Array:
+  def check(self, images: np.ndarray | jax.Array) -> jax.Array:
+    """Returns images as they run; raises UsageError if they do not fit."""
     expected = self.net.image_shape
     if not isinstance(images, jax.Array):
       images = np.asarray(images)
@@ -299,6 +306,21 @@ class Supernet:
           f'{", ".join(map(str, expected))}], B at least 1.'
       )
     return jnp.asarray(images)
+
+
+def check_count(count: int | None, available: int, source: str) -> int:
+  """Returns how many examples are asked for; all for None.
+
+  Raises:
+    UsageError: there are not so many.
+  """
+  count = available if count is None else count
+  if not isinstance(count, int | np.integer) or not 0 < count <= available:
+    raise UsageError(
+        f'count = {count!r}; expected 1 to {available}, the examples of '
+        f'{source}.'
+    )
+  return int(count)
 
 
 @functools.cache
