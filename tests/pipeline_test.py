@@ -196,7 +196,7 @@ class PipelineTest(absltest.TestCase):
     def top1(logits):
       return float((np.argmax(logits, -1) == labels).mean())
 
-    supernet = adaptanet_jax.load(str(self.workdir))
+    supernet = adaptanet_jax.load(str(self.workdir), backend='switch')
     results = _results(self.workdir)
     for name, entry in results['supernet']['mixed'].items():
       self.assertAlmostEqual(top1(supernet(images, name)), entry['top1'])
@@ -253,7 +253,7 @@ class PipelineTest(absltest.TestCase):
         ),
         (
             lambda: adaptanet_jax.load(str(self.workdir), backend='onnx'),
-            "backend 'onnx'; expected one of switch, stages",
+            "backend 'onnx'; expected one of auto, switch",
         ),
     ):
       with self.assertRaisesRegex(UsageError, text):

@@ -3,8 +3,9 @@
 """A trained supernet or baseline as a function of images.
 
 Of its two back ends, 'switch' is one program for all subnets; 'stages' is one
-for each choice of each stage, without a switch around it and with weights of
-its own, which a CPU runs faster; see `models.stages`.
+for each choice of each stage, compiled when it is first met, without a switch
+around it and with weights of its own, which a CPU starts and runs faster; see
+`models.stages`. 'auto' is 'stages' on a CPU and 'switch' elsewhere.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler, trees
+from adaptanet_jax import compiler, platforms, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
@@ -26,7 +27,7 @@ from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, Subnet
 
-BACKENDS = ('switch', 'stages')
+BACKENDS = ('auto', 'switch', 'stages')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Supernet:
     self.net, self.gates = net.folded, gates
     self.variables = jax.device_put(net.fold(variables))
     self._stages = None
+    if backend == 'auto':
+      backend = 'stages' if platforms.target() == 'cpu' else 'switch'
     if backend == 'stages':
       self._stages = stages.Stages(self.net, self.variables)
     self.subnets, self.policy_table = subnets, policy_table
