@@ -160,12 +160,14 @@ class Supernet:
       madds: multiply-accumulates of an image.
 
     Raises:
-      UsageError: no subnet is that cheap, or the run has no calibration.
+      UsageError: no subnet is that cheap, or nothing was measured on held-out
+        examples.
     """
     if 'expected_top1' not in self.subnets:
       raise UsageError(
-          'The run has no calibrated accuracies; expected an AdaptaNet, no '
-          'baseline, whose phases evaluation and then policies are done.'
+          'Accuracies on held-out examples were not measured; expected an '
+          'AdaptaNet, no baseline, whose phases evaluation and policies are '
+          'done.'
       )
     try:
       madds = float(madds)
