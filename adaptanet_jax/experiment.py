@@ -119,7 +119,7 @@ def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
   if os.path.exists(path):
     old = read_json(path)
     plan.check_same(old, config, workdir)
-    # Else a run that goes on would train what it had taken over.
+    # If it were forgotten, a run that goes on would train what it took over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
 
@@ -209,7 +209,7 @@ def _import_weights(
       config.teacher.weights, nets.teacher, adapt=adapts
   )
   if notes and processes.is_writer():
-    print(f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr)
+    print(f'{config.teacher.weights}: {"; ".join(notes)}.', file=sys.stderr)
   return variables
 
 

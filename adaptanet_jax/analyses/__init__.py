@@ -57,7 +57,7 @@ class Analysis:
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
-        # Of a supernet that has not been locked in, too.
+        # Even a supernet that has not been locked in can be evaluated.
         tuple(RUNNABLE),
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
         (

@@ -238,7 +238,7 @@ def _calibrate(work: Workspace) -> dict[str, calibration.Statistics]:
   every = {
       'subnet': found,
       'uniform': calibration.uniform(found),
-      # Of the shapes of the others, so that one program runs them all.
+      # In the shapes of the others, so that one program runs them all.
       'none': calibration.of_training(net, variables),
   }
   return {main: every[main]} | every

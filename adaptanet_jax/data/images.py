@@ -29,7 +29,7 @@ _ASPECT = (3 / 4, 4 / 3)
 # Boxes that are tried before the largest one at the centre is taken.
 _NUM_TRIES = 10
 _BILINEAR = Image.Resampling.BILINEAR
-# Of longer sides no more than so many times the shorter one is scaled.
+# A longer side is cut to so many times the shorter one before it is scaled.
 _LONGEST_STRIP = 4
 # Modes that Pillow converts to grey and to RGB without loss of range.
 _8_BIT_MODES = frozenset((

@@ -105,7 +105,7 @@ def _check_examples(
 
 def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
   flat = traverse_util.flatten_dict(jax.device_get(net.variables), sep='/')
-  # Of the gates those that policies read; others say nothing to a user.
+  # Only the gates that policies read; no user asks for the others.
   read = [gate_name(n) for n in net.gates.anchors] if net.gates else []
   weights = {
       name: np.ascontiguousarray(leaf)

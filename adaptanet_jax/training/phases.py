@@ -242,7 +242,7 @@ def _cascade(
 def _module_parts(number: int, part: str) -> tuple[str, ...]:
   """M1 = stem + stage 1, M2, M3, M4 = stage 4 + classifier.
 
-  Of the delta substitutes, module n has the one of stage n.
+  Module n has the delta substitute of stage n.
   """
   names = [stage_name(number)]
   if part == BACKBONE and number == 1:
