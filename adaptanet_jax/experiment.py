@@ -70,17 +70,17 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     imported = _import_weights(config, dataset, tasks)
     processes.check_shared(workdir)
     with Programs(fast_compile=config.fast_compile) as programs:
-      space = workspace.create(config, workdir, dataset, programs, imported)
+      work = workspace.create(config, workdir, dataset, programs, imported)
       processes.wait('all have read what an earlier run has written')
       write_json(Paths(workdir).config, config.to_dict())
-      space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
-      if 'dataset' not in space.results.values:
-        space.stamp()
-      busy = _run_tasks(space, tasks)
+      work.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
+      if 'dataset' not in work.results.values:
+        work.stamp()
+      busy = _run_tasks(work, tasks)
     if processes.is_writer():
       if not busy:
         print(f'All is done in {workdir}; nothing to run again.')
-      _tell(config, workdir, space.results)
+      _tell(config, workdir, work.results)
 
 
 def _check_batch_sizes(config: ml_collections.ConfigDict) -> None:
@@ -119,7 +119,7 @@ def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
   if os.path.exists(path):
     old = read_json(path)
     plan.check_same(old, config, workdir)
-    # Else a run that goes on would train what it had taken over.
+    # If it were forgotten, a run that goes on would train what it took over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
 
@@ -209,14 +209,14 @@ def _import_weights(
       config.teacher.weights, nets.teacher, adapt=adapts
   )
   if notes and processes.is_writer():
-    print(f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr)
+    print(f'{config.teacher.weights}: {"; ".join(notes)}.', file=sys.stderr)
   return variables
 
 
-def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
+def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   """Trains, then measures; returns whether there was anything to do."""
-  dtype = space.nets.student.dtype
-  before = space.results.values.get('compute_dtype', dtype)
+  dtype = work.nets.student.dtype
+  before = work.results.values.get('compute_dtype', dtype)
   if before != dtype and any(task.action == 'train' for task in tasks):
     logging.warning(
         'Training goes on in %s, and was in %s; --config.compute_dtype=%s '
@@ -226,31 +226,31 @@ def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
   done = [
       task.phase.name
       for task in tasks
-      if task.action == 'restore' and task.workdir == space.workdir
+      if task.action == 'restore' and task.workdir == work.workdir
   ]
   if done and len(done) < len(tasks) and processes.is_writer():
     print(f'Done before: {", ".join(done)}.', file=sys.stderr)
-  _drop_stale(space, tasks)
+  _drop_stale(work, tasks)
   for task in tasks:
     if task.action == 'train':
-      steps[task.phase.name] = _prepare(space, task.phase)
-      accuracy.compile_validator_ahead(space, task.phase)
+      steps[task.phase.name] = _prepare(work, task.phase)
+      accuracy.compile_validator_ahead(work, task.phase)
   if steps:
     last = [task.phase for task in tasks if task.action != 'skip'][-1]
-    analyses.compile_ahead(space, last)
+    analyses.compile_ahead(work, last)
   for task in tasks:
     if task.action == 'restore':
-      _restore_phase(space, task)
+      _restore_phase(work, task)
     elif task.action == 'train':
-      _train_phase(space, task.phase, steps[task.phase.name])
-  return analyses.run(space) or bool(steps)
+      _train_phase(work, task.phase, steps[task.phase.name])
+  return analyses.run(work) or bool(steps)
 
 
-def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
+def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
   """Removes checkpoints of phases that stood on one that is trained anew."""
   trains = [task.phase.name for task in tasks if task.action == 'train']
   for name in trains[1:]:
-    path = Paths(space.workdir).checkpoints(name)
+    path = Paths(work.workdir).checkpoints(name)
     if os.path.exists(path) and processes.is_writer():
       logging.warning(
           'Training %s anew: it stood on an older %s.', name, trains[0]
@@ -259,75 +259,75 @@ def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
   processes.wait('stale checkpoints are gone')
 
 
-def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
+def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   """Builds the step of a phase and has it compiled in the background."""
-  split = space.dataset.train
+  split = work.dataset.train
   objective = phases_lib.objective_for(
-      space.config,
+      work.config,
       phase,
-      space.nets,
-      space.gates,
+      work.nets,
+      work.gates,
       epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
   )
-  step = loop.make_step(phase, split, objective, space.config.data.augment)
-  shapes = workspace.variable_shapes(space.nets, space.gates, phase)
+  step = loop.make_step(phase, split, objective, work.config.data.augment)
+  shapes = workspace.variable_shapes(work.nets, work.gates, phase)
   if step.num_steps:
-    loop.compile_ahead(space.programs, step, phase, *shapes)
+    loop.compile_ahead(work.programs, step, phase, *shapes)
   return step
 
 
-def _restore_phase(space: Workspace, task: plan.Task) -> None:
+def _restore_phase(work: Workspace, task: plan.Task) -> None:
   phase = task.phase
   variables: Variables = {}
   if phase.network == 'student':  # The teacher's phase has all of it.
-    variables = workspace.first_variables(space, phase)
-  shapes, _ = workspace.variable_shapes(space.nets, space.gates, phase)
+    variables = workspace.first_variables(work, phase)
+  shapes, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   trained, _ = loop.split_variables(shapes, phase.trains)
-  with _checkpoints(space, phase, task.workdir) as checkpoints:
+  with _checkpoints(work, phase, task.workdir) as checkpoints:
     found = checkpoints.restore_variables(trained)
-    workspace.keep_trained(space, phase, trees.merge(variables, found))
+    workspace.keep_trained(work, phase, trees.merge(variables, found))
     step = checkpoints.latest_step()
-  results = space.results
+  results = work.results
   if phase.name not in results.values['seconds']:
     # Taken from another workdir, or killed before this entry was written.
     log = MetricsLog(task.workdir)
     results.add_seconds(phase.name, log.seconds(phase.name, step or 0))
   if phase.network == 'teacher' and 'teacher' not in results.values:
-    accuracy.evaluate_teacher(space)
+    accuracy.evaluate_teacher(work)
 
 
 def _train_phase(
-    space: Workspace, phase: phases_lib.Phase, step: loop.PhaseStep
+    work: Workspace, phase: phases_lib.Phase, step: loop.PhaseStep
 ) -> None:
-  config, results = space.config, space.results
+  config, results = work.config, work.results
   is_teacher = phase.network == 'teacher'
   log_class = TensorBoardLog if config.tensorboard else MetricsLog
-  analyses.discard(space, phase)
+  analyses.discard(work, phase)
   if is_teacher:
     results.discard('teacher')
-  space.stamp()
-  with _checkpoints(space, phase, space.workdir) as checkpoints:
+  work.stamp()
+  with _checkpoints(work, phase, work.workdir) as checkpoints:
     variables, seconds = loop.train_phase(
         phase,
-        workspace.first_variables(space, phase),
-        space.variables['teacher'] if phase.reads_teacher else {},
-        space.dataset.train,
+        workspace.first_variables(work, phase),
+        work.variables['teacher'] if phase.reads_teacher else {},
+        work.dataset.train,
         step=step,
-        programs=space.programs,
+        programs=work.programs,
         config=config,
         checkpoints=checkpoints,
-        log=log_class(space.workdir),
-        validate=accuracy.validator(space, phase),
+        log=log_class(work.workdir),
+        validate=accuracy.validator(work, phase),
     )
-  workspace.keep_trained(space, phase, variables)
+  workspace.keep_trained(work, phase, variables)
   results.add_seconds(phase.name, seconds)
   if is_teacher:
-    accuracy.evaluate_teacher(space)
+    accuracy.evaluate_teacher(work)
 
 
 def _checkpoints(
-    space: Workspace, phase: phases_lib.Phase, workdir: str
+    work: Workspace, phase: phases_lib.Phase, workdir: str
 ) -> PhaseCheckpoints:
   return PhaseCheckpoints(
-      workdir, phase.name, keep=space.config.checkpoint.keep
+      workdir, phase.name, keep=work.config.checkpoint.keep
   )

@@ -192,8 +192,8 @@ class Network:
     first = self.table[self.subnets[0]]
     if 'expected_top1' not in first:
       raise ValueError(
-          'This export has no calibrated accuracies; expected one of an '
-          'AdaptaNet, whose policies were made before it was exported.'
+          'Accuracies on held-out examples were not measured; expected an '
+          'export of an AdaptaNet whose phase policies was done.'
       )
     if madds is not None:
       limit, unit = madds, 'MAdds'
