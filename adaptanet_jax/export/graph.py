@@ -184,7 +184,9 @@ class Graph:
       branch = Graph(self.store, is_branch=True)
       given = describe(branch)
       # A branch gives what it has made, so not a value of the outer graph.
-      result = dataclasses.replace(output, name=branch.add('Identity', given))
+      if not any(given in node.output for node in branch.nodes):
+        given = branch.add('Identity', given)
+      result = dataclasses.replace(output, name=given)
       branches.append(
           helper.make_graph(
               branch.nodes, self.store.fresh(label), [], [result.proto()]

@@ -23,7 +23,7 @@ from tests.export import onnx_test
 _NET = ResNet(
     'resnet26x8', 'cifar_half', 'gn_ws', 10, (16, 16, 1), delta='separable'
 )
-_SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5d-0.75-1.0d')
+_SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5-0.75-1.0')
 # What `images` become under each subnet; by the export, of one image too.
 _RUN = """
 def run(count):
@@ -73,7 +73,8 @@ class StableHloTest(absltest.TestCase):
   def test_a_process_with_jax_alone_runs_it_equal_to_the_bit(self):
     root = pathlib.Path(tempfile.mkdtemp())
     self.addCleanup(shutil.rmtree, root)
-    onnx_test.supernet(_NET).save(str(root / 'bundle'))
+    # Half as many branches to compile.
+    onnx_test.supernet(_NET.without_delta).save(str(root / 'bundle'))
     np.save(root / 'images.npy', onnx_test.images_of(_NET, 3))
 
     env = testing.environment()
