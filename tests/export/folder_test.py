@@ -239,12 +239,15 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
     bundle, out = self.root / 'bundle', self.root / 'by_command'
     self.net.save(str(bundle))
 
+    env = testing.environment()
+    env['XLA_FLAGS'] += f' {testing.xla_flags()}'  # Compiles sooner.
+
     def run(*flags):
       return subprocess.run(
           [sys.executable, '-m', 'adaptanet_jax.export', f'--model={bundle}',
            f'--out={out}', *flags],
           cwd=testing.ROOT,
-          env=testing.environment(),
+          env=env,
           capture_output=True,
           text=True,
           check=False,
