@@ -469,7 +469,9 @@ def _main() -> None:
       label = net.class_names[logits.argmax()]
       print(f'{path}  {label}  {shares.max() / shares.sum():.2%}')
   except (ValueError, OSError) as error:
-    raise SystemExit(f'runtime: {error}') from error
+    name = getattr(error, 'filename', None)
+    what = f'{name}: {error.strerror}' if name else error
+    raise SystemExit(f'runtime: {what}') from error
 
 
 if __name__ == '__main__':
