@@ -469,8 +469,9 @@ def _main() -> None:
       label = net.class_names[logits.argmax()]
       print(f'{path}  {label}  {shares.max() / shares.sum():.2%}')
   except (ValueError, OSError) as error:
-    name = getattr(error, 'filename', None)
-    what = f'{name}: {error.strerror}' if name else error
+    what = str(error)
+    if isinstance(error, OSError) and error.filename:
+      what = f'{error.filename}: {error.strerror}'
     raise SystemExit(f'runtime: {what}') from error
 
 
