@@ -101,11 +101,12 @@ def _session_options():
 
 def _cpu_times(runs):
   """Returns the least CPU seconds of a run in each round, `float[rounds]`."""
-  times = {name: [] for name in runs}
+  times: dict[str, list[float]] = {name: [] for name in runs}
   for _ in range(harness.ROUNDS.value):
     for name, run in runs.items():
       run()
-      own, started = [], time.process_time()
+      own: list[float] = []
+      started = time.process_time()
       while len(own) < 3 or time.process_time() - started < 0.2:
         before = time.process_time()
         run()

@@ -16,8 +16,8 @@ which runs it. Activations are float32, whatever the network computes in.
 from collections.abc import Callable, Sequence
 import csv
 import dataclasses
-import importlib
 import importlib.metadata
+import importlib.util
 import io
 import os
 import shutil
@@ -89,8 +89,9 @@ def export(
     _write_table(net, chosen, partial)
     _write_example(net, chosen, partial)
     values = {
-        'exported': format,
-        'version': 1,
+        'format': runtime.FORMAT,
+        'version': runtime.VERSION,
+        'kind': format,
         'name': net.about.name,
         'image_shape': net.net.image_shape,
         'shorter_side': net.about.shorter_side,

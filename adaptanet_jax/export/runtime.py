@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+FORMAT, VERSION = 'adaptanet_jax export', 1
 NUM_STAGES = 4
 # Of a stage, in the order of their numbers: widths, then widths of its delta.
 CHOICES = ('1.0', '0.75', '0.5', '0.25', '1.0d', '0.75d', '0.5d', '0.25d')
@@ -55,11 +56,11 @@ def load(folder: str = _HERE, **options: Any) -> Network:
     raise ValueError(f'{folder} has no export.json; expected an exported net.')
   with open(path, encoding='utf-8') as file:
     about = json.load(file)
-  if about.get('exported') not in _RUNS or about.get('version') != 1:
+  found = about.get('format'), about.get('version')
+  if found != (FORMAT, VERSION):
     raise ValueError(
-        f'{path} is of format {about.get("exported")!r}, version '
-        f'{about.get("version")!r}; expected one of {", ".join(_RUNS)}, '
-        'version 1.'
+        f'{path} is of format {found[0]!r}, version {found[1]!r}; expected '
+        f'{FORMAT!r}, version {VERSION}.'
     )
   table = {}
   with open(os.path.join(folder, 'subnets.csv'), encoding='utf-8') as file:
@@ -67,7 +68,7 @@ def load(folder: str = _HERE, **options: Any) -> Network:
       name = row.pop('subnet')
       table[name] = {column: float(value) for column, value in row.items()}
   return Network(
-      folder, about, table, _RUNS[about['exported']](folder, about, options)
+      folder, about, table, _RUNS[about['kind']](folder, about, options)
   )
 
 

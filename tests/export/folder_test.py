@@ -196,6 +196,17 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
     with self.assertRaisesRegex(ValueError, message):
       run(self.exported, self.images)
 
+  @parameterized.parameters(
+      ({'format': 'else'}, "of format 'else', version 1; expected"),
+      ({'version': 2}, 'version 2; expected'),
+  )
+  def test_another_format_is_refused(self, changes, message):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=self.root))
+    about = json.loads((self.folder / 'export.json').read_text())
+    (folder / 'export.json').write_text(json.dumps(about | changes))
+    with self.assertRaisesRegex(ValueError, message):
+      runtime.load(str(folder))
+
   def test_pictures_are_read_as_ours_are(self):
     pixels = np.random.default_rng(1).integers(0, 256, (37, 50, 4), np.uint8)
     path = self.root / 'picture.png'
