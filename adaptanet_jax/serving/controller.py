@@ -1,0 +1,206 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The controller: which subnet the next batch runs under, and how large it is.
+
+One pure function of what waits and of what was measured. The server calls it
+between two batches, where a supernet changes its subnet at no cost, and so does
+the simulator of `benchmarks.serving`.
+
+S = subnets of the menu, B = batch sizes, N = requests that wait.
+"""
+
+import bisect
+from collections import deque
+from collections.abc import Sequence
+import dataclasses
+import functools
+import itertools
+import math
+
+import numpy as np
+
+# Between which the margin stays: predictions are no better than measured, and
+# beyond three times them something other than load is wrong.
+_LEAST_MARGIN, _MOST_MARGIN = 1.0, 3.0
+_QUANTILE = 0.95
+# Batches that the margin remembers.
+_WINDOW = 200
+# Requests that a decision looks at.
+_HORIZON = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One way to run the network.
+
+  Attributes:
+    name: of its subnet, such as `1.0-0.5d-0.25-1.0`; of a policy `joint/budget`
+      and the like.
+    accuracy: share of held-out images that it gets right.
+    madds: multiply-accumulates of an image.
+  """
+
+  name: str
+  accuracy: float
+  madds: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Profile:
+  """What can run, and how long it takes on the device at hand.
+
+  Attributes:
+    entries: the menu, S of them.
+    sizes: of batches, ascending, the first is 1.
+    seconds: of each entry and size, `float[S, B]`.
+  """
+
+  entries: tuple[Entry, ...]
+  sizes: tuple[int, ...]
+  seconds: np.ndarray
+
+  @functools.cached_property
+  def accuracies(self) -> np.ndarray:
+    """`float[S]`."""
+    return np.array([entry.accuracy for entry in self.entries])
+
+  @functools.cached_property
+  def capacity(self) -> np.ndarray:
+    """Images a second of each entry at its best size, `float[S]`."""
+    return (np.array(self.sizes) / self.seconds).max(-1)
+
+  @property
+  def best(self) -> Entry:
+    """The most accurate entry; of equals, that which does most work."""
+    return max(self.entries, key=lambda e: (e.accuracy, e.madds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+  """What to do next.
+
+  Attributes:
+    given_up: how many requests, those of the earliest deadlines, no subnet can
+      answer in time.
+    entry: position in the menu, for those that are left.
+    size: most requests of the batch.
+    seconds: that it is predicted to take, margin not included.
+  """
+
+  given_up: int
+  entry: int
+  size: int
+  seconds: float
+
+
+def choose(
+    now: float,
+    deadlines: Sequence[float],
+    profile: Profile,
+    margin: float,
+    allowed: Sequence[int] | None = None,
+) -> Decision | None:
+  """Chooses the subnet and the size of the next batch.
+
+  Of all pairs it takes the one under which, were it kept until nobody waits,
+  most answers would be right and in time, by the subnet's accuracy. Equals are
+  told apart by accuracy, then by MAdds (many subnets get all of a few held-out
+  images right: then more work is safer), then by size, the smaller one.
+
+  Args:
+    now: seconds on the clock of the deadlines.
+    deadlines: of all that wait, ascending; no more than the first 256 count.
+    profile: the menu and its times.
+    margin: what times are multiplied by, see `Margin`.
+    allowed: positions in the menu that may be chosen; default: all.
+
+  Returns:
+    The decision; None if nobody is left to be answered.
+  """
+  order = _order(profile, None if allowed is None else tuple(allowed))
+  # The same as to multiply all times by the margin.
+  slack = (np.array(deadlines[:_HORIZON]) - now) / margin
+  given_up = int(slack.searchsorted(order.fastest))
+  slack = slack[given_up:]
+  if not len(slack):
+    return None
+  in_time = order.done[:, : len(slack)] <= slack
+  scores = order.accuracies * in_time.sum(-1, dtype=np.int16)
+  pair = int(scores.argmax())  # The first of equals.
+  entry, column = order.pairs[pair]
+  return Decision(
+      given_up, entry, profile.sizes[column], float(order.done[pair, 0])
+  )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Order:
+  """Pairs of an entry and a size, P of them, those first that win ties.
+
+  Attributes:
+    pairs: positions of both.
+    accuracies: `float[P]`.
+    done: seconds until the first i + 1 requests are answered, `float[P, N]`.
+    fastest: seconds of the fastest entry for one request.
+  """
+
+  pairs: list[tuple[int, int]]
+  accuracies: np.ndarray
+  done: np.ndarray
+  fastest: float
+
+
+@functools.lru_cache(maxsize=64)
+def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
+  entries = range(len(profile.entries)) if allowed is None else allowed
+  pairs = sorted(
+      itertools.product(entries, range(len(profile.sizes))),
+      key=lambda pair: (
+          -profile.entries[pair[0]].accuracy,
+          -profile.entries[pair[0]].madds,
+          profile.sizes[pair[1]],
+      ),
+  )
+  rows, columns = np.array(pairs).T
+  sizes = np.array(profile.sizes)[columns]
+  batches = -(-np.arange(1, _HORIZON + 1) // sizes[:, None])
+  return _Order(
+      pairs,
+      profile.accuracies[rows],
+      profile.seconds[rows, columns][:, None] * batches,
+      float(profile.seconds[list(entries), 0].min()),
+  )
+
+
+class Margin:
+  """How much longer batches take than predicted: a running 95th percentile.
+
+  On a machine that does other work, too, times are not those that were measured
+  when the server started.
+  """
+
+  def __init__(self) -> None:
+    self._recent: deque[float] = deque()
+    self._sorted: list[float] = []
+
+  def record(self, predicted: float, actual: float) -> None:
+    """Takes note of a batch.
+
+    Args:
+      predicted: seconds that it was to take.
+      actual: seconds that it took.
+    """
+    ratio = actual / predicted
+    self._recent.append(ratio)
+    bisect.insort(self._sorted, ratio)
+    if len(self._recent) > _WINDOW:
+      oldest = self._recent.popleft()
+      del self._sorted[bisect.bisect_left(self._sorted, oldest)]
+
+  @property
+  def value(self) -> float:
+    """What predicted times are to be multiplied by, 1 to 3."""
+    if not self._sorted:
+      return _LEAST_MARGIN
+    rank = math.ceil(_QUANTILE * len(self._sorted)) - 1
+    return min(max(self._sorted[rank], _LEAST_MARGIN), _MOST_MARGIN)
