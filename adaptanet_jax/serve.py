@@ -116,7 +116,7 @@ def _create(args: argparse.Namespace, token: str | None) -> Any:
   from adaptanet_jax.serving import app, profile, protocol, server, service
 
   folder = os.path.expanduser(args.cache_dir or profile.default_folder())
-  if not jax.config.jax_compilation_cache_dir:
+  if not jax.config.values['jax_compilation_cache_dir']:
     jax.config.update(
         'jax_compilation_cache_dir', os.path.join(folder, 'programs')
     )
@@ -171,7 +171,8 @@ def _describe(args: argparse.Namespace, served: Any) -> None:
   """Says on the error output what is served, and where."""
   scheme = 'https' if args.ssl_certfile else 'http'
   rows = [
-      f'{"subnet":<24} {"accuracy":>8} {"ms, 1":>8} {"ms, 32":>8} {"images/s":>9}'
+      f'{"subnet":<24} {"accuracy":>8} {"ms, 1":>8} {"ms, 32":>8} '
+      f'{"images/s":>9}'
   ]
   for entry, seconds, rate in zip(
       served.profile.entries, served.profile.seconds, served.profile.capacity

@@ -67,7 +67,9 @@ def padded(images: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
   count = len(images)
   size = next((size for size in sizes if size >= count), None)
   if size is None:
-    raise ValueError(f'A batch has {count} images; expected at most {sizes[-1]}.')
+    raise ValueError(
+        f'A batch has {count} images; expected at most {sizes[-1]}.'
+    )
   if size == count:
     return images
   return np.concatenate(

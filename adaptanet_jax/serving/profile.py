@@ -107,7 +107,7 @@ def choose_menu(net: Supernet, engine: Engine) -> tuple[Entry, ...]:
   times = estimate(engine, len(net.net.choices))
   front = subnet_table.pareto_front(times.ravel(), accuracies.ravel())
   codes = [np.unravel_index(position, times.shape) for position in front]
-  names = [str(Subnet.decode(code)) for code in codes]
+  names = [str(Subnet.decode(np.array(code))) for code in codes]
   others = [name for name in names if name not in subnets]
   room = MOST_ENTRIES - len(subnets)
   # Evenly spread along the front.

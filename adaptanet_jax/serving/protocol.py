@@ -129,7 +129,8 @@ def deflate(body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
   Returns:
     The body, and its headers.
   """
-  for name, bits in (('gzip', 16 + zlib.MAX_WBITS), ('deflate', zlib.MAX_WBITS)):
+  bits_of = {'gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
+  for name, bits in bits_of.items():
     if name in accepted:
       stream = zlib.compressobj(1, wbits=bits)
       body = stream.compress(body) + stream.flush()
@@ -175,7 +176,8 @@ def parse(
   (_, datatype, dims), tensor = tensors[0], inputs[0]
   _check_count(dims, limits)
   raw = _raw(tensor, binary)
-  images, pictures = None, ()
+  images: np.ndarray | None = None
+  pictures: tuple[bytes, ...] = ()
   if datatype == 'UINT8':
     images = _pixels(tensor, raw, dims, shape)
   elif datatype == 'BYTES':
@@ -211,7 +213,9 @@ def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
   try:
     values = json.loads(body)
   except (ValueError, RecursionError) as error:
-    raise RequestError(400, f'The body is not JSON ({_line(error)}).') from error
+    raise RequestError(
+        400, f'The body is not JSON ({_line(error)}).'
+    ) from error
   if not isinstance(values, dict):
     raise RequestError(
         400, f'The body is {_short(values)}; expected a JSON object.'

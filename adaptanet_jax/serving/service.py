@@ -19,8 +19,8 @@ import numpy as np
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving.batcher import (
   Answer,
-  BatchError,
   Batcher,
+  BatchError,
   DeadlineError,
   Ran,
   RefusedError,
@@ -132,7 +132,7 @@ class Service:
   ) -> tuple[int, ...] | None:
     """Returns the entries that may answer; None for all."""
     entries = self.profile.entries
-    allowed = range(len(entries))
+    allowed = list(range(len(entries)))
     if 'subnet' in parameters:
       name = parameters['subnet']
       allowed = [n for n in allowed if entries[n].name == name]
