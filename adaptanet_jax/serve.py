@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import re
+import socket
 import sys
 from typing import Any
 
@@ -42,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
       help='milliseconds that a request without a timeout has',
   )
   add('--queue_limit', type=int, default=256, help='most images that wait')
+  add(
+      '--max_batch', type=int, default=32, choices=(1, 2, 4, 8, 16, 32),
+      help='most images that run together',
+  )
   add('--menu', help='subnets, joined by commas; default: the best, measured')
   add('--cache_dir', help='of measured times and compiled programs')
   add(
@@ -96,12 +101,37 @@ def main(argv: list[str]) -> None:
   with commands.one_line_errors(_COMMAND):
     _check(args)
     token = _token(args.token_file)
-    server = _create(args, token)
-  server.run()
+    # First, for the rest takes a while.
+    listening = _bind(args.host, args.port)
+    server = _create(args, token, listening)
+  server.run(sockets=[listening])
   sys.exit(0 if server.started else 1)
 
 
-def _create(args: argparse.Namespace, token: str | None) -> Any:
+def _bind(host: str, port: int) -> socket.socket:
+  """Returns a socket that does not listen yet.
+
+  Raises:
+    UsageError: the address is not to be had.
+  """
+  try:
+    family, kind, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )[0]
+    found = socket.socket(family, kind)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    found.bind(address)
+  except OSError as error:
+    raise UsageError(
+        f'Cannot listen at {host}:{port} ({error.strerror}); expected an '
+        'address of this machine and a port that is free.'
+    ) from error
+  return found
+
+
+def _create(
+    args: argparse.Namespace, token: str | None, listening: socket.socket
+) -> Any:
   """Returns the server, ready to run."""
   try:
     import starlette  # noqa: F401
@@ -111,22 +141,20 @@ def _create(args: argparse.Namespace, token: str | None) -> Any:
         f'{error.name} is missing; expected pip install adaptanet_jax[serve].'
     ) from error
   # Late: a mistyped flag need not wait for JAX.
-  import jax
-
   from adaptanet_jax.serving import app, profile, protocol, server, service
 
   folder = os.path.expanduser(args.cache_dir or profile.default_folder())
-  if not jax.config.values['jax_compilation_cache_dir']:
-    jax.config.update(
-        'jax_compilation_cache_dir', os.path.join(folder, 'programs')
-    )
-  # The programs are many and small.
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  menu = tuple(args.menu.split(',')) if args.menu else ()
-  load = functools.partial(_load, folder=folder, menu=menu)
+  profile.keep_programs(folder)
+  load = functools.partial(
+      _load,
+      folder=folder,
+      menu=tuple(args.menu.split(',')) if args.menu else (),
+      most=args.max_batch,
+  )
   engine, measured = load(args.model)
+  about = engine.net.about
   served = service.Service(
-      args.name or _name(engine.net.about.name),
+      args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', about.name),
       engine,
       measured,
       seconds=1e-3 * args.slo_ms,
@@ -135,43 +163,42 @@ def _create(args: argparse.Namespace, token: str | None) -> Any:
   application = app.create_app(
       served,
       loader=lambda model: load(model or args.model),
-      shorter_side=engine.net.about.shorter_side,
+      shorter_side=about.shorter_side,
       token=token,
       token_for_all=args.require_token,
       limits=protocol.Limits(
           body=int(args.max_body_mb * 2**20), pixels=args.max_pixels
       ),
   )
-  _describe(args, served)
   return server.Server(
       served,
       application,
       drain_seconds=args.drain_seconds,
-      host=args.host,
-      port=args.port,
+      on_start=functools.partial(_describe, args, served, listening),
       ssl_certfile=args.ssl_certfile,
       ssl_keyfile=args.ssl_keyfile,
   )
 
 
-def _load(model: str, *, folder: str, menu: tuple[str, ...]) -> Any:
+def _load(
+    model: str, *, folder: str, menu: tuple[str, ...], most: int
+) -> Any:
   """Returns the engine of a model and its profile, all programs warm."""
   from adaptanet_jax.serving import engine, profile
 
-  loaded = engine.load_engine(model)
+  sizes = tuple(size for size in engine.SIZES if size <= most)
+  loaded = engine.load_engine(model, sizes=sizes)
   return loaded, profile.create(loaded.net, loaded, folder=folder, names=menu)
 
 
-def _name(name: str) -> str:
-  """Returns the name of a configuration as a part of an address."""
-  return re.sub(r'[^A-Za-z0-9_.-]', '-', name)
-
-
-def _describe(args: argparse.Namespace, served: Any) -> None:
+def _describe(
+    args: argparse.Namespace, served: Any, listening: socket.socket
+) -> None:
   """Says on the error output what is served, and where."""
   scheme = 'https' if args.ssl_certfile else 'http'
+  most = f'ms, {args.max_batch}'
   rows = [
-      f'{"subnet":<24} {"accuracy":>8} {"ms, 1":>8} {"ms, 32":>8} '
+      f'{"subnet":<24} {"accuracy":>8} {"ms, 1":>8} {most:>8} '
       f'{"images/s":>9}'
   ]
   for entry, seconds, rate in zip(
@@ -182,7 +209,8 @@ def _describe(args: argparse.Namespace, served: Any) -> None:
         f'{1e3 * seconds[-1]:8.2f} {rate:9,.0f}'
     )
   rows.append(
-      f'Serving {served.name} at {scheme}://{args.host}:{args.port}, within '
+      f'Serving {served.name} at {scheme}://{args.host}:'
+      f'{listening.getsockname()[1]}, within '
       f'{args.slo_ms:g} ms up to {served.profile.capacity.max():,.0f} images/s '
       'by these times.'
   )

@@ -15,6 +15,7 @@ import functools
 import os
 
 from absl import logging
+import jax
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
@@ -39,6 +40,16 @@ def default_folder() -> str:
   """Returns the folder where profiles and compiled programs are kept."""
   cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return os.path.join(os.path.expanduser(cache), 'adaptanet_jax')
+
+
+def keep_programs(folder: str) -> None:
+  """Has JAX keep compiled programs there, unless it was told where to."""
+  if not jax.config.values['jax_compilation_cache_dir']:
+    jax.config.update(
+        'jax_compilation_cache_dir', os.path.join(folder, 'programs')
+    )
+  # They are many and small.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 def create(

@@ -9,6 +9,7 @@ else will help than another process: it ends with a status that says so.
 """
 
 import asyncio
+from collections.abc import Callable
 import logging
 import os
 import signal
@@ -48,8 +49,13 @@ class Server(uvicorn.Server):
   """uvicorn's, which drains."""
 
   def __init__(
-      self, service: Service, app: Starlette, *, drain_seconds: float,
-      **options: Any
+      self,
+      service: Service,
+      app: Starlette,
+      *,
+      drain_seconds: float,
+      on_start: Callable[[], None] = lambda: None,
+      **options: Any,
   ) -> None:
     """Listens to nothing yet.
 
@@ -57,6 +63,7 @@ class Server(uvicorn.Server):
       service: of the application.
       app: what answers.
       drain_seconds: between SIGTERM and the end, in which it still answers.
+      on_start: called once it listens.
       **options: of `uvicorn.Config`.
     """
     config = uvicorn.Config(
@@ -70,6 +77,7 @@ class Server(uvicorn.Server):
     )
     super().__init__(config)
     self._service, self._drain_seconds = service, drain_seconds
+    self._on_start = on_start
     self._tasks: set[asyncio.Task[None]] = set()
 
   async def startup(self, sockets: Any = None) -> None:
@@ -77,6 +85,7 @@ class Server(uvicorn.Server):
     await super().startup(sockets)
     self._loop = asyncio.get_running_loop()
     self._tasks.add(asyncio.create_task(self._watch()))
+    self._on_start()
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
     """Drains at the first signal, ends at the second."""

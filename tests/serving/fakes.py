@@ -102,7 +102,8 @@ class Running:
     return self
 
   def __exit__(self, *unused):
-    self.engine.gate.set()
+    if isinstance(self.engine, FakeEngine):
+      self.engine.gate.set()
     self.server.should_exit = True
     self._thread.join(20.0)
     assert not self._thread.is_alive()
