@@ -26,6 +26,7 @@ from adaptanet_jax.serving.controller import (
   Margin,
   Profile,
   choose,
+  seconds_needed,
 )
 from adaptanet_jax.serving.engine import Engine
 
@@ -142,6 +143,7 @@ class Batcher:
       profile: Profile,
       *,
       queue_limit: int = 256,
+      choose: Callable[..., Decision | None] = choose,
       on_batch: Callable[[Ran], None] = lambda ran: None,
       clock: Callable[[], float] = time.monotonic,
   ) -> None:
@@ -151,12 +153,14 @@ class Batcher:
       engine: what runs batches.
       profile: the menu and its times.
       queue_limit: most images that wait.
+      choose: the controller; others are for comparison.
       on_batch: told of each batch, in the event loop.
       clock: gives seconds.
     """
     self.engine, self.profile = engine, profile
     self.margin, self.failures = Margin(), 0
     self._limit, self._on_batch, self._clock = queue_limit, on_batch, clock
+    self._choose = choose
     self._changed = threading.Condition()
     self._items: list[_Item] = []  # By deadline.
     self._closing = False
@@ -268,16 +272,18 @@ class Batcher:
       allowed: tuple[int, ...] | None,
   ) -> None:
     """Raises RefusedError if even the fastest subnet would come too late."""
-    rows = slice(None) if allowed is None else list(allowed)
-    rate = float(self.profile.capacity[rows].max()) / self.margin.value
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
-    begins = max(0.0, self._busy_until - now) if self._running else 0.0
-    fastest = self.margin.value * float(self.profile.seconds[rows, 0].min())
-    needed = begins + max(fastest, (ahead + count) / rate)
+    needed = seconds_needed(
+        self.profile,
+        self.margin.value,
+        ahead=ahead + count,
+        begins=max(0.0, self._busy_until - now) if self._running else 0.0,
+        allowed=allowed,
+    )
     if len(self._items) + count > self._limit:
       raise RefusedError(
           f'{len(self._items)} images wait, and {self._limit} is the limit.',
-          len(self._items) / rate,
+          needed,
       )
     if now + needed > deadline:
       raise RefusedError(
@@ -329,7 +335,7 @@ class Batcher:
     now = self._clock()
     first = self._items[0]
     able = [i for i in self._items if _may_share(i.allowed, first.allowed)]
-    decision = choose(
+    decision = self._choose(
         now,
         [item.deadline for item in able],
         self.profile,

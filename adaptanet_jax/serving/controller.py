@@ -80,8 +80,8 @@ class Decision:
   """What to do next.
 
   Attributes:
-    given_up: how many requests, those of the earliest deadlines, no subnet can
-      answer in time.
+    given_up: how many requests, those of the earliest deadlines, cannot be
+      answered in time any more: they would only delay the others.
     entry: position in the menu, for those that are left.
     size: most requests of the batch.
     seconds: that it is predicted to take, margin not included.
@@ -91,6 +91,29 @@ class Decision:
   entry: int
   size: int
   seconds: float
+
+
+def seconds_needed(
+    profile: Profile,
+    margin: float,
+    *,
+    ahead: int,
+    begins: float,
+    allowed: Sequence[int] | None = None,
+) -> float:
+  """Returns how long a request that comes now would take at the very least.
+
+  Args:
+    profile: the menu and its times.
+    margin: see `choose`.
+    ahead: requests whose turn comes no later than its own, itself included.
+    begins: seconds until the next batch can begin.
+    allowed: see `choose`.
+  """
+  rows = slice(None) if allowed is None else list(allowed)
+  fastest = float(profile.seconds[rows, 0].min())
+  rate = float(profile.capacity[rows].max())
+  return begins + margin * max(fastest, ahead / rate)
 
 
 def choose(
@@ -103,7 +126,10 @@ def choose(
   """Chooses the subnet and the size of the next batch.
 
   Of all pairs it takes the one under which, were it kept until nobody waits,
-  most answers would be right and in time, by the subnet's accuracy. Equals are
+  most answers would be right and in time, by the subnet's accuracy. Requests
+  that would be late in its first batch are given up: to answer them all the
+  same, when more come than can be answered, made two thirds of all answers late
+  (docs/serving.md). Equals are
   told apart by accuracy, then by MAdds (many subnets get all of a few held-out
   images right: then more work is safer), then by size, the smaller one.
 
@@ -120,16 +146,21 @@ def choose(
   order = _order(profile, None if allowed is None else tuple(allowed))
   # The same as to multiply all times by the margin.
   slack = (np.array(deadlines[:_HORIZON]) - now) / margin
-  given_up = int(slack.searchsorted(order.fastest))
-  slack = slack[given_up:]
-  if not len(slack):
+  count = len(slack)
+  if not count or slack[-1] < order.fastest:
     return None
-  in_time = order.done[:, : len(slack)] <= slack
+  # Those that would be late in a first batch of a pair, and are left out of it.
+  late = slack.searchsorted(order.done[:, 0])
+  in_time = order.done[:, :count] <= slack
+  for pair in np.flatnonzero(late):
+    first = late[pair]
+    in_time[pair, :first] = False
+    in_time[pair, first:] = order.done[pair, : count - first] <= slack[first:]
   scores = order.accuracies * in_time.sum(-1, dtype=np.int16)
   pair = int(scores.argmax())  # The first of equals.
   entry, column = order.pairs[pair]
   return Decision(
-      given_up, entry, profile.sizes[column], float(order.done[pair, 0])
+      int(late[pair]), entry, profile.sizes[column], float(order.done[pair, 0])
   )
 
 

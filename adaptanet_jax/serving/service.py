@@ -25,7 +25,7 @@ from adaptanet_jax.serving.batcher import (
   Ran,
   RefusedError,
 )
-from adaptanet_jax.serving.controller import Profile
+from adaptanet_jax.serving.controller import Decision, Profile, choose
 from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.metrics import Metrics
 from adaptanet_jax.serving.protocol import RequestError
@@ -53,6 +53,7 @@ class Service:
       *,
       seconds: float = 0.05,
       queue_limit: int = 256,
+      choose: Callable[..., Decision | None] = choose,
   ) -> None:
     """Starts nothing yet.
 
@@ -62,12 +63,17 @@ class Service:
       profile: the menu and its times.
       seconds: that a request without a timeout has.
       queue_limit: most images that wait.
+      choose: the controller; others are for comparison.
     """
     self.name, self.seconds, self.draining = name, seconds, False
     self.metrics = Metrics()
     self.metrics.describe(profile)
     self.batcher = Batcher(
-        engine, profile, queue_limit=queue_limit, on_batch=self._on_batch
+        engine,
+        profile,
+        queue_limit=queue_limit,
+        choose=choose,
+        on_batch=self._on_batch,
     )
 
   def start(self) -> None:

@@ -30,14 +30,17 @@ def _naive(now, deadlines, profile, margin):
   for s, entry in enumerate(profile.entries):
     for b, size in enumerate(profile.sizes):
       seconds = margin * profile.seconds[s, b]
+      # Who would be late in the first batch is left out.
+      able = [d for d in left if d - now >= seconds]
       on_time = sum(
           math.ceil((i + 1) / size) * seconds <= d - now
-          for i, d in enumerate(left)
+          for i, d in enumerate(able)
       )
       score = profile.accuracies[s] * on_time
-      pairs.append((score, entry.accuracy, entry.madds, -size, s))
-  *_, size, entry = max(pairs)
-  return len(deadlines) - len(left), entry, -size
+      out = len(deadlines) - len(able)
+      pairs.append((score, entry.accuracy, entry.madds, -size, s, out))
+  *_, size, entry, out = max(pairs)
+  return out, entry, -size
 
 
 @strategies.composite
@@ -102,6 +105,8 @@ class ChooseTest(parameterized.TestCase):
       ([3.0] * 4, (0, 0, 2)),
       # The first can be answered by nothing any more.
       ([0.2, 2.0], (1, 0, 1)),
+      # To answer it, narrow would have to answer all: 1.2 of 1.8 by the others.
+      ([0.3, 2.0, 2.0], (1, 0, 1)),
   )
   def test_by_hand(self, deadlines, expected):
     decision = choose(0.0, deadlines, _PROFILE, 1.0)
