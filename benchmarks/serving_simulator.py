@@ -63,7 +63,8 @@ def simulate(
   count = len(arrivals)
   latencies, entries = np.full(count, np.nan), np.full(count, -1)
   refused = np.zeros(count, bool)
-  margin, waiting = Margin(), []
+  margin = Margin()
+  waiting: list[int] = []
   now, free_at, predicted_end, coming = 0.0, 0.0, 0.0, 0
   while coming < count or waiting:
     # All that came while the last batch ran.
@@ -83,9 +84,8 @@ def simulate(
       coming += 1
     if not waiting:
       continue
-    decision = chooser(
-        now, arrivals[waiting[:_QUEUE_LIMIT]] + slo, profile, margin.value, allowed
-    )
+    deadlines = arrivals[waiting] + slo
+    decision = chooser(now, deadlines, profile, margin.value, allowed)
     if decision is None:
       waiting = []
       continue
@@ -107,7 +107,7 @@ def slack_fit(
     margin: float,
     allowed: Sequence[int] | None = None,
 ) -> Decision | None:
-  """SuperServe's policy, as its paper has it: by the most urgent request's slack.
+  """SuperServe's policy: by the slack of the most urgent request.
 
   Pairs of a subnet and a batch size are classes by their time; of each class
   that with the largest batch stands for it. The slowest one runs that the
@@ -138,7 +138,7 @@ def _classes(profile: Profile) -> list[tuple[int, int]]:
   buckets = np.searchsorted(edges, seconds)
   found = []
   for bucket in np.unique(buckets):
-    pairs = [tuple(pair) for pair in np.argwhere(buckets == bucket).tolist()]
+    pairs = [(s, b) for s, b in np.argwhere(buckets == bucket).tolist()]
     found.append(max(
         pairs, key=lambda p: (p[1], profile.entries[p[0]].accuracy)
     ))

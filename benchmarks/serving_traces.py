@@ -20,6 +20,7 @@ _SHAPES = {
     'spikes': (0.5, 0.5, 3.0, 0.5, 0.5, 0.5, 2.0, 0.5),
     # As a day: its night, its two peaks.
     'day': (0.3, 0.25, 0.5, 1.0, 1.3, 1.2, 1.5, 1.7, 1.2, 0.7),
+    'steady': (1.0,),
     'overload': (10.0,),
 }
 # Squared coefficients of variation of gamma gaps, and the load.

@@ -151,12 +151,12 @@ def choose(
     return None
   # Those that would be late in a first batch of a pair, and are left out of it.
   late = slack.searchsorted(order.done[:, 0])
-  in_time = order.done[:, :count] <= slack
-  for pair in np.flatnonzero(late):
-    first = late[pair]
-    in_time[pair, :first] = False
-    in_time[pair, first:] = order.done[pair, : count - first] <= slack[first:]
-  scores = order.accuracies * in_time.sum(-1, dtype=np.int16)
+  done = order.done[:, :count]
+  if late.any():
+    # Those before them get a place beyond the end, where nothing is in time.
+    places = order.starts[:, None] + np.arange(count) - late[:, None]
+    done = order.padded.take(places)
+  scores = order.accuracies * (done <= slack).sum(-1, dtype=np.int16)
   pair = int(scores.argmax())  # The first of equals.
   entry, column = order.pairs[pair]
   return Decision(
@@ -171,14 +171,22 @@ class _Order:
   Attributes:
     pairs: positions of both.
     accuracies: `float[P]`.
-    done: seconds until the first i + 1 requests are answered, `float[P, N]`.
+    padded: infinite, then seconds until the first i + 1 requests are answered,
+      `float[P, N + N]`.
+    starts: places in `padded`, flattened, where the latter begin, `int[P]`.
     fastest: seconds of the fastest entry for one request.
   """
 
   pairs: list[tuple[int, int]]
   accuracies: np.ndarray
-  done: np.ndarray
+  padded: np.ndarray
+  starts: np.ndarray
   fastest: float
+
+  @property
+  def done(self) -> np.ndarray:
+    """`float[P, N]`."""
+    return self.padded[:, _HORIZON:]
 
 
 @functools.lru_cache(maxsize=64)
@@ -195,10 +203,12 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
   rows, columns = np.array(pairs).T
   sizes = np.array(profile.sizes)[columns]
   batches = -(-np.arange(1, _HORIZON + 1) // sizes[:, None])
+  done = profile.seconds[rows, columns][:, None] * batches
   return _Order(
       pairs,
       profile.accuracies[rows],
-      profile.seconds[rows, columns][:, None] * batches,
+      np.concatenate([np.full_like(done, np.inf), done], 1),
+      np.arange(len(pairs)) * 2 * _HORIZON + _HORIZON,
       float(profile.seconds[list(entries), 0].min()),
   )
 

@@ -267,7 +267,8 @@ class AppTest(parameterized.TestCase):
     self.assertEqual(sum(n for _, n in self.running.engine.batches), 1)
 
   def test_failed_batches(self):
-    self.running.engine.problems = [ValueError('/work/secret.py'), *[np.nan] * 2]
+    error = ValueError('/work/secret.py')
+    self.running.engine.problems = [error, np.nan, np.nan]
     for _ in range(3):
       self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
       answer = self.running.ask('POST', _PATH, _body())
