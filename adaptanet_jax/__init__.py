@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdaptaNet in JAX: networks that change their width and depth while they run.
 
-`load` gives what a run has trained as a function of images, `examples` what it
-was tested on; both raise `UsageError` where an argument does not do. All are
+`load` gives a trained network as a function of images, `examples` what it was
+tested on; both raise `UsageError` where an argument does not do. All are
 those of `inference`.
 """
 
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from adaptanet_jax.errors import UsageError
-  from adaptanet_jax.inference.load import load
+  from adaptanet_jax.inference.load import examples, load
   from adaptanet_jax.inference.network import Supernet
-  from adaptanet_jax.inference.trained import examples
 
 __version__ = '0.1.0'
 __all__ = ('Supernet', 'UsageError', 'examples', 'load')
 _HOMES = {
     'Supernet': 'inference.network',
     'UsageError': 'errors',
-    'examples': 'inference.trained',
+    'examples': 'inference.load',
     'load': 'inference.load',
 }
 

@@ -13,6 +13,9 @@ from adaptanet_jax import commands
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.')
 _OUT = flags.DEFINE_string('out', None, 'Folder to write; new, or empty.')
+_EXAMPLES = flags.DEFINE_integer(
+    'examples', 0, 'How many test images to put into it, with their labels.'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -23,7 +26,10 @@ def main(argv: list[str]) -> None:
 
   with commands.one_line_errors('adaptanet_jax.bundle'):
     net = trained.load(str(_WORKDIR.value), backend=BACKENDS[0])
-    bundle.save(net, str(_OUT.value))
+    count = int(_EXAMPLES.value or 0)
+    workdir = str(_WORKDIR.value)
+    examples = trained.examples(workdir, count) if count else None
+    bundle.save(net, str(_OUT.value), examples)
   print(f'Bundle: {_OUT.value}', file=sys.stderr)
 
 

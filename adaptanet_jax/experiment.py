@@ -30,6 +30,7 @@ from adaptanet_jax.progress import (
   check_tensorboard,
 )
 from adaptanet_jax.report import comparison, tables
+from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
@@ -53,7 +54,37 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   settings.check(config)
   if config.tensorboard:
     check_tensorboard()
-  num_devices = jax.device_count()
+  _check_batch_sizes(config)
+  _resolve_paths(config)
+  asked = comparison.find(config.compare)
+  with processes.sole_user(workdir):
+    _go_on(config, workdir)
+    if settings.selected_groups(config) == ('report',):
+      _report(config, workdir, asked)
+      return
+    dataset = sources.load(config)
+    # What cannot be compared is refused now. What could be once, and cannot
+    # when the report is written, is left out of it.
+    comparison.collect(asked, describe(dataset))
+    tasks = _plan(config, workdir, dataset)
+    imported = _import_weights(config, dataset, tasks)
+    processes.check_shared(workdir)
+    with Programs(fast_compile=config.fast_compile) as programs:
+      work = workspace.create(config, workdir, dataset, programs, imported)
+      processes.wait('all have read what an earlier run has written')
+      write_json(Paths(workdir).config, config.to_dict())
+      work.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
+      if 'dataset' not in work.results.values:
+        work.stamp()
+      busy = _run_tasks(work, tasks)
+    if processes.is_writer():
+      if not busy:
+        print(f'All is done in {workdir}; nothing to run again.')
+      _tell(config, workdir, work.results)
+
+
+def _check_batch_sizes(config: ml_collections.ConfigDict) -> None:
+  """Raises UsageError if a selected phase cannot split its batches evenly."""
   groups = settings.selected_groups(config)
   sections = [
       section
@@ -64,35 +95,42 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     pipeline.check_batch_size(
         f'config.{section}.batch_size',
         phases_lib.section_of(config, section).batch_size,
-        num_devices,
+        jax.device_count(),
     )
-  config_path = Paths(workdir).config
-  # They are looked up again, from wherever that may be.
-  if config.teacher.weights:
-    config.teacher.weights = os.path.abspath(
-        os.path.expanduser(config.teacher.weights)
-    )
-  if config.data.dir:
-    config.data.dir = os.path.abspath(os.path.expanduser(config.data.dir))
-  if config.reuse:
-    config.reuse = os.path.abspath(os.path.expanduser(config.reuse))
+
+
+def _resolve_paths(config: ml_collections.ConfigDict) -> None:
+  """Makes paths absolute: they are looked up again, from wherever that is."""
+  for section, key in (
+      (config.teacher, 'weights'), (config.data, 'dir'), (config, 'reuse')
+  ):
+    if section[key]:
+      section[key] = os.path.abspath(os.path.expanduser(section[key]))
   config.compare = comparison.absolute(config.compare)
-  asked = comparison.find(config.compare)
-  if os.path.exists(config_path):
-    old = read_json(config_path)
+
+
+def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Takes over what an earlier command has said of a workdir, if there was one.
+
+  Raises:
+    UsageError: the workdir was made by another configuration.
+  """
+  path = Paths(workdir).config
+  if os.path.exists(path):
+    old = read_json(path)
     plan.check_same(old, config, workdir)
-    # Else a run that goes on would train what it had taken over.
+    # If it were forgotten, a run that goes on would train what it took over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
-  if groups == ('report',):
-    _report(config, workdir, asked)
-    return
-  dataset = sources.load(config)
-  if {'gates', 'policies'} & {*groups}:
+
+
+def _plan(
+    config: ml_collections.ConfigDict, workdir: str, dataset: Dataset
+) -> list[plan.Task]:
+  """Returns what to do with each training phase, once all agree that it can be.
+  """
+  if {'gates', 'policies'} & {*settings.selected_groups(config)}:
     common.check_held_out(config, dataset)
-  # What cannot be compared is refused now. What could be once, and cannot when
-  # the report is written, is left out of it.
-  comparison.collect(asked, describe(dataset))
   tasks = plan.make_plan(
       config, workdir, len(dataset.train), needs=analyses.NEEDS
   )
@@ -100,30 +138,13 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
   )
-  _check_weights(config, dataset, tasks)
   plan.check_reused(
       describe(dataset), {task.workdir for task in tasks} - {workdir}
   )
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)
-  os.makedirs(workdir, exist_ok=True)
-  processes.check_shared(workdir)
-  with (
-      processes.sole_user(workdir),
-      Programs(fast_compile=config.fast_compile) as programs,
-  ):
-    space = workspace.create(config, workdir, dataset, programs)
-    processes.wait('all have read what an earlier run has written')
-    write_json(config_path, config.to_dict())
-    space.phases = tuple(t.phase.name for t in tasks if t.action != 'skip')
-    if 'dataset' not in space.results.values:
-      space.stamp()
-    busy = _run_tasks(space, tasks)
-  if processes.is_writer():
-    if not busy:
-      print(f'All is done in {workdir}; nothing to run again.')
-    _tell(config, workdir, space.results)
+  return tasks
 
 
 def _tell(
@@ -159,39 +180,43 @@ def _report(
         'nothing to report; expected the workdir of a run, or other phases.'
     )
   comparison.collect(asked, results.values['dataset'])
-  with processes.sole_user(workdir):
-    # Only this setting: the command need not know where the data are.
-    write_json(path, read_json(path) | {'compare': config.compare})
-    if processes.is_writer():
-      analyses.write_report(workdir, config.compare)
-      _tell(config, workdir, results)
+  # Only this setting: the command need not know where the data are.
+  write_json(path, read_json(path) | {'compare': config.compare})
+  if processes.is_writer():
+    analyses.write_report(workdir, config.compare)
+    _tell(config, workdir, results)
 
 
-def _check_weights(
+def _import_weights(
     config: ml_collections.ConfigDict,
     dataset: Dataset,
     tasks: list[plan.Task],
-) -> None:
-  """Raises UsageError if the teacher is to start from weights that do not fit.
+) -> Variables:
+  """Reads the weights that the teacher is to start from, if it is.
 
-  Here, before anything is written. Says what is adapted of those that do.
+  Here, before anything is written. Says what is adapted of them.
+
+  Raises:
+    UsageError: they do not fit.
   """
   starts = [t.phase.name for t in tasks if t.action == 'train']
-  if config.teacher.weights and 'teacher' in starts:
-    nets, _ = workspace.networks(
-        config, dataset.num_classes, dataset.image_shape
-    )
-    _, notes = workspace.load_weights(config, nets.teacher)
-    if notes and processes.is_writer():
-      print(
-          f'Of {config.teacher.weights} {"; ".join(notes)}.', file=sys.stderr
-      )
+  if not config.teacher.weights or 'teacher' not in starts:
+    return {}
+  nets, _ = workspace.networks(config, dataset.num_classes, dataset.image_shape)
+  # If it is trained then, its classes and its colours may be others.
+  adapts = config.teacher.epochs > 0
+  variables, notes = torch_resnet.load(
+      config.teacher.weights, nets.teacher, adapt=adapts
+  )
+  if notes and processes.is_writer():
+    print(f'{config.teacher.weights}: {"; ".join(notes)}.', file=sys.stderr)
+  return variables
 
 
-def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
+def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   """Trains, then measures; returns whether there was anything to do."""
-  dtype = space.nets.student.dtype
-  before = space.results.values.get('compute_dtype', dtype)
+  dtype = work.nets.student.dtype
+  before = work.results.values.get('compute_dtype', dtype)
   if before != dtype and any(task.action == 'train' for task in tasks):
     logging.warning(
         'Training goes on in %s, and was in %s; --config.compute_dtype=%s '
@@ -201,31 +226,31 @@ def _run_tasks(space: Workspace, tasks: list[plan.Task]) -> bool:
   done = [
       task.phase.name
       for task in tasks
-      if task.action == 'restore' and task.workdir == space.workdir
+      if task.action == 'restore' and task.workdir == work.workdir
   ]
   if done and len(done) < len(tasks) and processes.is_writer():
     print(f'Done before: {", ".join(done)}.', file=sys.stderr)
-  _drop_stale(space, tasks)
+  _drop_stale(work, tasks)
   for task in tasks:
     if task.action == 'train':
-      steps[task.phase.name] = _prepare(space, task.phase)
-      accuracy.compile_validator_ahead(space, task.phase)
+      steps[task.phase.name] = _prepare(work, task.phase)
+      accuracy.compile_validator_ahead(work, task.phase)
   if steps:
     last = [task.phase for task in tasks if task.action != 'skip'][-1]
-    analyses.compile_ahead(space, last)
+    analyses.compile_ahead(work, last)
   for task in tasks:
     if task.action == 'restore':
-      _restore_phase(space, task)
+      _restore_phase(work, task)
     elif task.action == 'train':
-      _train_phase(space, task.phase, steps[task.phase.name])
-  return analyses.run(space) or bool(steps)
+      _train_phase(work, task.phase, steps[task.phase.name])
+  return analyses.run(work) or bool(steps)
 
 
-def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
+def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
   """Removes checkpoints of phases that stood on one that is trained anew."""
   trains = [task.phase.name for task in tasks if task.action == 'train']
   for name in trains[1:]:
-    path = Paths(space.workdir).checkpoints(name)
+    path = Paths(work.workdir).checkpoints(name)
     if os.path.exists(path) and processes.is_writer():
       logging.warning(
           'Training %s anew: it stood on an older %s.', name, trains[0]
@@ -234,75 +259,75 @@ def _drop_stale(space: Workspace, tasks: list[plan.Task]) -> None:
   processes.wait('stale checkpoints are gone')
 
 
-def _prepare(space: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
+def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   """Builds the step of a phase and has it compiled in the background."""
-  split = space.dataset.train
+  split = work.dataset.train
   objective = phases_lib.objective_for(
-      space.config,
+      work.config,
       phase,
-      space.nets,
-      space.gates,
+      work.nets,
+      work.gates,
       epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
   )
-  step = loop.make_step(phase, split, objective, space.config.data.augment)
-  shapes = workspace.variable_shapes(space.nets, space.gates, phase)
+  step = loop.make_step(phase, split, objective, work.config.data.augment)
+  shapes = workspace.variable_shapes(work.nets, work.gates, phase)
   if step.num_steps:
-    loop.compile_ahead(space.programs, step, phase, *shapes)
+    loop.compile_ahead(work.programs, step, phase, *shapes)
   return step
 
 
-def _restore_phase(space: Workspace, task: plan.Task) -> None:
+def _restore_phase(work: Workspace, task: plan.Task) -> None:
   phase = task.phase
   variables: Variables = {}
   if phase.network == 'student':  # The teacher's phase has all of it.
-    variables = workspace.first_variables(space, phase)
-  shapes, _ = workspace.variable_shapes(space.nets, space.gates, phase)
+    variables = workspace.first_variables(work, phase)
+  shapes, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   trained, _ = loop.split_variables(shapes, phase.trains)
-  with _checkpoints(space, phase, task.workdir) as checkpoints:
+  with _checkpoints(work, phase, task.workdir) as checkpoints:
     found = checkpoints.restore_variables(trained)
-    workspace.keep_trained(space, phase, trees.merge(variables, found))
+    workspace.keep_trained(work, phase, trees.merge(variables, found))
     step = checkpoints.latest_step()
-  results = space.results
+  results = work.results
   if phase.name not in results.values['seconds']:
     # Taken from another workdir, or killed before this entry was written.
     log = MetricsLog(task.workdir)
     results.add_seconds(phase.name, log.seconds(phase.name, step or 0))
   if phase.network == 'teacher' and 'teacher' not in results.values:
-    accuracy.evaluate_teacher(space)
+    accuracy.evaluate_teacher(work)
 
 
 def _train_phase(
-    space: Workspace, phase: phases_lib.Phase, step: loop.PhaseStep
+    work: Workspace, phase: phases_lib.Phase, step: loop.PhaseStep
 ) -> None:
-  config, results = space.config, space.results
+  config, results = work.config, work.results
   is_teacher = phase.network == 'teacher'
   log_class = TensorBoardLog if config.tensorboard else MetricsLog
-  analyses.discard(space, phase)
+  analyses.discard(work, phase)
   if is_teacher:
     results.discard('teacher')
-  space.stamp()
-  with _checkpoints(space, phase, space.workdir) as checkpoints:
+  work.stamp()
+  with _checkpoints(work, phase, work.workdir) as checkpoints:
     variables, seconds = loop.train_phase(
         phase,
-        workspace.first_variables(space, phase),
-        space.variables['teacher'] if phase.reads_teacher else {},
-        space.dataset.train,
+        workspace.first_variables(work, phase),
+        work.variables['teacher'] if phase.reads_teacher else {},
+        work.dataset.train,
         step=step,
-        programs=space.programs,
+        programs=work.programs,
         config=config,
         checkpoints=checkpoints,
-        log=log_class(space.workdir),
-        validate=accuracy.validator(space, phase),
+        log=log_class(work.workdir),
+        validate=accuracy.validator(work, phase),
     )
-  workspace.keep_trained(space, phase, variables)
+  workspace.keep_trained(work, phase, variables)
   results.add_seconds(phase.name, seconds)
   if is_teacher:
-    accuracy.evaluate_teacher(space)
+    accuracy.evaluate_teacher(work)
 
 
 def _checkpoints(
-    space: Workspace, phase: phases_lib.Phase, workdir: str
+    work: Workspace, phase: phases_lib.Phase, workdir: str
 ) -> PhaseCheckpoints:
   return PhaseCheckpoints(
-      workdir, phase.name, keep=space.config.checkpoint.keep
+      workdir, phase.name, keep=work.config.checkpoint.keep
   )

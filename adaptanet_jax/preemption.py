@@ -31,8 +31,8 @@ class Preempted(BaseException):
 class Notice:
   """Whether this process was asked to stop.
 
-  Of several processes JAX tells all once one of them is asked, and has them
-  stop at the same step.
+  When there are several processes and one of them is asked, JAX tells them all
+  and has them stop at the same step.
   """
 
   def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Notice:
 
   def listen(self) -> None:
     """From now on SIGTERM raises `Preempted`, at once or after `held`."""
-    # Else JAX listens, since the processes joined.
+    # With several processes JAX has listened since they joined.
     if jax.process_count() == 1:
       signal.signal(signal.SIGTERM, self._ask)
       signal.signal(signal.SIGALRM, self._ask)

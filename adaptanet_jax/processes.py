@@ -22,6 +22,8 @@ import numpy as np
 
 from adaptanet_jax.errors import UsageError
 
+_LOCK = '.lock'
+
 
 def initialize(
     coordinator: str | None, num_processes: int | None, process_id: int | None
@@ -162,21 +164,14 @@ def sole_user(folder: str) -> Iterator[None]:
   is kept from nobody: what is in it can be read.
 
   Args:
-    folder: which is there.
+    folder: it is made if it is not there, and goes again if it stays empty.
 
   Raises:
     UsageError: in all processes, if another job has it.
   """
-  is_taken = False
-  with _lock_file(folder) as file:
-    if is_writer() and file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        is_taken = True
-      except OSError:
-        pass  # Some shared file systems have no locks.
-    if any_of(is_taken):
+  locked = _locked(folder) if is_writer() else contextlib.nullcontext(True)
+  with locked as is_ours:
+    if any_of(not is_ours):
       raise UsageError(
           f'{folder} is in use by another run; expected one at a time. Wait '
           'for its end, or use another --workdir.'
@@ -184,14 +179,36 @@ def sole_user(folder: str) -> Iterator[None]:
     yield
 
 
-def _lock_file(folder: str) -> contextlib.AbstractContextManager[Any]:
-  path = os.path.join(folder, '.lock')
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[bool]:
+  """Locks a folder if it can; yields whether no other process has."""
+  path, is_new = os.path.join(folder, _LOCK), not os.path.exists(folder)
+  os.makedirs(folder, exist_ok=True)
   try:
-    return open(path, 'a', encoding='ascii')
+    file = open(path, 'a', encoding='ascii')
   except OSError as error:
     if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
       raise
-    return contextlib.nullcontext()
+    yield True
+    return
+  try:
+    with file:
+      yield _take(file)
+  finally:
+    if is_new and os.listdir(folder) == [_LOCK]:
+      os.remove(path)
+      os.rmdir(folder)
+
+
+def _take(file: IO[str]) -> bool:
+  """Locks a file for this process; returns False if another one has it."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError:
+    pass  # Some shared file systems have no locks.
+  return True
 
 
 @contextlib.contextmanager

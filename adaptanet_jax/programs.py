@@ -68,7 +68,7 @@ def image_shapes(split: Split, batch_size: int) -> jax.ShapeDtypeStruct:
     batch_size: images in a batch over all of these devices.
 
   Returns:
-    Of arrays `(all devices, B, H, W, C)`.
+    Shapes and types of arrays `(all devices, B, H, W, C)`.
   """
   image = split.gather(np.zeros(1, np.int64))
   leading = (jax.device_count(), batch_size // jax.device_count())

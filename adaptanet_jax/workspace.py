@@ -21,7 +21,6 @@ from adaptanet_jax.models import importance
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
 from adaptanet_jax.programs import Programs
-from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.phases import Phase
 
@@ -40,6 +39,7 @@ class Workspace:
       student's delta substitutes and gates are among them once they are made.
     results: `results.json`.
     programs: compiles ahead.
+    imported: what the teacher starts from in place of what is drawn.
     phases: names of the training phases that are done or will be.
   """
 
@@ -51,6 +51,7 @@ class Workspace:
   variables: dict[str, Variables]
   results: Results
   programs: Programs
+  imported: Variables
   phases: tuple[str, ...] = ()
 
   @property
@@ -82,6 +83,7 @@ def create(
     workdir: str,
     dataset: Dataset,
     programs: Programs,
+    imported: Variables,
 ) -> Workspace:
   """Sets up a run; raises UsageError if its workdir was made with other data.
   """
@@ -103,6 +105,7 @@ def create(
       variables={},
       results=results,
       programs=programs,
+      imported=imported,
   )
 
 
@@ -153,29 +156,29 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
   return nets.student if has_delta else nets.student.without_delta
 
 
-def first_variables(space: Workspace, phase: Phase) -> Variables:
+def first_variables(work: Workspace, phase: Phase) -> Variables:
   """Returns the variables that a phase goes on from.
 
   The network's own, if it has been trained; with the part that the phase
   trains, drawn at random where it is new.
   """
-  network = space.variables.get(phase.network)
+  network = work.variables.get(phase.network)
   if network is None:
-    network = _teacher(space) if phase.network == 'teacher' else _student(space)
+    network = _teacher(work) if phase.network == 'teacher' else _student(work)
   part = phase.trains[0].split('/')[0]
   if part not in network['params']:
-    network = trees.merge(network, _draw(space, part))
-  space.variables[phase.network] = network
+    network = trees.merge(network, _draw(work, part))
+  work.variables[phase.network] = network
   return network
 
 
 def keep_trained(
-    space: Workspace, phase: Phase, variables: Variables
+    work: Workspace, phase: Phase, variables: Variables
 ) -> None:
   """Keeps the variables of a phase's network, once the phase is done."""
-  if phase.network == 'teacher' and space.config.model.sort_channels:
-    variables = importance.sort_channels(space.nets.teacher, variables)
-  space.variables[phase.network] = variables
+  if phase.network == 'teacher' and work.config.model.sort_channels:
+    variables = importance.sort_channels(work.nets.teacher, variables)
+  work.variables[phase.network] = variables
 
 
 def variable_shapes(
@@ -200,37 +203,20 @@ def variable_shapes(
   return variables, teacher
 
 
-def _teacher(space: Workspace) -> Variables:
-  config, net = space.config, space.nets.teacher
-  if not config.teacher.weights:
-    return _init(net.init, config.seed, 'teacher')
-  loaded, notes = load_weights(config, net)
-  if not notes:
-    return loaded
-  return trees.merge(_init(net.init, config.seed, 'teacher'), loaded)
+def _teacher(work: Workspace) -> Variables:
+  drawn = _init(work.nets.teacher.init, work.config.seed, 'teacher')
+  return trees.merge(drawn, work.imported)
 
 
-def load_weights(
-    config: ml_collections.ConfigDict, net: ResNet
-) -> tuple[Variables, list[str]]:
-  """Reads what the teacher starts from; see `torch_resnet.load`.
-
-  If it is trained then, its classes and its colours may be others.
-  """
-  return torch_resnet.load(
-      config.teacher.weights, net, adapt=config.teacher.epochs > 0
-  )
-
-
-def _student(space: Workspace) -> Variables:
+def _student(work: Workspace) -> Variables:
   """Returns the student's first backbone.
 
   With `model.init_from_teacher`, where there is a teacher, it takes the
   teacher's parameters where names and shapes match: all of them, but for norms
   of different kinds.
   """
-  config, nets = space.config, space.nets
-  teacher = space.variables.get('teacher')
+  config, nets = work.config, work.nets
+  teacher = work.variables.get('teacher')
   if teacher is None or not config.model.init_from_teacher:
     return _init(nets.student.init, config.seed, 'student')
   if nets.student.norm == nets.teacher.norm:
@@ -239,13 +225,13 @@ def _student(space: Workspace) -> Variables:
   return trees.overlay(own, jax.device_get(nets.teacher.fold(teacher)))
 
 
-def _draw(space: Workspace, part: str) -> Variables:
-  student = space.nets.student
+def _draw(work: Workspace, part: str) -> Variables:
+  student = work.nets.student
   init: Any = student.init_delta
   if part == GATES:
     shapes = student.anchor_shapes()
-    init = functools.partial(space.gates.init, anchor_shapes=shapes)
-  return _init(init, space.config.seed, part)
+    init = functools.partial(work.gates.init, anchor_shapes=shapes)
+  return _init(init, work.config.seed, part)
 
 
 def _init(init: Any, seed: int, name: str) -> Variables:

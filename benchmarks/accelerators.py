@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-# Else libtpu asks the cloud which TPU this is, for minutes.
+# Without it libtpu asks the cloud which TPU this is, for minutes.
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
@@ -60,7 +60,7 @@ _STAGE = flags.DEFINE_integer(
 )
 _TEXT = flags.DEFINE_string('text', '', 'File for the compiled program.')
 
-# Of a v5e: 197 TFLOP/s in bfloat16 from four units of 128x128 products each.
+# A v5e does 197 TFLOP/s in bfloat16 from four units of 128x128 products each.
 _CLOCK_HZ = 197e12 / (4 * 128 * 128 * 2)
 _EPOCH_STEPS = 1000
 # What XLA's compiler has to know of an H100 (SXM), by its data sheet.

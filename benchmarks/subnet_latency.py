@@ -90,7 +90,7 @@ def _onnx(network, batch):
         verbose=False,
     )
     options = onnxruntime.SessionOptions()
-    # Else its threads would wait for work through the next one's turn.
+    # Its threads must not wait for work while it is the next one's turn.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     session = onnxruntime.InferenceSession(
         file.name, options, providers=['CPUExecutionProvider']

@@ -162,7 +162,7 @@ def _torch_runner(step, config, batch):
   for leaf in trained:
     leaf.requires_grad_()
   settings = step.phase.settings
-  # Of the step that ours takes again and again, its first.
+  # At the rate of the first step, which ours takes again and again.
   warmup = round(settings.warmup_epochs * _EPOCH_STEPS)
   optimizer = torch_peer.optimizer_like(
       settings, part, trained, settings.learning_rate / (warmup + 1)

@@ -34,7 +34,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.lock_in.epochs = 16.0
     c.delta.cascade.epochs = (2.0, 2.0, 3.0, 3.0)
     c.delta.lock_in.epochs = 4.0
-    # Of so small a net the gates take more than a third.
+    # The gates take more than a third of the MAdds of so small a net.
     c.policies.budget = 0.75
   elif arg == 'medium':
     c.model.architecture = 'resnet26x16'

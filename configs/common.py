@@ -207,7 +207,7 @@ def _optimizer(
   # steps), after a linear warm-up.
   c.schedule = schedule
   c.warmup_epochs = 0.0
-  # Of sgd alone; the decay applies to kernels alone.
+  # Both are read by sgd alone; the decay applies to kernels alone.
   c.momentum = 0.9
   c.weight_decay = 5e-4
   return c

@@ -36,7 +36,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.name = f'pictures:{arg}' if arg else 'pictures'
   c.data.name = 'folder'
   c.data.image_size = 64
-  # Of few pictures a larger share, or it would say little.
+  # A larger share than usual: a twentieth of few pictures would say little.
   c.data.held_out = 0.1
   c.model.architecture = 'resnet26x16'
   # Stage 1 has sides of 16 pixels then.

@@ -80,7 +80,9 @@ class PipelineTest(parameterized.TestCase):
   @parameterized.parameters('subnet', 'uniform', 'none')
   def test_loaded_it_gives_the_accuracies_of_the_results(self, calibration):
     images, labels = self._test_split()
-    net = adaptanet_jax.load(str(self.workdir), calibration=calibration)
+    net = adaptanet_jax.load(
+        str(self.workdir), backend='switch', calibration=calibration
+    )
     found = self._results()['usnet']['by_calibration'][calibration]
     entries = {
         '-'.join([width] * 4): entry

@@ -196,7 +196,7 @@ class PipelineTest(absltest.TestCase):
     def top1(logits):
       return float((np.argmax(logits, -1) == labels).mean())
 
-    supernet = adaptanet_jax.load(str(self.workdir))
+    supernet = adaptanet_jax.load(str(self.workdir), backend='switch')
     results = _results(self.workdir)
     for name, entry in results['supernet']['mixed'].items():
       self.assertAlmostEqual(top1(supernet(images, name)), entry['top1'])
@@ -237,8 +237,8 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
         (lambda: adaptanet_jax.load('/nowhere'), 'There is no /nowhere'),
-        (lambda: adaptanet_jax.examples('/nowhere'), 'has no config.json'),
-        (lambda: adaptanet_jax.examples(None), 'workdir = None; expected the'),
+        (lambda: adaptanet_jax.examples('/nowhere'), 'There is no /nowhere'),
+        (lambda: adaptanet_jax.examples(None), 'model = None; expected the'),
         (
             lambda: adaptanet_jax.examples(str(self.workdir), 2.5),
             'count = 2.5; expected 1 to 40',
@@ -253,7 +253,7 @@ class PipelineTest(absltest.TestCase):
         ),
         (
             lambda: adaptanet_jax.load(str(self.workdir), backend='onnx'),
-            "backend 'onnx'; expected one of switch, stages",
+            "backend 'onnx'; expected one of auto, switch",
         ),
     ):
       with self.assertRaisesRegex(UsageError, text):

@@ -41,13 +41,13 @@ def _traced_step(name):
     config = digits.get_config('smoke')
   config.delta.kind = 'separable'
   dataset = sources.load(config)
-  space = workspace.create(config, '', dataset, None)
+  work = workspace.create(config, '', dataset, None, {})
   phase = {p.name: p for p in phases.build_phases(config)}[name]
   objective = phases.objective_for(
-      config, phase, space.nets, space.gates, epoch_steps=1
+      config, phase, work.nets, work.gates, epoch_steps=1
   )
   step = loop.make_step(phase, dataset.train, objective, config.data.augment)
-  shapes = workspace.variable_shapes(space.nets, space.gates, phase)
+  shapes = workspace.variable_shapes(work.nets, work.gates, phase)
   arguments = loop.argument_shapes(phase, step.tx, *shapes)
   return jax.jit(step.function).trace(*arguments, step.batch)
 

@@ -345,6 +345,18 @@ class ProcessesTest(parameterized.TestCase):
     with processes.sole_user(folder):  # The first has gone.
       pass
 
+  def test_a_folder_is_made_and_goes_again_if_nothing_came_of_it(self):
+    parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    for kept in (False, True):
+      folder = parent / f'kept_{kept}'
+      with self.assertRaises(UsageError):
+        with processes.sole_user(str(folder)):
+          self.assertTrue(folder.is_dir())
+          if kept:
+            (folder / 'results.json').write_text('{}')
+          raise UsageError('Whatever.')
+      self.assertEqual(folder.exists(), kept)
+
   @parameterized.parameters(errno.EROFS, errno.EACCES)
   def test_a_folder_that_cannot_be_written_to_can_be_read(self, number):
     folder = self.enterContext(tempfile.TemporaryDirectory())

@@ -57,7 +57,7 @@ class Analysis:
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
-        # Of a supernet that has not been locked in, too.
+        # Even a supernet that has not been locked in can be evaluated.
         tuple(RUNNABLE),
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
         (
@@ -91,41 +91,41 @@ NEEDS = {
 }
 
 
-def run(space: Workspace) -> bool:
+def run(work: Workspace) -> bool:
   """Does what is selected and not done; returns whether anything was."""
-  groups = settings.selected_groups(space.config)
+  groups = settings.selected_groups(work.config)
   busy = False
   for name, analysis in ANALYSES.items():
-    if name not in groups or _is_done(space, name):
+    if name not in groups or _is_done(work, name):
       continue
     busy = True
     if analysis.needs:
-      space.stamp()
-    made_now = _made_with(space, name)
-    unfinished = common.Unfinished(space, name, made_now)
-    space.results.discard(*analysis.makes)
-    _forget(space, [name])
+      work.stamp()
+    made_now = _made_with(work, name)
+    unfinished = common.Unfinished(work, name, made_now)
+    work.results.discard(*analysis.makes)
+    _forget(work, [name])
     if unfinished.seconds and processes.is_writer():
       print(
           f'{name}: goes on after {unfinished.seconds:.0f} s.', file=sys.stderr
       )
     started = time.monotonic() - unfinished.seconds
     try:
-      analysis.measure(space)
+      analysis.measure(work)
     except BaseException as error:
       unfinished.note(time.monotonic() - started)
       if isinstance(error, preemption.Preempted):
         raise preemption.Preempted(f'Phase {name!r} is unfinished.') from None
       raise
-    made = space.results.values.get('made', {})
-    space.results.update(made=made | {name: made_now})
-    space.results.add_seconds(name, time.monotonic() - started)
+    made = work.results.values.get('made', {})
+    work.results.update(made=made | {name: made_now})
+    work.results.add_seconds(name, time.monotonic() - started)
     unfinished.drop()
     # The next one reads what the writer has written.
     processes.wait(name)
-  has_results = bool(space.results.values.get('dataset'))
+  has_results = bool(work.results.values.get('dataset'))
   if 'report' in groups and has_results and processes.is_writer():
-    write_report(space.workdir, space.config.compare)
+    write_report(work.workdir, work.config.compare)
   return busy
 
 
@@ -137,23 +137,23 @@ def write_report(workdir: str, compare: str) -> None:
   page.write(workdir, compare=compare)
 
 
-def _made_with(space: Workspace, name: str) -> dict[str, Any]:
+def _made_with(work: Workspace, name: str) -> dict[str, Any]:
   """Returns all settings and circumstances that an analysis depends on."""
-  analysis, config = ANALYSES[name], space.config
+  analysis, config = ANALYSES[name], work.config
   made = {
       key: value
       for key, value in settings.flatten(config).items()
       if key.startswith(analysis.settings)
   }
-  if space.nets.student.norm not in BATCH_NORMS:
+  if work.nets.student.norm not in BATCH_NORMS:
     made = {
         key: value
         for key, value in made.items()
         if not key.startswith('evaluation.calibration')
     }
-  made['compute_dtype'] = space.nets.student.dtype
+  made['compute_dtype'] = work.nets.student.dtype
   if analysis.needs:
-    made['phases'] = list(space.phases)
+    made['phases'] = list(work.phases)
   if analysis.is_timed:
     made['device'] = jax.devices()[0].device_kind
     made['compiler_options'] = compiler.options(
@@ -162,31 +162,31 @@ def _made_with(space: Workspace, name: str) -> dict[str, Any]:
   return made
 
 
-def _is_done(space: Workspace, name: str) -> bool:
-  made = space.results.values.get('made', {}).get(name)
+def _is_done(work: Workspace, name: str) -> bool:
+  made = work.results.values.get('made', {}).get(name)
   if made is None:
     return False
-  now = _made_with(space, name)
+  now = _made_with(work, name)
   # What an older version did not write down counts as the same.
   if any(now.get(key) != value for key, value in made.items()):
     return False
-  table, column = subnet_table.read(space.workdir), ANALYSES[name].column
+  table, column = subnet_table.read(work.workdir), ANALYSES[name].column
   return not table or not column or column in table
 
 
-def discard(space: Workspace, phase: Phase) -> None:
+def discard(work: Workspace, phase: Phase) -> None:
   """Drops what was measured with weights that a phase changes, files included.
 
   Gates do not change subnets, so what was measured of subnets stays.
   """
-  paths = Paths(space.workdir)
+  paths = Paths(work.workdir)
   outdated = [paths.policies, paths.report]
   if phase.group == GATES:
-    space.results.discard('gates', 'policies')
+    work.results.discard('gates', 'policies')
   else:
-    space.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
+    work.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
     outdated += [paths.subnets, paths.statistics]
-  _forget(space, list(NEEDS))
+  _forget(work, list(NEEDS))
   for name in NEEDS:
     common.drop_folder(paths.unfinished(name))
   common.drop_folder(paths.figures)
@@ -195,23 +195,23 @@ def discard(space: Workspace, phase: Phase) -> None:
       os.remove(path)
 
 
-def _forget(space: Workspace, names: list[str]) -> None:
+def _forget(work: Workspace, names: list[str]) -> None:
   """Has analyses measured anew when they are next selected."""
-  made = space.results.values.get('made', {})
+  made = work.results.values.get('made', {})
   if kept := {n: value for n, value in made.items() if n not in names}:
-    space.results.update(made=kept)
+    work.results.update(made=kept)
   else:
-    space.results.discard('made')
+    work.results.discard('made')
 
 
-def compile_ahead(space: Workspace, phase: Phase) -> None:
+def compile_ahead(work: Workspace, phase: Phase) -> None:
   """Has compiled what is measured after a run's last training phase."""
-  groups = settings.selected_groups(space.config)
-  variables, _ = workspace.variable_shapes(space.nets, space.gates, phase)
+  groups = settings.selected_groups(work.config)
+  variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   if phase.network != 'teacher':
     if 'evaluation' in groups:
-      accuracy.compile_ahead(space, variables)
+      accuracy.compile_ahead(work, variables)
     if 'policies' in groups:
-      gating.compile_routing_ahead(space, variables)
+      gating.compile_routing_ahead(work, variables)
   if 'latency' in groups:
-    timing.compile_ahead(space)
+    timing.compile_ahead(work)

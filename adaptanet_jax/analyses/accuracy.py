@@ -46,46 +46,46 @@ _OWN = ('teacher', 'cascade', 'lock_in', 'joint', 'baseline')
 
 
 def validator(
-    space: Workspace, phase: Phase
+    work: Workspace, phase: Phase
 ) -> Callable[[Variables], dict[str, float]] | None:
   """Returns what measures a network after each epoch of a phase.
 
   Args:
-    space: the run.
+    work: the run.
     phase: the phase that trains.
 
   Returns:
     Maps the network's variables to test accuracies by name; None for a phase
     that trains a single module, or if `evaluation.every_epoch` is off.
   """
-  if not space.config.evaluation.every_epoch or phase.name not in _VALIDATED:
+  if not work.config.evaluation.every_epoch or phase.name not in _VALIDATED:
     return None
-  predictor, names = _validation(space, phase)
-  test = space.dataset.test
+  predictor, names = _validation(work, phase)
+  test = work.dataset.test
 
   def validate(variables: Variables) -> dict[str, float]:
-    outputs = common.predict(space, predictor, variables, test)
+    outputs = common.predict(work, predictor, variables, test)
     correct = np.atleast_2d(outputs['prediction'] == test.labels)
     return dict(zip(names, map(float, correct.mean(-1))))
 
   return validate
 
 
-def compile_validator_ahead(space: Workspace, phase: Phase) -> None:
+def compile_validator_ahead(work: Workspace, phase: Phase) -> None:
   """Has compiled what a phase's network is measured with, if it is."""
-  if validator(space, phase) or phase.name == 'teacher':
-    variables, _ = workspace.variable_shapes(space.nets, space.gates, phase)
-    predictor, _ = _validation(space, phase)
-    common.compile_ahead(space, predictor, variables)
+  if validator(work, phase) or phase.name == 'teacher':
+    variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
+    predictor, _ = _validation(work, phase)
+    common.compile_ahead(work, predictor, variables)
 
 
 def _validation(
-    space: Workspace, phase: Phase
+    work: Workspace, phase: Phase
 ) -> tuple[protocols.Predictor, list[str]]:
   subnets: tuple[Subnet, ...] = _VALIDATED[phase.name]
   if not subnets:
-    return protocols.full_predictor(space.nets.teacher), ['test_top1']
-  student = space.nets.student
+    return protocols.full_predictor(work.nets.teacher), ['test_top1']
+  student = work.nets.student
   if subnets == UNIFORM:
     student = student.without_delta
   return protocols.subnets_predictor(student, subnets), [
@@ -93,13 +93,13 @@ def _validation(
   ]
 
 
-def evaluate_teacher(space: Workspace) -> None:
+def evaluate_teacher(work: Workspace) -> None:
   """Measures the teacher's accuracy and cost."""
-  test, net = space.dataset.test, space.nets.teacher
+  test, net = work.dataset.test, work.nets.teacher
   predictor = protocols.full_predictor(net)
-  outputs = common.predict(space, predictor, space.variables['teacher'], test)
+  outputs = common.predict(work, predictor, work.variables['teacher'], test)
   full = cost.cost_table(net).subnet(LARGEST)
-  space.results.update(
+  work.results.update(
       teacher={
           'top1': float((outputs['prediction'] == test.labels).mean()),
           'madds': full.madds,
@@ -108,46 +108,46 @@ def evaluate_teacher(space: Workspace) -> None:
   )
 
 
-def compile_ahead(space: Workspace, variables: Any) -> None:
+def compile_ahead(work: Workspace, variables: Any) -> None:
   """Has compiled what `evaluate` runs, for variables or their shapes."""
-  net = workspace.student_for(space.nets, variables)
-  gates = common.gates_of(space, variables)
+  net = workspace.student_for(work.nets, variables)
+  gates = common.gates_of(work, variables)
   statistics: Any = ()
-  if _calibrates(space, net):
+  if _calibrates(work, net):
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
     calibration.compile_ahead(
-        space.programs,
+        work.programs,
         net,
         variables,
-        space.dataset.train,
-        space.config.evaluation.batch_size,
+        work.dataset.train,
+        work.config.evaluation.batch_size,
     )
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
-  common.compile_ahead(space, tree, variables, *statistics)
+  common.compile_ahead(work, tree, variables, *statistics)
   if gates:
-    common.compile_ahead(space, gating.gate_predictor(net, gates), variables)
+    common.compile_ahead(work, gating.gate_predictor(net, gates), variables)
 
 
-def evaluate(space: Workspace) -> None:
+def evaluate(work: Workspace) -> None:
   """Measures every subnet on the test split: Table II and `subnets.csv`.
 
   One pass over the images by the tree of prefixes says which of them each
   subnet has right; every protocol of the paper is read off that.
   """
-  net, test = space.supernet, space.dataset.test
-  variables = space.variables['student']
-  gates = common.gates_of(space, variables)
+  net, test = work.supernet, work.dataset.test
+  variables = work.variables['student']
+  gates = common.gates_of(work, variables)
   if gates:
-    settings.check_reads_anchors(space.config, ('gates',))
+    settings.check_reads_anchors(work.config, ('gates',))
   # The gates are read for nothing, so that this is the program that calibrates
   # the policies as well: to compile another one would take longer.
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
   # By batch statistics, the configured ones first; one entry without BatchNorm.
   correct = {
       name: common.predict(
-          space,
+          work,
           tree,
           variables,
           test,
@@ -155,20 +155,20 @@ def evaluate(space: Workspace) -> None:
           keep='-'.join(filter(None, ('evaluation', name))),
       )['prediction']
       == test.labels
-      for name, statistics in _statistics(space).items()
+      for name, statistics in _calibrate(work).items()
   }
   costs = cost.cost_table(net)
-  network = space.config.baseline.network
+  network = work.config.baseline.network
   sections = {
-      network or 'supernet': _section(space, costs, correct, _OWN)
+      network or 'supernet': _section(work, costs, correct, _OWN)
   }
   if net.delta:
     sections['delta'] = _section(
-        space, costs, correct, (*_OWN, 'delta'), delta=True
+        work, costs, correct, (*_OWN, 'delta'), delta=True
     )
   top1 = next(iter(correct.values())).mean(-1)
-  _write_table(space, costs, top1)
-  batches = -(-len(test) // space.config.evaluation.batch_size)
+  _write_table(work, costs, top1)
+  batches = -(-len(test) // work.config.evaluation.batch_size)
   runs = protocols.stage_runs(top1.shape)
   sections['subnets'] = {
       'count': int(top1.size),
@@ -180,15 +180,15 @@ def evaluate(space: Workspace) -> None:
       },
   }
   if gates:
-    sections['gates'] = gating.gate_section(space, gates)
-  space.results.update(**sections)
+    sections['gates'] = gating.gate_section(work, gates)
+  work.results.update(**sections)
 
 
 def _write_table(
-    space: Workspace, costs: cost.CostTable, top1: np.ndarray
+    work: Workspace, costs: cost.CostTable, top1: np.ndarray
 ) -> None:
   """Writes `subnets.csv`, with what others have found of the same weights."""
-  subnets = all_subnets(space.supernet.choices)
+  subnets = all_subnets(work.supernet.choices)
   params = [costs.subnet(subnet).params for subnet in subnets]
   table = {
       'madds': costs.madds_by_subnet(),
@@ -199,53 +199,53 @@ def _write_table(
   # columns stay in their order, and those measured now are replaced.
   before = {
       name: column
-      for name, column in subnet_table.read(space.workdir).items()
+      for name, column in subnet_table.read(work.workdir).items()
       if column.shape == top1.shape
   }
-  subnet_table.write(space.workdir, table | before | table)
-  timing.add_column(space)
+  subnet_table.write(work.workdir, table | before | table)
+  timing.add_column(work)
 
 
-def _calibrates(space: Workspace, net: ResNet) -> bool:
+def _calibrates(work: Workspace, net: ResNet) -> bool:
   return (
       net.norm in BATCH_NORMS
-      and space.config.evaluation.calibration != 'none'
+      and work.config.evaluation.calibration != 'none'
   )
 
 
-def _statistics(space: Workspace) -> dict[str, calibration.Statistics]:
+def _calibrate(work: Workspace) -> dict[str, calibration.Statistics]:
   """Returns the batch statistics to evaluate with, by name, the main one first.
 
   Calibrates, and keeps what it finds for the library. Without a BatchNorm there
   is one entry, of no name. Those of training need not be given: the network has
   them.
   """
-  net, config = space.supernet, space.config
-  variables = space.variables['student']
-  if not _calibrates(space, net):
+  net, config = work.supernet, work.config
+  variables = work.variables['student']
+  if not _calibrates(work, net):
     return {'none' if net.norm in BATCH_NORMS else '': ()}
   main = config.evaluation.calibration
   found = calibration.calibrate(
-      space.programs,
+      work.programs,
       net,
       variables,
-      space.dataset.train,
+      work.dataset.train,
       batch_size=config.evaluation.batch_size,
       num_examples=config.evaluation.calibration_examples,
       seed=config.seed,
   )
-  calibration.save(Paths(space.workdir).statistics, found)
+  calibration.save(Paths(work.workdir).statistics, found)
   every = {
       'subnet': found,
       'uniform': calibration.uniform(found),
-      # Of the shapes of the others, so that one program runs them all.
+      # In the shapes of the others, so that one program runs them all.
       'none': calibration.of_training(net, variables),
   }
   return {main: every[main]} | every
 
 
 def _section(
-    space: Workspace,
+    work: Workspace,
     costs: cost.CostTable,
     correct: dict[str, np.ndarray],
     groups: tuple[str, ...],
@@ -253,7 +253,7 @@ def _section(
     delta: bool = False,
 ) -> dict[str, Any]:
   """Returns a section of results.json: accuracies, and what they have cost."""
-  config, madds = space.config, costs.madds_by_subnet()
+  config, madds = work.config, costs.madds_by_subnet()
   by_name = {
       name: protocols.summarize(
           table,
@@ -266,27 +266,27 @@ def _section(
   }
   best = next(iter(by_name))
   section = by_name[best] | {
-      'norm': space.supernet.norm,
+      'norm': work.supernet.norm,
       'calibration': best or None,
-      'training': _training(space, groups),
+      'training': _training(work, groups),
   }
   if len(by_name) > 1:
     section['by_calibration'] = by_name
   return section
 
 
-def _training(space: Workspace, groups: tuple[str, ...]) -> dict[str, Any]:
+def _training(work: Workspace, groups: tuple[str, ...]) -> dict[str, Any]:
   """Returns gradient steps, images and wall seconds of some groups of phases.
   """
   budget = {'steps': 0, 'images': 0, 'seconds': 0.0}
-  for phase in phases_lib.build_phases(space.config):
-    if phase.group not in groups or phase.name not in space.phases:
+  for phase in phases_lib.build_phases(work.config):
+    if phase.group not in groups or phase.name not in work.phases:
       continue
     batch_size = phase.settings.batch_size
     steps = phases_lib.num_steps(
-        phase, pipeline.steps_per_epoch(space.dataset.train, batch_size)
+        phase, pipeline.steps_per_epoch(work.dataset.train, batch_size)
     )
     budget['steps'] += steps
     budget['images'] += steps * batch_size
-    budget['seconds'] += space.results.values['seconds'][phase.name]
+    budget['seconds'] += work.results.values['seconds'][phase.name]
   return budget

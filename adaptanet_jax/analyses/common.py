@@ -24,24 +24,24 @@ from adaptanet_jax.workspace import Workspace
 
 
 def compile_ahead(
-    space: Workspace,
+    work: Workspace,
     predictor: protocols.Predictor,
     variables: Variables,
     *more: Any,
 ) -> None:
   """Has a predictor compiled in the background, for any split of the run."""
   protocols.compile_ahead(
-      space.programs,
+      work.programs,
       predictor,
       variables,
-      space.dataset.test,
-      space.config.evaluation.batch_size,
+      work.dataset.test,
+      work.config.evaluation.batch_size,
       *more,
   )
 
 
 def predict(
-    space: Workspace,
+    work: Workspace,
     predictor: protocols.Predictor,
     variables: Variables,
     split: Split,
@@ -51,7 +51,7 @@ def predict(
   """Runs a predictor over a split; see `protocols.predict`.
 
   Args:
-    space: the run.
+    work: the run.
     predictor: what to run.
     variables: collections of its network.
     split: examples.
@@ -66,13 +66,13 @@ def predict(
   folder = None
   if keep:
     analysis, *_ = keep.split('-')
-    folder = os.path.join(Paths(space.workdir).unfinished(analysis), keep)
+    folder = os.path.join(Paths(work.workdir).unfinished(analysis), keep)
   return protocols.predict(
-      space.programs,
+      work.programs,
       predictor,
       variables,
       split,
-      space.config.evaluation.batch_size,
+      work.config.evaluation.batch_size,
       *more,
       keep=folder,
   )
@@ -86,23 +86,23 @@ class Unfinished:
   """
 
   def __init__(
-      self, space: Workspace, analysis: str, depends: Mapping[str, Any]
+      self, work: Workspace, analysis: str, depends: Mapping[str, Any]
   ) -> None:
     """Drops what was found with other weights or other settings than now.
 
     Args:
-      space: the run.
+      work: the run.
       analysis: its name.
       depends: the settings that what it finds depends on.
     """
-    self._folder = Paths(space.workdir).unfinished(analysis)
+    self._folder = Paths(work.workdir).unfinished(analysis)
     self._path = os.path.join(self._folder, 'made.json')
     self._made = {
         'settings': dict(depends),
-        'batch_size': space.config.evaluation.batch_size,
-        'dtype': space.nets.student.dtype,
+        'batch_size': work.config.evaluation.batch_size,
+        'dtype': work.nets.student.dtype,
         'device': jax.devices()[0].device_kind,
-        'weights': _checksum(space.variables),
+        'weights': _checksum(work.variables),
     }
     self.seconds = 0.0
     if processes.is_writer():
@@ -141,13 +141,13 @@ def _checksum(tree: Any) -> int:
   return value
 
 
-def calibration_split(space: Workspace) -> Split:
+def policy_split(work: Workspace) -> Split:
   """Returns the examples that policies are made from."""
-  check_held_out(space.config, space.dataset)
-  if space.config.policies.examples == 'held_out':
-    assert space.dataset.held_out is not None, 'It has been checked.'
-    return space.dataset.held_out
-  return training_share(space)
+  check_held_out(work.config, work.dataset)
+  if work.config.policies.examples == 'held_out':
+    assert work.dataset.held_out is not None, 'It has been checked.'
+    return work.dataset.held_out
+  return training_share(work)
 
 
 def check_held_out(
@@ -162,14 +162,14 @@ def check_held_out(
     )
 
 
-def training_share(space: Workspace) -> Split:
+def training_share(work: Workspace) -> Split:
   """Returns the share of the training examples that the paper calibrates on."""
-  train, config = space.dataset.train, space.config
+  train, config = work.dataset.train, work.config
   count = max(1, round(config.policies.training_share * len(train)))
   rng = np.random.default_rng((config.seed, count))
   return train.subset(rng.permutation(len(train))[:count])
 
 
-def gates_of(space: Workspace, variables: Any) -> GateSet | None:
+def gates_of(work: Workspace, variables: Any) -> GateSet | None:
   """Returns the gates that some variables (or their shapes) have, if any."""
-  return space.gates if GATES in variables['params'] else None
+  return work.gates if GATES in variables['params'] else None

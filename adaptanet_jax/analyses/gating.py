@@ -46,35 +46,35 @@ def gate_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   return protocols.subnets_predictor(net, _BOTH_UNIFORM, gates)
 
 
-def gate_section(space: Workspace, gates: GateSet) -> dict[str, Any]:
+def gate_section(work: Workspace, gates: GateSet) -> dict[str, Any]:
   """Measures what each gate says of the uniform subnets.
 
   Args:
-    space: the run.
+    work: the run.
     gates: its gates.
 
   Returns:
-    The `gates` section of results.json. Bins are of the calibration examples,
+    The `gates` section of results.json. Bins are of the policies' examples,
     as in the paper, and in `bins_test` of the test split.
   """
-  predictor = gate_predictor(space.supernet, gates)
+  predictor = gate_predictor(work.supernet, gates)
   read = functools.partial(
-      common.predict, space, predictor, space.variables['student']
+      common.predict, work, predictor, work.variables['student']
   )
   splits = {
-      'bins': common.calibration_split(space),
-      'bins_test': space.dataset.test,
+      'bins': common.policy_split(work),
+      'bins_test': work.dataset.test,
   }
   outputs = {name: read(split) for name, split in splits.items()}
-  detected = outputs['bins_test']['detected'] == space.dataset.test.labels
-  madds = cost.gate_madds(gates, space.supernet)
+  detected = outputs['bins_test']['detected'] == work.dataset.test.labels
+  madds = cost.gate_madds(gates, work.supernet)
   section: dict[str, Any] = {}
   for n, anchor in enumerate(gates.anchors):
     bins = {
         name: _bins_of_subnets(
             outputs[name]['confidence'][:, n],
             outputs[name]['prediction'] == split.labels,
-            space.config.policies.bins,
+            work.config.policies.bins,
         )
         for name, split in splits.items()
     }
@@ -162,59 +162,59 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   return protocols.map_predictor(predict)
 
 
-def compile_routing_ahead(space: Workspace, variables: Any) -> None:
+def compile_routing_ahead(work: Workspace, variables: Any) -> None:
   """Has the routed network compiled, for shapes of its variables."""
-  gates = routing.routing_gates(common.gates_of(space, variables))
+  gates = routing.routing_gates(common.gates_of(work, variables))
   if gates:
-    net = workspace.student_for(space.nets, variables)
-    bins = space.config.policies.bins
+    net = workspace.student_for(work.nets, variables)
+    bins = work.config.policies.bins
     shapes = policies.policy_shapes(len(net.choices), bins)
     predictor = routed_predictor(net, gates)
-    common.compile_ahead(space, predictor, variables, shapes)
+    common.compile_ahead(work, predictor, variables, shapes)
 
 
-def measure_policies(space: Workspace) -> None:
-  """Calibrates all policies, runs them, and writes `policies.json`."""
-  config = space.config
+def measure_policies(work: Workspace) -> None:
+  """Makes all policies, runs them, and writes `policies.json`."""
+  config = work.config
   gates = routing.routing_gates(
-      common.gates_of(space, space.variables['student'])
+      common.gates_of(work, work.variables['student'])
   )
   # The settings were checked, and the plan has the gates trained.
   assert gates is not None, config.gates.anchors
-  calibration, value = _calibrate(space, gates)
-  made, found = _make_policies(space, calibration)
+  observed, value = _observe(work, gates)
+  made, found = _make_policies(work, observed)
   measured: dict[str, Any] = {}
   for scope, by_name in made.items():
     measured[scope] = {}
     for name, mixture in by_name.items():
-      entry = _run_policy(space, gates, calibration, mixture)
-      entry |= _at_equal_madds(space, scope, entry)
+      entry = _run_policy(work, gates, observed, mixture)
+      entry |= _at_equal_madds(work, scope, entry)
       if name == 'budget':
         entry |= found[scope]
       measured[scope][name] = entry
   write_json(
-      Paths(space.workdir).policies,
-      policies.to_json(made, calibration.edges),
+      Paths(work.workdir).policies,
+      policies.to_json(made, observed.edges),
   )
-  space.results.update(
+  work.results.update(
       policies=measured,
       gate_value=value,
-      calibration_bias=_calibration_bias(space),
+      calibration_bias=_calibration_bias(work),
   )
 
 
 def _make_policies(
-    space: Workspace, calibration: policies.Calibration
+    work: Workspace, observed: policies.Observed
 ) -> tuple[dict[str, dict[str, policies.Mixture]], dict[str, dict[str, Any]]]:
   """Returns the policies of each scope, and what is known of each `budget`."""
-  config = space.config
-  largest = cost.cost_table(space.supernet).subnet(LARGEST).madds
+  config = work.config
+  largest = cost.cost_table(work.supernet).subnet(LARGEST).madds
   made: dict[str, dict[str, policies.Mixture]] = {}
   found: dict[str, dict[str, Any]] = {}
   for scope in policies.SCOPES:
     ranked = functools.partial(
         policies.ranked,
-        calibration,
+        observed,
         scope,
         start=policies.start_choice(scope, config.policies.start),
     )
@@ -223,7 +223,7 @@ def _make_policies(
         'pull_down': ranked(pull_up=False),
     }
     limit = config.policies.budget * largest
-    best = budget.budget(calibration, scope, limit)
+    best = budget.budget(observed, scope, limit)
     if best:
       made[scope]['budget'] = best.mixture
       found[scope] = {
@@ -241,28 +241,28 @@ def _make_policies(
   return made, found
 
 
-def _calibrate(
-    space: Workspace, gates: GateSet
-) -> tuple[policies.Calibration, dict[str, Any]]:
-  """Runs the calibration examples under every subnet.
+def _observe(
+    work: Workspace, gates: GateSet
+) -> tuple[policies.Observed, dict[str, Any]]:
+  """Runs the policies' examples under every subnet.
 
   Returns:
     What policies are made from, and the section `gate_value` of results.json.
   """
-  net, split = space.supernet, common.calibration_split(space)
+  net, split = work.supernet, common.policy_split(work)
   outputs = common.predict(
-      space,
+      work,
       protocols.tree_predictor(net, gates),
-      space.variables['student'],
+      work.variables['student'],
       split,
       keep='policies',
   )
   correct = outputs['prediction'] == split.labels
   subnet_table.add_column(
-      space.workdir, 'calibration_top1', correct.mean(-1)
+      work.workdir, 'calibration_top1', correct.mean(-1)
   )
   subnet_table.add_column(
-      space.workdir, 'expected_top1', budget.expected_top1(correct)
+      work.workdir, 'expected_top1', budget.expected_top1(correct)
   )
   costs = cost.cost_table(net)
   stage_madds = costs.stage_madds()
@@ -270,14 +270,14 @@ def _calibrate(
   gate_madds = cost.gate_madds(gates, net)
   every = {n: outputs[gate_name(n)] for n in gates.anchors}
   own = CONFIDENCES.index(gates.confidence)
-  calibration = policies.Calibration.create(
+  observed = policies.Observed.create(
       correct,
       [confidences[..., own, :] for confidences in every.values()],
       stage_madds,
       np.array([gate_madds[n] for n in gates.anchors]),
-      num_bins=space.config.policies.bins,
+      num_bins=work.config.policies.bins,
   )
-  limit = space.config.policies.budget * costs.subnet(LARGEST).madds
+  limit = work.config.policies.budget * costs.subnet(LARGEST).madds
   value = {
       'confidence': gates.confidence,
       'areas': {
@@ -293,24 +293,24 @@ def _calibrate(
           for scope, subnets in _UNIFORM_OF.items()
       },
   }
-  return calibration, value
+  return observed, value
 
 
-def _calibration_bias(space: Workspace) -> dict[str, dict[str, float]]:
+def _calibration_bias(work: Workspace) -> dict[str, dict[str, float]]:
   """Measures uniform subnets on images that they were trained on and others.
 
   The difference is what choosing among subnets by training images, as in the
   paper, would be misled by.
   """
-  splits = {'training': common.training_share(space)}
-  if space.dataset.held_out:
-    splits['held_out'] = space.dataset.held_out
-  splits['test'] = space.dataset.test
-  predictor = protocols.subnets_predictor(space.supernet, _BOTH_UNIFORM)
-  variables = space.variables['student']
+  splits = {'training': common.training_share(work)}
+  if work.dataset.held_out:
+    splits['held_out'] = work.dataset.held_out
+  splits['test'] = work.dataset.test
+  predictor = protocols.subnets_predictor(work.supernet, _BOTH_UNIFORM)
+  variables = work.variables['student']
   found: dict[str, dict[str, float]] = {str(s): {} for s in _BOTH_UNIFORM}
   for name, split in splits.items():
-    outputs = common.predict(space, predictor, variables, split)
+    outputs = common.predict(work, predictor, variables, split)
     accuracies = (outputs['prediction'] == split.labels).mean(-1)
     for subnet, top1 in zip(_BOTH_UNIFORM, accuracies):
       found[str(subnet)][name] = float(top1)
@@ -318,20 +318,20 @@ def _calibration_bias(space: Workspace) -> dict[str, dict[str, float]]:
 
 
 def _run_policy(
-    space: Workspace,
+    work: Workspace,
     gates: GateSet,
-    calibration: policies.Calibration,
+    observed: policies.Observed,
     mixture: policies.Mixture,
 ) -> dict[str, Any]:
   """Runs the test split as a policy routes it."""
-  test, batch_size = space.dataset.test, space.config.evaluation.batch_size
+  test, batch_size = work.dataset.test, work.config.evaluation.batch_size
   run = functools.partial(
       common.predict,
-      space,
-      routed_predictor(space.supernet, gates),
-      space.variables['student'],
+      work,
+      routed_predictor(work.supernet, gates),
+      work.variables['student'],
       test,
-      policies.to_policy(mixture, calibration.edges),
+      policies.to_policy(mixture, observed.edges),
   )
   run()  # What is only done once, such as compiling, is not timed.
   started = time.monotonic()
@@ -340,33 +340,33 @@ def _run_policy(
   subnets, reads = outputs['subnet'].T, outputs['reads'].T
   # Padded chunks are what a stage runs. A gate runs for all images of a device
   # if one of them reads it; the head runs once an image.
-  costs = cost.cost_table(space.supernet)
+  costs = cost.cost_table(work.supernet)
   share = batch_size // jax.device_count()
   executed = len(test) * costs.head[0].madds
   for start in range(0, len(test), share):
     part = slice(start, start + share)
     executed += routing.executed(costs.stage_madds(), subnets[part])
-    read = reads[part].any(0) @ calibration.gate_madds
+    read = reads[part].any(0) @ observed.gate_madds
     executed += len(reads[part]) * int(read)
-  madds = policies.madds_of(calibration, subnets, reads)
+  madds = policies.madds_of(observed, subnets, reads)
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),
       'madds': round(float(madds.mean())),
-      'madds_gates': round(float((reads @ calibration.gate_madds).mean())),
+      'madds_gates': round(float((reads @ observed.gate_madds).mean())),
       'madds_executed': round(executed / len(test)),
       'seconds': seconds,
   }
 
 
 def _at_equal_madds(
-    space: Workspace, scope: str, entry: dict[str, Any]
+    work: Workspace, scope: str, entry: dict[str, Any]
 ) -> dict[str, float | None]:
   """Returns what subnets chosen without gates reach with the same MAdds.
 
   Once with all the MAdds of a policy, which is the fair comparison, and once
   with those of its stages alone: what gates would be worth if they were free.
   """
-  table = subnet_table.read(space.workdir)
+  table = subnet_table.read(work.workdir)
   if not table:
     return {}
   costs, top1 = table['madds'], table['top1']

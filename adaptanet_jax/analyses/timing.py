@@ -34,10 +34,10 @@ MOST_ERROR = 0.2
 _MOST_OF_FRONT = 16
 
 
-def _networks(space: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
+def _networks(work: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
   """Returns the rows of Table I."""
   # As they are deployed, with what can be done once for all images done.
-  teacher, student = space.nets.teacher.folded, space.nets.student.folded
+  teacher, student = work.nets.teacher.folded, work.nets.student.folded
   by_norm = {
       name: (dataclasses.replace(teacher, norm=norm), LARGEST)
       for name, norm in (
@@ -52,15 +52,15 @@ def _networks(space: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
   }
 
 
-def _programs(space: Workspace) -> dict[str, tuple[Any, ...]]:
+def _programs(work: Workspace) -> dict[str, tuple[Any, ...]]:
   """Returns what is timed: a program and the shapes of its arguments."""
-  batch_size = space.config.latency.batch_size
-  images = latency.image_shape(space.nets.student, batch_size)
+  batch_size = work.config.latency.batch_size
+  images = latency.image_shape(work.nets.student, batch_size)
   rows: dict[str, tuple[Any, ...]] = {
       name: (latency.static_program(net, subnet), net.shapes(), images)
-      for name, (net, subnet) in _networks(space).items()
+      for name, (net, subnet) in _networks(work).items()
   }
-  student = space.nets.student.folded
+  student = work.nets.student.folded
   rows['supernet'] = (
       latency.switched_program(student),
       student.shapes(),
@@ -70,27 +70,27 @@ def _programs(space: Workspace) -> dict[str, tuple[Any, ...]]:
   return rows
 
 
-def compile_ahead(space: Workspace) -> None:
+def compile_ahead(work: Workspace) -> None:
   """Has compiled all that is timed."""
-  for program in _programs(space).values():
-    space.programs.ahead(*program)
+  for program in _programs(work).values():
+    work.programs.ahead(*program)
 
 
-def measure_latency(space: Workspace) -> None:
+def measure_latency(work: Workspace) -> None:
   """Times the networks of Table I and every choice of every stage.
 
   All of them in turns, so that they see the machine alike. What a subnet takes
   is summed up over its stages. Random subnets, timed as a whole, say how far
   that can be trusted, and those that it makes look best are timed themselves.
   """
-  config, net = space.config, space.nets.student
+  config, net = work.config, work.nets.student
   runs = {
       name: functools.partial(
-          space.programs.compiled(*program),
+          work.programs.compiled(*program),
           trees.draw_like(program[1]),
           _images(program[2]),
       )
-      for name, program in _programs(space).items()
+      for name, program in _programs(work).items()
   }
   supernet = runs.pop('supernet')
   singles = latency.single_changes(len(net.choices))
@@ -109,7 +109,7 @@ def measure_latency(space: Workspace) -> None:
       *runs.values(), *subnet_runs(singles), *subnet_runs(checked)
   ])
   names = [*runs, 'supernet x1.0']
-  norms = {name: net.norm for name, (net, _) in _networks(space).items()}
+  norms = {name: net.norm for name, (net, _) in _networks(work).items()}
   rows = [
       {
           'network': name,
@@ -124,10 +124,10 @@ def measure_latency(space: Workspace) -> None:
   every = _sums(base, added)
   errors = every[tuple(checked.T)] / quiet[len(singles) :] - 1.0
   error = float(np.median(np.abs(errors)))
-  front = _front(space, every)
+  front = _front(work, every)
   again = measure(subnet_runs(np.array([LARGEST.encode(), *front])))
   reference, *best = (float(row['ms_quiet'] or 0.0) for row in again)
-  space.results.update(
+  work.results.update(
       latency=rows,
       stage_latency={
           'batch': config.latency.batch_size,
@@ -150,17 +150,17 @@ def measure_latency(space: Workspace) -> None:
         'Was other work on this machine?',
         *(100.0 * error, _NUM_CHECKED, 100.0 * MOST_ERROR),
     )
-  add_column(space)
+  add_column(work)
 
 
-def _front(space: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:
+def _front(work: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:
   """Returns the subnets that look fastest for their accuracy, `int[4]` each.
 
   Args:
-    space: the run.
+    work: the run.
     milliseconds: `float[K, K, K, K]`.
   """
-  table = subnet_table.read(space.workdir)
+  table = subnet_table.read(work.workdir)
   if 'top1' not in table:
     return []
   top1 = table['top1']
@@ -174,21 +174,21 @@ def _front(space: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:
   ]
 
 
-def add_column(space: Workspace) -> None:
+def add_column(work: Workspace) -> None:
   """Adds the latency of every subnet to their table, if both are there.
 
   And if it can be trusted; else the column that was there goes.
   """
-  stages = space.results.values.get('stage_latency')
+  stages = work.results.values.get('stage_latency')
   if not stages:
     return
   if not stages['trusted']:
-    subnet_table.drop_column(space.workdir, 'latency_ms')
+    subnet_table.drop_column(work.workdir, 'latency_ms')
     return
   every = _sums(stages['largest_ms'], np.array(stages['added_ms']))
   for subnet, milliseconds in stages['front_ms'].items():
     every[tuple(Subnet.parse(subnet).encode())] = milliseconds
-  subnet_table.add_column(space.workdir, 'latency_ms', every)
+  subnet_table.add_column(work.workdir, 'latency_ms', every)
 
 
 def _sums(base: float, added: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ _ASPECT = (3 / 4, 4 / 3)
 # Boxes that are tried before the largest one at the centre is taken.
 _NUM_TRIES = 10
 _BILINEAR = Image.Resampling.BILINEAR
-# Of longer sides no more than so many times the shorter one is scaled.
+# A longer side is cut to so many times the shorter one before it is scaled.
 _LONGEST_STRIP = 4
 # Modes that Pillow converts to grey and to RGB without loss of range.
 _8_BIT_MODES = frozenset((
@@ -84,12 +84,14 @@ def resize(image: np.ndarray, size: int, shorter_side: int = 0) -> np.ndarray:
 
 
 def decode(
-    encoded: bytes, shape: tuple[int, int, int], shorter_side: int = 0
+    image: bytes | Image.Image,
+    shape: tuple[int, int, int],
+    shorter_side: int = 0,
 ) -> np.ndarray:
   """Decodes an image as evaluation has it; see `resize`.
 
   Args:
-    encoded: a file of one of `FORMATS`, of any colours.
+    image: of any colours; a file of one of `FORMATS`, or one that is open.
     shape: `(H, W, C)` of the result, H = W.
     shorter_side: see `resize`.
 
@@ -97,9 +99,9 @@ def decode(
     `uint8[H, W, C]`.
 
   Raises:
-    ImageError: it is no such file, or a damaged one.
+    ImageError: it is no such file, a damaged one, or its pixels are no colours.
   """
-  with _reading(encoded) as picture:
+  with _reading(image) as picture:
     turned = _turned(picture, _orientation(picture))
     pixels = np.asarray(_plain(turned, _mode(shape)))
   return resize(
@@ -155,18 +157,22 @@ def check(encoded: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _reading(encoded: bytes) -> Iterator[Image.Image]:
+def _reading(image: bytes | Image.Image) -> Iterator[Image.Image]:
   """Opens a file; whatever goes wrong within becomes an ImageError."""
   try:
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+    if isinstance(image, Image.Image):
+      yield image  # It is the caller's to close.
+      return
+    with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
       yield picture
   except ImageError:
     raise
   except UnidentifiedImageError as error:
+    start = b'' if isinstance(image, Image.Image) else bytes(image[:16])
     raise ImageError(
         f'it is no {", ".join(FORMATS[:-1])} or {FORMATS[-1]} file; it starts '
-        f'with {bytes(encoded[:16])!r}'
-        if encoded
+        f'with {start!r}'
+        if start
         else 'it is empty'
     ) from error
   except Exception as error:  # Each format has errors of its own.
@@ -190,6 +196,8 @@ def _turned(picture: Image.Image, orientation: int) -> Image.Image:
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
   """Returns a picture in mode `L` or `RGB`, of 8 bits, with nothing hidden."""
+  if not all(picture.size):
+    raise ImageError('it has no pixels')
   if picture.mode in _16_BIT_MODES:
     return _of_16_bits(picture).convert(mode)
   if picture.mode not in _8_BIT_MODES:

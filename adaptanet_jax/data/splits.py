@@ -19,7 +19,7 @@ from adaptanet_jax.errors import UsageError
 
 Batch = dict[str, np.ndarray]
 Decoded = TypeVar('Decoded')
-# Of what is random about one example of one batch.
+# Seeds what is random about one example of one batch.
 Seed = tuple[int, ...]
 
 

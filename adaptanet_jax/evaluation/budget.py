@@ -25,8 +25,8 @@ import numpy as np
 
 from adaptanet_jax.evaluation import gate_trees
 from adaptanet_jax.evaluation.policies import (
-  Calibration,
   Mixture,
+  Observed,
   Rule,
   outcome,
   scope_indices,
@@ -38,7 +38,7 @@ from adaptanet_jax.models.subnet import NUM_STAGES
 FOLDS = 5
 # Halvings of the interval of prices.
 _HALVINGS = 24
-# What the bins of a calibration are joined to, where gates are read.
+# What observed bins are joined to, where gates are read.
 _JOINED_BINS = (2, 4)
 # Fewer examples than that say too little about what is best for them.
 _EXAMPLES_OF_A_LEAF = 50
@@ -53,11 +53,11 @@ class Kind:
 
   Attributes:
     name: such as 'uniform', 'fixed' or 'gate 2, 4 bins'.
-    fit: makes a solver from a calibration.
+    fit: makes a solver from what was observed.
   """
 
   name: str
-  fit: Callable[[Calibration], Solver]
+  fit: Callable[[Observed], Solver]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,32 +79,32 @@ class Found:
 
 
 def budget(
-    calibration: Calibration, scope: str, limit: float
+    observed: Observed, scope: str, limit: float
 ) -> Found | None:
   """Finds the policy that makes the most of a budget.
 
   Args:
-    calibration: what it is made from.
+    observed: what it is made from.
     scope: one of `policies.SCOPES`.
     limit: of the mean MAdds, those of the gates that are read included.
 
   Returns:
     The policy; None if even the cheapest subnet of the scope exceeds the limit.
   """
-  start, *richer = kinds(scope, calibration.num_bins, len(calibration))
-  policy = at_budget(start.fit(calibration), calibration, limit)
+  start, *richer = kinds(scope, observed.num_bins, len(observed))
+  policy = at_budget(start.fit(observed), observed, limit)
   if policy is None:
     return None
-  uniform = cross_validated(start, calibration, limit)
+  uniform = cross_validated(start, observed, limit)
   chosen, best, gain, error = start, uniform, 0.0, 0.0
   for kind in richer:
-    values = cross_validated(kind, calibration, limit)
+    values = cross_validated(kind, observed, limit)
     advantage, doubt = _mean_and_error(values - best)
     if advantage > doubt:
       chosen, best = kind, values
       gain, error = _mean_and_error(values - uniform)
   if chosen is not start:
-    policy = at_budget(chosen.fit(calibration), calibration, limit)
+    policy = at_budget(chosen.fit(observed), observed, limit)
     assert policy is not None, chosen.name  # They contain uniform subnets.
   return Found(policy, chosen.name, gain, error)
 
@@ -139,51 +139,51 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> Iterator[Kind]:
 
 
 def cross_validated(
-    kind: Kind, calibration: Calibration, limit: float
+    kind: Kind, observed: Observed, limit: float
 ) -> np.ndarray:
   """Judges a kind of policy on examples that it was not made from.
 
   Args:
     kind: what is judged.
-    calibration: its examples.
+    observed: its examples.
     limit: of the mean MAdds.
 
   Returns:
     For each example the chance that it is right, less the price of what it
     spends beyond the limit, or with the price of what it leaves: `float[N]`.
   """
-  num_examples = len(calibration)
+  num_examples = len(observed)
   order = np.random.default_rng(0).permutation(num_examples)
   values = np.zeros(num_examples)
   for fold in range(FOLDS):
     apart = order[fold::FOLDS]
-    rest = calibration.take(np.delete(order, np.s_[fold::FOLDS]))
+    rest = observed.take(np.delete(order, np.s_[fold::FOLDS]))
     solver = kind.fit(rest)
     policy = at_budget(solver, rest, limit)
     assert policy is not None, kind.name
-    right, madds = outcome(calibration.take(apart), policy)
+    right, madds = outcome(observed.take(apart), policy)
     price = _price(policy, rest)
     values[apart] = right - price * (madds - limit)
   return values
 
 
 def at_budget(
-    solver: Solver, calibration: Calibration, limit: float
+    solver: Solver, observed: Observed, limit: float
 ) -> Mixture | None:
   """Mixes two rules of a solver to spend just so many MAdds.
 
   Args:
     solver: maps a price to a rule.
-    calibration: examples whose mean MAdds count.
+    observed: examples whose mean MAdds count.
     limit: of these.
 
   Returns:
     The mixture; None if even the cheapest rule exceeds the limit.
   """
   def spends(rule: Rule) -> float:
-    return float(outcome(calibration, Mixture.of(rule))[1].mean())
+    return float(outcome(observed, Mixture.of(rule))[1].mean())
 
-  low, high = 0.0, 2.0 / max(1.0, float(calibration.stage_madds.min()))
+  low, high = 0.0, 2.0 / max(1.0, float(observed.stage_madds.min()))
   dear, cheap = solver(low), solver(high)
   if spends(dear) <= limit:
     return Mixture.of(dear)
@@ -205,43 +205,43 @@ def at_budget(
   return Mixture(cheap, dear, (most - limit) / (most - least))
 
 
-def _price(mixture: Mixture, calibration: Calibration) -> float:
+def _price(mixture: Mixture, observed: Observed) -> float:
   """Returns what a mixture's last MAdds bring, in right answers for each."""
   if mixture.share == 1.0:
     return 0.0
   (right, madds), (more, dearer) = (
-      (float(values.mean()) for values in outcome(calibration, Mixture.of(r)))
+      (float(values.mean()) for values in outcome(observed, Mixture.of(r)))
       for r in (mixture.first, mixture.second)
   )
   return max(0.0, (more - right) / (dearer - madds))
 
 
-def _fit_uniform(calibration: Calibration, *, scope: str) -> Solver:
+def _fit_uniform(observed: Observed, *, scope: str) -> Solver:
   """Subnets that run all stages alike: few, so what they get right is known."""
   subnets = np.repeat(scope_indices(scope)[:, None], NUM_STAGES, 1)
-  right = calibration.correct[tuple(subnets.T)].mean(-1)
-  return _best_of(calibration, subnets, right)
+  right = observed.correct[tuple(subnets.T)].mean(-1)
+  return _best_of(observed, subnets, right)
 
 
-def _fit_fixed(calibration: Calibration, *, scope: str) -> Solver:
+def _fit_fixed(observed: Observed, *, scope: str) -> Solver:
   """All subnets of a scope, by what is to be expected of them."""
   indices = scope_indices(scope)
   block = np.ix_(*[indices] * NUM_STAGES)
   subnets = np.stack(
       np.meshgrid(*[indices] * NUM_STAGES, indexing='ij'), -1
   ).reshape(-1, NUM_STAGES)
-  expected = expected_top1(calibration.correct[block]).ravel()
-  return _best_of(calibration, subnets, expected)
+  expected = expected_top1(observed.correct[block]).ravel()
+  return _best_of(observed, subnets, expected)
 
 
 def _best_of(
-    calibration: Calibration, subnets: np.ndarray, right: np.ndarray
+    observed: Observed, subnets: np.ndarray, right: np.ndarray
 ) -> Solver:
-  costs = calibration.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+  costs = observed.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
 
   def solve(price: float) -> Rule:
     best = subnets[np.argmax(right - price * costs)]
-    return Rule.fixed(best, calibration.num_bins)
+    return Rule.fixed(best, observed.num_bins)
 
   return solve
 

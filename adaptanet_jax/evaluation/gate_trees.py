@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from adaptanet_jax.evaluation.policies import Calibration, Rule, scope_indices
+from adaptanet_jax.evaluation.policies import Observed, Rule, scope_indices
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES
 
 
 def fit(
-    calibration: Calibration, *, scope: str, gates: tuple[int, ...], count: int
+    observed: Observed, *, scope: str, gates: tuple[int, ...], count: int
 ) -> Callable[[float], Rule]:
   """Trees of what some gates say; the best at a price is found exactly.
 
@@ -25,7 +25,7 @@ def fit(
   choice before it, and so on to the start.
 
   Args:
-    calibration: what it is made from.
+    observed: what it is made from.
     scope: one of `policies.SCOPES`.
     gates: those that may be read.
     count: the number that neighbouring bins are joined to.
@@ -34,9 +34,9 @@ def fit(
     Maps a price, in right answers for a MAdd, to the rule that is best at it.
   """
   indices = scope_indices(scope)
-  joined = np.arange(calibration.num_bins) * count // calibration.num_bins
-  right, examples = _tallies(calibration, indices, joined)
-  costs = calibration.stage_madds[:, indices].astype(float)
+  joined = np.arange(observed.num_bins) * count // observed.num_bins
+  right, examples = _tallies(observed, indices, joined)
+  costs = observed.stage_madds[:, indices].astype(float)
 
   def solve(price: float) -> Rule:
     # Axes: choices of stages 1 to n, then bins of the gates so far.
@@ -53,14 +53,14 @@ def fit(
       value = value.max(axis)
       unread, bins = value[..., -1], value[..., :-1]
       if gate in gates:
-        cost = price * float(calibration.gate_madds[gate - 1])
+        cost = price * float(observed.gate_madds[gate - 1])
         gain = bins.sum(-1) - cost * number[..., -1] - unread
         reads.append(gain > 0.0)
         value = unread + np.maximum(gain, 0.0)
       else:
         reads.append(np.zeros(unread.shape, bool))
         value = unread
-    value = value - price * costs[0] * len(calibration)
+    value = value - price * costs[0] * len(observed)
     return _tree(
         int(value.argmax()), picks[::-1], reads[::-1], indices, joined
     )
@@ -69,7 +69,7 @@ def fit(
 
 
 def _tallies(
-    calibration: Calibration, indices: np.ndarray, joined: np.ndarray
+    observed: Observed, indices: np.ndarray, joined: np.ndarray
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
   """Counts right answers, and examples, for all choices and bins on the way.
 
@@ -77,7 +77,7 @@ def _tallies(
   not read.
 
   Args:
-    calibration: examples.
+    observed: examples.
     indices: `int[k]`, choices of the scope.
     joined: `int[b]`, what each bin is joined to, 0 to c - 1.
 
@@ -85,8 +85,8 @@ def _tallies(
     `float[k, k, k, k, c + 1, c + 1, c + 1]` right answers; for each gate n how
     many examples there are, `float[k] * n + [c + 1] * n`.
   """
-  num_choices, num_bins = calibration.correct.shape[0], joined[-1] + 1
-  everyone = np.ones(len(calibration))
+  num_choices, num_bins = observed.correct.shape[0], joined[-1] + 1
+  everyone = np.ones(len(observed))
   right = np.zeros((len(indices),) * NUM_STAGES + (num_bins,) * 3)
   count = {
       gate: np.zeros((len(indices),) * gate + (num_bins,) * gate)
@@ -98,7 +98,7 @@ def _tallies(
     gate = len(path)
     chosen = tuple(indices[list(path)])
     prefix = int(np.ravel_multi_index(chosen, (num_choices,) * gate))
-    bins = calibration.bins(gate, np.full(len(calibration), prefix))
+    bins = observed.bins(gate, np.full(len(observed), prefix))
     code = code * num_bins + joined[bins]
     shape = (num_bins,) * gate
     size = num_bins**gate
@@ -107,13 +107,13 @@ def _tallies(
       if gate < ROUTING_GATES[-1]:
         descend((*path, position), code)
       else:
-        answers = calibration.correct[(*chosen, indices[position])]
+        answers = observed.correct[(*chosen, indices[position])]
         right[(*path, position)] = np.bincount(code, answers, size).reshape(
             shape
         )
 
   for position in range(len(indices)):
-    descend((position,), np.zeros(len(calibration), int))
+    descend((position,), np.zeros(len(observed), int))
   count = {
       gate: _with_totals(table, range(gate, table.ndim))
       for gate, table in count.items()

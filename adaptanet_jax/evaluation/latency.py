@@ -72,7 +72,7 @@ def measure(
   for run in runs:
     for _ in range(_WARM_UP):
       jax.block_until_ready(run())
-  # Of each round a list.
+  # One list for each round of each run.
   times: list[list[list[float]]] = [[] for _ in runs]
   watts: list[list[float]] = [[] for _ in runs]
   with power_meter() as read_watts:

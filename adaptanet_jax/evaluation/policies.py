@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies: which choice follows which confidence (Sec. V-C).
 
-All are made from one calibration: examples run under every subnet, their right
-answers and the gates' confidences kept. A policy can be played through on such
-a table exactly, without running anything.
+All are made from what was observed of some examples: which subnets got each of
+them right, and how confident the gates were. On that a policy can be played
+through exactly, without running anything.
 
 N = examples, K = choices of a stage, b = bins; gate n stands at anchor n and
 chooses for stage n + 1.
@@ -32,7 +32,7 @@ SCOPES = {'joint': CHOICES, 'width': WIDTH_CHOICES, 'depth': DELTA_CHOICES}
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class Observed:
   """What the policies are made from.
 
   Attributes:
@@ -61,7 +61,7 @@ class Calibration:
       gate_madds: np.ndarray,
       *,
       num_bins: int,
-  ) -> 'Calibration':
+  ) -> 'Observed':
     """Cuts the confidences of each gate and prefix into bins."""
     quantiles = np.arange(1, num_bins) / num_bins
     edges = tuple(
@@ -81,7 +81,7 @@ class Calibration:
     """b."""
     return self.edges[0].shape[1] + 1
 
-  def take(self, examples: np.ndarray) -> 'Calibration':
+  def take(self, examples: np.ndarray) -> 'Observed':
     """Returns some of the examples, with the bins of all."""
     return dataclasses.replace(
         self,
@@ -184,20 +184,20 @@ class Mixture:
 
 
 def play(
-    calibration: Calibration, rule: Rule
+    observed: Observed, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Plays a rule through on the examples of a calibration.
+  """Plays a rule through on the examples that were observed.
 
   Args:
-    calibration: what each subnet and gate said.
+    observed: what each subnet and gate said.
     rule: the rule.
 
   Returns:
     `int[N, 4]`, the subnet of each example, and `bool[N, 3]`, whether it read a
     gate.
   """
-  num_choices = calibration.correct.shape[0]
-  choice = np.full(len(calibration), rule.start)
+  num_choices = observed.correct.shape[0]
+  choice = np.full(len(observed), rule.start)
   prefix = choice
   taken, read = [choice], []
   path: tuple[np.ndarray, ...] = ()
@@ -205,7 +205,7 @@ def play(
     reads = np.broadcast_to(rule.reads[gate - 1][path], choice.shape)
     bins = np.zeros_like(choice)
     if reads.any():
-      bins = np.where(reads, calibration.bins(gate, prefix), bins)
+      bins = np.where(reads, observed.bins(gate, prefix), bins)
     path = (*path, bins)
     choice = rule.choices[gate - 1][path]
     taken.append(choice)
@@ -215,43 +215,43 @@ def play(
 
 
 def outcome(
-    calibration: Calibration, mixture: Mixture
+    observed: Observed, mixture: Mixture
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns what is to be expected of each example under a policy.
 
   Args:
-    calibration: what each subnet and gate said.
+    observed: what each subnet and gate said.
     mixture: the policy.
 
   Returns:
     `float[N]`, the chance that it is right, and `float[N]`, its mean MAdds,
     those of the gates that it reads included.
   """
-  right, madds = np.zeros(len(calibration)), np.zeros(len(calibration))
-  examples = np.arange(len(calibration))
+  right, madds = np.zeros(len(observed)), np.zeros(len(observed))
+  examples = np.arange(len(observed))
   for rule, share in mixture.rules:
     if share:
-      subnets, reads = play(calibration, rule)
-      right += share * calibration.correct[(*subnets.T, examples)]
-      madds += share * madds_of(calibration, subnets, reads)
+      subnets, reads = play(observed, rule)
+      right += share * observed.correct[(*subnets.T, examples)]
+      madds += share * madds_of(observed, subnets, reads)
   return right, madds
 
 
 def madds_of(
-    calibration: Calibration, subnets: np.ndarray, reads: np.ndarray
+    observed: Observed, subnets: np.ndarray, reads: np.ndarray
 ) -> np.ndarray:
   """Returns the MAdds of examples.
 
   Args:
-    calibration: what stages and gates cost.
+    observed: what stages and gates cost.
     subnets: `int[N, 4]`, those that they run under.
     reads: `bool[N, 3]`, the gates that they read.
 
   Returns:
     `int64[N]`.
   """
-  stages = calibration.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
-  return stages + reads @ calibration.gate_madds
+  stages = observed.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+  return stages + reads @ observed.gate_madds
 
 
 def start_choice(scope: str, rho: float) -> int:
@@ -260,7 +260,7 @@ def start_choice(scope: str, rho: float) -> int:
 
 
 def ranked(
-    calibration: Calibration, scope: str, *, start: int, pull_up: bool
+    observed: Observed, scope: str, *, start: int, pull_up: bool
 ) -> Mixture:
   """Maps a gate's bins to the next stage's choices in order of accuracy.
 
@@ -268,7 +268,7 @@ def ranked(
   make it at the next stage.
 
   Args:
-    calibration: what it is measured on.
+    observed: what it is measured on.
     scope: one of `SCOPES`.
     start: choice of stage 1.
     pull_up: the lowest confidence gets the most accurate choice, rather than
@@ -278,17 +278,17 @@ def ranked(
     The policy `pull_up` or `pull_down`.
   """
   indices = scope_indices(scope)
-  top1 = calibration.correct.mean(-1)[np.ix_(*[indices] * NUM_STAGES)]
+  top1 = observed.correct.mean(-1)[np.ix_(*[indices] * NUM_STAGES)]
   rows = []
   for gate in ROUTING_GATES:
     others = tuple(axis for axis in range(NUM_STAGES) if axis != gate)
     accuracies = top1.mean(others)
     # Where two are equally accurate, the dearer one counts as better.
-    madds = calibration.stage_madds[gate][indices]
+    madds = observed.stage_madds[gate][indices]
     best_first = indices[np.lexsort((-madds, -accuracies))]
     if not pull_up:
       best_first = best_first[::-1]
-    num_bins = calibration.num_bins
+    num_bins = observed.num_bins
     rows.append(best_first[np.arange(num_bins) * len(indices) // num_bins])
   return Mixture.of(Rule.by_bin(start, np.stack(rows)))
 

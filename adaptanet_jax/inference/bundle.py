@@ -5,8 +5,9 @@
 It needs neither the workdir nor what only training does: `weights.safetensors`;
 `network.json`, which says what they are the weights of, on which data they were
 trained and how good they are; `subnets.csv`, `policies.json` and
-`statistics.npz` as a run has them, where it has them; and `README.md`, a model
-card. Kernels are stored as the network runs them (`ResNet.fold`).
+`statistics.npz` as a run has them, where it has them; `examples.npz`, some of
+the images that it was tested on, where they were given; and `README.md`, a
+model card. Kernels are stored as the network runs them (`ResNet.fold`).
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from safetensors import numpy as safetensors_numpy
 from adaptanet_jax import platforms, trees
 from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.evaluation import calibration, subnet_table
-from adaptanet_jax.inference.network import About, Supernet
+from adaptanet_jax.inference.network import About, Supernet, check_count
 from adaptanet_jax.models.gates import GATES, GateSet, gate_name
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.workdir import Paths, read_json, write_json
@@ -34,6 +35,8 @@ from adaptanet_jax.workdir import Paths, read_json, write_json
 _FORMAT = 'adaptanet_jax bundle'
 _VERSION = 1
 _NETWORK, _WEIGHTS, _CARD = 'network.json', 'weights.safetensors', 'README.md'
+_EXAMPLES = 'examples.npz'
+Examples = tuple[np.ndarray, np.ndarray]
 # Where the models that come with the package are.
 _PACKAGED = pathlib.Path(__file__).parent.parent / 'pretrained'
 
@@ -51,16 +54,21 @@ def is_bundle(path: str) -> bool:
   return os.path.exists(os.path.join(path, _NETWORK))
 
 
-def save(net: Supernet, folder: str) -> None:
+def save(
+    net: Supernet, folder: str, examples: Examples | None = None
+) -> None:
   """Writes a bundle.
 
   Args:
     net: a loaded network.
     folder: must not exist yet, or be empty.
+    examples: images `uint8[B, H, W, C]` and `int[B]` labels to put into it.
 
   Raises:
-    UsageError: there is something in that folder.
+    UsageError: there is something in that folder, or the examples do not fit.
   """
+  if examples:
+    _check_examples(net, *examples)
   folder = os.path.abspath(os.path.expanduser(folder))
   if os.path.exists(folder) and (
       not os.path.isdir(folder) or os.listdir(folder)
@@ -73,7 +81,7 @@ def save(net: Supernet, folder: str) -> None:
   shutil.rmtree(partial, ignore_errors=True)
   os.makedirs(partial)
   try:
-    _write(net, partial)
+    _write(net, partial, examples)
     if os.path.isdir(folder):
       os.rmdir(folder)
     os.rename(partial, folder)
@@ -81,9 +89,23 @@ def save(net: Supernet, folder: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(net: Supernet, folder: str) -> None:
+def _check_examples(
+    net: Supernet, images: np.ndarray, labels: np.ndarray
+) -> None:
+  net.check(images)
+  labels, classes = np.asarray(labels), len(net.about.class_names)
+  if labels.shape != (len(images),) or not np.all(
+      (labels >= 0) & (labels < classes)
+  ):
+    raise UsageError(
+        f'Labels of the examples are {labels.dtype}{list(labels.shape)}; '
+        f'expected int[{len(images)}], each from 0 to {classes - 1}.'
+    )
+
+
+def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
   flat = traverse_util.flatten_dict(jax.device_get(net.variables), sep='/')
-  # Of the gates those that policies read; others say nothing to a user.
+  # Only the gates that policies read; no user asks for the others.
   read = [gate_name(n) for n in net.gates.anchors] if net.gates else []
   weights = {
       name: np.ascontiguousarray(leaf)
@@ -98,6 +120,11 @@ def _write(net: Supernet, folder: str) -> None:
     write_json(paths.policies, net.policy_table)
   if net.calibrated != 'none':
     calibration.save(paths.statistics, net.statistics)
+  if examples:
+    images, labels = map(np.asarray, examples)
+    np.savez_compressed(
+        os.path.join(folder, _EXAMPLES), images=images, labels=labels
+    )
   network = dataclasses.asdict(net.net)
   # What the device at hand suggests is decided where the bundle is loaded.
   network.pop('axis_name')
@@ -109,7 +136,7 @@ def _write(net: Supernet, folder: str) -> None:
     gates.pop('axis_name')
   files = sorted(os.listdir(folder))
   with open(os.path.join(folder, _CARD), 'w', encoding='utf-8') as file:
-    file.write(_card(net))
+    file.write(_card(net, examples))
   values = {
       'format': _FORMAT,
       'version': _VERSION,
@@ -156,11 +183,7 @@ def load(folder: str, *, backend: str) -> Supernet:
     file = os.path.join(folder, os.path.basename(name))
     if not os.path.exists(file):
       raise UsageError(f'{folder} lacks {name}; expected a whole bundle.')
-    if _digest(file) != expected:
-      raise UsageError(
-          f'{file} is damaged: its SHA-256 is not the one in {_NETWORK}; '
-          'expected the file that was saved. Copy the bundle again.'
-      )
+    _check_digest(file, expected)
   paths = Paths(folder)
   return Supernet(
       net,
@@ -177,6 +200,24 @@ def load(folder: str, *, backend: str) -> Supernet:
       backend=backend,
       about=about,
   )
+
+
+def examples(
+    folder: str, count: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the examples in a bundle; see `load.examples`."""
+  path = os.path.join(folder, _EXAMPLES)
+  if not os.path.exists(path):
+    raise UsageError(
+        f'{folder} has no {_EXAMPLES}; expected a bundle that was saved with '
+        'examples.'
+    )
+  digests = read_json(os.path.join(folder, _NETWORK)).get('sha256', {})
+  _check_digest(path, digests.get(_EXAMPLES))
+  with np.load(path) as found:
+    images, labels = found['images'], found['labels']
+  count = check_count(count, len(labels), folder)
+  return images[:count], labels[:count]
 
 
 def _networks(values: Mapping[str, Any]) -> tuple[ResNet, GateSet | None]:
@@ -226,13 +267,27 @@ def _read_weights(
   return traverse_util.unflatten_dict(found, sep='/')
 
 
+def _check_digest(path: str, expected: str | None) -> None:
+  if _digest(path) != expected:
+    raise UsageError(
+        f'{path} is damaged: its SHA-256 is not the one in {_NETWORK}; '
+        'expected the file that was saved. Copy the bundle again.'
+    )
+
+
 def _digest(path: str) -> str:
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def _card(net: Supernet) -> str:
+def _card(net: Supernet, examples: Examples | None) -> str:
   """Returns a model card."""
+  tested = (
+      f'\n`adaptanet_jax.examples` returns {len(examples[1]):,} of the test '
+      'images.'
+      if examples
+      else ''
+  )
   about = net.about
   rows = '\n'.join(
       f'| {name} | {100.0 * entry["top1"]:.2f} | {entry["madds"] / 1e6:,.2f} |'
@@ -264,6 +319,8 @@ trained or chosen on:
 |---|---|---|
 {rows}
 
-`subnets.csv` has all of them. It was trained for research; how good it is on
-other images than those of the data set is not known.
+`subnets.csv` has all of them.{tested}
+
+It was trained for research; how good it is on other images than those of the
+data set is not known.
 """

@@ -6,6 +6,8 @@
 import os
 from typing import Any
 
+import numpy as np
+
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference import bundle
 from adaptanet_jax.inference.network import BACKENDS, Supernet
@@ -27,16 +29,11 @@ def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
   Raises:
     UsageError: there is no such model, it is damaged, or an option does not do.
   """
-  if not isinstance(model, str | os.PathLike):
-    raise UsageError(f'model = {model!r}; expected {_choices()}.')
   if backend not in BACKENDS:
     raise UsageError(
         f'Unknown backend {backend!r}; expected one of {", ".join(BACKENDS)}.'
     )
-  path = os.path.expanduser(os.fspath(model))
-  # A folder of that name comes first: it is what the user sees.
-  if not os.path.exists(path):
-    path = bundle.packaged().get(path, path)
+  path = _find(model)
   if bundle.is_bundle(path):
     if options:
       raise UsageError(
@@ -44,12 +41,48 @@ def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
           'of a run, or no such option.'
       )
     return bundle.load(path, backend=backend)
-  if not os.path.isdir(path):
-    raise UsageError(f'There is no {path}; expected {_choices()}.')
   # Here, for a bundle needs nothing that only training does.
   from adaptanet_jax.inference import trained
 
   return trained.load(path, backend=backend, **options)
+
+
+def examples(
+    model: str, count: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns examples that a network was tested on.
+
+  Args:
+    model: as for `load`; of a bundle, one that was saved with examples.
+    count: how many, from the first one; None for all that there are.
+
+  Returns:
+    Images `uint8[B, H, W, C]`, as a `Supernet` takes them, and `int32[B]`
+    labels.
+
+  Raises:
+    UsageError: there is no such model, it has no examples or not so many, or a
+      run's data are not where they were.
+  """
+  path = _find(model)
+  if bundle.is_bundle(path):
+    return bundle.examples(path, count)
+  from adaptanet_jax.inference import trained
+
+  return trained.examples(path, count)
+
+
+def _find(model: str) -> str:
+  """Returns the folder of a model."""
+  if not isinstance(model, str | os.PathLike):
+    raise UsageError(f'model = {model!r}; expected {_choices()}.')
+  path = os.path.expanduser(os.fspath(model))
+  # A folder of that name comes first: it is what the user sees.
+  if not os.path.exists(path):
+    path = bundle.packaged().get(path, path)
+  if not os.path.isdir(path):
+    raise UsageError(f'There is no {path}; expected {_choices()}.')
+  return path
 
 
 def _choices() -> str:

@@ -3,8 +3,9 @@
 """A trained supernet or baseline as a function of images.
 
 Of its two back ends, 'switch' is one program for all subnets; 'stages' is one
-for each choice of each stage, without a switch around it and with weights of
-its own, which a CPU runs faster; see `models.stages`.
+for each choice of each stage, compiled when it is first met, without a switch
+around it and with weights of its own, which a CPU starts and runs faster; see
+`models.stages`. 'auto' is 'stages' on a CPU and 'switch' elsewhere.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler, trees
+from adaptanet_jax import compiler, platforms, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
@@ -26,7 +27,7 @@ from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, Subnet
 
-BACKENDS = ('switch', 'stages')
+BACKENDS = ('auto', 'switch', 'stages')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Supernet:
     self.net, self.gates = net.folded, gates
     self.variables = jax.device_put(net.fold(variables))
     self._stages = None
+    if backend == 'auto':
+      backend = 'stages' if platforms.target() == 'cpu' else 'switch'
     if backend == 'stages':
       self._stages = stages.Stages(self.net, self.variables)
     self.subnets, self.policy_table = subnets, policy_table
@@ -136,7 +139,7 @@ class Supernet:
         BatchNorm that was not calibrated for the subnet.
     """
     parsed = self._parse(subnet)
-    images = self._checked(images)
+    images = self.check(images)
     found: Variables | None = None
     if self.calibrated != 'none':
       found = calibration_lib.of_subnet(
@@ -157,12 +160,14 @@ class Supernet:
       madds: multiply-accumulates of an image.
 
     Raises:
-      UsageError: no subnet is that cheap, or the run has no calibration.
+      UsageError: no subnet is that cheap, or nothing was measured on held-out
+        examples.
     """
     if 'expected_top1' not in self.subnets:
       raise UsageError(
-          'The run has no calibrated accuracies; expected an AdaptaNet, no '
-          'baseline, whose phases evaluation and then policies are done.'
+          'Accuracies on held-out examples were not measured; expected an '
+          'AdaptaNet, no baseline, whose phases evaluation and policies are '
+          'done.'
       )
     try:
       madds = float(madds)
@@ -219,18 +224,24 @@ class Supernet:
         for row, own in zip(shares, subnets)
     ]
 
-  def save(self, folder: str) -> None:
+  def save(
+      self,
+      folder: str,
+      examples: tuple[np.ndarray, np.ndarray] | None = None,
+  ) -> None:
     """Writes a bundle, which `adaptanet_jax.load` reads; see `bundle.save`.
 
     Args:
       folder: must not exist yet, or be empty.
+      examples: images and labels for `adaptanet_jax.examples` to give back to
+        whoever has the bundle; None: none.
 
     Raises:
-      UsageError: there is something in that folder.
+      UsageError: there is something in that folder, or the examples do not fit.
     """
     from adaptanet_jax.inference import bundle  # It loads what this defines.
 
-    bundle.save(self, folder)
+    bundle.save(self, folder, examples)
 
   def route(
       self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'
@@ -266,7 +277,7 @@ class Supernet:
     scope, name = policy.split('/')
     chosen = policies.from_json(self.policy_table, scope, name)
     logits, subnets, _ = _routed(self.net, self.gates)(
-        self.variables, self._checked(images), chosen
+        self.variables, self.check(images), chosen
     )
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
 
@@ -288,7 +299,8 @@ class Supernet:
       )
     return parsed
 
-  def _checked(self, images: np.ndarray | jax.Array) -> jax.Array:
+  def check(self, images: np.ndarray | jax.Array) -> jax.Array:
+    """Returns images as they run; raises UsageError if they do not fit."""
     expected = self.net.image_shape
     if not isinstance(images, jax.Array):
       images = np.asarray(images)
@@ -299,6 +311,21 @@ class Supernet:
           f'{", ".join(map(str, expected))}], B at least 1.'
       )
     return jnp.asarray(images)
+
+
+def check_count(count: int | None, available: int, source: str) -> int:
+  """Returns how many examples are asked for; all for None.
+
+  Raises:
+    UsageError: there are not so many.
+  """
+  count = available if count is None else count
+  if not isinstance(count, int | np.integer) or not 0 < count <= available:
+    raise UsageError(
+        f'count = {count!r}; expected 1 to {available}, the examples of '
+        f'{source}.'
+    )
+  return int(count)
 
 
 @functools.cache

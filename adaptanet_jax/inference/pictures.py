@@ -5,11 +5,11 @@
 H = height, W = width, C = colours.
 """
 
-import io
 import os
+import pathlib
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from adaptanet_jax.data import images
 from adaptanet_jax.errors import UsageError
@@ -35,22 +35,23 @@ def to_pixels(
     UsageError: the picture cannot be read, or is none.
   """
   if isinstance(picture, np.ndarray):
-    return images.decode(_encoded(_image_of(picture)), shape, shorter_side)
-  if isinstance(picture, Image.Image):
-    return images.decode(_encoded(picture), shape, shorter_side)
-  if not isinstance(picture, str | os.PathLike):
+    picture = _image_of(picture)
+  if not isinstance(picture, str | os.PathLike | Image.Image):
     raise UsageError(
         f'A picture is a {type(picture).__name__}; expected the path of a '
         'file, a PIL image or a uint8 array.'
     )
+  name = 'A picture' if isinstance(picture, Image.Image) else str(picture)
   try:
-    with open(picture, 'rb') as file:
-      return images.decode(file.read(), shape, shorter_side)
-  except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    if not isinstance(picture, Image.Image):
+      return images.decode(
+          pathlib.Path(picture).read_bytes(), shape, shorter_side
+      )
+    return images.decode(picture, shape, shorter_side)
+  except (OSError, ValueError) as error:
     reason = getattr(error, 'strerror', None) or str(error)
     raise UsageError(
-        f'{os.fspath(picture)}: {reason}; expected a picture, such as a JPEG '
-        'or a PNG.'
+        f'{name}: {reason}. Expected a picture, such as a JPEG or a PNG.'
     ) from error
 
 
@@ -63,10 +64,3 @@ def _image_of(pixels: np.ndarray) -> Image.Image:
         'uint8[H, W, C], C 1 or 3.'
     )
   return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _encoded(image: Image.Image) -> bytes:
-  # One way for all pictures: as a file, without loss.
-  file = io.BytesIO()
-  image.save(file, 'PNG')
-  return file.getvalue()

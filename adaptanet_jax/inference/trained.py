@@ -18,7 +18,7 @@ from adaptanet_jax.evaluation import (
   subnet_table,
 )
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
-from adaptanet_jax.inference.network import About, Supernet
+from adaptanet_jax.inference.network import About, Supernet, check_count
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.resnet import Variables
@@ -149,25 +149,9 @@ def _measured_calibration(
 
 
 def examples(
-    workdir: str, count: int | None = None
+    workdir: str, count: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns examples that a run was tested on.
-
-  Args:
-    workdir: of the run.
-    count: how many, the first of the test split; None for all.
-
-  Returns:
-    Images `uint8[B, H, W, C]`, as a `Supernet` takes them, and `int32[B]`
-    labels.
-
-  Raises:
-    UsageError: the workdir is not a run's, its data are not where they were, or
-      there are fewer.
-  """
-  if not isinstance(workdir, str | os.PathLike):
-    raise UsageError(f'workdir = {workdir!r}; expected the workdir of a run.')
-  workdir = os.path.expanduser(os.fspath(workdir))
+  """Returns examples that a run was tested on; see `load.examples`."""
   config = _read_config(workdir)
   described = _described(workdir)
   config.data.name = described['name']  # 'fake' where the set was missing.
@@ -178,13 +162,7 @@ def examples(
         f'{workdir} was tested on {described["test_examples"]}; expected the '
         'same data.'
     )
-  count = len(test) if count is None else count
-  if not isinstance(count, int | np.integer) or not 0 < count <= len(test):
-    raise UsageError(
-        f'count = {count!r}; expected 1 to {len(test)}, the test examples of '
-        f'{workdir}.'
-    )
-  positions = np.arange(count)
+  positions = np.arange(check_count(count, len(test), workdir))
   return test.gather(positions), test.subset(positions).labels
 
 

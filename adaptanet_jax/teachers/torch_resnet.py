@@ -32,7 +32,7 @@ _IN_BLOCK = re.compile(r'layer\d+\.\d+\.$')
 _HEAD = ('fc.weight', 'fc.bias')
 # Counts that only BatchNorm's own training reads.
 _IGNORED = '.num_batches_tracked'
-# Of a norm's parameters and statistics; kernels are `weight`, too.
+# Names of a norm's parameters and statistics; kernels are `weight`, too.
 _LEAVES = {
     'kernel': 'weight',
     'scale': 'weight',

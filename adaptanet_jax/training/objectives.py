@@ -106,7 +106,7 @@ def anchor_gradients(
     *,
     nets: Networks,
     space: mdsr.SubnetSpace,
-    prefix: str,
+    reads: str,
     num_random: int,
     teacher_weight: float,
     soft_from: int | None = None,
@@ -119,7 +119,7 @@ def anchor_gradients(
     inputs: of these, labels for the metrics alone.
     nets: both networks.
     space: the subnets to draw from.
-    prefix: what feeds the first trained stage, 'student' or 'teacher'.
+    reads: what the first trained stage reads, 'student' or 'teacher'.
     num_random: random subnets beside the corners.
     teacher_weight: v of Eq. 3.
     soft_from: the step from which the loss is averaged with a cross-entropy to
@@ -127,7 +127,7 @@ def anchor_gradients(
       None: never.
   """
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
-  x, targets = _module_data(inputs, nets, space, prefix, subnets)
+  x, targets = _module_data(inputs, nets, space, reads, subnets)
   run = functools.partial(run_module, nets, stages=space.stages)
   if space.has_largest:  # Filled in when it has run.
     largest = jax.tree.map(jnp.zeros_like, targets)
@@ -178,7 +178,7 @@ def _module_data(
     inputs: StepInputs,
     nets: Networks,
     space: mdsr.SubnetSpace,
-    prefix: str,
+    reads: str,
     subnets: jax.Array,
 ) -> tuple[jax.Array, losses.Outputs]:
   """Returns what feeds the stages of a space, and the teacher's outputs, by
@@ -186,7 +186,7 @@ def _module_data(
   """
   targets, _ = run_full(nets.teacher, inputs.teacher, inputs.images)
   x = inputs.images
-  if space.first > 1 and prefix == 'teacher':
+  if space.first > 1 and reads == 'teacher':
     x = targets[anchor_name(space.first - 1)]
   elif space.first > 1:
     for n in range(1, space.first):

@@ -52,7 +52,7 @@ class Phase:
     network: 'teacher' or 'student', the network whose part is trained.
     trains: path prefixes of the trained part of that network's parameters.
     space: the subnets that are run; None for the full network alone.
-    prefix: what feeds the first trained stage: 'student' or 'teacher'.
+    reads: what the first trained stage reads: 'student' or 'teacher'.
     section: dotted key of the section of the configuration with `settings`.
     settings: batch size and optimizer.
     epochs: passes over the training split.
@@ -65,7 +65,7 @@ class Phase:
   network: str
   trains: tuple[str, ...]
   space: SubnetSpace | None
-  prefix: str
+  reads: str
   section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
@@ -201,7 +201,7 @@ def _phase(
       'name': section.replace('.', '_'),
       'network': 'student',
       'space': None,
-      'prefix': 'student',
+      'reads': 'student',
       'epochs': settings.epochs,
   }
   group = section.split('.')[0]
@@ -232,7 +232,7 @@ def _cascade(
           name=f'{section.replace(".", "_")}{n}',
           trains=_module_parts(n, part),
           space=SubnetSpace(n, n, vary),
-          prefix=settings.input,
+          reads=settings.input,
           epochs=settings.epochs[n - 1],
       )
       for n in stage_numbers()
@@ -242,7 +242,7 @@ def _cascade(
 def _module_parts(number: int, part: str) -> tuple[str, ...]:
   """M1 = stem + stage 1, M2, M3, M4 = stage 4 + classifier.
 
-  Of the delta substitutes, module n has the one of stage n.
+  Module n has the delta substitute of stage n.
   """
   names = [stage_name(number)]
   if part == BACKBONE and number == 1:
@@ -319,7 +319,7 @@ def objective_for(
         objectives.anchor_gradients,
         nets=folded,
         space=phase.space,
-        prefix=phase.prefix,
+        reads=phase.reads,
         num_random=config.mdsr.num_random,
         teacher_weight=config.mdsr.teacher_weight,
         soft_from=max(0, length - soft_steps) if soft_steps else None,

@@ -35,7 +35,7 @@ class RunTest(parameterized.TestCase):
     config = digits.get_config('smoke')
     config.phases = 'evaluation'
     student = types.SimpleNamespace(norm='gn', dtype='float32')
-    self.space = types.SimpleNamespace(
+    self.work = types.SimpleNamespace(
         config=config,
         workdir=self.workdir,
         nets=types.SimpleNamespace(student=student),
@@ -50,8 +50,8 @@ class RunTest(parameterized.TestCase):
     self.assertEqual(self.found, [[]])
 
   def _run(self, *, cut_off=False):
-    def measure(space):
-      del space
+    def measure(work):
+      del work
       names = sorted(set(os.listdir(self.folder)) - {'made.json'})
       self.found.append(names)
       with open(os.path.join(self.folder, f'batch{len(names)}'), 'w'):
@@ -63,11 +63,11 @@ class RunTest(parameterized.TestCase):
     fake = analyses.Analysis(measure, ('teacher',), ('supernet',), settings)
     with mock.patch.dict(analyses.ANALYSES, {'evaluation': fake}):
       if not cut_off:
-        return analyses.run(self.space)
+        return analyses.run(self.work)
       with self.assertRaisesRegex(
           preemption.Preempted, "Phase 'evaluation' is unfinished"
       ):
-        analyses.run(self.space)
+        analyses.run(self.work)
 
   def test_what_was_found_is_there_and_its_time_counts(self):
     unfinished = read_json(os.path.join(self.folder, 'made.json'))
@@ -80,7 +80,7 @@ class RunTest(parameterized.TestCase):
     self.assertTrue(self._run())
     self.assertEqual(self.found[1:], [['batch0'], ['batch0', 'batch1']])
     self.assertGreaterEqual(
-        self.space.results.values['seconds']['evaluation'], 1000.0
+        self.work.results.values['seconds']['evaluation'], 1000.0
     )
     # It is done, and nothing is left of it.
     self.assertFalse(os.path.exists(self.folder))
@@ -93,21 +93,21 @@ class RunTest(parameterized.TestCase):
       ('settings', lambda s: setattr(s.config.policies, 'bins', 3)),
   )
   def test_what_differs_starts_from_nothing(self, change):
-    change(self.space)
+    change(self.work)
     self._run()
     self.assertEqual(self.found[1:], [[]])
 
   def test_others_keep_what_they_have_found(self):
     self._run()
-    found = self.space.results
+    found = self.work.results
     made = found.values['made'] | {'policies': {}, 'latency': {}}
     found.update(policies={'joint': {}}, latency=[{}], made=made)
-    self.space.config.policies.bins = 3
+    self.work.config.policies.bins = 3
     self.assertTrue(self._run())
     self.assertContainsSubset({'policies', 'latency'}, found.values)
     self.assertEqual(set(found.values['made']), set(made))
     # Times do not depend on weights.
-    analyses.discard(self.space, _LOCK_IN)
+    analyses.discard(self.work, _LOCK_IN)
     self.assertIn('latency', found.values)
     self.assertNotIn('policies', found.values)
     self.assertEqual(found.values['made'], {'latency': {}})
@@ -120,16 +120,16 @@ class RunTest(parameterized.TestCase):
     os.makedirs(os.path.dirname(figure))
     with open(figure, 'w', encoding='utf-8'):
       pass
-    analyses.discard(self.space, _LOCK_IN)
+    analyses.discard(self.work, _LOCK_IN)
     for path in (self.folder, report, figure):
       self.assertFalse(os.path.exists(path), path)
 
   def test_gates_leave_what_was_measured_of_subnets(self):
     self._run()
-    found, table = self.space.results, Paths(self.workdir).subnets
+    found, table = self.work.results, Paths(self.workdir).subnets
     subnet_table.write(self.workdir, {'madds': np.ones((4,) * 4, int)})
     found.update(supernet={}, subnets={}, gates={}, policies={})
-    analyses.discard(self.space, _GATES)
+    analyses.discard(self.work, _GATES)
     self.assertContainsSubset({'supernet', 'subnets'}, found.values)
     self.assertNoCommonElements({'gates', 'policies'}, found.values)
     self.assertTrue(os.path.exists(table))
@@ -142,52 +142,52 @@ class RunTest(parameterized.TestCase):
         analyses.ANALYSES['policies'], measure=runs.append
     )
     with mock.patch.dict(analyses.ANALYSES, {'policies': measured}):
-      self.space.config.phases = 'policies'
-      self.assertTrue(analyses.run(self.space))
-      self.assertFalse(analyses.run(self.space))
+      self.work.config.phases = 'policies'
+      self.assertTrue(analyses.run(self.work))
+      self.assertFalse(analyses.run(self.work))
       table = {'madds': np.ones((4,) * 4, int)}
       subnet_table.write(self.workdir, table)
-      self.assertTrue(analyses.run(self.space))
+      self.assertTrue(analyses.run(self.work))
       column = np.full((4,) * 4, 0.5)
       subnet_table.add_column(self.workdir, 'expected_top1', column)
-      self.assertFalse(analyses.run(self.space))
+      self.assertFalse(analyses.run(self.work))
     self.assertLen(runs, 2)
 
   @contextlib.contextmanager
   def _measured_once(self, name):
     """Has an analysis done, by a measurement that finds nothing."""
     measured = dataclasses.replace(
-        analyses.ANALYSES[name], measure=lambda space: None
+        analyses.ANALYSES[name], measure=lambda work: None
     )
     with mock.patch.dict(analyses.ANALYSES, {name: measured}):
-      self.space.config.phases = name
-      self.assertTrue(analyses.run(self.space))
-      self.assertFalse(analyses.run(self.space))
+      self.work.config.phases = name
+      self.assertTrue(analyses.run(self.work))
+      self.assertFalse(analyses.run(self.work))
       yield
 
   @parameterized.parameters('evaluation', 'policies', 'latency')
   def test_it_is_the_type_that_ran_that_counts(self, name):
     with self._measured_once(name):
-      self.space.config.compute_dtype = 'float32'
-      self.assertFalse(analyses.run(self.space))
-      self.space.nets.student.dtype = 'bfloat16'
-      self.assertTrue(analyses.run(self.space))
+      self.work.config.compute_dtype = 'float32'
+      self.assertFalse(analyses.run(self.work))
+      self.work.nets.student.dtype = 'bfloat16'
+      self.assertTrue(analyses.run(self.work))
 
   @parameterized.parameters('policies', 'latency')
   def test_times_are_of_their_programs(self, name):
     # The flags of these tests go before the options that a run chooses.
     self.enter_context(mock.patch.dict(os.environ, XLA_FLAGS=''))
     with self._measured_once(name):
-      self.space.config.fast_compile = not self.space.config.fast_compile
-      self.assertTrue(analyses.run(self.space))
+      self.work.config.fast_compile = not self.work.config.fast_compile
+      self.assertTrue(analyses.run(self.work))
 
   def test_what_an_older_version_did_not_write_down_counts_as_the_same(self):
     with self._measured_once('latency'):
-      made = self.space.results.values['made']
+      made = self.work.results.values['made']
       del made['latency']['compute_dtype']
-      self.assertFalse(analyses.run(self.space))
+      self.assertFalse(analyses.run(self.work))
       made['latency']['latency.runs'] += 1
-      self.assertTrue(analyses.run(self.space))
+      self.assertTrue(analyses.run(self.work))
 
 
 if __name__ == '__main__':

@@ -23,20 +23,20 @@ class AddColumnTest(parameterized.TestCase):
     codes = np.indices((4,) * 4)
     top1 = 1.0 - codes.sum(0) / 20.0 - codes[0] / 1000.0
     subnet_table.write(workdir, {'top1': top1})
-    self.space = types.SimpleNamespace(
+    self.work = types.SimpleNamespace(
         workdir=workdir, results=types.SimpleNamespace(values={})
     )
 
   def _column(self, **stages):
     added = -np.arange(4.0) * np.ones((4, 1))
-    self.space.results.values['stage_latency'] = {
+    self.work.results.values['stage_latency'] = {
         'largest_ms': 20.0,
         'added_ms': added.tolist(),
         'front_ms': {},
         'trusted': True,
     } | stages
-    timing.add_column(self.space)
-    return subnet_table.read(self.space.workdir).get('latency_ms')
+    timing.add_column(self.work)
+    return subnet_table.read(self.work.workdir).get('latency_ms')
 
   def test_times_are_added_up_over_stages(self):
     column = self._column()
@@ -54,7 +54,7 @@ class AddColumnTest(parameterized.TestCase):
 
   def test_those_that_look_fastest_for_their_accuracy_are_timed(self):
     milliseconds = 20.0 - np.indices((4,) * 4).sum(0).astype(float)
-    front = timing._front(self.space, milliseconds)
+    front = timing._front(self.work, milliseconds)
     # One for each sum of codes, 0 to 12: of equal times the more accurate.
     self.assertLen(front, 13)
     self.assertEqual([code.sum() for code in front], list(range(12, -1, -1)))
@@ -62,8 +62,8 @@ class AddColumnTest(parameterized.TestCase):
       self.assertTrue(code[0] == 0 or code[1:].sum() == 9)
 
   def test_without_a_table_there_is_no_front(self):
-    self.space.workdir += '/elsewhere'
-    self.assertEmpty(timing._front(self.space, np.zeros((8,) * 4)))
+    self.work.workdir += '/elsewhere'
+    self.assertEmpty(timing._front(self.work, np.zeros((8,) * 4)))
 
 
 if __name__ == '__main__':

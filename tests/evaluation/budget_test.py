@@ -29,8 +29,8 @@ def _table(num_examples, seed, *, informed, worth=_WORTH):
   return strength - hardness + noise > 0.0, confidences
 
 
-def make_calibration(num_examples, seed=1, **table):
-  return policies.Calibration.create(
+def make_observed(num_examples, seed=1, **table):
+  return policies.Observed.create(
       *_table(num_examples, seed, **table),
       STAGE_MADDS,
       GATE_MADDS,
@@ -38,21 +38,21 @@ def make_calibration(num_examples, seed=1, **table):
   )
 
 
-def _other(calibration, num_examples, seed=2, **table):
+def _other(observed, num_examples, seed=2, **table):
   """Examples that a policy was not made from, in the same bins."""
   correct, confidences = _table(num_examples, seed, **table)
-  return policies.Calibration(
-      correct, tuple(confidences), calibration.edges, STAGE_MADDS, GATE_MADDS
+  return policies.Observed(
+      correct, tuple(confidences), observed.edges, STAGE_MADDS, GATE_MADDS
   )
 
 
-def _uniform(calibration, scope, limit):
+def _uniform(observed, scope, limit):
   (kind,) = (k for k in budget.kinds(scope, 8, 1) if k.name == 'uniform')
-  return budget.at_budget(kind.fit(calibration), calibration, limit)
+  return budget.at_budget(kind.fit(observed), observed, limit)
 
 
-def _mean(calibration, mixture):
-  return [values.mean() for values in policies.outcome(calibration, mixture)]
+def _mean(observed, mixture):
+  return [values.mean() for values in policies.outcome(observed, mixture)]
 
 
 class BudgetTest(parameterized.TestCase):
@@ -61,23 +61,23 @@ class BudgetTest(parameterized.TestCase):
   def test_where_gates_know_nothing_it_is_as_good_as_uniform_subnets_mixed(
       self, scope, limit
   ):
-    calibration = make_calibration(400, informed=0.0)
-    found = budget.budget(calibration, scope, limit)
-    other = _other(calibration, 3000, informed=0.0)
+    observed = make_observed(400, informed=0.0)
+    found = budget.budget(observed, scope, limit)
+    other = _other(observed, 3000, informed=0.0)
     actual, _ = _mean(other, found.mixture)
-    expected, _ = _mean(other, _uniform(calibration, scope, limit))
+    expected, _ = _mean(other, _uniform(observed, scope, limit))
     # Twice the standard error of a difference in one of ten examples.
     self.assertGreater(actual, expected - 2.0 * np.sqrt(0.1 / 3000))
 
   @parameterized.parameters(('width', 200.0), ('joint', 150.0))
   def test_where_gates_know_it_is_better(self, scope, limit):
-    calibration = make_calibration(600, informed=1.0)
-    found = budget.budget(calibration, scope, limit)
+    observed = make_observed(600, informed=1.0)
+    found = budget.budget(observed, scope, limit)
     self.assertStartsWith(found.kind, 'gate')
     self.assertGreater(found.gain, found.gain_error)
-    other = _other(calibration, 3000, informed=1.0)
+    other = _other(observed, 3000, informed=1.0)
     actual, madds = _mean(other, found.mixture)
-    expected, _ = _mean(other, _uniform(calibration, scope, limit))
+    expected, _ = _mean(other, _uniform(observed, scope, limit))
     self.assertGreater(actual, expected + 0.02)
     # Bins of other examples are not quite as full.
     self.assertLess(madds, 1.05 * limit)
@@ -86,28 +86,28 @@ class BudgetTest(parameterized.TestCase):
     correct, confidences = _table(400, 1, informed=0.0, worth=_WORTH - 0.6)
     # Right for all, and cheaper than the subnets that the budget is for.
     correct[3, 0, 3, 0] = True
-    calibration = policies.Calibration.create(
+    observed = policies.Observed.create(
         correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
     )
-    found = budget.budget(calibration, 'width', 260.0)
+    found = budget.budget(observed, 'width', 260.0)
     self.assertEqual(found.kind, 'fixed')
-    self.assertGreater(_mean(calibration, found.mixture)[0], 0.9)
+    self.assertGreater(_mean(observed, found.mixture)[0], 0.9)
 
   @parameterized.product(
       scope=tuple(policies.SCOPES), limit=(45.0, 120.0, 300.0, 1000.0)
   )
   def test_it_keeps_to_its_limit_and_its_scope(self, scope, limit):
-    calibration = make_calibration(120, informed=1.0)
-    found = budget.budget(calibration, scope, limit)
+    observed = make_observed(120, informed=1.0)
+    found = budget.budget(observed, scope, limit)
     indices = set(policies.scope_indices(scope).tolist())
     cheapest = 4 * min(COSTS[index] for index in indices)
     if cheapest > limit:
       self.assertIsNone(found)
       return
-    _, madds = _mean(calibration, found.mixture)
+    _, madds = _mean(observed, found.mixture)
     self.assertLessEqual(madds, limit * (1.0 + 1e-9))
     for rule in (found.mixture.first, found.mixture.second):
-      subnets, _ = policies.play(calibration, rule)
+      subnets, _ = policies.play(observed, rule)
       self.assertContainsSubset(set(subnets.ravel().tolist()), indices)
 
   def test_too_few_examples_read_no_gate(self):
@@ -127,11 +127,11 @@ class BudgetTest(parameterized.TestCase):
 class ExpectedTest(parameterized.TestCase):
 
   def test_it_is_nearer_the_truth_than_what_was_measured(self):
-    calibration = make_calibration(100, informed=0.0)
+    observed = make_observed(100, informed=0.0)
     truth = _table(4000, 5, informed=0.0)[0].mean(-1)
     truth = truth - truth.mean()
-    measured = calibration.correct.mean(-1)
-    expected = budget.expected_top1(calibration.correct)
+    measured = observed.correct.mean(-1)
+    expected = budget.expected_top1(observed.correct)
     self.assertAlmostEqual(expected.mean(), measured.mean())
     errors = [
         np.square(values - values.mean() - truth).mean()

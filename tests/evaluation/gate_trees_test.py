@@ -12,7 +12,7 @@ from tests.evaluation.budget_test import (
   COSTS,
   GATE_MADDS,
   STAGE_MADDS,
-  make_calibration,
+  make_observed,
 )
 
 
@@ -21,11 +21,11 @@ class GatesTest(parameterized.TestCase):
   @parameterized.parameters(0.0, 1e-4, 1e-3, 1e-2)
   def test_the_best_tree_at_a_price_is_the_best_of_all(self, price):
     # Of one gate and two choices of two stages there are few: try them all.
-    calibration = make_calibration(60, informed=1.0)
-    solve = gate_trees.fit(calibration, scope='width', gates=(1,), count=2)
+    observed = make_observed(60, informed=1.0)
+    solve = gate_trees.fit(observed, scope='width', gates=(1,), count=2)
 
     def value(rule):
-      right, madds = policies.outcome(calibration, policies.Mixture.of(rule))
+      right, madds = policies.outcome(observed, policies.Mixture.of(rule))
       return (right - price * madds).sum()
 
     actual = value(solve(price))
@@ -34,20 +34,20 @@ class GatesTest(parameterized.TestCase):
     for start in range(4):
       # Given its half, what follows is a fixed subnet: the best of each.
       bins = halves[
-          calibration.bins(1, np.full(len(calibration), start))
+          observed.bins(1, np.full(len(observed), start))
       ]
       total = 0.0
       for number in (0, 1):
         total += max(
             (
-                calibration.correct[(start, *rest)][bins == number]
+                observed.correct[(start, *rest)][bins == number]
                 - price * (COSTS[[start, *rest]].sum() + GATE_MADDS[0])
             ).sum()
             for rest in itertools.product(range(4), repeat=3)
         )
       unread = max(
           (
-              calibration.correct[(start, *rest)]
+              observed.correct[(start, *rest)]
               - price * COSTS[[start, *rest]].sum()
           ).sum()
           for rest in itertools.product(range(4), repeat=3)
@@ -56,20 +56,20 @@ class GatesTest(parameterized.TestCase):
     self.assertAlmostEqual(actual, best, places=6)
 
   def test_a_gate_that_costs_more_than_it_brings_is_not_read(self):
-    calibration = make_calibration(200, informed=1.0)
-    dear = policies.Calibration(
-        calibration.correct,
-        calibration.confidences,
-        calibration.edges,
+    observed = make_observed(200, informed=1.0)
+    dear = policies.Observed(
+        observed.correct,
+        observed.confidences,
+        observed.edges,
         STAGE_MADDS,
         1000 * GATE_MADDS,
     )
     rules = [
         gate_trees.fit(table, scope='width', gates=(1, 2, 3), count=2)(1e-3)
-        for table in (calibration, dear)
+        for table in (observed, dear)
     ]
     reads = [
-        policies.play(calibration, rule)[1].any().item() for rule in rules
+        policies.play(observed, rule)[1].any().item() for rule in rules
     ]
     self.assertEqual(reads, [True, False])
 

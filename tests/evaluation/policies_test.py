@@ -17,12 +17,12 @@ _STAGE_MADDS = np.tile(np.arange(8, 0, -1) * _UNIT, (4, 1))
 _GATE_MADDS = np.array([3, 2, 1])
 
 
-def _calibration(correct, confidences=None, num_bins=4):
+def _observed(correct, confidences=None, num_bins=4):
   num_examples = correct.shape[-1]
   if confidences is None:
     rng = np.random.default_rng(0)
     confidences = [rng.random((8,) * n + (num_examples,)) for n in (1, 2, 3)]
-  return policies.Calibration.create(
+  return policies.Observed.create(
       correct, confidences, _STAGE_MADDS, _GATE_MADDS, num_bins=num_bins
   )
 
@@ -35,20 +35,20 @@ def _random(num_examples=40, seed=0):
 class CalibrationTest(parameterized.TestCase):
 
   def test_bins_are_equal_in_frequency_for_each_prefix(self):
-    calibration = _calibration(_random(400), num_bins=8)
-    self.assertEqual([e.shape for e in calibration.edges],
+    observed = _observed(_random(400), num_bins=8)
+    self.assertEqual([e.shape for e in observed.edges],
                      [(8, 7), (64, 7), (512, 7)])
-    self.assertEqual(calibration.num_bins, 8)
+    self.assertEqual(observed.num_bins, 8)
     for gate, prefix in ((1, 3), (2, 17), (3, 500)):
-      bins = calibration.bins(gate, np.full(400, prefix))
+      bins = observed.bins(gate, np.full(400, prefix))
       np.testing.assert_array_equal(np.bincount(bins), [50] * 8)
 
   def test_bins_grow_with_confidence(self):
     confidences = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (1, 2, 3)]
-    calibration = _calibration(_random(8), confidences)
+    observed = _observed(_random(8), confidences)
     # Eight examples in four bins.
     np.testing.assert_array_equal(
-        calibration.bins(2, np.zeros(8, int)), [0, 0, 1, 1, 2, 2, 3, 3]
+        observed.bins(2, np.zeros(8, int)), [0, 0, 1, 1, 2, 2, 3, 3]
     )
 
 
@@ -59,28 +59,28 @@ class PlayTest(parameterized.TestCase):
     one = np.tile(np.arange(8.0), (8, 1))
     one[6] = one[6][::-1]
     more = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (2, 3)]
-    calibration = _calibration(_random(8), [one, *more], num_bins=2)
+    observed = _observed(_random(8), [one, *more], num_bins=2)
     table = np.array([[1, 2], [3, 4], [5, 6]])
     subnets, reads = policies.play(
-        calibration, policies.Rule.by_bin(0, table)
+        observed, policies.Rule.by_bin(0, table)
     )
     np.testing.assert_array_equal(subnets[0], [0, 1, 3, 5])
     np.testing.assert_array_equal(subnets[7], [0, 2, 4, 6])
     self.assertTrue(reads.all())
-    subnets, _ = policies.play(calibration, policies.Rule.by_bin(6, table))
+    subnets, _ = policies.play(observed, policies.Rule.by_bin(6, table))
     np.testing.assert_array_equal(subnets[0], [6, 2, 3, 5])
 
   def test_what_follows_depends_on_all_bins_on_the_way(self):
     rising = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (1, 2)]
     third = np.tile(np.arange(8.0)[::-1], (8,) * 3 + (1,))
-    calibration = _calibration(_random(8), [*rising, third], num_bins=2)
+    observed = _observed(_random(8), [*rising, third], num_bins=2)
     rule = policies.Rule.fixed((0, 1, 2, 3), 2)
     # Gate 1 is read, gate 2 only where it was unsure, gate 3 never.
     rule.reads[0][()] = True
     rule.reads[1][0] = True
     rule.choices[1][0] = [4, 5]
     rule.choices[2][1] = 6
-    subnets, reads = policies.play(calibration, rule)
+    subnets, reads = policies.play(observed, rule)
     np.testing.assert_array_equal(subnets[0], [0, 1, 4, 3])
     # Bins of gate 2 are equal in number over all examples: the first half.
     np.testing.assert_array_equal(reads[0], [True, True, False])
@@ -91,26 +91,26 @@ class PlayTest(parameterized.TestCase):
     correct = np.zeros((8, 8, 8, 8, 2), bool)
     correct[0, 1, 2, 3, 0] = True
     correct[7, 7, 7, 7, 1] = True
-    calibration = _calibration(correct, num_bins=2)
+    observed = _observed(correct, num_bins=2)
     fixed = policies.Rule.fixed((0, 1, 2, 3), 2)
-    right, madds = policies.outcome(calibration, policies.Mixture.of(fixed))
+    right, madds = policies.outcome(observed, policies.Mixture.of(fixed))
     np.testing.assert_array_equal(right, [1.0, 0.0])
     np.testing.assert_array_equal(madds, 80 + 70 + 60 + 50)
     # A quarter follows another rule, which reads the first gate for 3.
     other = policies.Rule.fixed((7, 7, 7, 7), 2)
     other.reads[0][()] = True
     right, madds = policies.outcome(
-        calibration, policies.Mixture(fixed, other, 0.75)
+        observed, policies.Mixture(fixed, other, 0.75)
     )
     np.testing.assert_allclose(right, [0.75, 0.25])
     np.testing.assert_allclose(madds, 0.75 * 260 + 0.25 * (40 + 3))
 
   def test_taking_examples_keeps_their_bins(self):
-    calibration = _calibration(_random(40), num_bins=8)
+    observed = _observed(_random(40), num_bins=8)
     rule = policies.Rule.by_bin(1, np.arange(24).reshape(3, 8) % 8)
     chosen = np.array([3, 17, 4])
-    everyone, _ = policies.play(calibration, rule)
-    some, _ = policies.play(calibration.take(chosen), rule)
+    everyone, _ = policies.play(observed, rule)
+    some, _ = policies.play(observed.take(chosen), rule)
     np.testing.assert_array_equal(some, everyone[chosen])
 
 
@@ -129,9 +129,9 @@ class RankedTest(parameterized.TestCase):
 
   def test_low_confidence_is_pulled_up_to_accurate_choices(self):
     order = [2, 0, 1, 3, 6, 4, 5, 7]
-    calibration = _calibration(self._by_accuracy(order), num_bins=8)
-    up = policies.ranked(calibration, 'joint', start=2, pull_up=True)
-    down = policies.ranked(calibration, 'joint', start=2, pull_up=False)
+    observed = _observed(self._by_accuracy(order), num_bins=8)
+    up = policies.ranked(observed, 'joint', start=2, pull_up=True)
+    down = policies.ranked(observed, 'joint', start=2, pull_up=False)
     for gate in range(3):
       # Whatever the bins before.
       rows = up.first.choices[gate].reshape(-1, 8)
@@ -145,15 +145,15 @@ class RankedTest(parameterized.TestCase):
   @parameterized.parameters(('width', [2, 0, 1, 3]), ('depth', [6, 4, 5, 7]))
   def test_a_scope_of_four_shares_eight_bins(self, scope, expected):
     order = [2, 0, 1, 3, 6, 4, 5, 7]
-    calibration = _calibration(self._by_accuracy(order), num_bins=8)
-    rule = policies.ranked(calibration, scope, start=0, pull_up=True).first
+    observed = _observed(self._by_accuracy(order), num_bins=8)
+    rule = policies.ranked(observed, scope, start=0, pull_up=True).first
     self.assertEqual(
         rule.choices[0].tolist(), np.repeat(expected, 2).tolist()
     )
 
   def test_of_equals_the_dearer_counts_as_better(self):
-    calibration = _calibration(np.ones((8, 8, 8, 8, 4), bool), num_bins=8)
-    rule = policies.ranked(calibration, 'joint', start=0, pull_up=True).first
+    observed = _observed(np.ones((8, 8, 8, 8, 4), bool), num_bins=8)
+    rule = policies.ranked(observed, 'joint', start=0, pull_up=True).first
     self.assertEqual(rule.choices[0].tolist(), list(range(8)))
 
   def test_start_is_a_delta_where_all_are(self):
@@ -164,16 +164,16 @@ class RankedTest(parameterized.TestCase):
 class JsonTest(parameterized.TestCase):
 
   def test_a_policy_comes_back_as_it_was(self):
-    calibration = _calibration(_random())
+    observed = _observed(_random())
     table = np.random.default_rng(0).integers(0, 8, (3, 4))
     mixture = policies.Mixture(
         policies.Rule.by_bin(1, table),
         policies.Rule.fixed((7, 6, 5, 4), 4),
         0.25,
     )
-    policy = policies.to_policy(mixture, calibration.edges)
+    policy = policies.to_policy(mixture, observed.edges)
     text = json.dumps(
-        policies.to_json({'joint': {'budget': mixture}}, calibration.edges)
+        policies.to_json({'joint': {'budget': mixture}}, observed.edges)
     )
     again = policies.from_json(json.loads(text), 'joint', 'budget')
     self.assertIsInstance(again, routing.Policy)

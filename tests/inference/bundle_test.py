@@ -165,6 +165,34 @@ class BundleTest(parameterized.TestCase):
     with self.assertRaisesRegex(UsageError, f'copy lacks {name}'):
       adaptanet_jax.load(str(folder))
 
+  def test_examples_come_back_if_they_were_given(self):
+    folder = self.root / 'with_examples'
+    labels = np.array([3, 1, 4])
+    self.net.save(str(folder), examples=(images(), labels))
+    chex.assert_trees_all_equal(
+        adaptanet_jax.examples(str(folder), 2), (images()[:2], labels[:2])
+    )
+    self.assertIn('returns 3 of the test', (folder / 'README.md').read_text())
+    with self.assertRaisesRegex(UsageError, 'count = 4; expected 1 to 3'):
+      adaptanet_jax.examples(str(folder), 4)
+    with self.assertRaisesRegex(UsageError, 'bundle has no examples.npz'):
+      adaptanet_jax.examples(str(self.folder))
+    path = folder / 'examples.npz'
+    path.write_bytes(path.read_bytes()[:-1])
+    with self.assertRaisesRegex(UsageError, 'examples.npz is damaged'):
+      adaptanet_jax.examples(str(folder))
+
+  @parameterized.parameters(
+      (images()[..., :0], [1, 2, 3], r'uint8\[3, 16, 16, 0\]; expected'),
+      (images(), [1, 2], r'int64\[2\]; expected int\[3\], each from 0 to 9'),
+      (images(), [1, 2, 10], r'int64\[3\]; expected int\[3\], each'),
+  )
+  def test_examples_that_do_not_fit_are_refused(self, pixels, labels, message):
+    folder = self.root / 'misfits'
+    with self.assertRaisesRegex(UsageError, message):
+      self.net.save(str(folder), examples=(pixels, labels))
+    self.assertFalse(folder.exists())
+
   @parameterized.named_parameters(
       ('another format', {'format': 'else'}, "of format 'else', version 1"),
       ('a later version', {'version': 2}, 'version 2; expected'),

@@ -73,6 +73,18 @@ class ClassifyTest(parameterized.TestCase):
       self.assertEqual(self.net.classify(picture), expected)
     self.assertLen(expected, 1)
 
+  @parameterized.parameters('CMYK', 'P', 'RGBA', 'YCbCr', 'LA', '1')
+  def test_an_open_image_of_any_colours_is_what_its_file_is(self, mode):
+    rgb = np.random.default_rng(2).integers(0, 256, (16, 16, 3), np.uint8)
+    image = Image.fromarray(rgb).convert('L' if mode == 'LA' else 'RGB')
+    image = image.convert(mode)
+    file = io.BytesIO()
+    image.save(file, 'TIFF' if mode in ('CMYK', 'YCbCr') else 'PNG')
+    np.testing.assert_array_equal(
+        pictures.to_pixels(image, (16, 16, 3), 0),
+        images_lib.decode(file.getvalue(), (16, 16, 3)),
+    )
+
   def test_a_policy_chooses_for_each(self):
     answers = self.net.classify(self.files, policy='joint/budget')
     pixels = np.stack([
@@ -85,8 +97,11 @@ class ClassifyTest(parameterized.TestCase):
       (3, 'A picture is a int; expected the path'),
       (np.zeros((4, 4), np.uint8), r'uint8\[4, 4\]; expected uint8\[H, W, C'),
       (np.zeros((4, 4, 3)), r'float64\[4, 4, 3\]; expected uint8'),
-      ('/nowhere.png', '/nowhere.png: No such file or directory; expected'),
-      (__file__, 'classify_test.py: it is no JPEG.*; expected a picture'),
+      (np.zeros((0, 4, 3), np.uint8), 'A picture: it has no pixels. Expected'),
+      (Image.new('F', (4, 4)), 'A picture: its pixels are of Pillow mode F'),
+      ('/nowhere.png', '/nowhere.png: No such file or directory. Expected'),
+      ('a\0.png', 'embedded null byte. Expected a picture'),
+      (__file__, 'classify_test.py: it is no JPEG.* Expected a picture'),
   )
   def test_what_is_no_picture_is_refused(self, picture, message):
     with self.assertRaisesRegex(UsageError, message):

@@ -329,7 +329,7 @@ class RunTest(absltest.TestCase):
     done = run(folder / 'run', *flags)
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn(
-        f'Of {weights} the classifier of 7 classes is drawn anew for 10; the '
+        f'{weights}: the classifier of 7 classes is drawn anew for 10; the '
         'first convolution of 3 channels is summed to 1.\n',
         done.stderr,
     )

@@ -118,7 +118,7 @@ class LoopTest(parameterized.TestCase):
           *args,
           nets=Networks(NET, net),
           space=phase.space,
-          prefix=phase.prefix,
+          reads=phase.reads,
           num_random=3,
           teacher_weight=0.5,
       )
