@@ -48,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
       help='most images that run together',
   )
   add('--menu', help='subnets, joined by commas; default: the best, measured')
+  add(
+      '--policy',
+      help='such as joint/budget, for requests with the parameter policy',
+  )
   add('--cache_dir', help='of measured times and compiled programs')
   add(
       '--drain_seconds', type=float, default=5.0,
@@ -148,7 +152,8 @@ def _create(
   load = functools.partial(
       _load,
       folder=folder,
-      menu=tuple(args.menu.split(',')) if args.menu else (),
+      names=tuple(args.menu.split(',')) if args.menu else (),
+      policy=args.policy,
       most=args.max_batch,
   )
   engine, measured = load(args.model)
@@ -180,15 +185,15 @@ def _create(
   )
 
 
-def _load(
-    model: str, *, folder: str, menu: tuple[str, ...], most: int
-) -> Any:
+def _load(model: str, *, folder: str, most: int, **options: Any) -> Any:
   """Returns the engine of a model and its profile, all programs warm."""
   from adaptanet_jax.serving import engine, profile
 
   sizes = tuple(size for size in engine.SIZES if size <= most)
   loaded = engine.load_engine(model, sizes=sizes)
-  return loaded, profile.create(loaded.net, loaded, folder=folder, names=menu)
+  return loaded, profile.create(
+      loaded.net, loaded, folder=folder, **options
+  )
 
 
 def _describe(

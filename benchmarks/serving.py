@@ -14,7 +14,7 @@ simulator:
 
 A load of 1 is what x1.0 alone answers by HTTP, measured first. `effective` is
 the share of requests that were answered right and within the deadline, by the
-labels of the test split where the model's data are here; `expected` the same by
+labels of the test split where the model comes with them; `expected` the same by
 the subnets' held-out accuracies. Per cent; latencies in milliseconds, from when
 a request was due.
 """
@@ -31,8 +31,7 @@ import time
 from absl import app, flags
 import numpy as np
 
-from adaptanet_jax.data import sources
-from adaptanet_jax.inference import trained
+import adaptanet_jax
 from adaptanet_jax.serving import profile as profile_lib
 from adaptanet_jax.serving.app import create_app
 from adaptanet_jax.serving.controller import choose
@@ -41,12 +40,8 @@ from adaptanet_jax.serving.server import Server
 from adaptanet_jax.serving.service import Service
 from benchmarks import harness, serving_simulator, serving_traces
 from benchmarks.serving_simulator import Outcomes
-from configs import digits
 
 _MODEL = flags.DEFINE_string('model', 'digits', 'As for serve.')
-_WORKDIR = flags.DEFINE_string(
-    'workdir', None, 'Of the run that the model is of, for its test images.'
-)
 _TRACES = flags.DEFINE_string('traces', None, 'Folder of recorded traces.')
 _NAMES = flags.DEFINE_multi_string('trace', [], 'Default: all but overload.')
 _SECONDS = flags.DEFINE_float('seconds', 20.0, 'That a trace lasts.')
@@ -111,15 +106,11 @@ class _Served:
 
 def _examples(net):
   """Returns images and labels; labels are None where there are no data."""
-  if _WORKDIR.value:
-    return trained.examples(_WORKDIR.value)
-  if net.about.trained['dataset']['name'] == 'digits':
-    config = digits.get_config()
-    config.data.image_size = net.net.image_shape[0]
-    split = sources.load_test(config)
-    return split.gather(np.arange(len(split))), split.labels
-  rng = np.random.default_rng(0)
-  return rng.integers(0, 256, (500, *net.net.image_shape), np.uint8), None
+  try:
+    return adaptanet_jax.examples(_MODEL.value)
+  except adaptanet_jax.UsageError:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (500, *net.net.image_shape), np.uint8), None
 
 
 def _capacity(served, images, subnet):

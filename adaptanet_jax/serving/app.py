@@ -171,10 +171,15 @@ class _App:
     return await loop.run_in_executor(self._pool, read)
 
   async def _answers(
-      self, request: Request, images: Any, parameters: dict[str, Any]
+      self,
+      request: Request,
+      images: Any,
+      parameters: dict[str, Any],
+      *,
+      start: int = 0,
   ) -> list[Answer]:
     """Waits for the answers to images, as long as the client does."""
-    pending = self._service.submit(images, parameters)
+    pending = self._service.submit(images, parameters, start=start)
     gone = asyncio.ensure_future(_left(request))
     everything = asyncio.gather(*pending)
     try:
@@ -197,12 +202,15 @@ class _App:
         body,
         request.headers.get(protocol.JSON_LENGTH),
         shape=self._service.engine.image_shape,
+        anchors=self._service.engine.anchor_shapes(),
         limits=self._limits,
     )
     images: Any = asked.images
     if images is None:
       images = await self._pictures(asked.pictures)
-    answers = await self._answers(request, images, asked.parameters)
+    answers = await self._answers(
+        request, images, asked.parameters, start=asked.start
+    )
     content, headers = protocol.encode(
         asked,
         answers,
@@ -262,6 +270,7 @@ class _App:
             }
             for name, datatype in protocol.OUTPUTS.items()
         ],
+        'anchors': self._service.engine.anchor_shapes(),
         'menu': [
             {
                 'subnet': entry.name,

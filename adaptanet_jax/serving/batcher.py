@@ -58,14 +58,16 @@ class Answer:
 
   Attributes:
     logits: `float32[classes]`.
-    subnet: the entry of the menu that ran.
-    accuracy: its share of right answers on held-out images.
+    entry: of the menu, that ran.
+    subnet: that ran; the entry, unless that is a policy.
+    accuracy: the entry's share of right answers on held-out images.
     size: images of its batch, before it was filled up.
     queued: seconds that it waited.
     ran: seconds that its batch took.
   """
 
   logits: np.ndarray
+  entry: str
   subnet: str
   accuracy: float
   size: int
@@ -78,7 +80,8 @@ class _Item:
   """An image that waits.
 
   Attributes:
-    image: `uint8[H, W, C]`.
+    image: `uint8[H, W, C]`, or an anchor.
+    start: number of the anchor; 0: an image.
     arrived: when.
     deadline: when its answer has to be there.
     allowed: entries that may answer it; None: all.
@@ -87,6 +90,7 @@ class _Item:
   """
 
   image: np.ndarray
+  start: int
   arrived: float
   deadline: float
   allowed: tuple[int, ...] | None
@@ -125,6 +129,14 @@ class _Batch:
   def entry(self) -> Entry:
     """What runs."""
     return self.profile.entries[self.decision.entry]
+
+  def run(self) -> tuple[np.ndarray, list[str]]:
+    """Returns logits, and the subnet of each image."""
+    images = np.stack([item.image for item in self.items])
+    if self.entry.policy:
+      return self.engine.route(images, self.entry.name)
+    logits = self.engine.run(images, self.entry.name, self.items[0].start)
+    return logits, [self.entry.name] * len(images)
 
 
 class Batcher:
@@ -202,6 +214,8 @@ class Batcher:
       images: Sequence[np.ndarray],
       deadline: float,
       allowed: tuple[int, ...] | None = None,
+      *,
+      start: int = 0,
   ) -> list['asyncio.Future[Answer]']:
     """Puts images in the queue, all or none; in the event loop.
 
@@ -209,6 +223,7 @@ class Batcher:
       images: `uint8[H, W, C]` each.
       deadline: of all of them.
       allowed: entries of the menu that may answer, ascending; None: all.
+      start: of `Engine.run`.
 
     Returns:
       A future of each answer. To cancel it takes its image out of the queue.
@@ -219,7 +234,7 @@ class Batcher:
     """
     now = self._clock()
     items = [
-        _Item(image, now, deadline, allowed, self._loop.create_future())
+        _Item(image, start, now, deadline, allowed, self._loop.create_future())
         for image in images
     ]
     with self._changed:
@@ -334,7 +349,12 @@ class Batcher:
     """Takes the next batch out of the queue; the lock is held."""
     now = self._clock()
     first = self._items[0]
-    able = [i for i in self._items if _may_share(i.allowed, first.allowed)]
+    able = [
+        item
+        for item in self._items
+        if item.start == first.start
+        and _may_share(item.allowed, first.allowed)
+    ]
     decision = self._choose(
         now,
         [item.deadline for item in able],
@@ -359,11 +379,11 @@ class Batcher:
 
   def _run(self, batch: _Batch) -> None:
     started = self._clock()
-    logits, problem = None, ''
+    logits: np.ndarray | None = None
+    subnets: list[str] = []
+    problem = ''
     try:
-      logits = batch.engine.run(
-          np.stack([item.image for item in batch.items]), batch.entry.name
-      )
+      logits, subnets = batch.run()
       if not np.isfinite(logits).all():
         problem = 'The network gave numbers that are not finite.'
     except Exception:  # Whatever it is, the next batch may do.
@@ -372,12 +392,15 @@ class Batcher:
     done = self._clock()
     batch.margin.record(batch.decision.seconds, done - started)
     self._running = 0
-    self._call(self._deliver, batch, logits, problem, started, done)
+    self._call(
+        self._deliver, batch, logits, subnets, problem, started, done
+    )
 
   def _deliver(
       self,
       batch: _Batch,
-      logits: np.ndarray,
+      logits: np.ndarray | None,
+      subnets: list[str],
       problem: str,
       started: float,
       done: float,
@@ -388,12 +411,13 @@ class Batcher:
     for number, item in enumerate(batch.items):
       if item.future.done():  # Its client went away.
         continue
-      if problem:
+      if problem or logits is None:
         item.future.set_exception(BatchError(problem))
         continue
       item.future.set_result(Answer(
           logits[number],
           entry.name,
+          subnets[number],
           entry.accuracy,
           count,
           started - item.arrived,

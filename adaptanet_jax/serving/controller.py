@@ -34,8 +34,8 @@ class Entry:
   """One way to run the network.
 
   Attributes:
-    name: of its subnet, such as `1.0-0.5d-0.25-1.0`; of a policy `joint/budget`
-      and the like.
+    name: of its subnet, such as `1.0-0.5d-0.25-1.0`; of a rung of a policy
+      `joint/budget@0.50` and the like, see `policies`.
     accuracy: share of held-out images that it gets right.
     madds: multiply-accumulates of an image.
   """
@@ -43,6 +43,12 @@ class Entry:
   name: str
   accuracy: float
   madds: int
+
+  @property
+  def policy(self) -> str | None:
+    """The policy that it is a rung of; None: it is a subnet."""
+    policy, at, _ = self.name.partition('@')
+    return policy if at else None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,8 +77,9 @@ class Profile:
 
   @property
   def best(self) -> Entry:
-    """The most accurate entry; of equals, that which does most work."""
-    return max(self.entries, key=lambda e: (e.accuracy, e.madds))
+    """The most accurate subnet; of equals, that which does most work."""
+    subnets = [e for e in self.entries if not e.policy]
+    return max(subnets, key=lambda e: (e.accuracy, e.madds))
 
 
 @dataclasses.dataclass(frozen=True)

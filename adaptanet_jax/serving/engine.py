@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from adaptanet_jax import platforms
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
 
@@ -38,16 +37,35 @@ class Engine(Protocol):
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
 
-  def run(self, images: np.ndarray, name: str) -> np.ndarray:
-    """Runs an entry of the menu.
+  def run(
+      self, images: np.ndarray, name: str, start: int = 0
+  ) -> np.ndarray:
+    """Runs a subnet.
 
     Args:
-      images: `uint8[n, H, W, C]`, no more than the largest size.
-      name: of the entry.
+      images: `uint8[n, H, W, C]`, no more than the largest size; or an anchor.
+      name: of the subnet.
+      start: number of the anchor, `float32` of its shape; 0: images.
 
     Returns:
       Logits, `float32[n, classes]`.
     """
+
+  def route(
+      self, images: np.ndarray, name: str
+  ) -> tuple[np.ndarray, list[str]]:
+    """Runs a rung of a policy, see `policies`.
+
+    Args:
+      images: as for `run`.
+      name: of the policy.
+
+    Returns:
+      Logits, `float32[n, classes]`, and the subnet of each image.
+    """
+
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """Returns the shapes of the anchors that `run` may start at."""
 
   def fingerprint(self) -> str:
     """Returns what tells this engine, its weights and its device from others.
@@ -97,10 +115,30 @@ class JaxEngine:
     self.image_shape = net.net.image_shape
     self.class_names = net.about.class_names
 
-  def run(self, images: np.ndarray, name: str) -> np.ndarray:
+  def run(
+      self, images: np.ndarray, name: str, start: int = 0
+  ) -> np.ndarray:
     """See `Engine`."""
-    logits = self.net(padded(images, self.sizes), name)
+    full = padded(images, self.sizes)
+    logits = self.net.finish(full, start, name) if start else (
+        self.net(full, name)
+    )
     return np.asarray(logits, np.float32)[: len(images)]
+
+  def route(
+      self, images: np.ndarray, name: str
+  ) -> tuple[np.ndarray, list[str]]:
+    """See `Engine`."""
+    policy, _, share = name.partition('@')
+    logits, subnets = self.net.route(
+        padded(images, self.sizes), policy, share=float(share)
+    )
+    count = len(images)
+    return np.asarray(logits, np.float32)[:count], [*map(str, subnets[:count])]
+
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """See `Engine`."""
+    return self.net.anchor_shapes[:-1] if self.net.can_finish else ()
 
   def fingerprint(self) -> str:
     """See `Engine`."""
@@ -133,10 +171,7 @@ def load_engine(model: str, **options: Any) -> JaxEngine:
   Raises:
     UsageError: there is no such model, or it is damaged.
   """
-  # A CPU runs a program for each stage faster; anything else waits for the
-  # host to start four of them.
-  backend = 'stages' if platforms.target() == 'cpu' else 'switch'
-  return JaxEngine(load(model, backend=backend), **options)
+  return JaxEngine(load(model), **options)
 
 
 def _processor() -> str:

@@ -12,7 +12,9 @@ S = entries of the menu, B = batch sizes, K = choices of a stage.
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
+import hashlib
 import os
+from typing import Any
 
 from absl import logging
 import jax
@@ -22,6 +24,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
+from adaptanet_jax.serving import policies
 from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.workdir import read_json, write_json
@@ -58,6 +61,7 @@ def create(
     *,
     folder: str,
     names: Sequence[str] = (),
+    policy: str | None = None,
 ) -> Profile:
   """Chooses a menu and times it; reads what was measured before, if it was.
 
@@ -68,19 +72,25 @@ def create(
     engine: what runs it.
     folder: of profiles.
     names: subnets of the menu; default: those of `choose_menu`.
+    policy: whose rungs are on the menu, too; None: no policy.
 
   Raises:
     UsageError: the network has no accuracies, or a name is no subnet of it.
   """
-  path = os.path.join(folder, f'profile-{engine.fingerprint()[:16]}.json')
+  asked = hashlib.sha256(
+      f'{engine.fingerprint()} {",".join(names)} {policy}'.encode()
+  ).hexdigest()
+  path = os.path.join(folder, f'profile-{asked[:16]}.json')
   kept = _read(path, engine.sizes)
-  if kept and (not names or set(names) == {e.name for e in kept.entries}):
+  if kept:
     warm(engine, kept)
     return kept
   if names:
     entries = tuple(_entry(net, name) for name in names)
   else:
     entries = choose_menu(net, engine)
+  if policy:
+    entries += policies.rungs(net, policy, _accuracies(net))
   profile = Profile(entries, engine.sizes, _time(engine, entries))
   os.makedirs(folder, exist_ok=True)
   write_json(path, {
@@ -95,7 +105,12 @@ def warm(engine: Engine, profile: Profile) -> None:
   """Runs every entry at every size once."""
   for entry in profile.entries:
     for size in profile.sizes:
-      engine.run(_blank(engine, size), entry.name)
+      _runner(engine, entry, size)()
+
+
+def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
+  run = engine.route if entry.policy else engine.run
+  return functools.partial(run, _blank(engine, size), entry.name)
 
 
 def choose_menu(net: Supernet, engine: Engine) -> tuple[Entry, ...]:
@@ -186,7 +201,7 @@ def _entry(net: Supernet, name: str) -> Entry:
 def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:
   """Returns `float[S, B]` seconds, those of larger sizes never smaller."""
   runs = [
-      functools.partial(engine.run, _blank(engine, size), entry.name)
+      _runner(engine, entry, size)
       for entry in entries
       for size in engine.sizes
   ]
@@ -194,7 +209,7 @@ def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:
   return np.maximum.accumulate(seconds, 1)
 
 
-def _measure(runs: Sequence[Callable[[], np.ndarray]]) -> np.ndarray:
+def _measure(runs: Sequence[Callable[[], Any]]) -> np.ndarray:
   # The quiet ones: what else the machine does is for the margin to learn.
   rows = latency.measure(runs, num_runs=_RUNS)
   return np.array([row['ms_quiet'] for row in rows], float)

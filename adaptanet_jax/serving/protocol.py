@@ -38,6 +38,7 @@ OUTPUTS = {
 }
 JSON_LENGTH = 'inference-header-content-length'
 _DTYPES = {'INT32': '<i4', 'FP32': '<f4'}
+_ANCHORS = {'UINT8': 'u1', 'FP16': '<f2'}
 # Parameters that mean something here, and those of clients that do not.
 PARAMETERS = ('timeout', 'subnet', 'policy', 'min_accuracy')
 _PASSED_OVER = (
@@ -76,7 +77,9 @@ class Request:
 
   Attributes:
     id: that it gave, to be given back.
-    images: `uint8[n, H, W, C]`; None where it sent pictures.
+    images: `uint8[n, H, W, C]`, or `float32` of an anchor; None where it sent
+      pictures.
+    start: number of the anchor; 0: images.
     pictures: encoded ones.
     parameters: those of `PARAMETERS` that were given.
     outputs: their names, and whether each is to be binary.
@@ -84,6 +87,7 @@ class Request:
 
   id: str
   images: np.ndarray | None
+  start: int
   pictures: tuple[bytes, ...]
   parameters: dict[str, Any]
   outputs: tuple[tuple[str, bool], ...]
@@ -150,6 +154,7 @@ def parse(
     json_length: str | None,
     *,
     shape: tuple[int, int, int],
+    anchors: Sequence[tuple[int, int, int]] = (),
     limits: Limits,
 ) -> Request:
   """Reads a request to infer.
@@ -158,6 +163,7 @@ def parse(
     body: of it, uncompressed.
     json_length: header of the binary extension, if it is there.
     shape: `(H, W, C)` of images.
+    anchors: shapes of the anchors that may stand in for them.
     limits: how large it may be.
 
   Raises:
@@ -170,15 +176,21 @@ def parse(
         400, f'inputs is {_short(inputs)}; expected a list of one tensor.'
     )
   tensors = [_tensor_head(tensor) for tensor in inputs]
-  if [head[0] for head in tensors] != [INPUT]:
-    names = ', '.join(head[0] for head in tensors)
-    raise RequestError(400, f'The inputs are {names}; expected {INPUT}.')
-  (_, datatype, dims), tensor = tensors[0], inputs[0]
+  known = [INPUT, *(f'anchor_{n}' for n in range(1, len(anchors) + 1))]
+  if len(tensors) > 1 or tensors[0][0] not in known:
+    names = ', '.join(head[0][:40] for head in tensors)
+    raise RequestError(
+        400, f'The inputs are {names}; expected {" or ".join(known)}.'
+    )
+  (name, datatype, dims), tensor = tensors[0], inputs[0]
+  start = known.index(name)
   _check_count(dims, limits)
   raw = _raw(tensor, binary)
   images: np.ndarray | None = None
   pictures: tuple[bytes, ...] = ()
-  if datatype == 'UINT8':
+  if start:
+    images = _anchor(tensor, raw, datatype, dims, anchors[start - 1])
+  elif datatype == 'UINT8':
     images = _pixels(tensor, raw, dims, shape)
   elif datatype == 'BYTES':
     pictures = _encoded(tensor, raw, dims)
@@ -192,6 +204,7 @@ def parse(
   return Request(
       _string(values.get('id', ''), 'id'),
       images,
+      start,
       pictures,
       {name: given[name] for name in PARAMETERS if name in given},
       _outputs(values.get('outputs'), bool(given.get('binary_data_output'))),
@@ -303,6 +316,37 @@ def _pixels(
         f'{count} numbers from 0 to 255.',
     )
   return values.astype(np.uint8).reshape(dims)
+
+
+def _anchor(
+    tensor: Mapping[str, Any],
+    raw: bytes | None,
+    datatype: str,
+    dims: Sequence[int],
+    shape: tuple[int, int, int],
+) -> np.ndarray:
+  """Returns an anchor, `float32`: 16 bits, or 8 bits times a scale."""
+  if datatype not in _ANCHORS or tuple(dims[1:]) != shape or raw is None:
+    raise RequestError(
+        400,
+        f'An anchor is {datatype[:20]!r} {list(dims)[:9]}; expected UINT8 or '
+        f'FP16 [n, {", ".join(map(str, shape))}] as a binary tensor.',
+    )
+  dtype = np.dtype(_ANCHORS[datatype])
+  count = math.prod(dims) * dtype.itemsize
+  if len(raw) != count:
+    raise RequestError(
+        400, f'The anchor has {len(raw)} bytes; expected {count}.'
+    )
+  values = np.frombuffer(raw, dtype).reshape(dims).astype(np.float32)
+  scale = tensor['parameters'].get('scale', 1.0)
+  if type(scale) not in (int, float) or not 0.0 < scale < 1e6:
+    raise RequestError(
+        400, f'scale is {_short(scale)}; expected a number above 0.'
+    )
+  if not np.isfinite(values).all():
+    raise RequestError(400, 'The anchor has numbers that are not finite.')
+  return values * np.float32(scale)
 
 
 def _encoded(

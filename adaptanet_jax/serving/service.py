@@ -102,13 +102,18 @@ class Service:
     return batcher.is_alive and batcher.is_healthy and not self.draining
 
   def submit(
-      self, images: Sequence[np.ndarray], parameters: dict[str, Any]
+      self,
+      images: Sequence[np.ndarray],
+      parameters: dict[str, Any],
+      *,
+      start: int = 0,
   ) -> list['asyncio.Future[Answer]']:
     """Puts the images of a request in the queue.
 
     Args:
       images: `uint8[H, W, C]` each.
       parameters: of the request, see `protocol.PARAMETERS`.
+      start: of `Engine.run`.
 
     Returns:
       A future of each answer, to be cancelled if its client goes away.
@@ -117,13 +122,15 @@ class Service:
       RequestError: no entry of the menu is what the parameters ask for.
       RefusedError: there is no time, or no room.
     """
-    allowed = self._allowed(parameters)
+    allowed = self._allowed(parameters, start)
     self.metrics.arrived(len(images))
     now = time.monotonic()
     seconds = 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
     deadline = now + seconds
     try:
-      futures = self.batcher.submit(images, deadline, allowed)
+      futures = self.batcher.submit(
+          images, deadline, allowed, start=start
+      )
     except RefusedError:
       self.metrics.outcome('refused', len(images))
       raise
@@ -134,16 +141,23 @@ class Service:
     return futures
 
   def _allowed(
-      self, parameters: dict[str, Any]
+      self, parameters: dict[str, Any], start: int
   ) -> tuple[int, ...] | None:
     """Returns the entries that may answer; None for all."""
     entries = self.profile.entries
-    allowed = list(range(len(entries)))
+    allowed = [n for n, e in enumerate(entries) if not e.policy]
+    if 'policy' in parameters:
+      if start or 'subnet' in parameters:
+        raise RequestError(
+            400, 'A policy chooses subnets of images; expected no subnet and '
+            'no anchor with it.'
+        )
+      allowed = self._policy(parameters['policy'], allowed)
     if 'subnet' in parameters:
       name = parameters['subnet']
+      names = ', '.join(entries[n].name for n in allowed)
       allowed = [n for n in allowed if entries[n].name == name]
       if not allowed:
-        names = ', '.join(entry.name for entry in entries)
         raise RequestError(
             400, f'{name[:60]!r} is not on the menu; expected one of {names}.'
         )
@@ -159,6 +173,20 @@ class Service:
         )
     return None if len(allowed) == len(entries) else tuple(allowed)
 
+  def _policy(self, policy: str, fixed: list[int]) -> list[int]:
+    """Returns the rungs of a policy, and what is cheaper than all of them."""
+    entries = self.profile.entries
+    rungs = [n for n, e in enumerate(entries) if e.policy == policy]
+    if not rungs:
+      names = {e.policy for e in entries if e.policy}
+      raise RequestError(
+          400,
+          f'{policy[:60]!r} is no policy of this server; expected '
+          f'{" or ".join(sorted(names)) or "one that it was started with"}.',
+      )
+    least = min(entries[n].madds for n in rungs)
+    return sorted([n for n in fixed if entries[n].madds < least] + rungs)
+
   def _count(
       self, future: 'asyncio.Future[Answer]', arrived: float, deadline: float
   ) -> None:
@@ -173,7 +201,7 @@ class Service:
     elif error is None:
       answer, now = future.result(), time.monotonic()
       self.metrics.answered(
-          answer.subnet, answer.accuracy, now - arrived, late=now > deadline
+          answer.entry, answer.accuracy, now - arrived, late=now > deadline
       )
 
   def _on_batch(self, ran: Ran) -> None:
@@ -218,8 +246,8 @@ class Service:
     )
     check(engine, profile, images)
     theirs, ours = (
-        each.run(images, best.best.name).argmax(-1)
-        for each, best in ((engine, profile), (old, self.profile))
+        each.run(images, menu.best.name).argmax(-1)
+        for each, menu in ((engine, profile), (old, self.profile))
     )
     return float((theirs == ours).mean())
 
@@ -236,6 +264,8 @@ def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
     UsageError: an entry gives what is not finite, or another answer in a batch.
   """
   for entry in profile.entries:
+    if entry.policy:
+      continue
     together = engine.run(images, entry.name)
     alone = engine.run(images[:1], entry.name)
     if not np.isfinite(together).all():

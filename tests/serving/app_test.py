@@ -20,7 +20,9 @@ from PIL import Image
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving import protocol
+from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.protocol import Limits
+from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
 _PATH = '/v2/models/fake/infer'
@@ -187,6 +189,47 @@ class AppTest(parameterized.TestCase):
     # No length is given beforehand.
     parts = (bytes(5000) for _ in range(3))
     self._refused(ask('POST', _PATH, parts), 413, 'more than 10,000 bytes')
+
+  def test_a_policy_and_its_rungs(self):
+    rungs = [
+        Entry(f'joint/budget@{share}', accuracy, 20)
+        for share, accuracy in (('0.00', 0.8), ('1.00', 0.7))
+    ]
+    row = np.array([1.0, 1.5, 2.0, 3.0])
+    menu = Profile(
+        (*fakes.ENTRIES, *rungs),
+        fakes.SIZES,
+        # Narrow, wide, the dear rung and the cheap one.
+        1e-3 * np.stack([100.0 * row, 40.0 * row, 400.0 * row, 200.0 * row]),
+    )
+    engine = fakes.FakeEngine()
+    service = Service('fake', engine, menu)
+    running = self.enter_context(
+        fakes.Running(engine, service=service)
+    )
+    images = fakes.images(2)
+    expected, names = engine.route(images, '')
+    for seconds, accuracy in ((5.0, 0.8), (0.35, 0.7)):
+      status, values = running.infer(
+          images[:1], {'policy': 'joint/budget', 'timeout': int(1e6 * seconds)}
+      )
+      self.assertEqual(status, 200, values)
+      outputs = fakes.outputs(values)
+      self.assertEqual(outputs['accuracy'], [accuracy])
+      self.assertEqual(outputs['subnet'], names[:1])
+      np.testing.assert_allclose(outputs['logits'], expected[0], rtol=1e-5)
+    # With too little time for a rung it is the fixed subnet that is cheaper.
+    _, values = running.infer(
+        images[:1], {'policy': 'joint/budget', 'timeout': 150_000}
+    )
+    self.assertEqual(fakes.outputs(values)['accuracy'], [0.6])
+    # Without the parameter no policy runs.
+    _, values = running.infer(images[:1], {'timeout': 5_000_000})
+    self.assertEqual(fakes.outputs(values)['subnet'], ['wide'])
+    for parameters in (
+        {'policy': 'x'}, {'policy': 'joint/budget', 'subnet': 'wide'}
+    ):
+      self.assertEqual(running.infer(images[:1], parameters)[0], 400)
 
   def test_a_picture_is_scaled_as_in_evaluation(self):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)

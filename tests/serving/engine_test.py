@@ -16,11 +16,16 @@ import urllib.request
 
 from absl.testing import absltest, parameterized
 import numpy as np
+import tritonclient.http as triton
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
-from adaptanet_jax.serving import engine as engine_lib, profile as profile_lib
+from adaptanet_jax.serving import (
+  engine as engine_lib,
+  policies,
+  profile as profile_lib,
+)
 from adaptanet_jax.serving.service import Service
 from tests import testing
 from tests.inference import bundle_test
@@ -108,6 +113,61 @@ class EngineTest(parameterized.TestCase):
           atol=1e-4,
       )
     self.assertLen(names, 3)
+
+
+  def test_a_policy_chooses_for_each_and_its_rungs_are_on_the_menu(self):
+    engine = engine_lib.load_engine(str(self.root / 'bundle'), sizes=(4,))
+    rungs = policies.rungs(
+        engine.net, 'joint/budget', engine.net.subnets['expected_top1']
+    )
+    # The policy is one rule, which reads gates: all its rungs are alike.
+    self.assertEqual(
+        [rung.name for rung in rungs],
+        [f'joint/budget@{share}' for share in ('0.00', '0.50', '1.00')],
+    )
+    # From choice 2 to 0 or 7, 4 or 1, 2: each in half of the cases.
+    madds = engine.net.subnets['madds']
+    expected = madds[np.ix_([2], [0, 7], [4, 1], [2])].mean()
+    self.assertEqual(rungs[0].madds, round(expected))
+    images = bundle_test.images(3)
+    logits, names = engine.route(images, rungs[1].name)
+    routed, subnets = self.net.route(images, 'joint/budget')
+    np.testing.assert_allclose(logits, routed, atol=1e-4)
+    self.assertEqual(names, [*map(str, subnets)])
+
+  @parameterized.parameters(1, 2, 3)
+  def test_what_a_device_began_is_finished(self, number):
+    images = bundle_test.images(3)
+    net, subnet = self.engine.net, '0.25-0.25-0.25-0.25'
+    x = images
+    for n in range(1, number + 1):
+      x = net._stages.run_stage(x, n, net._parse(subnet).stages[n - 1])
+    expected = self.engine.run(images, subnet)
+    anchor = np.asarray(x, np.float32)
+    np.testing.assert_allclose(
+        self.engine.run(anchor, subnet, number), expected, atol=1e-4
+    )
+    # Over HTTP, in 16 bits.
+    service = Service('fake', self.engine, self.profile, seconds=20.0)
+    running = self.enter_context(
+        fakes.Running(self.engine, service=service)
+    )
+    client = triton.InferenceServerClient(f'127.0.0.1:{running.port}')
+    self.addCleanup(client.close)
+    tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'FP16')
+    tensor.set_data_from_numpy(anchor.astype(np.float16))
+    found = client.infer('fake', [tensor], parameters={'subnet': subnet})
+    np.testing.assert_allclose(
+        found.as_numpy('logits'), expected, atol=0.02 * np.abs(expected).max()
+    )
+    scaled = np.round(anchor / anchor.max() * 255.0).astype(np.uint8)
+    tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'UINT8')
+    tensor.set_data_from_numpy(scaled)
+    tensor._parameters['scale'] = float(anchor.max()) / 255.0
+    found = client.infer('fake', [tensor], parameters={'subnet': subnet})
+    np.testing.assert_allclose(
+        found.as_numpy('logits'), expected, atol=0.1 * np.abs(expected).max()
+    )
 
 
 class MenuTest(parameterized.TestCase):

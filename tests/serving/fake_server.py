@@ -18,13 +18,13 @@ from tests.serving import fakes
 
 class _Engine(fakes.FakeEngine):
 
-  def run(self, images, name):
+  def run(self, images, name, start=0):
     if 'hang' in sys.argv:
       threading.Event().wait()
     if 'die' in sys.argv:
       raise SystemExit
     time.sleep(0.5)
-    return super().run(images, name)
+    return super().run(images, name, start)
 
 
 def main():

@@ -57,7 +57,7 @@ class FakeEngine:
   def logits(self, images, name):
     return images.reshape(len(images), -1) @ self.weights[name]
 
-  def run(self, images, name):
+  def run(self, images, name, start=0):
     self.batches.append((name, len(images)))
     self.gate.wait()
     full = padded(images, self.sizes)
@@ -67,6 +67,15 @@ class FakeEngine:
         raise problem
       return np.full((len(images), 5), problem, np.float32)
     return self.logits(full, name)[: len(images)]
+
+  def route(self, images, name):
+    names = [ENTRIES[int(image.sum()) % 2].name for image in images]
+    return np.concatenate([
+        self.run(image[None], own) for image, own in zip(images, names)
+    ]), names
+
+  def anchor_shapes(self):
+    return ()
 
   def fingerprint(self):
     return 'fake'
