@@ -12,11 +12,11 @@ simulator:
   slackfit      SuperServe's policy
   ours          the controller of `adaptanet_jax.serving`
 
-A load of 1 is what x1.0 alone answers in time by HTTP, measured first. `effective` is
-the share of requests that were answered right and within the deadline, by the
-labels of the test split where the model comes with them; `expected` the same by
-the subnets' held-out accuracies. Per cent; latencies in milliseconds, from when
-a request was due.
+A load of 1 is what x1.0 alone answers in time by HTTP, measured first.
+`effective` is the share of requests that were answered right and within the
+deadline, by the labels of the test split where the model comes with them;
+`expected` the same by the subnets' held-out accuracies. Per cent; latencies in
+milliseconds, from when a request was due.
 """
 
 import json

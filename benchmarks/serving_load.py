@@ -97,6 +97,7 @@ async def play(port, arrivals, bodies):
   statuses, latencies = np.zeros(count, int), np.full(count, np.nan)
   texts, opened = [b''] * count, 0
   idle: deque[_Connection] = deque()
+  transports: list[asyncio.Transport] = []
   start = time.perf_counter() + 0.5
 
   def answered(number, status, body):
@@ -110,9 +111,10 @@ async def play(port, arrivals, bodies):
     )
 
   async def send_anew(number):
-    _, connection = await loop.create_connection(
+    transport, connection = await loop.create_connection(
         lambda: _Connection(idle), '127.0.0.1', port
     )
+    transports.append(transport)
     send(number, connection)
 
   tasks = []
@@ -130,6 +132,9 @@ async def play(port, arrivals, bodies):
   while (statuses == 0).any() and time.perf_counter() < end:
     await asyncio.sleep(0.05)
   await asyncio.gather(*tasks, return_exceptions=True)
+  for transport in transports:
+    transport.close()
+  await asyncio.sleep(0.01)  # Until they are.
   return statuses, latencies, texts
 
 
