@@ -83,7 +83,7 @@ class _Served:
 
   @property
   def margin(self):
-    return self._service.batcher.margin.value
+    return self._service.batcher.slowdown
 
   def play(self, arrivals, images, parameters):
     """Has another process play a trace; returns outcomes and classes."""

@@ -73,7 +73,7 @@ def simulate(
       begins = max(0.0, predicted_end - arrivals[coming])
       needed = seconds_needed(
           profile,
-          margin.value,
+          margin.value(arrivals[coming]),
           ahead=len(waiting) + 1,
           begins=begins,
           allowed=allowed,
@@ -85,16 +85,16 @@ def simulate(
     if not waiting:
       continue
     deadlines = arrivals[waiting] + slo
-    decision = chooser(now, deadlines, profile, margin.value, allowed)
+    decision = chooser(now, deadlines, profile, margin.value(now), allowed)
     if decision is None:
       waiting = []
       continue
     waiting = waiting[decision.given_up :]
     batch, waiting = waiting[: decision.size], waiting[decision.size :]
     seconds = decision.seconds + http * len(batch)
-    predicted_end = now + margin.value * decision.seconds
+    predicted_end = now + margin.value(now) * decision.seconds
     free_at = now + seconds
-    margin.record(decision.seconds, seconds)
+    margin.record(decision.seconds, seconds, free_at)
     latencies[batch] = free_at - arrivals[batch]
     entries[batch] = decision.entry
   return Outcomes(latencies, entries, refused)

@@ -315,7 +315,7 @@ class _App:
     batcher = self._service.batcher
     text, content_type = self._service.metrics.exposition(
         waiting=batcher.waiting,
-        margin=batcher.margin.value,
+        margin=batcher.slowdown,
         ready=self._service.is_ready,
     )
     return Response(text, headers={'content-type': content_type})
@@ -324,7 +324,7 @@ class _App:
     batcher = self._service.batcher
     return JSONResponse(
         self._service.metrics.last_minute()
-        | {'waiting': batcher.waiting, 'margin': batcher.margin.value,
+        | {'waiting': batcher.waiting, 'margin': batcher.slowdown,
            'seconds': self._service.seconds}
     )
 

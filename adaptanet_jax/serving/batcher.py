@@ -194,6 +194,12 @@ class Batcher:
     return len(self._items)
 
   @property
+  def slowdown(self) -> float:
+    """How much longer batches take than was measured."""
+    with self._changed:
+      return self.margin.value(self._clock())
+
+  @property
   def is_idle(self) -> bool:
     """Whether nothing waits and nothing runs."""
     return not self._items and not self._running
@@ -202,7 +208,8 @@ class Batcher:
   def is_alive(self) -> bool:
     """Whether the thread lives and its batch is not long overdue."""
     hangs = self._running and self._clock() > self._overdue
-    return self._thread.is_alive() and not hangs
+    not_started = self._thread.ident is None
+    return (not_started or self._thread.is_alive()) and not hangs
 
   @property
   def is_healthy(self) -> bool:
@@ -290,7 +297,7 @@ class Batcher:
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
     needed = seconds_needed(
         self.profile,
-        self.margin.value,
+        self.margin.value(now),
         ahead=ahead + count,
         begins=max(0.0, self._busy_until - now) if self._running else 0.0,
         allowed=allowed,
@@ -359,7 +366,7 @@ class Batcher:
         now,
         [item.deadline for item in able],
         self.profile,
-        self.margin.value,
+        self.margin.value(now),
         first.allowed,
     )
     given_up = able if decision is None else able[: decision.given_up]
@@ -373,7 +380,7 @@ class Batcher:
     if not decision:
       return None
     self._running = len(items)
-    self._busy_until = now + self.margin.value * decision.seconds
+    self._busy_until = now + self.margin.value(now) * decision.seconds
     self._overdue = now + max(_HANG_FACTOR * decision.seconds, _HANG_SECONDS)
     return _Batch(self.engine, self.profile, self.margin, decision, items)
 
@@ -390,8 +397,9 @@ class Batcher:
       logging.exception('A batch failed.')
       problem = 'The batch failed.'
     done = self._clock()
-    batch.margin.record(batch.decision.seconds, done - started)
-    self._running = 0
+    with self._changed:
+      batch.margin.record(batch.decision.seconds, done - started, done)
+      self._running = 0
     self._call(
         self._deliver, batch, logits, subnets, problem, started, done
     )

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import time
+from unittest import mock
 import zlib
 
 from absl.testing import absltest, parameterized
@@ -19,7 +20,11 @@ from PIL import Image
 
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving import protocol
+from adaptanet_jax.serving import (
+  app as app_lib,
+  protocol,
+  server as server_lib,
+)
 from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.protocol import Limits
 from adaptanet_jax.serving.service import Service
@@ -308,6 +313,29 @@ class AppTest(parameterized.TestCase):
       self.running.engine.gate.set()
       self.assertEqual(first.result()[0], 200)
     self.assertEqual(sum(n for _, n in self.running.engine.batches), 1)
+
+  def test_who_sends_nothing_is_let_go(self):
+    with mock.patch.object(server_lib, '_IDLE_SECONDS', 0.2):
+      with socket.create_connection(('127.0.0.1', self.running.port)) as half:
+        half.settimeout(10.0)
+        self.assertEqual(half.recv(1), b'')
+    with mock.patch.object(app_lib, '_BODY_SECONDS', 0.2):
+      with socket.create_connection(('127.0.0.1', self.running.port)) as slow:
+        slow.settimeout(10.0)
+        slow.sendall(
+            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{'
+            .encode()
+        )
+        self.assertIn(b'408', slow.recv(100).splitlines()[0])
+    self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+
+  def test_the_live_page_is_whole(self):
+    status, headers, page = self.running.ask('GET', '/')
+    self.assertEqual(status, 200)
+    self.assertIn('text/html', headers['Content-Type'])
+    self.assertIn(b'const model = "fake";', page)
+    # It reads nothing from elsewhere.
+    self.assertNotRegex(page, rb'(src|href)="(?!data:)')
 
   def test_failed_batches(self):
     error = ValueError('/work/secret.py')

@@ -137,18 +137,26 @@ class MarginTest(parameterized.TestCase):
   def test_it_is_a_percentile_of_the_recent_ratios(self):
     margin = Margin()
     for n in range(1, 101):  # Ratios of 1.01 to 2.
-      margin.record(1.0, 1.0 + n / 100.0)
-    self.assertAlmostEqual(margin.value, 1.95)
-    for _ in range(200):  # Long forgotten.
-      margin.record(2.0, 2.4)
-    self.assertAlmostEqual(margin.value, 1.2)
+      margin.record(1.0, 1.0 + n / 100.0, 0.0)
+    self.assertAlmostEqual(margin.value(0.0), 1.95)
+    for _ in range(200):  # Those before are too many batches ago.
+      margin.record(2.0, 2.4, 0.0)
+    self.assertAlmostEqual(margin.value(0.0), 1.2)
 
-  @parameterized.parameters((0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (90.0, 3.0))
+  @parameterized.parameters((0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (90.0, 10.0))
   def test_it_stays_within_limits(self, actual, expected):
     margin = Margin()
-    self.assertEqual(margin.value, 1.0)
-    margin.record(1.0, actual)
-    self.assertEqual(margin.value, expected)
+    self.assertEqual(margin.value(0.0), 1.0)
+    margin.record(1.0, actual, 0.0)
+    self.assertEqual(margin.value(0.0), expected)
+
+  def test_what_is_long_ago_is_forgotten(self):
+    margin = Margin()
+    margin.record(1.0, 9.0, 0.0)
+    margin.record(1.0, 2.0, 4.0)
+    self.assertEqual(
+        [margin.value(now) for now in (4.0, 6.0, 10.0)], [9.0, 2.0, 1.0]
+    )
 
 
 if __name__ == '__main__':
