@@ -8,6 +8,8 @@ import pathlib
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 
 from absl.testing import absltest, parameterized
@@ -82,6 +84,21 @@ class DocsTest(parameterized.TestCase):
       if anchor:
         titles = re.findall(r'^#+ (.*)$', target.read_text(), re.MULTILINE)
         self.assertIn(anchor, map(_anchor, titles), f'{page}: {link}')
+
+  def test_the_site_can_be_built_and_has_all_pages(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    done = subprocess.run(
+        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-d', folder],
+        cwd=_ROOT,
+        env=os.environ | {'NO_MKDOCS_2_WARNING': '1'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertNotIn('not included in the "nav"', done.stderr)
+    api = pathlib.Path(folder, 'api', 'index.html').read_text()
+    self.assertIn('Multiply-accumulates'.lower(), api.lower())
 
   @parameterized.parameters(*_PAGES)
   def test_commands_name_what_there_is(self, page):

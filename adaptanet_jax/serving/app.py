@@ -69,10 +69,11 @@ class _App:
     self._page = page.read_text('utf-8')
 
   def routes(self) -> list[Route]:
-    """Returns all routes."""
+    """Returns all routes, the one that is asked most first."""
     models = '/v2/models/{model}'
     versions = models + '/versions/{version}'
     return [
+        self._route(models + '/infer', self._infer, 'POST'),
         self._route('/', self._live_page),
         self._route('/last_minute', self._last_minute),
         self._route('/metrics', self._metrics),
@@ -80,13 +81,13 @@ class _App:
         self._route('/v2', self._server),
         self._route('/v2/health/live', self._live),
         self._route('/v2/health/ready', self._ready),
+        self._route(versions + '/infer', self._infer, 'POST'),
         *(
             route
             for path in (models, versions)
             for route in (
                 self._route(path, self._model),
                 self._route(path + '/ready', self._ready),
-                self._route(path + '/infer', self._infer, 'POST'),
             )
         ),
         self._route('/v2/repository/index', self._index, 'POST'),
@@ -181,14 +182,16 @@ class _App:
     """Waits for the answers to images, as long as the client does."""
     pending = self._service.submit(images, parameters, start=start)
     gone = asyncio.ensure_future(_left(request))
-    everything = asyncio.gather(*pending)
+    everything: asyncio.Future[Any]
+    everything = asyncio.gather(*pending) if len(pending) > 1 else pending[0]
     try:
       await asyncio.wait(
           (everything, gone), return_when=asyncio.FIRST_COMPLETED
       )
       if not everything.done():
         raise ClientDisconnect
-      return everything.result()
+      found = everything.result()
+      return found if isinstance(found, list) else [found]
     finally:
       gone.cancel()
       everything.cancel()
