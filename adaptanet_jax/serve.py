@@ -8,6 +8,7 @@ Under load it runs narrower subnets, so as to answer in time.
 """
 
 import argparse
+import asyncio
 import functools
 import logging
 import os
@@ -20,6 +21,8 @@ from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
 
 _COMMAND = 'adaptanet_jax.serve'
+# Loops hold tasks weakly.
+_TASKS: set[Any] = set()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,7 +112,8 @@ def main(argv: list[str]) -> None:
     listening = _bind(args.host, args.port)
     server = _create(args, token, listening)
   server.run(sockets=[listening])
-  sys.exit(0 if server.started else 1)
+  # A model may still be being loaded, in a thread that nothing can end.
+  os._exit(0 if server.started else 1)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -149,14 +153,8 @@ def _create(
 
   folder = os.path.expanduser(args.cache_dir or profile.default_folder())
   profile.keep_programs(folder)
-  load = functools.partial(
-      _load,
-      folder=folder,
-      names=tuple(args.menu.split(',')) if args.menu else (),
-      policy=args.policy,
-      most=args.max_batch,
-  )
-  engine, measured = load(args.model)
+  load = functools.partial(_load, args, folder=folder)
+  engine, measured, rest = _first(args, folder)
   about = engine.net.about
   served = service.Service(
       args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', about.name),
@@ -179,21 +177,74 @@ def _create(
       served,
       application,
       drain_seconds=args.drain_seconds,
-      on_start=functools.partial(_describe, args, served, listening),
+      on_start=functools.partial(_begin, args, served, listening, rest),
       ssl_certfile=args.ssl_certfile,
       ssl_keyfile=args.ssl_keyfile,
   )
 
 
-def _load(model: str, *, folder: str, most: int, **options: Any) -> Any:
+def _options(args: argparse.Namespace, folder: str) -> dict[str, Any]:
+  """Returns what `profile.create` is asked for."""
+  names = tuple(args.menu.split(',')) if args.menu else ()
+  return {'folder': folder, 'names': names, 'policy': args.policy}
+
+
+def _load(args: argparse.Namespace, model: str, *, folder: str) -> Any:
   """Returns the engine of a model and its profile, all programs warm."""
   from adaptanet_jax.serving import engine, profile
 
-  sizes = tuple(size for size in engine.SIZES if size <= most)
+  sizes = tuple(size for size in engine.SIZES if size <= args.max_batch)
   loaded = engine.load_engine(model, sizes=sizes)
-  return loaded, profile.create(
-      loaded.net, loaded, folder=folder, **options
+  options = _options(args, folder)
+  return loaded, profile.create(loaded.net, loaded, **options)
+
+
+def _first(args: argparse.Namespace, folder: str) -> Any:
+  """Returns what the server starts with.
+
+  Where nothing was measured yet, that is two subnets at few sizes, in seconds.
+
+  Returns:
+    An engine, its profile, and what loads the rest; None: there is no more.
+  """
+  from adaptanet_jax.models.subnet import UNIFORM
+  from adaptanet_jax.serving import engine, profile
+
+  sizes = tuple(size for size in engine.SIZES if size <= args.max_batch)
+  whole = engine.load_engine(args.model, sizes=sizes)
+  options = _options(args, folder)
+  rest = functools.partial(profile.create, whole.net, whole, **options)
+  if args.menu or args.policy or profile.is_kept(whole, **options):
+    return whole, rest(), None
+  few = engine.JaxEngine(whole.net, sizes=tuple(sorted({1, sizes[-1]})))
+  names = (str(UNIFORM[-1]), str(UNIFORM[0]))
+  measured = profile.create(few.net, few, folder=folder, names=names)
+  return few, measured, lambda: (whole, rest())
+
+
+def _begin(
+    args: argparse.Namespace, served: Any, listening: socket.socket, rest: Any
+) -> None:
+  """Says what is served, and has the rest of the menu measured meanwhile."""
+  _describe(args, served, listening)
+  if not rest:
+    return
+  print(
+      'This machine is new to it: the whole menu is being compiled and '
+      'measured, for minutes, and until then answers are slower.',
+      file=sys.stderr,
+      flush=True,
   )
+
+  def done(task: Any) -> None:
+    if not task.cancelled() and task.exception():
+      logging.error('The menu stays as it is.', exc_info=task.exception())
+    elif not task.cancelled():
+      _describe(args, served, listening)
+
+  task = asyncio.ensure_future(served.replace(rest))
+  _TASKS.add(task)
+  task.add_done_callback(done)
 
 
 def _describe(

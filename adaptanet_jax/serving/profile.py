@@ -77,10 +77,7 @@ def create(
   Raises:
     UsageError: the network has no accuracies, or a name is no subnet of it.
   """
-  asked = hashlib.sha256(
-      f'{engine.fingerprint()} {",".join(names)} {policy}'.encode()
-  ).hexdigest()
-  path = os.path.join(folder, f'profile-{asked[:16]}.json')
+  path = _path(engine, folder, names, policy)
   kept = _read(path, engine.sizes)
   if kept:
     warm(engine, kept)
@@ -99,6 +96,26 @@ def create(
       'seconds': profile.seconds.tolist(),
   })
   return profile
+
+
+def is_kept(
+    engine: Engine,
+    *,
+    folder: str,
+    names: Sequence[str] = (),
+    policy: str | None = None,
+) -> bool:
+  """Returns whether `create` has measured before what it is asked for."""
+  return os.path.exists(_path(engine, folder, names, policy))
+
+
+def _path(
+    engine: Engine, folder: str, names: Sequence[str], policy: str | None
+) -> str:
+  asked = hashlib.sha256(
+      f'{engine.fingerprint()} {",".join(names)} {policy}'.encode()
+  ).hexdigest()
+  return os.path.join(folder, f'profile-{asked[:16]}.json')
 
 
 def warm(engine: Engine, profile: Profile) -> None:

@@ -11,6 +11,9 @@ n = images of a request, H = height, W = width, C = colours.
 
 import asyncio
 from collections.abc import Callable, Sequence
+import contextlib
+import functools
+import threading
 import time
 from typing import Any
 
@@ -224,8 +227,10 @@ class Service:
     Raises:
       UsageError: it cannot be loaded, or does not fit; the old one stays.
     """
-    engine, profile = await asyncio.to_thread(load)
-    agreement = await asyncio.to_thread(self._compare, engine, profile)
+    engine, profile = await _in_thread(load)
+    agreement = await _in_thread(
+        functools.partial(self._compare, engine, profile)
+    )
     self.batcher.swap(engine, profile)
     self.metrics.describe(profile)
     return {
@@ -250,6 +255,36 @@ class Service:
         for each, menu in ((engine, profile), (old, self.profile))
     )
     return float((theirs == ours).mean())
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+  """Runs a function beside the event loop, which may end before it does.
+
+  The threads of asyncio are waited for when a process ends: a server that is
+  loading a model would take minutes to.
+  """
+  loop = asyncio.get_running_loop()
+  future = loop.create_future()
+
+  def settle(result: Any, error: Exception | None) -> None:
+    if future.done():
+      return
+    if error:
+      future.set_exception(error)
+    else:
+      future.set_result(result)
+
+  def run() -> None:
+    result, error = None, None
+    try:
+      result = function()
+    except Exception as raised:  # It is raised where it is waited for.
+      error = raised
+    with contextlib.suppress(RuntimeError):  # The loop has ended.
+      loop.call_soon_threadsafe(settle, result, error)
+
+  threading.Thread(target=run, daemon=True).start()
+  return await future
 
 
 def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:

@@ -267,6 +267,30 @@ class ServeTest(parameterized.TestCase):
     process.terminate()
     self.assertEqual(process.wait(20), 0)
 
+  def test_a_machine_that_is_new_answers_before_all_is_measured(self):
+    root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    bundle_test.supernet().save(str(root / 'bundle'))
+    process = self._run(
+        f'--model={root / "bundle"}', f'--cache_dir={root}', '--port=0',
+        '--max_batch=1', '--drain_seconds=0', '--slo_ms=20000',
+    )
+    menus = [[]]
+    while len(menus) < 3:
+      line = process.stderr.readline()
+      self.assertTrue(line, menus)
+      menus[-1].append(line.split()[0])
+      if line.startswith('Serving'):
+        address = line.split(' at ')[1].split(',')[0]
+        menus.append([])
+    # A head, subnets, the address; the second one after a sentence about it.
+    self.assertEqual(menus[0][1:-1], [str(UNIFORM[-1]), str(UNIFORM[0])])
+    self.assertContainsSubset(map(str, UNIFORM), menus[1])
+    with urllib.request.urlopen(f'{address}/v2/models/a-test') as answer:
+      served = json.load(answer)['menu']
+    self.assertGreater(len(served), len(UNIFORM))
+    process.terminate()
+    self.assertEqual(process.wait(20), 0)
+
   @parameterized.parameters(
       ((), 'There is no /nowhere; expected'),
       (('--slo_ms=0',), '--slo_ms=0.0; expected a number from 1'),
