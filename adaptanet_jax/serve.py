@@ -149,7 +149,7 @@ def _create(
         f'{error.name} is missing; expected pip install adaptanet_jax[serve].'
     ) from error
   # Late: a mistyped flag need not wait for JAX.
-  from adaptanet_jax.serving import app, profile, protocol, server, service
+  from adaptanet_jax.serving import app, profile, refusals, server, service
 
   folder = os.path.expanduser(args.cache_dir or profile.default_folder())
   profile.keep_programs(folder)
@@ -169,7 +169,7 @@ def _create(
       shorter_side=about.shorter_side,
       token=token,
       token_for_all=args.require_token,
-      limits=protocol.Limits(
+      limits=refusals.Limits(
           body=int(args.max_body_mb * 2**20), pixels=args.max_pixels
       ),
   )

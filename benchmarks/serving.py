@@ -1,8 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A served supernet under changing load, against what else could be served.
+r"""A served supernet under changing load, against what else could be served.
 
-  python -m benchmarks.serving --model=digits [--traces=FOLDER] [--trace=step]
+  python -m benchmarks.serving --model=digits [--traces=FOLDER] [--trace=step] \
+      [--simulated_http_ms=0.2]
 
 For each trace and seed, by HTTP from a second process and, beside it, by the
 simulator:
@@ -47,6 +48,10 @@ _NAMES = flags.DEFINE_multi_string('trace', [], 'Default: all but overload.')
 _SECONDS = flags.DEFINE_float('seconds', 20.0, 'That a trace lasts.')
 _SLO = flags.DEFINE_float('slo_ms', 50.0, 'Milliseconds of a request.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Traces of each name.')
+_SIMULATED_HTTP_MS = flags.DEFINE_float(
+    'simulated_http_ms', None,
+    'Serve nothing, simulate, with so many milliseconds of HTTP a request.',
+)
 _CACHE = flags.DEFINE_string('cache_dir', None, 'As for serve.')
 _WIDE, _NARROW = '1.0-1.0-1.0-1.0', '0.25-0.25-0.25-0.25'
 _COLUMNS = (
@@ -174,10 +179,14 @@ def main(argv):
       'slackfit': (serving_simulator.slack_fit, None),
       'ours': (choose, None),
   }
-  with _Served(engine, profile, choose) as served:
-    rate, cpu = _capacity(served, images, _WIDE)
   wide = profile.capacity[names.index(_WIDE)]
-  http = max(0.0, 1.0 / rate - 1.0 / wide)
+  if _SIMULATED_HTTP_MS.value is None:
+    with _Served(engine, profile, choose) as served:
+      rate, cpu = _capacity(served, images, _WIDE)
+    http = max(0.0, 1.0 / rate - 1.0 / wide)
+  else:
+    http = cpu = 1e-3 * _SIMULATED_HTTP_MS.value
+    rate = 1.0 / (1.0 / wide + http)
   report = harness.Report(
       'serving',
       f'load 1 is {rate:.0f} requests/s, x1.0 by HTTP ({wide:.0f} without); '
@@ -213,6 +222,8 @@ def _compare(
         report, f'{label} {who} simulated',
         _summary(outcomes, profile, None, None),
     )
+    if _SIMULATED_HTTP_MS.value is not None:
+      continue
     parameters = (
         {'subnet': profile.entries[allowed[0]].name} if allowed else {}
     )

@@ -11,7 +11,6 @@ import hmac
 import importlib.resources
 import json
 import logging
-import math
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,17 +21,16 @@ from starlette.routing import Route
 
 import adaptanet_jax
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving import protocol
-from adaptanet_jax.serving.batcher import (
-  Answer,
-  BatchError,
-  DeadlineError,
-  RefusedError,
-)
+from adaptanet_jax.serving import payloads, protocol
 from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.engine import Engine
-from adaptanet_jax.serving.protocol import Limits, RequestError
+from adaptanet_jax.serving.failures import failure
+from adaptanet_jax.serving.items import (
+  Answer,
+)
+from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
 from adaptanet_jax.serving.service import Service
+from adaptanet_jax.serving.tensors import INPUT
 
 # Of a picture up to so many pixels decoding takes no longer than a switch to
 # another thread.
@@ -105,7 +103,7 @@ class _App:
         self._check_model(request)
         response = await handler(request)
       except Exception as error:
-        response = _failure(error)
+        response = failure(error)
       self._service.metrics.request(name, response.status_code)
       return response
 
@@ -139,7 +137,7 @@ class _App:
     limit = self._limits.body
     length = request.headers.get('content-length', '0')
     if length.isdigit() and int(length) > limit:
-      raise protocol.too_large(f'{length} bytes', limit)
+      raise too_large(f'{length} bytes', limit)
     parts, total = [], 0
     try:
       async with asyncio.timeout(_BODY_SECONDS):
@@ -147,22 +145,22 @@ class _App:
           parts.append(part)
           total += len(part)
           if total > limit:
-            raise protocol.too_large(f'more than {limit:,} bytes', limit)
+            raise too_large(f'more than {limit:,} bytes', limit)
     except TimeoutError as error:
       raise RequestError(
           408, f'The body did not come within {_BODY_SECONDS:.0f} s.'
       ) from error
     encoding = request.headers.get('content-encoding', '')
-    return protocol.inflate(b''.join(parts), encoding, limit)
+    return payloads.inflate(b''.join(parts), encoding, limit)
 
   async def _pictures(self, encoded: tuple[bytes, ...]) -> list[Any]:
     """Decodes pictures, large ones beside the event loop."""
     shape = self._service.engine.image_shape
-    pixels = sum(protocol.check_picture(e, self._limits) for e in encoded)
+    pixels = sum(payloads.check_picture(e, self._limits) for e in encoded)
 
     def read() -> list[Any]:
       return [
-          protocol.read_picture(e, shape, self._shorter_side, self._limits)
+          payloads.read_picture(e, shape, self._shorter_side, self._limits)
           for e in encoded
       ]
 
@@ -220,7 +218,7 @@ class _App:
         model=self._service.name,
         class_names=self._service.engine.class_names,
     )
-    content, more = protocol.deflate(
+    content, more = payloads.deflate(
         content, request.headers.get('accept-encoding', '')
     )
     return Response(content, headers=headers | more)
@@ -261,7 +259,7 @@ class _App:
         'versions': [_VERSION],
         'platform': 'adaptanet_jax',
         'inputs': [{
-            'name': protocol.INPUT,
+            'name': INPUT,
             'datatype': 'UINT8',
             'shape': [-1, *self._service.engine.image_shape],
         }],
@@ -373,7 +371,7 @@ def create_app(
 
   async def refuse(request: Request, error: Any) -> Response:
     service.metrics.request('unknown', error.status_code)
-    return _failure(error)
+    return failure(error)
 
   return Starlette(
       routes=app.routes(),
@@ -390,30 +388,3 @@ async def _left(request: Request) -> None:
   """Returns when the client went away."""
   while (await request.receive())['type'] != 'http.disconnect':
     pass
-
-
-def _failure(error: Exception) -> Response:
-  """Returns what a client is told, one sentence and nothing of this machine."""
-  if isinstance(error, RequestError):
-    headers = {'www-authenticate': 'Bearer'} if error.status == 401 else None
-    return JSONResponse({'error': str(error)}, error.status, headers)
-  if isinstance(error, RefusedError):
-    seconds = max(1, math.ceil(error.retry_after))
-    return JSONResponse(
-        {'error': str(error)}, 503, {'retry-after': str(seconds)}
-    )
-  if isinstance(error, DeadlineError):
-    return JSONResponse({'error': str(error)}, 504)
-  if isinstance(error, BatchError):
-    return JSONResponse({'error': str(error)}, 500)
-  if isinstance(error, ClientDisconnect):  # Nobody reads it.
-    return Response(status_code=499)
-  if isinstance(error, HTTPException):
-    return JSONResponse(
-        {'error': f'{error.detail}; expected a path and a method that '
-                  '/v2 and docs/serving.md tell of.'},
-        error.status_code,
-        error.headers,
-    )
-  logging.error('A request failed.', exc_info=error)
-  return JSONResponse({'error': 'The server has failed.'}, 500)

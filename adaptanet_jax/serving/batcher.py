@@ -12,7 +12,6 @@ All times are seconds of `time.monotonic`, the clock of asyncio's loops.
 import asyncio
 import bisect
 from collections.abc import Callable, Sequence
-import dataclasses
 import functools
 import logging
 import threading
@@ -22,121 +21,26 @@ import numpy as np
 
 from adaptanet_jax.serving.controller import (
   Decision,
-  Entry,
   Margin,
   Profile,
   choose,
   seconds_needed,
 )
 from adaptanet_jax.serving.engine import Engine
+from adaptanet_jax.serving.items import (
+  Answer,
+  Batch,
+  BatchError,
+  DeadlineError,
+  Item,
+  Ran,
+  RefusedError,
+)
 
 # Failures of batches in a row after which the server is not ready.
 _MOST_FAILURES = 3
 # A batch hangs that takes so many times what was predicted, and this long.
 _HANG_FACTOR, _HANG_SECONDS = 10.0, 10.0
-
-
-class RefusedError(Exception):
-  """The request cannot be taken now; `retry_after` seconds later it may be."""
-
-  def __init__(self, message: str, retry_after: float) -> None:
-    super().__init__(message)
-    self.retry_after = retry_after
-
-
-class DeadlineError(Exception):
-  """The deadline passed, or is sure to pass, before the request's turn."""
-
-
-class BatchError(Exception):
-  """The batch that the request was part of failed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-  """What became of an image.
-
-  Attributes:
-    logits: `float32[classes]`.
-    entry: of the menu, that ran.
-    subnet: that ran; the entry, unless that is a policy.
-    accuracy: the entry's share of right answers on held-out images.
-    size: images of its batch, before it was filled up.
-    queued: seconds that it waited.
-    ran: seconds that its batch took.
-  """
-
-  logits: np.ndarray
-  entry: str
-  subnet: str
-  accuracy: float
-  size: int
-  queued: float
-  ran: float
-
-
-@dataclasses.dataclass(eq=False)
-class _Item:
-  """An image that waits.
-
-  Attributes:
-    image: `uint8[H, W, C]`, or an anchor.
-    start: number of the anchor; 0: an image.
-    arrived: when.
-    deadline: when its answer has to be there.
-    allowed: entries that may answer it; None: all.
-    future: of its `Answer`.
-    timer: that ends its waiting.
-  """
-
-  image: np.ndarray
-  start: int
-  arrived: float
-  deadline: float
-  allowed: tuple[int, ...] | None
-  future: 'asyncio.Future[Answer]'
-  timer: asyncio.TimerHandle | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Ran:
-  """A batch that is done, for metrics.
-
-  Attributes:
-    name: of the entry that ran.
-    count: images.
-    seconds: that it took.
-    failed: whether it raised, or gave numbers that are not finite.
-  """
-
-  name: str
-  count: int
-  seconds: float
-  failed: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-  """A batch that runs, and what it runs on, whatever is swapped meanwhile."""
-
-  engine: Engine
-  profile: Profile
-  margin: Margin
-  decision: Decision
-  items: list[_Item]
-
-  @property
-  def entry(self) -> Entry:
-    """What runs."""
-    return self.profile.entries[self.decision.entry]
-
-  def run(self) -> tuple[np.ndarray, list[str]]:
-    """Returns logits, and the subnet of each image."""
-    images = np.stack([item.image for item in self.items])
-    if self.entry.policy:
-      return self.engine.route(images, self.entry.name)
-    logits = self.engine.run(images, self.entry.name, self.items[0].start)
-    return logits, [self.entry.name] * len(images)
 
 
 class Batcher:
@@ -174,7 +78,7 @@ class Batcher:
     self._limit, self._on_batch, self._clock = queue_limit, on_batch, clock
     self._choose = choose
     self._changed = threading.Condition()
-    self._items: list[_Item] = []  # By deadline.
+    self._items: list[Item] = []  # By deadline.
     self._closing = False
     # Of the batch that runs: when it was to be done, when it is overdue.
     self._busy_until = self._overdue = 0.0
@@ -241,7 +145,7 @@ class Batcher:
     """
     now = self._clock()
     items = [
-        _Item(image, start, now, deadline, allowed, self._loop.create_future())
+        Item(image, start, now, deadline, allowed, self._loop.create_future())
         for image in images
     ]
     with self._changed:
@@ -314,20 +218,20 @@ class Batcher:
           needed,
       )
 
-  def _end(self, item: _Item, future: 'asyncio.Future[Answer]') -> None:
+  def _end(self, item: Item, future: 'asyncio.Future[Answer]') -> None:
     """Ends the waiting of an image: it was answered, or its client left."""
     if item.timer:
       item.timer.cancel()
     if future.cancelled():
       self._remove(item)
 
-  def _expire(self, item: _Item) -> None:
+  def _expire(self, item: Item) -> None:
     if self._remove(item) and not item.future.done():
       item.future.set_exception(
           DeadlineError('The deadline passed before its turn came.')
       )
 
-  def _remove(self, item: _Item) -> bool:
+  def _remove(self, item: Item) -> bool:
     """Takes an image out of the queue, if it still is in there."""
     with self._changed:
       first = bisect.bisect_left(self._items, item.deadline, key=_deadline)
@@ -352,7 +256,7 @@ class Batcher:
       if batch:
         self._run(batch)
 
-  def _take(self) -> _Batch | None:
+  def _take(self) -> Batch | None:
     """Takes the next batch out of the queue; the lock is held."""
     now = self._clock()
     first = self._items[0]
@@ -382,9 +286,9 @@ class Batcher:
     self._running = len(items)
     self._busy_until = now + self.margin.value(now) * decision.seconds
     self._overdue = now + max(_HANG_FACTOR * decision.seconds, _HANG_SECONDS)
-    return _Batch(self.engine, self.profile, self.margin, decision, items)
+    return Batch(self.engine, self.profile, self.margin, decision, items)
 
-  def _run(self, batch: _Batch) -> None:
+  def _run(self, batch: Batch) -> None:
     started = self._clock()
     logits: np.ndarray | None = None
     subnets: list[str] = []
@@ -406,7 +310,7 @@ class Batcher:
 
   def _deliver(
       self,
-      batch: _Batch,
+      batch: Batch,
       logits: np.ndarray | None,
       subnets: list[str],
       problem: str,
@@ -433,7 +337,7 @@ class Batcher:
       ))
     self._on_batch(Ran(entry.name, count, done - started, bool(problem)))
 
-  def _give_up(self, item: _Item) -> None:
+  def _give_up(self, item: Item) -> None:
     if not item.future.done():
       item.future.set_exception(
           DeadlineError('The deadline cannot be met any more.')
@@ -443,7 +347,7 @@ class Batcher:
     self._loop.call_soon_threadsafe(function, *args)
 
 
-def _deadline(item: _Item) -> float:
+def _deadline(item: Item) -> float:
   return item.deadline
 
 

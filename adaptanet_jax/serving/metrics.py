@@ -14,8 +14,10 @@ from typing import Any
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from adaptanet_jax.serving.batcher import Ran
 from adaptanet_jax.serving.controller import Profile
+from adaptanet_jax.serving.items import (
+  Ran,
+)
 
 # What may become of an image; the first alone keeps the promise.
 OUTCOMES = ('on_time', 'late', 'expired', 'refused', 'failed', 'cancelled')

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving.batcher import (
+from adaptanet_jax.serving.batcher import Batcher
+from adaptanet_jax.serving.controller import Decision, Profile, choose
+from adaptanet_jax.serving.engine import Engine
+from adaptanet_jax.serving.items import (
   Answer,
-  Batcher,
   BatchError,
   DeadlineError,
   Ran,
   RefusedError,
 )
-from adaptanet_jax.serving.controller import Decision, Profile, choose
-from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.metrics import Metrics
-from adaptanet_jax.serving.protocol import RequestError
+from adaptanet_jax.serving.refusals import RequestError
 
 # How far one image's logits may be from its logits in a batch.
 _TOLERANCE = 1e-3

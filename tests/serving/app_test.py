@@ -19,14 +19,12 @@ import numpy as np
 from PIL import Image
 
 from adaptanet_jax.data import images as images_lib
-from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving import (
   app as app_lib,
-  protocol,
   server as server_lib,
 )
 from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.protocol import Limits
+from adaptanet_jax.serving.refusals import Limits
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
@@ -374,107 +372,6 @@ class AppTest(parameterized.TestCase):
           capture_output=True,
       )
       self.assertEqual((checked.returncode, checked.stderr), (0, b''))
-
-
-class LoadTest(parameterized.TestCase):
-
-  def _start(self, loader):
-    running = fakes.Running(loader=loader, token=_TOKEN, token_for_all=True)
-    self.running = self.enter_context(running)
-
-  def _load(self, model, token=_TOKEN):
-    return self.running.ask(
-        'POST',
-        '/v2/repository/models/fake/load',
-        json.dumps({'parameters': {'model': model}}),
-        {'Authorization': f'Bearer {token}'},
-    )
-
-  def _classify(self):
-    status, _, body = self.running.ask(
-        'POST', '/classify', _png(np.full((4, 4), 7, np.uint8)),
-        {'Authorization': f'Bearer {_TOKEN}'},
-    )
-    return status, json.loads(body)
-
-  def test_another_model_takes_the_place_of_this_one(self):
-    other = fakes.FakeEngine(seed=1)
-    asked = []
-
-    def load(model):
-      asked.append(model)
-      return other, fakes.profile()
-
-    self._start(load)
-    status, _, body = self._load('/some/folder')
-    self.assertEqual((status, asked), (200, ['/some/folder']), body)
-    self.assertEqual(json.loads(body)['menu'], ['narrow', 'wide'])
-    self.assertEqual(self._classify()[0], 200)
-    self.assertEqual(other.batches[-1], ('wide', 1))
-
-  def test_the_old_one_stays_where_the_new_one_does_not_do(self):
-    other = fakes.FakeEngine(seed=1)
-
-    def load(model):
-      if model == 'missing':
-        raise UsageError('/secret/place is damaged.')
-      if model == 'classes':
-        other.class_names = ('a', 'b')
-      if model == 'nan':
-        other.problems = [np.nan]
-      return other, fakes.profile()
-
-    self._start(load)
-    for model in ('missing', 'nan', 'classes'):
-      status, _, body = self._load(model)
-      self.assertEqual(status, 409)
-      self.assertNotIn(b'secret', body)
-      self.assertEqual(self._classify()[0], 200)
-      self.assertEqual(self.running.engine.batches[-1], ('wide', 1))
-      self.assertIs(self.running.service.engine, self.running.engine)
-
-  def test_without_the_token_nothing(self):
-    self._start(None)
-    self.assertEqual(self._load('x', 'wrong-token-of-16')[0], 401)
-    self.assertEqual(self._load('x')[0], 409)
-    status, headers, _ = self.running.ask('POST', '/classify', b'')
-    self.assertEqual((status, headers['WWW-Authenticate']), (401, 'Bearer'))
-    self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
-
-
-class ProtocolTest(parameterized.TestCase):
-
-  def _parse(self, tensor, binary, length=None):
-    text = json.dumps({'inputs': [tensor]}).encode()
-    return protocol.parse(
-        text + binary,
-        str(len(text)) if length is None else length,
-        shape=fakes.SHAPE,
-        limits=Limits(),
-    )
-
-  @parameterized.parameters(
-      (16, bytes(15), None, 'binary_data_size is 16, and 15 bytes follow'),
-      (15, bytes(15), None, 'images has 15 bytes; expected 16'),
-      (16, bytes(16), '9' * 9, 'Content-Length is .*; expected a number up'),
-      (16, bytes(16), '-1', "Content-Length is '-1'"),
-      (None, bytes(16), None, 'no binary_data_size tells whose'),
-  )
-  def test_bad_binary_tensors(self, size, binary, length, message):
-    tensor = {'name': 'images', 'datatype': 'UINT8', 'shape': [1, 4, 4, 1]}
-    if size is not None:
-      tensor['parameters'] = {'binary_data_size': size}
-    with self.assertRaisesRegex(protocol.RequestError, message):
-      self._parse(tensor, binary, length)
-
-  @parameterized.parameters(bytes(3), b'\x05\0\0\0abc', b'\xff\xff\xff\xff')
-  def test_bad_binary_pictures(self, binary):
-    tensor = {
-        'name': 'images', 'datatype': 'BYTES', 'shape': [1],
-        'parameters': {'binary_data_size': len(binary)},
-    }
-    with self.assertRaisesRegex(protocol.RequestError, 'ends at byte'):
-      self._parse(tensor, binary)
 
 
 if __name__ == '__main__':

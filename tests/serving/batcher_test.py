@@ -12,8 +12,8 @@ from absl.testing import absltest
 import numpy as np
 
 from adaptanet_jax.serving import batcher as batcher_lib
-from adaptanet_jax.serving.batcher import (
-  Batcher,
+from adaptanet_jax.serving.batcher import Batcher
+from adaptanet_jax.serving.items import (
   BatchError,
   DeadlineError,
   RefusedError,
