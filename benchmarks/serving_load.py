@@ -28,12 +28,13 @@ _LAST_SECONDS = 10.0
 class _Connection(asyncio.Protocol):
   """One request after the other; no more of HTTP than the server answers."""
 
-  def __init__(self, idle):
-    self._idle, self._buffer = idle, b''
+  def __init__(self, idle, alive):
+    self._idle, self._alive, self._buffer = idle, alive, b''
     self.answer: Any = None
 
   def connection_made(self, transport):
     self.transport = transport
+    self._alive.add(self)
 
   def ask(self, request, answer):
     self.answer = answer
@@ -56,6 +57,7 @@ class _Connection(asyncio.Protocol):
 
   def connection_lost(self, error):
     del error
+    self._alive.discard(self)
     if self in self._idle:
       self._idle.remove(self)
     if self.answer:
@@ -95,9 +97,9 @@ async def play(port, arrivals, bodies):
   loop = asyncio.get_running_loop()
   count = len(arrivals)
   statuses, latencies = np.zeros(count, int), np.full(count, np.nan)
-  texts, opened = [b''] * count, 0
+  texts = [b''] * count
   idle: deque[_Connection] = deque()
-  transports: list[asyncio.Transport] = []
+  alive: set[_Connection] = set()
   start = time.perf_counter() + 0.5
 
   def answered(number, status, body):
@@ -111,10 +113,9 @@ async def play(port, arrivals, bodies):
     )
 
   async def send_anew(number):
-    transport, connection = await loop.create_connection(
-        lambda: _Connection(idle), '127.0.0.1', port
+    _, connection = await loop.create_connection(
+        lambda: _Connection(idle, alive), '127.0.0.1', port
     )
-    transports.append(transport)
     send(number, connection)
 
   tasks = []
@@ -125,15 +126,14 @@ async def play(port, arrivals, bodies):
       await asyncio.sleep(max(0.0, ahead))
     if idle:
       send(number, idle.pop())
-    elif opened < _MOST_CONNECTIONS:
-      opened += 1
+    elif len(alive) < _MOST_CONNECTIONS:
       tasks.append(asyncio.ensure_future(send_anew(number)))
   end = time.perf_counter() + _LAST_SECONDS
   while (statuses == 0).any() and time.perf_counter() < end:
     await asyncio.sleep(0.05)
   await asyncio.gather(*tasks, return_exceptions=True)
-  for transport in transports:
-    transport.close()
+  for connection in list(alive):
+    connection.transport.close()
   await asyncio.sleep(0.01)  # Until they are.
   return statuses, latencies, texts
 
