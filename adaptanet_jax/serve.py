@@ -142,6 +142,8 @@ def _create(
 ) -> Any:
   """Returns the server, ready to run."""
   try:
+    import httptools  # noqa: F401
+    import prometheus_client  # noqa: F401
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
   except ImportError as error:
