@@ -100,14 +100,8 @@ def parse(
         400, f'inputs is {short(inputs)}; expected a list of one tensor.'
     )
   heads = [tensors.head(tensor) for tensor in inputs]
-  known = [INPUT, *(f'anchor_{n}' for n in range(1, len(anchors) + 1))]
-  if len(heads) > 1 or heads[0][0] not in known:
-    names = ', '.join(head[0][:40] for head in heads)
-    raise RequestError(
-        400, f'The inputs are {names}; expected {" or ".join(known)}.'
-    )
-  (name, datatype, dims), tensor = heads[0], inputs[0]
-  start = known.index(name)
+  start = _start(heads, len(anchors))
+  (_, datatype, dims), tensor = heads[0], inputs[0]
   tensors.check_count(dims, limits)
   raw = tensors.raw_of(tensor, binary)
   images: np.ndarray | None = None
@@ -133,6 +127,17 @@ def parse(
       {name: given[name] for name in PARAMETERS if name in given},
       _outputs(values.get('outputs'), bool(given.get('binary_data_output'))),
   )
+
+
+def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
+  """Returns the number of the anchor that a tensor is; 0: images."""
+  known = [INPUT, *(f'anchor_{n}' for n in range(1, count + 1))]
+  if len(heads) > 1 or heads[0][0] not in known:
+    names = ', '.join(head[0][:40] for head in heads)
+    raise RequestError(
+        400, f'The inputs are {names}; expected {" or ".join(known)}.'
+    )
+  return known.index(heads[0][0])
 
 
 def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
