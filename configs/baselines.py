@@ -7,11 +7,12 @@
 
 The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
 and a configuration of AdaptaNet (digits, cifar100, cifar100:small, imagenet,
-each with or without smoke). The baseline has its data and its network, and as
-many passes over the data as its teacher, cascade and lock-in together: as many
-gradient steps, too, where these have one batch size, as in digits and
-cifar100:small. Settings on the command line come later, and change one side
-only: another --config.teacher.epochs needs another --config.baseline.epochs.
+each with or without smoke). The baseline has its data and network, and DSNet
+its norm as well. It makes as many passes over the data as the base's teacher,
+cascade, lock-in and joint lock-in together: as many gradient steps, too, where
+these have one batch size, as in digits and cifar100:small. Settings on the
+command line come later, and change one side only: another
+--config.teacher.epochs needs another --config.baseline.epochs.
 """
 
 import ml_collections
@@ -38,7 +39,10 @@ def get_config(arg: str = 'usnet,digits') -> ml_collections.ConfigDict:
   c.baseline.network = network
   c.baseline.batch_size = c.teacher.batch_size
   c.baseline.epochs = (
-      c.teacher.epochs + sum(c.cascade.epochs) + c.lock_in.epochs
+      c.teacher.epochs
+      + sum(c.cascade.epochs)
+      + c.lock_in.epochs
+      + c.joint.epochs
   )
   if network.startswith('usnet'):
     # The paper's USNet has BatchNorm, its statistics shared by all widths in

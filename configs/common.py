@@ -269,7 +269,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     part.cascade.epochs = (1.0, 1.0, 1.0, 1.0)
     part.lock_in.epochs = 1.0
     part.cascade.batch_size = part.lock_in.batch_size = 32
-  c.joint.batch_size = 32
+  c.joint.epochs = 0.0
   c.gates.epochs = 1.0
   c.gates.batch_size = 32
   c.gates.resolution = 4

@@ -170,13 +170,16 @@ class BaselinesTest(parameterized.TestCase):
     self.assertEqual(config.baseline.network, network)
     self.assertEqual(
         config.baseline.epochs,
-        ours.teacher.epochs + sum(ours.cascade.epochs) + ours.lock_in.epochs,
+        ours.teacher.epochs
+        + sum(ours.cascade.epochs)
+        + ours.lock_in.epochs
+        + ours.joint.epochs,
     )
     for key in ('data', 'evaluation', 'checkpoint'):
       self.assertEqual(config[key].to_dict(), ours[key].to_dict())
     self.assertEqual(config.model.architecture, ours.model.architecture)
-    # The paper's: USNet with BatchNorm, DSNet with GroupNorm.
-    norm = 'bn' if network.startswith('usnet') else 'gn'
+    # As in the paper, USNet has BatchNorm; DSNet has what ours has.
+    norm = 'bn' if network.startswith('usnet') else ours.model.norm
     self.assertEqual(config.model.norm, norm)
 
   @parameterized.parameters('', 'usnet', 'usnet,cifar10', 'unet,digits')

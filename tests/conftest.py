@@ -28,6 +28,7 @@ _FIRST = (
     'tests/baseline_pipeline_test.py',
     'tests/processes_test.py',
     'tests/bad_input_test.py',
+    'tests/serving/engine_test.py',
     'tests/teachers/torch_resnet_test.py',
 )
 

@@ -143,7 +143,6 @@ class DocsTest(parameterized.TestCase):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20), np.uint8)
     for name in _PICTURES.findall(code):
       Image.fromarray(pixels).save(os.path.join(folder, name))
-    code = code.replace("'/tmp/bundle')  ", f"'{folder}/bundle')  ")
     code = _MODELS.sub('digits', code)
     self.addCleanup(os.chdir, os.getcwd())
     os.chdir(folder)

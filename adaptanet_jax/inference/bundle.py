@@ -100,7 +100,9 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
       for name, leaf in flat.items()
       if f'/{GATES}/' not in name or name.split('/')[2] in read
   }
-  safetensors_numpy.save_file(weights, os.path.join(folder, _WEIGHTS))
+  # Not `save_file`, whose files nobody else may read.
+  weights_file = pathlib.Path(folder, _WEIGHTS)
+  weights_file.write_bytes(safetensors_numpy.save(weights))
   paths = Paths(folder)
   if net.subnets:
     subnet_table.write(folder, net.subnets)

@@ -25,7 +25,7 @@ from adaptanet_jax.inference import pictures as pictures_lib
 from adaptanet_jax.models import routing, stages, supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
-from adaptanet_jax.models.subnet import LARGEST, Subnet
+from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 BACKENDS = ('auto', 'switch', 'stages')
 
@@ -150,6 +150,54 @@ class Supernet:
     variables = trees.merge(self.variables, found) if found else self.variables
     return _switched(self.net)(variables, images, parsed.encode())
 
+  def finish(
+      self, anchor: np.ndarray | jax.Array, number: int, subnet: str | Subnet
+  ) -> jax.Array:
+    """Runs the stages after an anchor: the half of a split network.
+
+    Args:
+      anchor: `float[B, H, W, C]`, what stage `number` has written.
+      number: 1 to 3.
+      subnet: as for a call; its first `number` choices are of no consequence.
+
+    Returns:
+      Logits `(B, num_classes)`.
+
+    Raises:
+      UsageError: the anchor does not fit, or the network runs as one program
+        (back end 'switch') or with the batch statistics of each subnet.
+    """
+    if not self._stages or not self.can_finish:
+      raise UsageError(
+          'Only stages without calibrated statistics run on their own; '
+          "expected load(..., backend='stages')."
+      )
+    if not 1 <= number < NUM_STAGES:
+      raise UsageError(f'There is no anchor {number}; expected 1, 2 or 3.')
+    expected = self.anchor_shapes[number - 1]
+    if anchor.shape[1:] != expected:
+      raise UsageError(
+          f'Anchor {number} is {list(anchor.shape)}; expected [B, '
+          f'{", ".join(map(str, expected))}].'
+      )
+    x = jnp.asarray(anchor, self.net.dtype)
+    choices = list(enumerate(self.parse(subnet).stages, 1))
+    for n, choice in choices[number:]:
+      x = self._stages.run_stage(x, n, choice)
+    return self._stages.run_head(x)
+
+  @functools.cached_property
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """`(H, W, C)` of the four anchors."""
+    return self.net.anchor_shapes()
+
+  @property
+  def can_finish(self) -> bool:
+    """Whether `finish` can be called."""
+    return bool(
+        self._stages and self.calibrated == 'none' and self.net.anchors
+    )
+
   def within(self, madds: float) -> Subnet:
     """Returns the most accurate subnet that takes at most so many MAdds.
 
@@ -258,7 +306,11 @@ class Supernet:
     export_lib.export(self, folder, **options)
 
   def route(
-      self, images: np.ndarray | jax.Array, policy: str = 'joint/budget'
+      self,
+      images: np.ndarray | jax.Array,
+      policy: str = 'joint/budget',
+      *,
+      share: float | None = None,
   ) -> tuple[jax.Array, list[Subnet]]:
     """Lets the gates choose a subnet for each image.
 
@@ -267,6 +319,8 @@ class Supernet:
     Args:
       images: as for a call.
       policy: scope and name of one of `policies`.
+      share: of the images that follow the policy's first rule, of a budget the
+        cheaper one; default: as it was made.
 
     Returns:
       Logits `(B, num_classes)`, and the subnet of each image.
@@ -290,6 +344,8 @@ class Supernet:
       )
     scope, name = policy.split('/')
     chosen = policies.from_json(self.policy_table, scope, name)
+    if share is not None:
+      chosen = dataclasses.replace(chosen, share=jnp.float32(share))
     logits, subnets, _ = _routed(self.net, self.gates)(
         self.variables, self.check(images), chosen
     )

@@ -15,7 +15,7 @@ from flax import linen as nn
 import jax
 
 from adaptanet_jax.models import slimmable
-from adaptanet_jax.models.layers import ConvNorm
+from adaptanet_jax.models.layers import ConvNorm, parameter
 from adaptanet_jax.models.subnet import WidthMask
 
 # conv3x3, the paper's: 3x3, over the first rho * planes channels before it.
@@ -74,5 +74,5 @@ class DeltaSubstitute(nn.Module):
   def _depthwise(self, x: jax.Array, mask: WidthMask) -> jax.Array:
     # By its fan-in of 9 taps: he_normal would count the channels in.
     normal = nn.initializers.normal((2.0 / 9.0) ** 0.5)
-    kernel = self.param('depthwise', normal, (3, 3, mask.total))
+    kernel = parameter(self, 'depthwise', normal, (3, 3, mask.total))
     return slimmable.depthwise_conv(x, kernel, mask, strides=self.strides)

@@ -79,6 +79,34 @@ def normalize(images: jax.Array) -> jax.Array:
   return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
+def parameter(
+    module: nn.Module, name: str, init: Any, shape: tuple[int, ...]
+) -> jax.Array:
+  """Returns a parameter of a layer, as `module.param` does.
+
+  That one checks the shape of what it is given by tracing how it would be
+  drawn, which takes more time than all else in the trace of a stage.
+
+  Args:
+    module: the layer.
+    name: of the parameter.
+    init: draws it.
+    shape: of it.
+
+  Raises:
+    ValueError: the parameter is there, and of another shape.
+  """
+  if not module.has_variable('params', name):
+    return module.param(name, init, shape)
+  value: jax.Array = module.get_variable('params', name)
+  if value.shape != shape:
+    raise ValueError(
+        f'Parameter {"/".join((*module.path, name))} is of shape '
+        f'{value.shape}; expected {shape}.'
+    )
+  return value
+
+
 class Norm(nn.Module):
   """Normalisation at a static width.
 
@@ -101,8 +129,8 @@ class Norm(nn.Module):
       return shape, WIDTHS.index(rho) if own else ...
 
     shape, row = shape_and_row(own_affine)
-    scale = self.param('scale', nn.initializers.ones, shape)[row]
-    bias = self.param('bias', nn.initializers.zeros, shape)[row]
+    scale = parameter(self, 'scale', nn.initializers.ones, shape)[row]
+    bias = parameter(self, 'bias', nn.initializers.zeros, shape)[row]
     if self.kind in GROUPS:
       return slimmable.group_norm(
           x, scale, bias, mask, groups=GROUPS[self.kind]
@@ -146,7 +174,8 @@ class ConvNorm(nn.Module):
       rho: float,
       train: bool,
   ) -> jax.Array:
-    kernel = self.param(
+    kernel = parameter(
+        self,
         'kernel',
         nn.initializers.he_normal(),
         (self.size, self.size, in_mask.total, out_mask.total),
@@ -328,10 +357,11 @@ class Head(nn.Module):
     x = x.astype(jnp.float32).mean((1, 2))
     in_mask = WidthMask(x.shape[-1], self.channels)
     out_mask = WidthMask.full(self.num_classes)
-    kernel = self.param(
+    kernel = parameter(
+        self,
         'kernel',
         nn.initializers.lecun_normal(),
         (in_mask.total, out_mask.total),
     )
-    bias = self.param('bias', nn.initializers.zeros, (out_mask.total,))
+    bias = parameter(self, 'bias', nn.initializers.zeros, (out_mask.total,))
     return slimmable.dense(x, kernel, bias, in_mask, out_mask)

@@ -106,6 +106,10 @@ class BundleTest(parameterized.TestCase):
         ],
     )
 
+  def test_whoever_may_read_one_of_its_files_may_read_all(self):
+    modes = {path.stat().st_mode for path in self.folder.iterdir()}
+    self.assertLen(modes, 1)
+
   @parameterized.parameters(*_SUBNETS)
   def test_logits_are_equal_to_the_bit(self, subnet):
     np.testing.assert_array_equal(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import trees
-from adaptanet_jax.models import routing, stages, supernet
+from adaptanet_jax.models import layers, routing, stages, supernet
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
@@ -39,6 +39,20 @@ class NormalizeTest(parameterized.TestCase):
   def test_what_has_been_normalised_stays_as_it_is(self):
     images = jnp.ones((1, 2, 2, 3), jnp.float32)
     self.assertIs(normalize(images), images)
+
+
+class ParameterTest(parameterized.TestCase):
+
+  def test_one_that_is_there_is_taken_if_its_shape_fits(self):
+    head = layers.Head(channels=4, num_classes=3)
+    x = jnp.ones((2, 1, 1, 4))
+    kernel = jnp.arange(12.0).reshape(4, 3)
+    logits = head.apply({'params': {'kernel': kernel, 'bias': jnp.ones(3)}}, x)
+    np.testing.assert_allclose(logits, [[19.0, 23.0, 27.0]] * 2)
+    with self.assertRaisesRegex(
+        ValueError, r'kernel is of shape \(4, 2\); expected \(4, 3\)'
+    ):
+      head.apply({'params': {'kernel': kernel[:, :2], 'bias': jnp.ones(3)}}, x)
 
 
 class EntryTest(parameterized.TestCase):

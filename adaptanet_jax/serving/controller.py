@@ -1,0 +1,266 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The controller: which subnet the next batch runs under, and how large it is.
+
+One pure function of what waits and of what was measured. The server calls it
+between two batches, where a supernet changes its subnet at no cost, and so does
+the simulator of `benchmarks.serving`.
+
+S = subnets of the menu, B = batch sizes, N = requests that wait.
+"""
+
+import bisect
+from collections import deque
+from collections.abc import Sequence
+import dataclasses
+import functools
+import itertools
+import math
+
+import numpy as np
+
+# Between which the margin stays. With 3 as the most, on a machine that other
+# work kept busy, a third of the answers were in time and no request was refused
+# (docs/serving.md).
+_LEAST_MARGIN, _MOST_MARGIN = 1.0, 10.0
+_QUANTILE = 0.95
+# Batches, and seconds, that the margin remembers.
+_WINDOW, _WINDOW_SECONDS = 200, 5.0
+# Requests that a decision looks at.
+_HORIZON = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One way to run the network.
+
+  Attributes:
+    name: of its subnet, such as `1.0-0.5d-0.25-1.0`; of a rung of a policy
+      `joint/budget@0.50` and the like, see `policies`.
+    accuracy: share of held-out images that it gets right.
+    madds: multiply-accumulates of an image.
+  """
+
+  name: str
+  accuracy: float
+  madds: int
+
+  @property
+  def policy(self) -> str | None:
+    """The policy that it is a rung of; None: it is a subnet."""
+    policy, at, _ = self.name.partition('@')
+    return policy if at else None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Profile:
+  """What can run, and how long it takes on the device at hand.
+
+  Attributes:
+    entries: the menu, S of them.
+    sizes: of batches, ascending, the first is 1.
+    seconds: of each entry and size, `float[S, B]`.
+  """
+
+  entries: tuple[Entry, ...]
+  sizes: tuple[int, ...]
+  seconds: np.ndarray
+
+  @functools.cached_property
+  def accuracies(self) -> np.ndarray:
+    """`float[S]`."""
+    return np.array([entry.accuracy for entry in self.entries])
+
+  @functools.cached_property
+  def capacity(self) -> np.ndarray:
+    """Images a second of each entry at its best size, `float[S]`."""
+    return (np.array(self.sizes) / self.seconds).max(-1)
+
+  @property
+  def best(self) -> Entry:
+    """The most accurate subnet; of equals, that which does most work."""
+    subnets = [e for e in self.entries if not e.policy]
+    return max(subnets, key=lambda e: (e.accuracy, e.madds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+  """What to do next.
+
+  Attributes:
+    given_up: how many requests, those of the earliest deadlines, cannot be
+      answered in time any more: they would only delay the others.
+    entry: position in the menu, for those that are left.
+    size: most requests of the batch.
+    seconds: that it is predicted to take, margin not included.
+  """
+
+  given_up: int
+  entry: int
+  size: int
+  seconds: float
+
+
+def seconds_needed(
+    profile: Profile,
+    margin: float,
+    *,
+    ahead: int,
+    begins: float,
+    allowed: Sequence[int] | None = None,
+) -> float:
+  """Returns how long a request that comes now would take at the very least.
+
+  Args:
+    profile: the menu and its times.
+    margin: see `choose`.
+    ahead: requests whose turn comes no later than its own, itself included.
+    begins: seconds until the next batch can begin.
+    allowed: see `choose`.
+  """
+  rows = slice(None) if allowed is None else list(allowed)
+  fastest = float(profile.seconds[rows, 0].min())
+  rate = float(profile.capacity[rows].max())
+  return begins + margin * max(fastest, ahead / rate)
+
+
+def choose(
+    now: float,
+    deadlines: Sequence[float],
+    profile: Profile,
+    margin: float,
+    allowed: Sequence[int] | None = None,
+) -> Decision | None:
+  """Chooses the subnet and the size of the next batch.
+
+  Of all pairs it takes the one under which, were it kept until nobody waits,
+  most answers would be right and in time, by the subnet's accuracy. Requests
+  that would be late in its first batch are given up: to answer them all the
+  same, when more come than can be answered, made two thirds of all answers late
+  (docs/serving.md). Equals are
+  told apart by accuracy, then by MAdds (many subnets get all of a few held-out
+  images right: then more work is safer), then by size, the smaller one.
+
+  Args:
+    now: seconds on the clock of the deadlines.
+    deadlines: of all that wait, ascending; no more than the first 256 count.
+    profile: the menu and its times.
+    margin: what times are multiplied by, see `Margin`.
+    allowed: positions in the menu that may be chosen; default: all.
+
+  Returns:
+    The decision; None if nobody is left to be answered.
+  """
+  order = _order(profile, None if allowed is None else tuple(allowed))
+  # The same as to multiply all times by the margin.
+  slack = (np.array(deadlines[:_HORIZON]) - now) / margin
+  count = len(slack)
+  if not count or slack[-1] < order.fastest:
+    return None
+  # Those that would be late in a first batch of a pair, and are left out of it.
+  late = slack.searchsorted(order.done[:, 0])
+  done = order.done[:, :count]
+  if late.any():
+    # Those before them get a place beyond the end, where nothing is in time.
+    places = order.starts[:, None] + np.arange(count) - late[:, None]
+    done = order.padded.take(places)
+  scores = order.accuracies * (done <= slack).sum(-1, dtype=np.int16)
+  pair = int(scores.argmax())  # The first of equals.
+  entry, column = order.pairs[pair]
+  return Decision(
+      int(late[pair]), entry, profile.sizes[column], float(order.done[pair, 0])
+  )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Order:
+  """Pairs of an entry and a size, P of them, those first that win ties.
+
+  Attributes:
+    pairs: positions of both.
+    accuracies: `float[P]`.
+    padded: infinite, then seconds until the first i + 1 requests are answered,
+      `float[P, N + N]`.
+    starts: places in `padded`, flattened, where the latter begin, `int[P]`.
+    fastest: seconds of the fastest entry for one request.
+  """
+
+  pairs: list[tuple[int, int]]
+  accuracies: np.ndarray
+  padded: np.ndarray
+  starts: np.ndarray
+  fastest: float
+
+  @property
+  def done(self) -> np.ndarray:
+    """`float[P, N]`."""
+    return self.padded[:, _HORIZON:]
+
+
+@functools.lru_cache(maxsize=64)
+def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
+  entries = range(len(profile.entries)) if allowed is None else allowed
+  pairs = sorted(
+      itertools.product(entries, range(len(profile.sizes))),
+      key=lambda pair: (
+          -profile.entries[pair[0]].accuracy,
+          -profile.entries[pair[0]].madds,
+          profile.sizes[pair[1]],
+      ),
+  )
+  rows, columns = np.array(pairs).T
+  sizes = np.array(profile.sizes)[columns]
+  batches = -(-np.arange(1, _HORIZON + 1) // sizes[:, None])
+  done = profile.seconds[rows, columns][:, None] * batches
+  return _Order(
+      pairs,
+      profile.accuracies[rows],
+      np.concatenate([np.full_like(done, np.inf), done], 1),
+      np.arange(len(pairs)) * 2 * _HORIZON + _HORIZON,
+      float(profile.seconds[list(entries), 0].min()),
+  )
+
+
+class Margin:
+  """How much longer batches take than predicted: a running 95th percentile.
+
+  On a machine that does other work, too, times are not those that were measured
+  when the server started. What is old is forgotten: else, where a margin leaves
+  no time for anything, nothing would ever run that could lower it.
+  """
+
+  def __init__(self) -> None:
+    # When, and how much longer.
+    self._recent: deque[tuple[float, float]] = deque()
+    self._sorted: list[float] = []
+
+  def record(self, predicted: float, actual: float, now: float) -> None:
+    """Takes note of a batch.
+
+    Args:
+      predicted: seconds that it was to take.
+      actual: seconds that it took.
+      now: seconds on the clock of the deadlines.
+    """
+    ratio = actual / predicted
+    self._recent.append((now, ratio))
+    bisect.insort(self._sorted, ratio)
+    if len(self._recent) > _WINDOW:
+      self._forget()
+
+  def value(self, now: float) -> float:
+    """Returns what predicted times are to be multiplied by, 1 to 10.
+
+    Args:
+      now: seconds on the clock of the deadlines.
+    """
+    while self._recent and self._recent[0][0] < now - _WINDOW_SECONDS:
+      self._forget()
+    if not self._sorted:
+      return _LEAST_MARGIN
+    rank = math.ceil(_QUANTILE * len(self._sorted)) - 1
+    return min(max(self._sorted[rank], _LEAST_MARGIN), _MOST_MARGIN)
+
+  def _forget(self) -> None:
+    _, oldest = self._recent.popleft()
+    del self._sorted[bisect.bisect_left(self._sorted, oldest)]

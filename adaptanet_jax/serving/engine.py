@@ -1,0 +1,183 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What runs a batch: a network at fixed batch sizes.
+
+A shape that was never met before would be compiled, for seconds, while requests
+wait. So a batch is filled up to one of a few sizes, and all programs have run
+before the server says that it is ready.
+
+n = images of a batch, H = height, W = width, C = colours.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from adaptanet_jax.inference.load import load
+from adaptanet_jax.inference.network import Supernet
+
+SIZES = (1, 2, 4, 8, 16, 32)
+
+
+class Engine(Protocol):
+  """What the rest of the server asks of whatever runs the network.
+
+  Attributes:
+    sizes: of batches, ascending, the first is 1.
+    image_shape: `(H, W, C)`.
+    class_names: of the classes, by label.
+  """
+
+  sizes: tuple[int, ...]
+  image_shape: tuple[int, int, int]
+  class_names: tuple[str, ...]
+
+  def run(
+      self, images: np.ndarray, name: str, start: int = 0
+  ) -> np.ndarray:
+    """Runs a subnet.
+
+    Args:
+      images: `uint8[n, H, W, C]`, no more than the largest size; or an anchor.
+      name: of the subnet.
+      start: number of the anchor, `float32` of its shape; 0: images.
+
+    Returns:
+      Logits, `float32[n, classes]`.
+    """
+
+  def route(
+      self, images: np.ndarray, name: str
+  ) -> tuple[np.ndarray, list[str]]:
+    """Runs a rung of a policy, see `policies`.
+
+    Args:
+      images: as for `run`.
+      name: of the policy.
+
+    Returns:
+      Logits, `float32[n, classes]`, and the subnet of each image.
+    """
+
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """Returns the shapes of the anchors that `run` may start at."""
+
+  def fingerprint(self) -> str:
+    """Returns what tells this engine, its weights and its device from others.
+    """
+
+
+def padded(images: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
+  """Fills a batch up with zeros to the next size.
+
+  Args:
+    images: `uint8[n, H, W, C]`.
+    sizes: ascending.
+
+  Raises:
+    ValueError: there are more images than the largest size.
+  """
+  count = len(images)
+  size = next((size for size in sizes if size >= count), None)
+  if size is None:
+    raise ValueError(
+        f'A batch has {count} images; expected at most {sizes[-1]}.'
+    )
+  if size == count:
+    return images
+  return np.concatenate(
+      [images, np.zeros((size - count, *images.shape[1:]), images.dtype)]
+  )
+
+
+class JaxEngine:
+  """A supernet in this process, on the device that JAX has.
+
+  Attributes:
+    net: the network.
+  """
+
+  def __init__(
+      self, net: Supernet, *, sizes: tuple[int, ...] = SIZES
+  ) -> None:
+    """Compiles nothing yet.
+
+    Args:
+      net: the network, with the back end that suits the device.
+      sizes: of batches, ascending, the first is 1.
+    """
+    self.net, self.sizes = net, sizes
+    self.image_shape = net.net.image_shape
+    self.class_names = net.about.class_names
+
+  def run(
+      self, images: np.ndarray, name: str, start: int = 0
+  ) -> np.ndarray:
+    """See `Engine`."""
+    full = padded(images, self.sizes)
+    logits = self.net.finish(full, start, name) if start else (
+        self.net(full, name)
+    )
+    return np.asarray(logits, np.float32)[: len(images)]
+
+  def route(
+      self, images: np.ndarray, name: str
+  ) -> tuple[np.ndarray, list[str]]:
+    """See `Engine`."""
+    policy, _, share = name.partition('@')
+    logits, subnets = self.net.route(
+        padded(images, self.sizes), policy, share=float(share)
+    )
+    count = len(images)
+    return np.asarray(logits, np.float32)[:count], [*map(str, subnets[:count])]
+
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """See `Engine`."""
+    return self.net.anchor_shapes[:-1] if self.net.can_finish else ()
+
+  def fingerprint(self) -> str:
+    """See `Engine`."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((self.net.variables, self.net.subnets)):
+      digest.update(np.asarray(leaf).tobytes())
+    described = {
+        'device': jax.devices()[0].device_kind,
+        'processor': _processor(),
+        'cores': len(os.sched_getaffinity(0)),
+        'jax': jax.__version__,
+        'flags': [
+            os.environ.get(name, '') for name in ('XLA_FLAGS', 'GLIBC_TUNABLES')
+        ],
+        'sizes': self.sizes,
+        'network': str(self.net.net),
+        'weights': digest.hexdigest(),
+    }
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_engine(model: str, **options: Any) -> JaxEngine:
+  """Loads a model as `adaptanet_jax.load` does, to be served on this device.
+
+  Args:
+    model: the name of one that comes along, a bundle or a workdir.
+    **options: of `JaxEngine`.
+
+  Raises:
+    UsageError: there is no such model, or it is damaged.
+  """
+  return JaxEngine(load(model), **options)
+
+
+def _processor() -> str:
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      names = [line for line in file if line.startswith('model name')]
+  except OSError:  # Not on macOS.
+    names = []
+  return names[0].partition(':')[2].strip() if names else platform.processor()

@@ -1,0 +1,44 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a client is told where it gets no answer."""
+
+import logging
+import math
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from adaptanet_jax.serving.items import (
+  BatchError,
+  DeadlineError,
+  RefusedError,
+)
+from adaptanet_jax.serving.refusals import RequestError
+
+
+def failure(error: Exception) -> Response:
+  """Returns a response: one sentence, and nothing of this machine."""
+  if isinstance(error, RequestError):
+    headers = {'www-authenticate': 'Bearer'} if error.status == 401 else None
+    return JSONResponse({'error': str(error)}, error.status, headers)
+  if isinstance(error, RefusedError):
+    seconds = max(1, math.ceil(error.retry_after))
+    return JSONResponse(
+        {'error': str(error)}, 503, {'retry-after': str(seconds)}
+    )
+  if isinstance(error, DeadlineError):
+    return JSONResponse({'error': str(error)}, 504)
+  if isinstance(error, BatchError):
+    return JSONResponse({'error': str(error)}, 500)
+  if isinstance(error, ClientDisconnect):  # Nobody reads it.
+    return Response(status_code=499)
+  if isinstance(error, HTTPException):
+    return JSONResponse(
+        {'error': f'{error.detail}; expected a path and a method that '
+                  '/v2 and docs/serving.md tell of.'},
+        error.status_code,
+        error.headers,
+    )
+  logging.error('A request failed.', exc_info=error)
+  return JSONResponse({'error': 'The server has failed.'}, 500)

@@ -1,0 +1,207 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a server tells of itself: Prometheus's metrics, and the last minute.
+
+All of it is called in the event loop, and by nothing else.
+"""
+
+from collections import deque
+from collections.abc import Callable
+import dataclasses
+import time
+from typing import Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from adaptanet_jax.serving.controller import Profile
+from adaptanet_jax.serving.items import (
+  Ran,
+)
+
+# What may become of an image; the first alone keeps the promise.
+OUTCOMES = ('on_time', 'late', 'expired', 'refused', 'failed', 'cancelled')
+# The live page's last minute, in parts of half a second.
+PART_SECONDS, _PARTS = 0.5, 120
+_SECONDS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05),
+    *(0.075, 0.1, 0.2, 0.5, 1.0),
+)
+_COUNTS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclasses.dataclass
+class _Part:
+  """Half a second.
+
+  Attributes:
+    number: of it, since the clock began.
+    arrived: images.
+    outcomes: images by what became of them.
+    subnets: images answered, by the entry that ran.
+    accuracy: sum over those.
+    queue: most images that waited when a batch was done.
+  """
+
+  number: int
+  arrived: int = 0
+  outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
+  subnets: dict[str, int] = dataclasses.field(default_factory=dict)
+  accuracy: float = 0.0
+  queue: int = 0
+
+
+class Metrics:
+  """Counts requests, images and batches.
+
+  Attributes:
+    registry: of Prometheus's metrics.
+  """
+
+  def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    self._clock = clock
+    self._parts: deque[_Part] = deque(maxlen=_PARTS)
+    self.registry = CollectorRegistry()
+
+    def make(kind: Any, name: str, about: str, *labels: str, **options: Any):
+      return kind(
+          f'adaptanet_{name}', about, labels, registry=self.registry, **options
+      )
+
+    self._requests = make(
+        Counter, 'requests', 'HTTP requests.', 'route', 'status'
+    )
+    self._images = make(
+        Counter, 'images', 'Images by what became of them.', 'outcome'
+    )
+    self._answered = make(
+        Counter, 'answered_images', 'Images answered, by subnet.', 'subnet'
+    )
+    self._accuracy = make(
+        Counter,
+        'answered_accuracy',
+        'Sum over answered images of their subnets\' held-out accuracies.',
+    )
+    self._latency = make(
+        Histogram,
+        'latency_seconds',
+        'From the arrival of an image to its answer.',
+        buckets=_SECONDS,
+    )
+    self._batch_seconds = make(
+        Histogram, 'batch_seconds', 'What a batch takes.', buckets=_SECONDS
+    )
+    self._batch_images = make(
+        Histogram, 'batch_images', 'Images of a batch.', buckets=_COUNTS
+    )
+    self._failures = make(Counter, 'failed_batches', 'Batches that failed.')
+    self._queue = make(Gauge, 'queued_images', 'Images that wait.')
+    self._margin = make(
+        Gauge,
+        'margin_ratio',
+        'How much longer than measured batches take, 95th percentile.',
+    )
+    self._ready = make(Gauge, 'ready', 'Whether the server is ready, 0 or 1.')
+    self._capacity = make(
+        Gauge,
+        'capacity_images_per_second',
+        'Images a second of a subnet, as it was measured.',
+        'subnet',
+    )
+    for outcome in OUTCOMES:
+      self._images.labels(outcome)
+    self._by_outcome = {name: self._images.labels(name) for name in OUTCOMES}
+    self._by_subnet: dict[str, Any] = {}
+    self._by_request: dict[tuple[str, int], Any] = {}
+
+  def describe(self, profile: Profile) -> None:
+    """Takes note of the menu."""
+    self._capacity.clear()
+    for entry, rate in zip(profile.entries, profile.capacity):
+      self._capacity.labels(entry.name).set(rate)
+
+  def request(self, route: str, status: int) -> None:
+    """Counts an HTTP request."""
+    key = route, status
+    if key not in self._by_request:
+      self._by_request[key] = self._requests.labels(route, str(status))
+    self._by_request[key].inc()
+
+  def arrived(self, count: int) -> None:
+    """Counts images that came."""
+    self._part().arrived += count
+
+  def outcome(self, name: str, count: int = 1) -> None:
+    """Counts images by what became of them, one of `OUTCOMES`."""
+    self._by_outcome[name].inc(count)
+    outcomes = self._part().outcomes
+    outcomes[name] = outcomes.get(name, 0) + count
+
+  def answered(
+      self, subnet: str, accuracy: float, seconds: float, *, late: bool
+  ) -> None:
+    """Counts an image that was answered."""
+    self.outcome('late' if late else 'on_time')
+    if subnet not in self._by_subnet:
+      self._by_subnet[subnet] = self._answered.labels(subnet)
+    self._by_subnet[subnet].inc()
+    self._accuracy.inc(accuracy)
+    self._latency.observe(seconds)
+    part = self._part()
+    part.subnets[subnet] = part.subnets.get(subnet, 0) + 1
+    part.accuracy += accuracy
+
+  def batch(self, ran: Ran, waiting: int) -> None:
+    """Counts a batch, and how many waited when it was done."""
+    self._batch_seconds.observe(ran.seconds)
+    self._batch_images.observe(ran.count)
+    if ran.failed:
+      self._failures.inc()
+    part = self._part()
+    part.queue = max(part.queue, waiting)
+
+  def exposition(
+      self, *, waiting: int, margin: float, ready: bool
+  ) -> tuple[bytes, str]:
+    """Returns the text that Prometheus reads, and its content type."""
+    self._queue.set(waiting)
+    self._margin.set(margin)
+    self._ready.set(ready)
+    text = prometheus_client.generate_latest(self.registry)
+    return text, prometheus_client.CONTENT_TYPE_LATEST
+
+  def last_minute(self) -> dict[str, Any]:
+    """Returns the last minute, for the live page.
+
+    Returns:
+      `now`, the number of the part under way; `parts`, those in which something
+      happened, oldest first; `attainment`, the share of images that were
+      answered in time, and `accuracy`, the mean of those answered, None where
+      there was none.
+    """
+    now = self._number()
+    parts = [part for part in self._parts if part.number > now - _PARTS]
+    outcomes = {
+        name: sum(part.outcomes.get(name, 0) for part in parts)
+        for name in OUTCOMES
+    }
+    ended = sum(outcomes.values()) - outcomes['cancelled']
+    answered = outcomes['on_time'] + outcomes['late']
+    accuracy = sum(part.accuracy for part in parts)
+    return {
+        'now': now,
+        'part_seconds': PART_SECONDS,
+        'parts': [dataclasses.asdict(part) for part in parts],
+        'outcomes': outcomes,
+        'attainment': outcomes['on_time'] / ended if ended else None,
+        'accuracy': accuracy / answered if answered else None,
+    }
+
+  def _number(self) -> int:
+    return int(self._clock() / PART_SECONDS)
+
+  def _part(self) -> _Part:
+    number = self._number()
+    if not self._parts or self._parts[-1].number != number:
+      self._parts.append(_Part(number))
+    return self._parts[-1]

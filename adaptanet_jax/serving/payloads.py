@@ -1,0 +1,121 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Bodies and pictures, whose size is known before they are unpacked.
+
+H = height, W = width, C = colours.
+"""
+
+import io
+import zlib
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from adaptanet_jax.data.images import FORMATS, ImageError, decode
+from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
+
+
+def inflate(body: bytes, encoding: str, limit: int) -> bytes:
+  """Undoes the compression of a body.
+
+  Args:
+    body: what came.
+    encoding: 'gzip', 'deflate', 'identity' or ''.
+    limit: most bytes of the result.
+
+  Raises:
+    RequestError: it is something else, damaged, or too large.
+  """
+  if encoding in ('', 'identity'):
+    return body
+  if encoding not in ('gzip', 'deflate'):
+    raise RequestError(
+        415, f'Content-Encoding is {encoding!r}; expected gzip or deflate.'
+    )
+  try:
+    # 32: whichever of the two heads it has.
+    stream = zlib.decompressobj(32 + zlib.MAX_WBITS)
+    text = stream.decompress(body, limit + 1)
+  except zlib.error as error:
+    raise RequestError(400, f'The body is no {encoding} ({error}).') from error
+  if len(text) > limit:
+    raise too_large(f'more than {limit:,} bytes when it is inflated', limit)
+  if not stream.eof:
+    raise RequestError(400, f'The body is {encoding} that was cut off.')
+  return text
+
+
+def deflate(body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
+  """Compresses a body if the client asks for it.
+
+  Args:
+    body: what is to go.
+    accepted: the header Accept-Encoding; of `gzip, deflate` gzip is taken.
+
+  Returns:
+    The body, and its headers.
+  """
+  bits_of = {'gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
+  for name, bits in bits_of.items():
+    if name in accepted:
+      stream = zlib.compressobj(1, wbits=bits)
+      body = stream.compress(body) + stream.flush()
+      return body, {'content-encoding': name}
+  return body, {}
+
+
+def read_picture(
+    encoded: bytes,
+    shape: tuple[int, int, int],
+    shorter_side: int,
+    limits: Limits,
+) -> np.ndarray:
+  """Decodes a picture, if it is not too large.
+
+  Args:
+    encoded: a JPEG, a PNG or the like.
+    shape: `(H, W, C)` of the result.
+    shorter_side: see `images.resize`.
+    limits: how large it may be.
+
+  Returns:
+    `uint8[H, W, C]`.
+
+  Raises:
+    RequestError: 400, it is no picture; 413, it has too many pixels.
+  """
+  check_picture(encoded, limits)
+  try:
+    return decode(encoded, shape, shorter_side)
+  except ImageError as error:
+    raise RequestError(
+        400, f'A picture cannot be read: {error}; expected a JPEG or a PNG.'
+    ) from error
+
+
+def check_picture(encoded: bytes, limits: Limits) -> int:
+  """Returns the pixels of a picture, by its head; see `read_picture`."""
+  try:
+    with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+      width, height = picture.size
+  except Image.DecompressionBombError as error:
+    raise RequestError(
+        413, f'A picture is too large; expected at most {limits.pixels:,} '
+        'pixels.'
+    ) from error
+  except UnidentifiedImageError as error:
+    raise RequestError(
+        400,
+        f'A picture starts with {encoded[:8]!r}; expected a JPEG or a PNG.',
+    ) from error
+  except Exception as error:  # Each format has errors of its own.
+    raise RequestError(
+        400, 'A picture is damaged; expected a JPEG or a PNG.'
+    ) from error
+  if width * height > limits.pixels:
+    raise RequestError(
+        413,
+        f'A picture has {width} x {height} pixels; expected at most '
+        f'{limits.pixels:,} in all.',
+    )
+  return width * height

@@ -1,0 +1,74 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Policies on the menu: gates choose for each image, load chooses the budget.
+
+A policy mixes two rules, a cheaper and a dearer one. Its rungs are the same
+policy with other shares of the two: as load rises the controller goes down
+them, and past the lowest to fixed subnets that are cheaper still.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.inference.network import Supernet
+from adaptanet_jax.models.subnet import NUM_STAGES
+from adaptanet_jax.serving.controller import Entry
+
+# Of images that follow the cheaper rule, beside the share that it was made for.
+_SHARES = (0.0, 0.5, 1.0)
+
+
+def rungs(
+    net: Supernet, policy: str, accuracies: np.ndarray
+) -> tuple[Entry, ...]:
+  """Returns the rungs of a policy, such as `joint/budget@0.50`.
+
+  Their accuracies are those of the subnets that they lead to, every bin of a
+  gate alike: what gates know beyond that is not counted.
+
+  Args:
+    net: the network.
+    policy: scope and name.
+    accuracies: of all subnets, `float[K, K, K, K]`.
+
+  Raises:
+    UsageError: the network has no such policy.
+  """
+  if policy not in net.policies:
+    raise UsageError(
+        f'Unknown policy {policy!r}; expected one of '
+        f'{", ".join(net.policies) or "none, for the model has none"}.'
+    )
+  scope, name = policy.split('/')
+  cheap, dear = net.policy_table['rules'][scope][name]
+  shares = {*_SHARES, round(cheap['share'], 2)}
+  tables = accuracies, net.subnets['madds']
+  first, second = ([_mean(rule, t) for t in tables] for rule in (cheap, dear))
+  return tuple(
+      Entry(
+          f'{policy}@{share:.2f}',
+          share * first[0] + (1.0 - share) * second[0],
+          round(share * first[1] + (1.0 - share) * second[1]),
+      )
+      for share in sorted(shares)
+  )
+
+
+def _mean(rule: dict[str, Any], table: np.ndarray) -> float:
+  """Returns the mean of a table over the subnets that a rule leads to."""
+  bins = len(rule['choices'][0])
+
+  def walk(codes: tuple[int, ...], path: tuple[int, ...]) -> float:
+    if len(codes) == NUM_STAGES:
+      return float(table[codes])
+    gate = len(codes) - 1
+    reads = np.asarray(rule['reads'][gate])[path]
+    choices = np.asarray(rule['choices'][gate])
+    return float(np.mean([
+        walk((*codes, int(choices[(*path, b)])), (*path, b))
+        for b in (range(bins) if reads else (0,))
+    ]))
+
+  return walk((rule['start'],), ())

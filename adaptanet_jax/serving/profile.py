@@ -1,0 +1,251 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The menu of a server, and how long each entry takes on this device.
+
+MAdds do not tell: on two cores a subnet of a quarter of them takes half of the
+time, and with one image two thirds. So every entry is timed at every batch
+size. What was measured is kept, under a name made of all that it depends on.
+
+S = entries of the menu, B = batch sizes, K = choices of a stage.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import hashlib
+import os
+from typing import Any
+
+from absl import logging
+import jax
+import numpy as np
+
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import latency, subnet_table
+from adaptanet_jax.inference.network import Supernet
+from adaptanet_jax.models.subnet import UNIFORM, Subnet
+from adaptanet_jax.serving import policies
+from adaptanet_jax.serving.controller import Entry, Profile
+from adaptanet_jax.serving.engine import Engine
+from adaptanet_jax.workdir import read_json, write_json
+
+MOST_ENTRIES = 12
+# The size at which all subnets are estimated, to choose the menu.
+_ESTIMATED_AT = 8
+# Timed runs of each entry and size.
+_RUNS = 10
+# The accuracies that a table may have, the first that is there counts: those of
+# images that nothing was trained on and no figure is reported of.
+_ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
+
+
+def default_folder() -> str:
+  """Returns the folder where profiles and compiled programs are kept."""
+  cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  return os.path.join(os.path.expanduser(cache), 'adaptanet_jax')
+
+
+def keep_programs(folder: str) -> None:
+  """Has JAX keep compiled programs there, unless it was told where to."""
+  if not jax.config.values['jax_compilation_cache_dir']:
+    jax.config.update(
+        'jax_compilation_cache_dir', os.path.join(folder, 'programs')
+    )
+  # They are many and small.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def create(
+    net: Supernet,
+    engine: Engine,
+    *,
+    folder: str,
+    names: Sequence[str] = (),
+    policy: str | None = None,
+) -> Profile:
+  """Chooses a menu and times it; reads what was measured before, if it was.
+
+  Either way every program of the menu has run when it returns.
+
+  Args:
+    net: the network, for its table of subnets.
+    engine: what runs it.
+    folder: of profiles.
+    names: subnets of the menu; default: those of `choose_menu`.
+    policy: whose rungs are on the menu, too; None: no policy.
+
+  Raises:
+    UsageError: the network has no accuracies, or a name is no subnet of it.
+  """
+  path = _path(engine, folder, names, policy)
+  kept = _read(path, engine.sizes)
+  if kept:
+    warm(engine, kept)
+    return kept
+  if names:
+    entries = tuple(_entry(net, name) for name in names)
+  else:
+    entries = choose_menu(net, engine)
+  if policy:
+    entries += policies.rungs(net, policy, _accuracies(net))
+  profile = Profile(entries, engine.sizes, _time(engine, entries))
+  os.makedirs(folder, exist_ok=True)
+  write_json(path, {
+      'entries': [dataclasses.asdict(entry) for entry in entries],
+      'sizes': engine.sizes,
+      'seconds': profile.seconds.tolist(),
+  })
+  return profile
+
+
+def is_kept(
+    engine: Engine,
+    *,
+    folder: str,
+    names: Sequence[str] = (),
+    policy: str | None = None,
+) -> bool:
+  """Returns whether `create` has measured before what it is asked for."""
+  return os.path.exists(_path(engine, folder, names, policy))
+
+
+def _path(
+    engine: Engine, folder: str, names: Sequence[str], policy: str | None
+) -> str:
+  asked = hashlib.sha256(
+      f'{engine.fingerprint()} {",".join(names)} {policy}'.encode()
+  ).hexdigest()
+  return os.path.join(folder, f'profile-{asked[:16]}.json')
+
+
+def warm(engine: Engine, profile: Profile) -> None:
+  """Runs every entry at every size once."""
+  for entry in profile.entries:
+    for size in profile.sizes:
+      _runner(engine, entry, size)()
+
+
+def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
+  run = engine.route if entry.policy else engine.run
+  return functools.partial(run, _blank(engine, size), entry.name)
+
+
+def choose_menu(net: Supernet, engine: Engine) -> tuple[Entry, ...]:
+  """Chooses subnets that no faster one is as accurate as, and uniform widths.
+
+  The times of all subnets are estimated from those of single stages.
+
+  Args:
+    net: the network.
+    engine: what runs it.
+
+  Returns:
+    At most 12 entries, by accuracy.
+
+  Raises:
+    UsageError: the network has no accuracies.
+  """
+  accuracies = _accuracies(net)
+  subnets = {str(subnet): _entry(net, str(subnet)) for subnet in UNIFORM}
+  times = estimate(engine, len(net.net.choices))
+  front = subnet_table.pareto_front(times.ravel(), accuracies.ravel())
+  codes = [np.unravel_index(position, times.shape) for position in front]
+  names = [str(Subnet.decode(np.array(code))) for code in codes]
+  others = [name for name in names if name not in subnets]
+  room = MOST_ENTRIES - len(subnets)
+  # Evenly spread along the front.
+  places = np.linspace(0, len(others) - 1, min(room, len(others)))
+  for place in np.unique(places.round().astype(int)):
+    subnets[others[place]] = _entry(net, others[place])
+  return tuple(
+      sorted(subnets.values(), key=lambda e: (e.accuracy, e.madds))
+  )
+
+
+def estimate(engine: Engine, num_choices: int) -> np.ndarray:
+  """Estimates the seconds of all subnets from single changes to the largest.
+
+  Args:
+    engine: what runs them.
+    num_choices: K.
+
+  Returns:
+    `float[K, K, K, K]`, of a batch of a middle size.
+  """
+  size = min(_ESTIMATED_AT, engine.sizes[-1])
+  codes = latency.single_changes(num_choices)
+  milliseconds = _measure([
+      functools.partial(
+          engine.run, _blank(engine, size), str(Subnet.decode(code))
+      )
+      for code in codes
+  ])
+  whole, added = latency.stage_table(milliseconds)
+  first, second, third, fourth = added
+  return 1e-3 * (
+      whole
+      + first[:, None, None, None]
+      + second[:, None, None]
+      + third[:, None]
+      + fourth
+  )
+
+
+def _accuracies(net: Supernet) -> np.ndarray:
+  for column in _ACCURACIES:
+    if column in net.subnets:
+      return net.subnets[column]
+  raise UsageError(
+      'The model does not know how accurate its subnets are; expected a run '
+      'whose phases evaluation and policies are done, or a bundle of one.'
+  )
+
+
+def _entry(net: Supernet, name: str) -> Entry:
+  try:
+    code = tuple(Subnet.parse(name).encode())
+    accuracy = float(_accuracies(net)[code])
+  except (ValueError, IndexError) as error:
+    if isinstance(error, UsageError):
+      raise
+    raise UsageError(
+        f'{name!r} is no subnet of this model; expected one such as '
+        '1.0-0.5-0.25-1.0.'
+    ) from error
+  return Entry(name, accuracy, int(net.subnets['madds'][code]))
+
+
+def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:
+  """Returns `float[S, B]` seconds, those of larger sizes never smaller."""
+  runs = [
+      _runner(engine, entry, size)
+      for entry in entries
+      for size in engine.sizes
+  ]
+  seconds = 1e-3 * _measure(runs).reshape(len(entries), -1)
+  return np.maximum.accumulate(seconds, 1)
+
+
+def _measure(runs: Sequence[Callable[[], Any]]) -> np.ndarray:
+  # The quiet ones: what else the machine does is for the margin to learn.
+  rows = latency.measure(runs, num_runs=_RUNS)
+  return np.array([row['ms_quiet'] for row in rows], float)
+
+
+def _blank(engine: Engine, size: int) -> np.ndarray:
+  return np.zeros((size, *engine.image_shape), np.uint8)
+
+
+def _read(path: str, sizes: tuple[int, ...]) -> Profile | None:
+  if not os.path.exists(path):
+    return None
+  try:
+    values = read_json(path)
+    entries = tuple(Entry(**entry) for entry in values['entries'])
+    seconds = np.array(values['seconds'], float)
+    if seconds.shape != (len(entries), len(sizes)) or not (seconds > 0).all():
+      raise ValueError('its times are not those of its entries')
+  except (UsageError, KeyError, TypeError, ValueError) as error:
+    logging.warning('%s is damaged (%s); measuring again.', path, error)
+    return None
+  return Profile(entries, sizes, seconds)

@@ -1,0 +1,321 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The Open Inference Protocol, version 2: bytes to requests, answers to bytes.
+
+With the extension for binary tensors: a header says how long the JSON is, and
+what follows are the tensors that have no `data` in it. BYTES are encoded
+pictures, in JSON as base64; everything that is wrong with a request is said in
+one sentence, and no picture is decoded before its size is known.
+
+n = images, H = height, W = width, C = colours.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from adaptanet_jax.serving import tensors
+from adaptanet_jax.serving.items import (
+  Answer,
+)
+from adaptanet_jax.serving.refusals import (
+  Limits,
+  RequestError,
+  line,
+  mapping,
+  short,
+  string,
+)
+from adaptanet_jax.serving.tensors import INPUT
+
+# Names, types and lengths beside n of what is answered.
+OUTPUTS = {
+    'label': 'BYTES',
+    'class': 'INT32',
+    'confidence': 'FP32',
+    'subnet': 'BYTES',
+    'accuracy': 'FP32',
+    'logits': 'FP32',
+}
+JSON_LENGTH = 'inference-header-content-length'
+_DTYPES = {'INT32': '<i4', 'FP32': '<f4'}
+# Parameters that mean something here, and those of clients that do not.
+PARAMETERS = ('timeout', 'subnet', 'policy', 'min_accuracy')
+_PASSED_OVER = (
+    'binary_data_output', 'priority', 'sequence_id', 'sequence_start',
+    'sequence_end',
+)
+_MOST_MICROSECONDS = 60_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What a client wants.
+
+  Attributes:
+    id: that it gave, to be given back.
+    images: `uint8[n, H, W, C]`, or `float32` of an anchor; None where it sent
+      pictures.
+    start: number of the anchor; 0: images.
+    pictures: encoded ones.
+    parameters: those of `PARAMETERS` that were given.
+    outputs: their names, and whether each is to be binary.
+  """
+
+  id: str
+  images: np.ndarray | None
+  start: int
+  pictures: tuple[bytes, ...]
+  parameters: dict[str, Any]
+  outputs: tuple[tuple[str, bool], ...]
+
+
+def parse(
+    body: bytes,
+    json_length: str | None,
+    *,
+    shape: tuple[int, int, int],
+    anchors: Sequence[tuple[int, int, int]] = (),
+    limits: Limits,
+) -> Request:
+  """Reads a request to infer.
+
+  Args:
+    body: of it, uncompressed.
+    json_length: header of the binary extension, if it is there.
+    shape: `(H, W, C)` of images.
+    anchors: shapes of the anchors that may stand in for them.
+    limits: how large it may be.
+
+  Raises:
+    RequestError: 400 or 413; says what was got and what is expected.
+  """
+  values, binary = _split(body, json_length)
+  inputs = values.get('inputs')
+  if not isinstance(inputs, list) or not inputs:
+    raise RequestError(
+        400, f'inputs is {short(inputs)}; expected a list of one tensor.'
+    )
+  heads = [tensors.head(tensor) for tensor in inputs]
+  start = _start(heads, len(anchors))
+  (_, datatype, dims), tensor = heads[0], inputs[0]
+  tensors.check_count(dims, limits)
+  raw = tensors.raw_of(tensor, binary)
+  images: np.ndarray | None = None
+  pictures: tuple[bytes, ...] = ()
+  if start:
+    images = tensors.anchor(tensor, raw, datatype, dims, anchors[start - 1])
+  elif datatype == 'UINT8':
+    images = tensors.pixels(tensor, raw, dims, shape)
+  elif datatype == 'BYTES':
+    pictures = tensors.encoded(tensor, raw, dims)
+  else:
+    raise RequestError(
+        400,
+        f'{INPUT} is {datatype!r}; expected UINT8, or BYTES for encoded '
+        'pictures.',
+    )
+  given = _parameters(values.get('parameters'))
+  return Request(
+      string(values.get('id', ''), 'id'),
+      images,
+      start,
+      pictures,
+      {name: given[name] for name in PARAMETERS if name in given},
+      _outputs(values.get('outputs'), bool(given.get('binary_data_output'))),
+  )
+
+
+def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
+  """Returns the number of the anchor that a tensor is; 0: images."""
+  known = [INPUT, *(f'anchor_{n}' for n in range(1, count + 1))]
+  if len(heads) > 1 or heads[0][0] not in known:
+    names = ', '.join(head[0][:40] for head in heads)
+    raise RequestError(
+        400, f'The inputs are {names}; expected {" or ".join(known)}.'
+    )
+  return known.index(heads[0][0])
+
+
+def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
+  binary = b''
+  if json_length is not None:
+    if not json_length.isascii() or not json_length.isdigit() or (
+        int(json_length) > len(body)
+    ):
+      raise RequestError(
+          400,
+          f'Inference-Header-Content-Length is {json_length[:20]!r}; expected '
+          f'a number up to {len(body)}, the length of the body.',
+      )
+    body, binary = body[: int(json_length)], body[int(json_length) :]
+  try:
+    values = json.loads(body)
+  except (ValueError, RecursionError) as error:
+    raise RequestError(
+        400, f'The body is not JSON ({line(error)}).'
+    ) from error
+  if not isinstance(values, dict):
+    raise RequestError(
+        400, f'The body is {short(values)}; expected a JSON object.'
+    )
+  return values, binary
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+  values = mapping(given, 'parameters')
+  unknown = values.keys() - {*PARAMETERS, *_PASSED_OVER}
+  if unknown:
+    raise RequestError(
+        400,
+        f'Unknown parameter {min(unknown)[:40]!r}; expected some of '
+        f'{", ".join(PARAMETERS)}.',
+    )
+  timeout = values.get('timeout', 1)
+  if type(timeout) is not int or not 0 < timeout <= _MOST_MICROSECONDS:
+    raise RequestError(
+        400,
+        f'timeout is {short(timeout)}; expected microseconds, 1 to '
+        f'{_MOST_MICROSECONDS}.',
+    )
+  least = values.get('min_accuracy', 0.0)
+  if type(least) not in (int, float) or not 0.0 <= least <= 1.0:
+    raise RequestError(
+        400, f'min_accuracy is {short(least)}; expected a share, 0 to 1.'
+    )
+  for name in ('subnet', 'policy'):
+    string(values.get(name, ''), name)
+  return values
+
+
+def _outputs(given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
+  if given is None or given == []:
+    return tuple((name, binary) for name in OUTPUTS)
+  if not isinstance(given, list):
+    raise RequestError(400, f'outputs is {short(given)}; expected a list.')
+  found = []
+  for output in given:
+    name = output.get('name') if isinstance(output, dict) else output
+    if not isinstance(name, str) or name not in OUTPUTS:
+      raise RequestError(
+          400,
+          f'Unknown output {short(name)}; expected some of '
+          f'{", ".join(OUTPUTS)}.',
+      )
+    wanted = mapping(output.get('parameters'), 'parameters')
+    found.append((name, bool(wanted.get('binary_data', binary))))
+  return tuple(found)
+
+
+def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
+  """Reads the parameters of a request from its address.
+
+  Args:
+    given: texts by name, some of `PARAMETERS`.
+
+  Raises:
+    RequestError: a name is unknown, or a value does not do.
+  """
+  values: dict[str, Any] = dict(given)
+  for name, kind in (('timeout', int), ('min_accuracy', float)):
+    try:
+      values |= {name: kind(given[name])} if name in given else {}
+    except ValueError as error:
+      raise RequestError(
+          400, f'{name} is {short(given[name])}; expected a number.'
+      ) from error
+  return _parameters(values)
+
+
+def load_parameter(body: bytes) -> str:
+  """Returns the model that a request to load names; '' where it names none."""
+  values = _split(body, None)[0] if body.strip() else {}
+  given = mapping(values.get('parameters'), 'parameters')
+  return string(given.get('model', ''), 'model')
+
+
+def encode(
+    request: Request,
+    answers: Sequence[Answer],
+    *,
+    model: str,
+    class_names: Sequence[str],
+) -> tuple[bytes, dict[str, str]]:
+  """Writes the answer to a request.
+
+  Args:
+    request: what was asked.
+    answers: for each image.
+    model: its name.
+    class_names: by label.
+
+  Returns:
+    A body and its headers.
+  """
+  columns = _columns(answers, class_names)
+  binary, outputs = [], []
+  for name, is_binary in request.outputs:
+    datatype, values = OUTPUTS[name], columns[name]
+    shape = [len(answers)]
+    if name == 'logits':
+      shape.append(len(class_names))
+    output: dict[str, Any] = {
+        'name': name, 'datatype': datatype, 'shape': shape
+    }
+    if is_binary:
+      binary.append(_bytes_of(datatype, values))
+      output['parameters'] = {'binary_data_size': len(binary[-1])}
+    elif isinstance(values, np.ndarray):
+      output['data'] = values.ravel().tolist()
+    else:
+      output['data'] = values
+    outputs.append(output)
+  subnets = columns['subnet']
+  text = json.dumps({
+      'model_name': model,
+      'model_version': '1',
+      **({'id': request.id} if request.id else {}),
+      'parameters': {
+          'subnet': ','.join(subnets if len(set(subnets)) > 1 else subnets[:1]),
+          'accuracy': sum(a.accuracy for a in answers) / len(answers),
+      },
+      'outputs': outputs,
+  }).encode()
+  if not binary:
+    return text, {'content-type': 'application/json'}
+  return b''.join([text, *binary]), {
+      'content-type': 'application/octet-stream',
+      JSON_LENGTH: str(len(text)),
+  }
+
+
+def _columns(
+    answers: Sequence[Answer], class_names: Sequence[str]
+) -> dict[str, Any]:
+  logits = np.stack([answer.logits for answer in answers])
+  best = logits.argmax(-1)
+  return {
+      'label': [class_names[n] for n in best.tolist()],
+      'class': best,
+      'confidence': confidences(logits),
+      'subnet': [answer.subnet for answer in answers],
+      'accuracy': np.array([answer.accuracy for answer in answers]),
+      'logits': logits,
+  }
+
+
+def confidences(logits: np.ndarray) -> np.ndarray:
+  """Returns the probability of the most likely class, `float[n]`."""
+  return 1.0 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
+
+
+def _bytes_of(datatype: str, values: Any) -> bytes:
+  if datatype == 'BYTES':
+    texts = [text.encode() for text in values]
+    return b''.join(len(t).to_bytes(4, 'little') + t for t in texts)
+  return np.asarray(values, _DTYPES[datatype]).tobytes()
+
+

@@ -1,0 +1,193 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one tensor of a request to infer, in JSON or as bytes after it.
+
+n = images, H = height, W = width, C = colours. All raise RequestError where it
+does not do.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
+
+import numpy as np
+
+from adaptanet_jax.serving.refusals import (
+  Limits,
+  RequestError,
+  line,
+  mapping,
+  short,
+  string,
+)
+
+INPUT = 'images'
+_ANCHORS = {'UINT8': 'u1', 'FP16': '<f2'}
+
+
+def head(tensor: Any) -> tuple[str, str, list[int]]:
+  """Returns name, type and shape of a tensor."""
+  if not isinstance(tensor, dict):
+    raise RequestError(
+        400, f'An input is {short(tensor)}; expected an object.'
+    )
+  name = string(tensor.get('name'), 'The name of an input')
+  datatype = string(tensor.get('datatype'), f'The datatype of {name}')
+  dims = tensor.get('shape')
+  if not isinstance(dims, list) or not all(
+      type(n) is int and n >= 0 for n in dims
+  ):
+    raise RequestError(
+        400, f'The shape of {name} is {short(dims)}; expected a list of '
+        'numbers.'
+    )
+  return name, datatype, dims
+
+
+def check_count(dims: Sequence[int], limits: Limits) -> None:
+  """Raises RequestError unless there are images, and not too many."""
+  if not dims or dims[0] < 1:
+    raise RequestError(400, f'The shape is {list(dims)}; expected an image.')
+  if dims[0] > limits.images:
+    raise RequestError(
+        413, f'There are {dims[0]} images; expected at most {limits.images}.'
+    )
+
+
+def raw_of(tensor: Mapping[str, Any], binary: bytes) -> bytes | None:
+  """Returns the bytes of a binary tensor; None if it has JSON data."""
+  size = mapping(tensor.get('parameters'), 'parameters').get('binary_data_size')
+  if size is None:
+    if binary:
+      raise RequestError(
+          400, 'Bytes follow the JSON, and no binary_data_size tells whose.'
+      )
+    return None
+  if type(size) is not int or size != len(binary):
+    raise RequestError(
+        400,
+        f'binary_data_size is {short(size)}, and {len(binary)} bytes follow '
+        'the JSON; expected the same.',
+    )
+  return binary
+
+
+def pixels(
+    tensor: Mapping[str, Any],
+    raw: bytes | None,
+    dims: Sequence[int],
+    shape: tuple[int, int, int],
+) -> np.ndarray:
+  """Returns images, `uint8[n, H, W, C]`."""
+  if tuple(dims[1:]) != shape:
+    raise RequestError(
+        400,
+        f'The shape of {INPUT} is {list(dims)}; expected '
+        f'[n, {", ".join(map(str, shape))}].',
+    )
+  count = math.prod(dims)
+  if raw is not None:
+    if len(raw) != count:
+      raise RequestError(
+          400, f'{INPUT} has {len(raw)} bytes; expected {count}.'
+      )
+    return np.frombuffer(raw, np.uint8).reshape(dims)
+  try:
+    values = np.array(tensor.get('data'))
+  except (ValueError, OverflowError) as error:  # Lists of unequal lengths.
+    raise RequestError(
+        400, f'The data of {INPUT} is no array ({line(error)}).'
+    ) from error
+  if values.dtype.kind != 'i' or values.size != count or not (
+      0 <= values.min() and values.max() <= 255
+  ):
+    raise RequestError(
+        400,
+        f'The data of {INPUT} is {short(tensor.get("data"))}; expected '
+        f'{count} numbers from 0 to 255.',
+    )
+  return values.astype(np.uint8).reshape(dims)
+
+
+def anchor(
+    tensor: Mapping[str, Any],
+    raw: bytes | None,
+    datatype: str,
+    dims: Sequence[int],
+    shape: tuple[int, int, int],
+) -> np.ndarray:
+  """Returns an anchor, `float32`: 16 bits, or 8 bits times a scale."""
+  if datatype not in _ANCHORS or tuple(dims[1:]) != shape or raw is None:
+    raise RequestError(
+        400,
+        f'An anchor is {datatype[:20]!r} {list(dims)[:9]}; expected UINT8 or '
+        f'FP16 [n, {", ".join(map(str, shape))}] as a binary tensor.',
+    )
+  dtype = np.dtype(_ANCHORS[datatype])
+  count = math.prod(dims) * dtype.itemsize
+  if len(raw) != count:
+    raise RequestError(
+        400, f'The anchor has {len(raw)} bytes; expected {count}.'
+    )
+  values = np.frombuffer(raw, dtype).reshape(dims).astype(np.float32)
+  scale = tensor['parameters'].get('scale', 1.0)
+  if type(scale) not in (int, float) or not 0.0 < scale < 1e6:
+    raise RequestError(
+        400, f'scale is {short(scale)}; expected a number above 0.'
+    )
+  if not np.isfinite(values).all():
+    raise RequestError(400, 'The anchor has numbers that are not finite.')
+  return values * np.float32(scale)
+
+
+def encoded(
+    tensor: Mapping[str, Any], raw: bytes | None, dims: Sequence[int]
+) -> tuple[bytes, ...]:
+  """Returns encoded pictures."""
+  if math.prod(dims) != dims[0]:
+    raise RequestError(
+        400, f'The shape of {INPUT} is {list(dims)}; expected [n] for BYTES.'
+    )
+  if raw is not None:
+    pictures = _prefixed(raw)
+  else:
+    texts = tensor.get('data')
+    if isinstance(texts, list) and dims[1:]:
+      texts = [t[0] if isinstance(t, list) and t else t for t in texts]
+    if not isinstance(texts, list) or not all(
+        isinstance(text, str) for text in texts
+    ):
+      raise RequestError(
+          400,
+          f'The data of {INPUT} is {short(texts)}; expected strings: encoded '
+          'pictures in base64.',
+      )
+    try:
+      pictures = [base64.b64decode(text, validate=True) for text in texts]
+    except (binascii.Error, ValueError) as error:
+      raise RequestError(
+          400, f'A picture in {INPUT} is no base64 ({line(error)}).'
+      ) from error
+  if len(pictures) != dims[0]:
+    raise RequestError(
+        400, f'{INPUT} has {len(pictures)} pictures; expected {dims[0]}.'
+    )
+  return tuple(pictures)
+
+
+def _prefixed(raw: bytes) -> list[bytes]:
+  """Returns strings of bytes, each after its length in four bytes."""
+  found, place = [], 0
+  while place < len(raw):
+    end = place + 4 + int.from_bytes(raw[place : place + 4], 'little')
+    if end > len(raw):
+      raise RequestError(
+          400,
+          f'A picture in {INPUT} ends at byte {end}, and there are '
+          f'{len(raw)}; expected its length in four bytes, then the picture.',
+      )
+    found.append(raw[place + 4 : end])
+    place = end
+  return found

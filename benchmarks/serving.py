@@ -1,0 +1,248 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""A served supernet under changing load, against what else could be served.
+
+  python -m benchmarks.serving --model=digits [--traces=FOLDER] [--trace=step] \
+      [--simulated_http_ms=0.2]
+
+For each trace and seed, by HTTP from a second process and, beside it, by the
+simulator:
+
+  x1.0, x0.25   that subnet alone, in batches of the size that suits the queue
+  best          the subnet of the menu that is best in hindsight; simulated
+  slackfit      SuperServe's policy
+  ours          the controller of `adaptanet_jax.serving`
+
+A load of 1 is what x1.0 alone answers in time by HTTP, measured first.
+`effective` is the share of requests that were answered right and within the
+deadline, by the labels of the test split where the model comes with them;
+`expected` the same by the subnets' held-out accuracies. Per cent; latencies in
+milliseconds, from when a request was due.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from absl import app, flags
+import numpy as np
+
+import adaptanet_jax
+from adaptanet_jax.serving import profile as profile_lib
+from adaptanet_jax.serving.app import create_app
+from adaptanet_jax.serving.controller import choose
+from adaptanet_jax.serving.engine import load_engine
+from adaptanet_jax.serving.server import Server
+from adaptanet_jax.serving.service import Service
+from benchmarks import harness, serving_simulator, serving_traces
+from benchmarks.serving_simulator import Outcomes
+
+_MODEL = flags.DEFINE_string('model', 'digits', 'As for serve.')
+_TRACES = flags.DEFINE_string('traces', None, 'Folder of recorded traces.')
+_NAMES = flags.DEFINE_multi_string('trace', [], 'Default: all but overload.')
+_SECONDS = flags.DEFINE_float('seconds', 20.0, 'That a trace lasts.')
+_SLO = flags.DEFINE_float('slo_ms', 50.0, 'Milliseconds of a request.')
+_SEEDS = flags.DEFINE_integer('seeds', 3, 'Traces of each name.')
+_SIMULATED_HTTP_MS = flags.DEFINE_float(
+    'simulated_http_ms', None,
+    'Serve nothing, simulate, with so many milliseconds of HTTP a request.',
+)
+_CACHE = flags.DEFINE_string('cache_dir', None, 'As for serve.')
+_WIDE, _NARROW = '1.0-1.0-1.0-1.0', '0.25-0.25-0.25-0.25'
+_COLUMNS = (
+    'attainment', 'accuracy', 'effective', 'expected', 'p50_ms', 'p99_ms',
+    'refused',
+)
+
+
+class _Served:
+  """A server of a model in a thread of this process."""
+
+  def __init__(self, engine, profile, chooser):
+    self.profile = profile
+    self._service = Service(
+        'model', engine, profile, seconds=1e-3 * _SLO.value, choose=chooser
+    )
+    self._server = Server(
+        self._service, create_app(self._service), drain_seconds=0.0,
+        host='127.0.0.1', port=0,
+    )
+    self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+  def __enter__(self):
+    self._thread.start()
+    while not self._server.started:
+      time.sleep(0.01)
+    (listening,) = self._server.servers[0].sockets
+    self.port = listening.getsockname()[1]
+    return self
+
+  def __exit__(self, *unused):
+    self._server.should_exit = True
+    self._thread.join()
+
+  @property
+  def margin(self):
+    return self._service.batcher.slowdown
+
+  def play(self, arrivals, images, parameters):
+    """Has another process play a trace; returns outcomes and classes."""
+    with tempfile.TemporaryDirectory() as folder:
+      paths = [os.path.join(folder, f'{n}.npz') for n in ('spec', 'out')]
+      np.savez(
+          paths[0], port=self.port, model='model', arrivals=arrivals,
+          images=images, parameters=json.dumps(parameters),
+      )
+      subprocess.run(
+          [sys.executable, '-m', 'benchmarks.serving_load', *paths], check=True
+      )
+      found = np.load(paths[1])
+    places = {entry.name: n for n, entry in enumerate(self.profile.entries)}
+    entries = np.array([places.get(name, -1) for name in found['subnets']])
+    latencies = np.where(entries >= 0, found['latencies'], np.nan)
+    refused = found['statuses'] == 503
+    return Outcomes(latencies, entries, refused), found['classes']
+
+
+def _examples(net):
+  """Returns images and labels; labels are None where there are no data."""
+  try:
+    return adaptanet_jax.examples(_MODEL.value)
+  except adaptanet_jax.UsageError:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (500, *net.net.image_shape), np.uint8), None
+
+
+def _capacity(served, images, subnet):
+  """Returns requests a second that a subnet answers in time by HTTP, at most.
+
+  The rate rises until clearly fewer are answered in time than at a lower one.
+
+  Returns:
+    The highest rate of answers in time, and seconds of CPU of a request then.
+  """
+  rate, best, cpu, goodput = 100.0, 0.0, 0.0, 0.0
+  while goodput >= 0.7 * best and rate < served.profile.capacity.max():
+    rate *= 1.4
+    arrivals = serving_traces.arrivals(
+        'steady', rate=rate, seconds=2.0, seed=0, folder=None
+    )
+    before = _cpu_seconds()
+    outcomes, _ = served.play(arrivals, images, {'subnet': subnet})
+    used = (_cpu_seconds() - before) / len(arrivals)
+    goodput = (outcomes.latencies <= 1e-3 * _SLO.value).sum() / 2.0
+    if goodput > best:
+      best, cpu = float(goodput), used
+  return best, cpu
+
+
+def _cpu_seconds():
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  return used.ru_utime + used.ru_stime
+
+
+def _summary(outcomes, profile, classes, labels):
+  slo = 1e-3 * _SLO.value
+  found = serving_simulator.summary(outcomes, profile.accuracies, slo=slo)
+  found['expected'] = found['effective']
+  if labels is not None:
+    right = classes == labels[np.arange(len(classes)) % len(labels)]
+    found |= serving_simulator.summary(outcomes, right, slo=slo)
+  return found
+
+
+def _row(report, label, values, **more):
+  cells = [
+      values[name] if name.endswith('ms') else 100.0 * values[name]
+      for name in _COLUMNS
+  ]
+  report.add(label, cells, **more)
+
+
+def main(argv):
+  """Prints one table."""
+  del argv
+  folder = os.path.expanduser(_CACHE.value or profile_lib.default_folder())
+  profile_lib.keep_programs(folder)
+  engine = load_engine(_MODEL.value)
+  profile = profile_lib.create(engine.net, engine, folder=folder)
+  images, labels = _examples(engine.net)
+  names = [entry.name for entry in profile.entries]
+  runs = {
+      'x1.0': (choose, [names.index(_WIDE)]),
+      'x0.25': (choose, [names.index(_NARROW)]),
+      'slackfit': (serving_simulator.slack_fit, None),
+      'ours': (choose, None),
+  }
+  wide = profile.capacity[names.index(_WIDE)]
+  if _SIMULATED_HTTP_MS.value is None:
+    with _Served(engine, profile, choose) as served:
+      rate, cpu = _capacity(served, images, _WIDE)
+    http = max(0.0, 1.0 / rate - 1.0 / wide)
+  else:
+    http = cpu = 1e-3 * _SIMULATED_HTTP_MS.value
+    rate = 1.0 / (1.0 / wide + http)
+  report = harness.Report(
+      'serving',
+      f'load 1 is {rate:.0f} requests/s, x1.0 by HTTP ({wide:.0f} without); '
+      f'{1e3 * cpu:.2f} ms of CPU a request; deadlines of {_SLO.value:g} ms; '
+      f'traces of {_SECONDS.value:g} s',
+      ['trace, seed, who', *_COLUMNS],
+  )
+  for name in _NAMES.value or [
+      n for n in serving_traces.NAMES
+      if n not in ('overload', 'steady')
+      and (_TRACES.value or n not in serving_traces.RECORDED)
+  ]:
+    for seed in range(_SEEDS.value):
+      arrivals = serving_traces.arrivals(
+          name, rate=rate, seconds=_SECONDS.value, seed=seed,
+          folder=_TRACES.value,
+      )
+      _compare(report, f'{name} {seed}', arrivals, runs, http, engine, profile,
+               images, labels)
+  report.done()
+
+
+def _compare(
+    report, label, arrivals, runs, http, engine, profile, images, labels
+):
+  """Adds the rows of a trace."""
+  slo = 1e-3 * _SLO.value
+  for who, (chooser, allowed) in runs.items():
+    outcomes = serving_simulator.simulate(
+        arrivals, profile, slo=slo, http=http, chooser=chooser, allowed=allowed
+    )
+    _row(
+        report, f'{label} {who} simulated',
+        _summary(outcomes, profile, None, None),
+    )
+    if _SIMULATED_HTTP_MS.value is not None:
+      continue
+    parameters = (
+        {'subnet': profile.entries[allowed[0]].name} if allowed else {}
+    )
+    with _Served(engine, profile, chooser) as served:
+      outcomes, classes = served.play(arrivals, images, parameters)
+      margin = served.margin
+    _row(
+        report, f'{label} {who}', _summary(outcomes, profile, classes, labels),
+        margin=margin, count=len(arrivals),
+    )
+  best, values = serving_simulator.best_fixed(
+      arrivals, profile, slo=slo, http=http
+  )
+  values['expected'] = values['effective']
+  _row(
+      report, f'{label} best simulated', values,
+      subnet=profile.entries[best].name,
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Sets all up the first time, then serves a model over HTTP (docs/serving.md):
+#   launch/serve.sh --model=digits --port=8000
+# EXTRA=cuda or EXTRA=tpu installs what an accelerator needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/environment.sh "serve${EXTRA:+,$EXTRA}"
+exec python -m adaptanet_jax.serve "$@"

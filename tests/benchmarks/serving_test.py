@@ -1,0 +1,121 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of what benchmarks.serving compares: traces, simulator, load."""
+
+import asyncio
+import json
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+from adaptanet_jax.serving.service import Service
+from benchmarks import serving_load, serving_simulator, serving_traces
+from tests.serving import fakes
+
+
+class TracesTest(parameterized.TestCase):
+
+  @parameterized.parameters(('gamma_low', 0.8), ('gamma_high', 1.2))
+  def test_gamma_gaps(self, name, load):
+    times = serving_traces.arrivals(
+        name, rate=1000.0, seconds=60.0, seed=0, folder=None
+    )
+    gaps = np.diff(times)
+    self.assertAlmostEqual(len(times) / 60_000.0, load, delta=0.05)
+    # The squared coefficient of variation.
+    self.assertAlmostEqual(gaps.var() / gaps.mean() ** 2, 4.0, delta=0.4)
+
+  def test_a_step_has_its_loads(self):
+    times = serving_traces.arrivals(
+        'step', rate=1000.0, seconds=9.0, seed=0, folder=None
+    )
+    counts, _ = np.histogram(times, 3, (0.0, 9.0))
+    np.testing.assert_allclose(counts / 3000.0, [0.4, 1.6, 0.6], atol=0.05)
+
+  def test_a_recorded_trace_is_scaled(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    rows = ['seconds', *map(str, np.arange(1000.0))]
+    pathlib.Path(folder, 'azure_conv.csv').write_text('\n'.join(rows))
+    times = serving_traces.arrivals(
+        'conversation', rate=20.0, seconds=5.0, seed=1, folder=folder
+    )
+    self.assertLen(times, 100)
+    self.assertEqual((times[0], times[-1]), (0.0, 5.0))
+
+  def test_a_trace_that_there_is_not(self):
+    with self.assertRaisesRegex(ValueError, "Unknown trace 'x'; expected one"):
+      serving_traces.arrivals('x', rate=1.0, seconds=1.0, seed=0, folder=None)
+
+
+class SimulatorTest(parameterized.TestCase):
+
+  def test_who_comes_alone_gets_the_best(self):
+    menu = fakes.profile(0.01)
+    found = serving_simulator.simulate(
+        np.arange(10.0), menu, slo=0.05, http=0.002
+    )
+    np.testing.assert_allclose(found.latencies, 0.012)
+    summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
+    self.assertAlmostEqual(summary['effective'], 0.9)
+    self.assertEqual(summary['attainment'], 1.0)
+
+  @parameterized.parameters(3.0, 10.0)
+  def test_overload_is_refused_and_the_rest_is_in_time(self, load):
+    menu = fakes.profile(0.01)
+    # Narrow answers 8 in 7.5 ms.
+    capacity = menu.capacity[0]
+    arrivals = serving_traces.arrivals(
+        'steady', rate=load * capacity, seconds=3.0, seed=0, folder=None
+    )
+    found = serving_simulator.simulate(arrivals, menu, slo=0.05)
+    summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
+    self.assertGreater(summary['attainment'] * load, 0.9)
+    self.assertGreater(summary['refused'], 0.9 * (1.0 - 1.0 / load))
+    answered = found.latencies[found.entries >= 0]
+    self.assertGreater((answered <= 0.05).mean(), 0.99)
+
+  def test_slack_fit_takes_the_slowest_that_the_slack_admits(self):
+    menu = fakes.profile(0.01)
+    for slack, expected in ((1.0, ('wide', 8)), (0.008, ('narrow', 8))):
+      decision = serving_simulator.slack_fit(0.0, [slack], menu, 1.0)
+      self.assertEqual(
+          (menu.entries[decision.entry].name, decision.size), expected
+      )
+    self.assertIsNone(serving_simulator.slack_fit(0.0, [0.001], menu, 1.0))
+
+  def test_the_best_subnet_in_hindsight(self):
+    menu = fakes.profile(0.01)
+    for rate, expected in ((10.0, 1), (900.0, 0)):
+      arrivals = serving_traces.arrivals(
+          'steady', rate=rate, seconds=2.0, seed=0, folder=None
+      )
+      best, _ = serving_simulator.best_fixed(
+          arrivals, menu, slo=0.05, http=0.0
+      )
+      self.assertEqual(best, expected)
+
+
+class LoadTest(parameterized.TestCase):
+
+  def test_each_request_gets_its_answer(self):
+    engine = fakes.FakeEngine()
+    service = Service('fake', engine, fakes.profile(), seconds=5.0)
+    images = fakes.images(7)
+    with fakes.Running(engine, service=service) as running:
+      bodies = serving_load.requests(images, 'fake', {'subnet': 'narrow'})
+      statuses, latencies, texts = asyncio.run(
+          serving_load.play(running.port, np.linspace(0.0, 0.2, 50), bodies)
+      )
+    self.assertEqual(statuses.tolist(), [200] * 50)
+    self.assertTrue(np.isfinite(latencies).all())
+    classes = [
+        json.loads(text)['outputs'][0]['data'][0] for text in texts
+    ]
+    expected = engine.logits(images, 'narrow').argmax(-1)
+    self.assertEqual(classes, expected[np.arange(50) % 7].tolist())
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,378 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.serving.app: what a client sends, and what it gets."""
+
+import base64
+import concurrent.futures
+import io
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import time
+from unittest import mock
+import zlib
+
+from absl.testing import absltest, parameterized
+import numpy as np
+from PIL import Image
+
+from adaptanet_jax.data import images as images_lib
+from adaptanet_jax.serving import (
+  app as app_lib,
+  server as server_lib,
+)
+from adaptanet_jax.serving.controller import Entry, Profile
+from adaptanet_jax.serving.refusals import Limits
+from adaptanet_jax.serving.service import Service
+from tests.serving import fakes
+
+_PATH = '/v2/models/fake/infer'
+_TOKEN = 'a-token-of-sixteen'
+
+
+def _png(pixels):
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG')
+  return file.getvalue()
+
+
+def _bomb():
+  """A PNG of 50,000 x 50,000 pixels by its head."""
+  head = struct.pack('>IIBBBBB', 50_000, 50_000, 8, 0, 0, 0, 0)
+  chunk = b'IHDR' + head
+  return (
+      b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + chunk
+      + struct.pack('>I', zlib.crc32(chunk))
+      + struct.pack('>I', 0) + b'IDAT' + struct.pack('>I', zlib.crc32(b'IDAT'))
+  )
+
+
+def _body(**changes):
+  tensor = {
+      'name': 'images',
+      'datatype': 'UINT8',
+      'shape': [1, *fakes.SHAPE],
+      'data': [0] * 16,
+  }
+  return json.dumps({'inputs': [tensor | changes]})
+
+
+class AppTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.running = self.enter_context(
+        fakes.Running(
+            token=_TOKEN, limits=Limits(body=10_000, pixels=10_000, images=8)
+        )
+    )
+
+  def _refused(self, answer, status, message):
+    got, _, body = answer
+    self.assertEqual(got, status, body)
+    values = json.loads(body)
+    self.assertEqual(list(values), ['error'])
+    self.assertRegex(values['error'], message)
+    self.assertLen(values['error'].splitlines(), 1)
+    self.assertNotRegex(values['error'], r'/srv|/usr|/home|Traceback|\.py')
+
+  def test_an_answer_has_all_that_was_promised(self):
+    images = fakes.images(3)
+    status, values = self.running.infer(images, id='seven')
+    self.assertEqual(status, 200)
+    self.assertEqual(
+        [values[name] for name in ('id', 'model_name', 'model_version')],
+        ['seven', 'fake', '1'],
+    )
+    outputs = fakes.outputs(values)
+    expected = self.running.engine.logits(images, 'wide')
+    np.testing.assert_allclose(
+        np.reshape(outputs['logits'], (3, 5)), expected, rtol=1e-5
+    )
+    classes = expected.argmax(-1)
+    self.assertEqual(outputs['class'], classes.tolist())
+    self.assertEqual(outputs['label'], [fakes.CLASSES[n] for n in classes])
+    shares = np.exp(expected - expected.max(-1, keepdims=True))
+    np.testing.assert_allclose(
+        outputs['confidence'], 1.0 / shares.sum(-1), rtol=1e-5
+    )
+    self.assertEqual(outputs['subnet'], ['wide'] * 3)
+    self.assertEqual(outputs['accuracy'], [0.9] * 3)
+    self.assertEqual(
+        values['parameters'], {'subnet': 'wide', 'accuracy': 0.9}
+    )
+
+  @parameterized.parameters(
+      ({'subnet': 'narrow'}, 'narrow'),
+      ({'min_accuracy': 0.7}, 'wide'),
+      ({'min_accuracy': 0.6, 'subnet': 'narrow'}, 'narrow'),
+  )
+  def test_parameters_choose_who_answers(self, parameters, expected):
+    _, values = self.running.infer(fakes.images(2), parameters)
+    self.assertEqual(fakes.outputs(values)['subnet'], [expected] * 2)
+
+  @parameterized.parameters(
+      ('{', 400, r'is not JSON'),
+      (b'\xff', 400, 'is not JSON'),
+      ('[' * 5000, 400, 'is not JSON'),
+      ('[1]', 400, r'is \[1\]; expected a JSON object'),
+      ('{}', 400, 'inputs is None; expected a list of one tensor'),
+      ('{"inputs": [3]}', 400, 'is 3; expected an object'),
+      (_body(name='x'), 400, 'The inputs are x; expected images'),
+      (_body(datatype='FP32'), 400, "is 'FP32'; expected UINT8, or BYTES"),
+      (_body(shape=[1, 4, 4]), 400, r'\[1, 4, 4\]; expected \[n, 4, 4, 1\]'),
+      (_body(shape=[0, 4, 4, 1]), 400, 'expected an image'),
+      (_body(shape=[-1, 4, 4, 1]), 400, 'expected a list of numbers'),
+      (_body(shape='x'), 400, "shape of images is 'x'; expected a list"),
+      (_body(data=[1] * 15), 400, r'15 in all\]; expected 16 numbers'),
+      (_body(data=[256] * 16), 400, 'expected 16 numbers from 0 to 255'),
+      (_body(data=[0.5] * 16), 400, 'expected 16 numbers from 0 to 255'),
+      (_body(data=[[1], [2, 3]]), 400, 'is no array'),
+      (_body(data=None), 400, 'The data of images is None'),
+      (_body(data=['x'] * 16), 400, 'expected 16 numbers from 0 to 255'),
+      (_body(data=[10**30] * 16), 400, 'expected 16 numbers from 0 to 255'),
+      (_body(shape=[9, 4, 4, 1]), 413, '9 images; expected at most 8'),
+      (_body(datatype='BYTES', shape=[1], data=['%']), 400, 'no base64'),
+      (_body(datatype='BYTES', shape=[1], data=[1]), 400, 'expected strings'),
+      (_body(datatype='BYTES', shape=[2], data=['']), 400, '1 pictures; exp'),
+      (_body(datatype='BYTES', shape=[1], data=['AAAA']), 400, 'starts with'),
+      (' ' * 10_001, 413, '10001 bytes; expected at most 10,000'),
+  )
+  def test_a_bad_body_is_refused(self, body, status, message):
+    self._refused(self.running.ask('POST', _PATH, body), status, message)
+    self.assertEqual(self.running.engine.batches, [])
+
+  @parameterized.parameters(
+      ({'timeout': -1}, 'timeout is -1; expected microseconds'),
+      ({'timeout': '9'}, "timeout is '9'; expected microseconds"),
+      ({'min_accuracy': 2}, 'min_accuracy is 2; expected a share'),
+      ({'min_accuracy': 0.95}, 'has an accuracy of 0.95; the best .* 0.9000'),
+      ({'subnet': 'huge'}, "'huge' is not on the menu; expected one of narr"),
+      ({'subnet': 3}, 'subnet is 3; expected a string'),
+      ({'subnett': 'wide'}, "Unknown parameter 'subnett'; expected some of"),
+  )
+  def test_a_bad_parameter_is_refused(self, parameters, message):
+    status, values = self.running.infer(fakes.images(1), parameters)
+    self.assertEqual(status, 400)
+    self.assertRegex(values['error'], message)
+
+  @parameterized.parameters(
+      ('GET', '/nowhere', 404, 'Not Found'),
+      ('GET', _PATH, 405, 'Method Not Allowed'),
+      ('POST', '/v2/models/other/infer', 404, "no model 'other'"),
+      ('POST', '/v2/models/fake/versions/2/infer', 404, "of version '2'"),
+      ('POST', '/v2/repository/models/fake/load', 401, 'The token is missing'),
+      ('POST', '/classify?timeout=x', 400, "timeout is 'x'; expected a num"),
+  )
+  def test_what_there_is_not(self, method, path, status, message):
+    self._refused(self.running.ask(method, path), status, message)
+
+  def test_sizes_are_known_before_anything_is_read(self):
+    ask = self.running.ask
+    self._refused(
+        ask('POST', '/classify', _bomb()), 413, '50000 x 50000|too large'
+    )
+    large = _png(np.zeros((200, 200), np.uint8))
+    self._refused(ask('POST', '/classify', large), 413, '200 x 200 pixels')
+    bomb = zlib.compress(bytes(10**7))
+    self._refused(
+        ask('POST', _PATH, bomb, {'Content-Encoding': 'deflate'}),
+        413,
+        'more than 10,000 bytes when it is inflated',
+    )
+    for body, message in ((b'no', 'is no gzip'), (b'', 'was cut off')):
+      self._refused(
+          ask('POST', _PATH, body, {'Content-Encoding': 'gzip'}), 400, message
+      )
+    self._refused(
+        ask('POST', _PATH, b'', {'Content-Encoding': 'br'}), 415, "is 'br'"
+    )
+    # No length is given beforehand.
+    parts = (bytes(5000) for _ in range(3))
+    self._refused(ask('POST', _PATH, parts), 413, 'more than 10,000 bytes')
+
+  def test_a_policy_and_its_rungs(self):
+    rungs = [
+        Entry(f'joint/budget@{share}', accuracy, 20)
+        for share, accuracy in (('0.00', 0.8), ('1.00', 0.7))
+    ]
+    row = np.array([1.0, 1.5, 2.0, 3.0])
+    menu = Profile(
+        (*fakes.ENTRIES, *rungs),
+        fakes.SIZES,
+        # Narrow, wide, the dear rung and the cheap one.
+        1e-3 * np.stack([100.0 * row, 40.0 * row, 400.0 * row, 200.0 * row]),
+    )
+    engine = fakes.FakeEngine()
+    service = Service('fake', engine, menu)
+    running = self.enter_context(
+        fakes.Running(engine, service=service)
+    )
+    images = fakes.images(2)
+    expected, names = engine.route(images, '')
+    for seconds, accuracy in ((5.0, 0.8), (0.35, 0.7)):
+      status, values = running.infer(
+          images[:1], {'policy': 'joint/budget', 'timeout': int(1e6 * seconds)}
+      )
+      self.assertEqual(status, 200, values)
+      outputs = fakes.outputs(values)
+      self.assertEqual(outputs['accuracy'], [accuracy])
+      self.assertEqual(outputs['subnet'], names[:1])
+      np.testing.assert_allclose(outputs['logits'], expected[0], rtol=1e-5)
+    # With too little time for a rung it is the fixed subnet that is cheaper.
+    _, values = running.infer(
+        images[:1], {'policy': 'joint/budget', 'timeout': 150_000}
+    )
+    self.assertEqual(fakes.outputs(values)['accuracy'], [0.6])
+    # Without the parameter no policy runs.
+    _, values = running.infer(images[:1], {'timeout': 5_000_000})
+    self.assertEqual(fakes.outputs(values)['subnet'], ['wide'])
+    for parameters in (
+        {'policy': 'x'}, {'policy': 'joint/budget', 'subnet': 'wide'}
+    ):
+      self.assertEqual(running.infer(images[:1], parameters)[0], 400)
+
+  def test_a_picture_is_scaled_as_in_evaluation(self):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
+    encoded = _png(pixels)
+    expected = images_lib.decode(encoded, fakes.SHAPE)[None]
+    logits = self.running.engine.logits(expected, 'wide')
+    status, _, body = self.running.ask('POST', '/classify', encoded)
+    values = json.loads(body)
+    self.assertEqual(status, 200)
+    self.assertEqual(values['label'], fakes.CLASSES[logits.argmax()])
+    self.assertEqual((values['subnet'], values['accuracy']), ('wide', 0.9))
+    status, _, body = self.running.ask('POST', _PATH, _body(
+        datatype='BYTES', shape=[1], data=[base64.b64encode(encoded).decode()]
+    ))
+    outputs = fakes.outputs(json.loads(body))
+    np.testing.assert_allclose(outputs['logits'], logits[0], rtol=1e-5)
+
+  def test_two_hundred_at_once_get_their_own(self):
+    images = fakes.images(200)
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+      answers = list(pool.map(self.running.infer, np.split(images, 200)))
+    for image, (status, values) in zip(images, answers):
+      self.assertEqual(status, 200)
+      outputs = fakes.outputs(values)
+      np.testing.assert_allclose(
+          outputs['logits'],
+          self.running.engine.logits(image[None], outputs['subnet'][0])[0],
+          rtol=1e-5,
+      )
+
+  def test_too_little_time_is_refused_at_once(self):
+    with fakes.Running(seconds=1.0) as slow:
+      started = time.monotonic()
+      status, headers, body = slow.ask(
+          'POST', '/classify?timeout=100000', _png(np.zeros((4, 4), np.uint8))
+      )
+      self.assertLess(time.monotonic() - started, 1.0)
+      self._refused((status, headers, body), 503, 'would take 250 ms')
+      self.assertEqual(headers['Retry-After'], '1')
+
+  def test_a_deadline_that_passes_in_the_queue(self):
+    self.running.engine.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      first = pool.submit(self.running.infer, fakes.images(1))
+      while not self.running.engine.batches:
+        time.sleep(0.01)
+      self.running.service.batcher._busy_until = 0.0
+      status, values = self.running.infer(
+          fakes.images(1), {'timeout': 100_000}
+      )
+      self.assertEqual(status, 504)
+      self.assertRegex(values['error'], 'The deadline passed')
+      self.running.engine.gate.set()
+      self.assertEqual(first.result()[0], 200)
+
+  def test_who_goes_away_leaves_the_queue(self):
+    self.running.engine.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      first = pool.submit(self.running.infer, fakes.images(1))
+      while not self.running.engine.batches:
+        time.sleep(0.01)
+      batcher = self.running.service.batcher
+      batcher._busy_until = 0.0
+      body = _body().encode()
+      with socket.create_connection(('127.0.0.1', self.running.port)) as gone:
+        gone.sendall(
+            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\n'
+            f'Content-Length: {len(body)}\r\n\r\n'.encode() + body
+        )
+        while not batcher.waiting:
+          time.sleep(0.01)
+      end = time.monotonic() + 10.0
+      while batcher.waiting and time.monotonic() < end:
+        time.sleep(0.01)
+      self.assertEqual(batcher.waiting, 0)
+      self.running.engine.gate.set()
+      self.assertEqual(first.result()[0], 200)
+    self.assertEqual(sum(n for _, n in self.running.engine.batches), 1)
+
+  def test_who_sends_nothing_is_let_go(self):
+    with mock.patch.object(server_lib, '_IDLE_SECONDS', 0.2):
+      with socket.create_connection(('127.0.0.1', self.running.port)) as half:
+        half.settimeout(10.0)
+        self.assertEqual(half.recv(1), b'')
+    with mock.patch.object(app_lib, '_BODY_SECONDS', 0.2):
+      with socket.create_connection(('127.0.0.1', self.running.port)) as slow:
+        slow.settimeout(10.0)
+        slow.sendall(
+            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{'
+            .encode()
+        )
+        self.assertIn(b'408', slow.recv(100).splitlines()[0])
+    self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+
+  def test_the_live_page_is_whole(self):
+    status, headers, page = self.running.ask('GET', '/')
+    self.assertEqual(status, 200)
+    self.assertIn('text/html', headers['Content-Type'])
+    self.assertIn(b'const model = "fake";', page)
+    # It reads nothing from elsewhere.
+    self.assertNotRegex(page, rb'(src|href)="(?!data:)')
+
+  def test_failed_batches(self):
+    error = ValueError('/srv/secret.py')
+    self.running.engine.problems = [error, np.nan, np.nan]
+    for _ in range(3):
+      self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
+      answer = self.running.ask('POST', _PATH, _body())
+      self._refused(answer, 500, 'The batch failed|not finite')
+    self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 503)
+    self.assertEqual(self.running.ask('GET', '/v2/health/live')[0], 200)
+
+  def test_metrics_are_what_prometheus_reads(self):
+    self.running.infer(fakes.images(3))
+    self.running.infer(fakes.images(1), {'subnet': 'narrow'})
+    self.running.infer(fakes.images(1), {'timeout': 1})
+    status, _, text = self.running.ask('GET', '/metrics')
+    self.assertEqual(status, 200)
+    lines = text.decode().splitlines()
+    for line in (
+        'adaptanet_answered_images_total{subnet="wide"} 3.0',
+        'adaptanet_answered_images_total{subnet="narrow"} 1.0',
+        'adaptanet_images_total{outcome="on_time"} 4.0',
+        'adaptanet_images_total{outcome="refused"} 1.0',
+        'adaptanet_batch_images_sum 4.0',
+        'adaptanet_ready 1.0',
+        'adaptanet_requests_total{route="/v2/models/{model}/infer",'
+        'status="503"} 1.0',
+    ):
+      self.assertIn(line, lines)
+    minute = json.loads(self.running.ask('GET', '/last_minute')[2])
+    self.assertEqual(minute['attainment'], 0.8)
+    self.assertAlmostEqual(minute['accuracy'], (3 * 0.9 + 0.6) / 4)
+    if shutil.which('promtool'):
+      checked = subprocess.run(
+          ['promtool', 'check', 'metrics'], input=text, check=False,
+          capture_output=True,
+      )
+      self.assertEqual((checked.returncode, checked.stderr), (0, b''))
+
+
+if __name__ == '__main__':
+  absltest.main()

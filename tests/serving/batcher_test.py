@@ -1,0 +1,188 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.serving.batcher: every image gets its own end."""
+
+import asyncio
+import threading
+import time
+import unittest
+from unittest import mock
+
+from absl.testing import absltest
+import numpy as np
+
+from adaptanet_jax.serving import batcher as batcher_lib
+from adaptanet_jax.serving.batcher import Batcher
+from adaptanet_jax.serving.items import (
+  BatchError,
+  DeadlineError,
+  RefusedError,
+)
+from tests.serving import fakes
+
+
+async def _until(condition):
+  end = time.monotonic() + 10.0
+  while not condition():
+    assert time.monotonic() < end
+    await asyncio.sleep(0.002)
+
+
+class BatcherTest(unittest.IsolatedAsyncioTestCase):
+
+  def _start(self, *, seconds=1e-3, **options):
+    self.engine = fakes.FakeEngine()
+    self.addCleanup(self.engine.gate.set)
+    batcher = Batcher(self.engine, fakes.profile(seconds), **options)
+    batcher.start(asyncio.get_running_loop())
+    self.addCleanup(batcher.close)
+    return batcher
+
+  def _submit(self, batcher, images, seconds=5.0, allowed=None):
+    return batcher.submit(images, time.monotonic() + seconds, allowed)
+
+  async def test_every_image_gets_its_own_answer(self):
+    batcher = self._start()
+    images = fakes.images(200)
+    self.engine.gate.clear()
+    futures = [
+        future
+        for start in range(0, 200, 5)
+        for future in self._submit(batcher, images[start : start + 5])
+    ]
+    self.engine.gate.set()
+    for image, answer in zip(images, await asyncio.gather(*futures)):
+      np.testing.assert_allclose(
+          answer.logits,
+          self.engine.logits(image[None], answer.subnet)[0],
+          rtol=1e-5,
+      )
+    self.assertTrue(batcher.is_idle)
+    self.assertEqual(sum(count for _, count in self.engine.batches), 200)
+
+  async def test_what_waits_together_runs_together(self):
+    batcher = self._start(seconds=0.1)
+    self.engine.gate.clear()
+    running = self._submit(batcher, fakes.images(1), allowed=(1,))
+    await _until(lambda: self.engine.batches)
+    # One by one even narrow would take .025 s each, .4 s in all.
+    waiting = self._submit(batcher, fakes.images(16), 0.35)
+    self.engine.gate.set()
+    await asyncio.gather(*running, *waiting)
+    self.assertGreater(max(count for _, count in self.engine.batches), 1)
+
+  async def test_a_deadline_fires_while_a_batch_runs(self):
+    batcher = self._start()
+    self.engine.gate.clear()
+    running = self._submit(batcher, fakes.images(1))
+    await _until(lambda: self.engine.batches)
+    # As if the batch were to be done at once: it is let in.
+    batcher._busy_until = 0.0
+    started = time.monotonic()
+    (waiting,) = self._submit(batcher, fakes.images(1), 0.05)
+    with self.assertRaises(DeadlineError):
+      await waiting
+    self.assertBetween(time.monotonic() - started, 0.045, 2.0)
+    self.assertEqual(batcher.waiting, 0)
+    self.engine.gate.set()
+    await asyncio.gather(*running)
+
+  def assertBetween(self, value, least, most):  # noqa: N802
+    self.assertGreaterEqual(value, least)
+    self.assertLessEqual(value, most)
+
+  async def test_who_leaves_makes_room(self):
+    batcher = self._start(queue_limit=3)
+    self.engine.gate.clear()
+    (running,) = self._submit(batcher, fakes.images(1))
+    await _until(lambda: self.engine.batches)
+    batcher._busy_until = 0.0
+    first, second, third = self._submit(batcher, fakes.images(3))
+    with self.assertRaisesRegex(RefusedError, '3 images wait, and 3 is'):
+      self._submit(batcher, fakes.images(1))
+    second.cancel()
+    await _until(lambda: batcher.waiting == 2)
+    (fourth,) = self._submit(batcher, fakes.images(1))
+    # The client of what runs leaves, too: the batch goes on.
+    running.cancel()
+    self.engine.gate.set()
+    await asyncio.gather(first, third, fourth)
+    self.assertEqual(sum(count for _, count in self.engine.batches), 4)
+
+  async def test_what_cannot_be_in_time_is_refused_at_once(self):
+    batcher = self._start(seconds=1.0)
+    # Narrow takes .25 s for one, 8 in .75 s.
+    with self.assertRaisesRegex(RefusedError, 'take 250 ms, and 200 ms are'):
+      self._submit(batcher, fakes.images(1), 0.2)
+    with self.assertRaises(RefusedError) as caught:
+      self._submit(batcher, fakes.images(16), 1.2)
+    self.assertAlmostEqual(caught.exception.retry_after, 1.5)
+    # Wide alone takes 1 s.
+    with self.assertRaises(RefusedError):
+      self._submit(batcher, fakes.images(1), 0.9, (1,))
+    self.assertEqual(self.engine.batches, [])
+
+  async def test_a_batch_that_fails_takes_only_its_own_with_it(self):
+    batcher = self._start()
+    self.engine.problems = [ValueError('no'), np.nan, np.inf]
+    for _ in range(3):
+      self.assertTrue(batcher.is_healthy)
+      (future,) = self._submit(batcher, fakes.images(1))
+      with self.assertRaises(BatchError):
+        await future
+    self.assertFalse(batcher.is_healthy)
+    self.assertTrue(batcher.is_alive)
+    await self._submit(batcher, fakes.images(1))[0]
+    self.assertTrue(batcher.is_healthy)
+
+  async def test_a_thread_that_hangs_is_not_alive(self):
+    with mock.patch.object(batcher_lib, '_HANG_SECONDS', 0.1):
+      batcher = self._start()
+      self.engine.gate.clear()
+      futures = self._submit(batcher, fakes.images(1))
+      await _until(lambda: self.engine.batches)
+      self.assertTrue(batcher.is_alive)
+      await _until(lambda: not batcher.is_alive)
+      self.engine.gate.set()
+      await asyncio.gather(*futures)
+
+  async def test_a_thread_that_died_is_not_alive(self):
+    batcher = self._start()
+    self.engine.problems = [SystemExit(0)]
+    with mock.patch.object(threading, 'excepthook'):
+      self._submit(batcher, fakes.images(1))
+      await _until(lambda: not batcher.is_alive)
+
+  async def test_only_what_is_allowed_runs(self):
+    batcher = self._start(seconds=0.01)
+    # Without a pin so little time leaves only narrow.
+    free = self._submit(batcher, fakes.images(4), 0.5)
+    pinned = self._submit(batcher, fakes.images(4), 0.5, (1,))
+    answers = await asyncio.gather(*free, *pinned)
+    self.assertEqual({a.subnet for a in answers[4:]}, {'wide'})
+
+  async def test_another_engine_is_for_the_next_batch(self):
+    batcher = self._start()
+    other = fakes.FakeEngine(seed=1)
+    self.engine.gate.clear()
+    (running,) = self._submit(batcher, fakes.images(1), allowed=(1,))
+    await _until(lambda: self.engine.batches)
+    (gone,) = self._submit(batcher, fakes.images(1), allowed=(0,))
+    (stays,) = self._submit(batcher, fakes.images(1), allowed=(1,))
+    menu = batcher_lib.Profile(
+        fakes.ENTRIES[1:], fakes.SIZES, batcher.profile.seconds[1:]
+    )
+    batcher.swap(other, menu)
+    with self.assertRaises(DeadlineError):
+      await gone
+    self.engine.gate.set()
+    for future, engine in ((running, self.engine), (stays, other)):
+      answer = await future
+      self.assertEqual(answer.subnet, 'wide')
+      np.testing.assert_allclose(
+          answer.logits, engine.logits(fakes.images(1), 'wide')[0], rtol=1e-5
+      )
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,163 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.serving.controller."""
+
+import math
+
+from absl.testing import absltest, parameterized
+import hypothesis
+from hypothesis import strategies
+import numpy as np
+
+from adaptanet_jax.serving.controller import Entry, Margin, Profile, choose
+
+_SIZES = (1, 2, 4)
+# Seconds of a batch are made of halves and quarters: sums of them are exact.
+_PROFILE = Profile(
+    (Entry('wide', 0.9, 40), Entry('narrow', 0.6, 10)),
+    _SIZES,
+    np.array([[1.0, 1.5, 2.5], [0.25, 0.375, 0.5]]),
+)
+
+
+def _naive(now, deadlines, profile, margin):
+  """The rule, as it is written in words."""
+  fastest = min(margin * row[0] for row in profile.seconds)
+  left = [d for d in deadlines if d - now >= fastest]
+  if not left:
+    return None
+  pairs = []
+  for s, entry in enumerate(profile.entries):
+    for b, size in enumerate(profile.sizes):
+      seconds = margin * profile.seconds[s, b]
+      # Who would be late in the first batch is left out.
+      able = [d for d in left if d - now >= seconds]
+      on_time = sum(
+          math.ceil((i + 1) / size) * seconds <= d - now
+          for i, d in enumerate(able)
+      )
+      score = profile.accuracies[s] * on_time
+      out = len(deadlines) - len(able)
+      pairs.append((score, entry.accuracy, entry.madds, -size, s, out))
+  *_, size, entry, out = max(pairs)
+  return out, entry, -size
+
+
+@strategies.composite
+def _problems(draw):
+  count = draw(strategies.integers(1, 4))
+  numbers = strategies.integers(1, 40)
+  entries = tuple(
+      Entry(f's{n}', draw(numbers) / 40.0, draw(numbers)) for n in range(count)
+  )
+  seconds = np.array([
+      np.sort([draw(numbers) / 16.0 for _ in _SIZES]) for _ in range(count)
+  ])
+  deadlines = sorted(
+      draw(strategies.lists(strategies.integers(-8, 200), max_size=20))
+  )
+  return (
+      [d / 16.0 for d in deadlines],
+      Profile(entries, _SIZES, seconds),
+      draw(strategies.sampled_from((1.0, 1.5, 3.0))),
+  )
+
+
+class ChooseTest(parameterized.TestCase):
+
+  @hypothesis.given(_problems())
+  @hypothesis.settings(deadline=None, max_examples=300)
+  def test_it_is_the_rule_in_words(self, problem):
+    deadlines, profile, margin = problem
+    # Two entries may differ in nothing but their place.
+    hypothesis.assume(len(set(profile.entries)) == len({
+        (e.accuracy, e.madds) for e in profile.entries
+    }))
+    decision = choose(0.0, deadlines, profile, margin)
+    expected = _naive(0.0, deadlines, profile, margin)
+    if expected is None:
+      self.assertIsNone(decision)
+    else:
+      self.assertEqual(
+          (decision.given_up, decision.entry, decision.size), expected
+      )
+
+  @hypothesis.given(_problems(), strategies.integers(0, 1000))
+  @hypothesis.settings(deadline=None, max_examples=50)
+  def test_only_what_is_left_of_the_time_counts(self, problem, start):
+    deadlines, profile, margin = problem
+    self.assertEqual(
+        choose(0.0, deadlines, profile, margin),
+        choose(
+            float(start), [d + start for d in deadlines], profile, margin
+        ),
+    )
+
+  @parameterized.parameters(
+      # One that has time: the best subnet, no padding.
+      ([2.0], (0, 0, 1)),
+      # It has no time for the wide one.
+      ([0.5], (0, 1, 1)),
+      # Four within 1.5: wide answers 2 (score 1.8), narrow all (2.4) with
+      # each size; the smallest one is taken.
+      ([1.5] * 4, (0, 1, 1)),
+      # Four within 3: wide answers all in batches of 4 or, by 3.0, of 2.
+      ([3.0] * 4, (0, 0, 2)),
+      # The first can be answered by nothing any more.
+      ([0.2, 2.0], (1, 0, 1)),
+      # To answer it, narrow would have to answer all: 1.2 of 1.8 by the others.
+      ([0.3, 2.0, 2.0], (1, 0, 1)),
+  )
+  def test_by_hand(self, deadlines, expected):
+    decision = choose(0.0, deadlines, _PROFILE, 1.0)
+    self.assertEqual(
+        (decision.given_up, decision.entry, decision.size), expected
+    )
+
+  def test_the_prediction_has_no_margin_in_it(self):
+    decision = choose(0.0, [9.0], _PROFILE, 3.0)
+    self.assertEqual((decision.entry, decision.seconds), (0, 1.0))
+
+  def test_only_what_is_allowed_is_chosen(self):
+    self.assertEqual(choose(0.0, [2.0], _PROFILE, 1.0, [1]).entry, 1)
+    # What the wide one cannot answer is given up, if no other one may.
+    self.assertIsNone(choose(0.0, [0.5], _PROFILE, 1.0, [0]))
+
+  def test_more_load_never_slows_it_down(self):
+    seconds = []
+    for count in range(1, 40):
+      decision = choose(0.0, [4.0] * count, _PROFILE, 1.0)
+      seconds.append(decision.seconds / decision.size)
+    self.assertLess(seconds[-1], seconds[0])
+    self.assertEqual(seconds, sorted(seconds, reverse=True))
+
+
+class MarginTest(parameterized.TestCase):
+
+  def test_it_is_a_percentile_of_the_recent_ratios(self):
+    margin = Margin()
+    for n in range(1, 101):  # Ratios of 1.01 to 2.
+      margin.record(1.0, 1.0 + n / 100.0, 0.0)
+    self.assertAlmostEqual(margin.value(0.0), 1.95)
+    for _ in range(200):  # Those before are too many batches ago.
+      margin.record(2.0, 2.4, 0.0)
+    self.assertAlmostEqual(margin.value(0.0), 1.2)
+
+  @parameterized.parameters((0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (90.0, 10.0))
+  def test_it_stays_within_limits(self, actual, expected):
+    margin = Margin()
+    self.assertEqual(margin.value(0.0), 1.0)
+    margin.record(1.0, actual, 0.0)
+    self.assertEqual(margin.value(0.0), expected)
+
+  def test_what_is_long_ago_is_forgotten(self):
+    margin = Margin()
+    margin.record(1.0, 9.0, 0.0)
+    margin.record(1.0, 2.0, 4.0)
+    self.assertEqual(
+        [margin.value(now) for now in (4.0, 6.0, 10.0)], [9.0, 2.0, 1.0]
+    )
+
+
+if __name__ == '__main__':
+  absltest.main()

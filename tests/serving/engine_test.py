@@ -1,0 +1,319 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the network that is served: adaptanet_jax.serving.engine, profile.
+"""
+
+import concurrent.futures
+import json
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+import urllib.request
+
+from absl.testing import absltest, parameterized
+import numpy as np
+import tritonclient.http as triton
+
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.inference.load import load
+from adaptanet_jax.models.subnet import UNIFORM
+from adaptanet_jax.serving import (
+  engine as engine_lib,
+  policies,
+  profile as profile_lib,
+)
+from adaptanet_jax.serving.service import Service
+from tests import testing
+from tests.inference import bundle_test
+from tests.serving import fakes
+
+_SIZES = (1, 4, 16)
+_MENU = (
+    '0.25d-0.25d-0.25d-0.25d', '0.25-0.25-0.25-0.25', '1.0-1.0-1.0-1.0'
+)
+
+
+class EngineTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.root = pathlib.Path(tempfile.mkdtemp())
+    cls.addClassCleanup(shutil.rmtree, cls.root)
+    cls.net = bundle_test.supernet()
+    cls.net.save(str(cls.root / 'bundle'))
+    cls.engine = engine_lib.load_engine(
+        str(cls.root / 'bundle'), sizes=_SIZES
+    )
+    cls.profile = profile_lib.create(
+        cls.engine.net, cls.engine, folder=str(cls.root), names=_MENU
+    )
+
+  @parameterized.parameters(*_MENU)
+  def test_padding_changes_nothing(self, name):
+    images = bundle_test.images(3)
+    np.testing.assert_allclose(
+        self.engine.run(images, name),
+        self.engine.net(images, name),
+        atol=1e-4,
+    )
+
+  def test_a_batch_that_is_too_large(self):
+    with self.assertRaisesRegex(ValueError, '17 images; expected at most 16'):
+      self.engine.run(bundle_test.images(17), _MENU[0])
+
+  def test_what_was_measured_is_kept(self):
+    self.assertEqual([e.name for e in self.profile.entries], list(_MENU))
+    self.assertEqual(self.profile.seconds.shape, (3, 3))
+    self.assertTrue((np.diff(self.profile.seconds) >= 0.0).all())
+    again = profile_lib.create(
+        self.engine.net, self.engine, folder=str(self.root), names=_MENU
+    )
+    np.testing.assert_array_equal(again.seconds, self.profile.seconds)
+    # Damaged, it is measured again.
+    (path,) = self.root.glob('profile-*.json')
+    path.write_text('{"entries": []}')
+    again = profile_lib.create(
+        self.engine.net, self.engine, folder=str(self.root), names=_MENU[:1]
+    )
+    self.assertEqual(again.seconds.shape, (1, 3))
+
+  def test_a_name_that_is_no_subnet(self):
+    with self.assertRaisesRegex(UsageError, "'x' is no subnet of this model"):
+      profile_lib.create(
+          self.engine.net, self.engine, folder=str(self.root), names=['x']
+      )
+
+  def test_two_hundred_pictures_at_once_each_get_the_subnet_s_answer(self):
+    images = bundle_test.images(200)
+    service = Service('fake', self.engine, self.profile, seconds=20.0)
+    running = self.enter_context(
+        fakes.Running(self.engine, service=service)
+    )
+    # A third each is pinned to a subnet, or free to take any.
+    pins = [{}, {'subnet': _MENU[1]}, {'subnet': _MENU[2]}]
+
+    def ask(n):
+      return running.infer(images[n : n + 1], pins[n % 3])
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+      answers = list(pool.map(ask, range(200)))
+    names = set()
+    for n, (status, values) in enumerate(answers):
+      self.assertEqual(status, 200, values)
+      outputs = fakes.outputs(values)
+      names.add(outputs['subnet'][0])
+      np.testing.assert_allclose(
+          outputs['logits'],
+          self.net(images[n : n + 1], outputs['subnet'][0])[0],
+          atol=1e-4,
+      )
+    self.assertLen(names, 3)
+
+
+  def test_a_policy_chooses_for_each_and_its_rungs_are_on_the_menu(self):
+    engine = engine_lib.load_engine(str(self.root / 'bundle'), sizes=(4,))
+    rungs = policies.rungs(
+        engine.net, 'joint/budget', engine.net.subnets['expected_top1']
+    )
+    # The policy is one rule, which reads gates: all its rungs are alike.
+    self.assertEqual(
+        [rung.name for rung in rungs],
+        [f'joint/budget@{share}' for share in ('0.00', '0.50', '1.00')],
+    )
+    # From choice 2 to 0 or 7, 4 or 1, 2: each in half of the cases.
+    madds = engine.net.subnets['madds']
+    expected = madds[np.ix_([2], [0, 7], [4, 1], [2])].mean()
+    self.assertEqual(rungs[0].madds, round(expected))
+    images = bundle_test.images(3)
+    logits, names = engine.route(images, rungs[1].name)
+    routed, subnets = self.net.route(images, 'joint/budget')
+    np.testing.assert_allclose(logits, routed, atol=1e-4)
+    self.assertEqual(names, [*map(str, subnets)])
+
+  @parameterized.parameters(1, 2, 3)
+  def test_what_a_device_began_is_finished(self, number):
+    images = bundle_test.images(3)
+    net, subnet = self.engine.net, '0.25-0.25-0.25-0.25'
+    x = images
+    for n in range(1, number + 1):
+      x = net._stages.run_stage(x, n, net.parse(subnet).stages[n - 1])
+    expected = self.engine.run(images, subnet)
+    anchor = np.asarray(x, np.float32)
+    np.testing.assert_allclose(
+        self.engine.run(anchor, subnet, number), expected, atol=1e-4
+    )
+    # Over HTTP, in 16 bits.
+    service = Service('fake', self.engine, self.profile, seconds=20.0)
+    running = self.enter_context(
+        fakes.Running(self.engine, service=service)
+    )
+    client = triton.InferenceServerClient(f'127.0.0.1:{running.port}')
+    self.addCleanup(client.close)
+    tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'FP16')
+    tensor.set_data_from_numpy(anchor.astype(np.float16))
+    found = client.infer('fake', [tensor], parameters={'subnet': subnet})
+    np.testing.assert_allclose(
+        found.as_numpy('logits'), expected, atol=0.02 * np.abs(expected).max()
+    )
+    scaled = np.round(anchor / anchor.max() * 255.0).astype(np.uint8)
+    tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'UINT8')
+    tensor.set_data_from_numpy(scaled)
+    tensor._parameters['scale'] = float(anchor.max()) / 255.0
+    found = client.infer('fake', [tensor], parameters={'subnet': subnet})
+    np.testing.assert_allclose(
+        found.as_numpy('logits'), expected, atol=0.1 * np.abs(expected).max()
+    )
+
+
+class MenuTest(parameterized.TestCase):
+
+  def test_it_is_a_front_of_few_with_the_uniform_widths(self):
+    net = bundle_test.supernet()
+
+    class Engine(fakes.FakeEngine):
+      """Times of subnets are those that are made up here."""
+
+    rng = np.random.default_rng(0)
+    times = rng.random((8,) * 4)
+    self.enter_context(
+        mock.patch.object(
+            profile_lib, 'estimate', return_value=times
+        )
+    )
+    menu = profile_lib.choose_menu(net, Engine())
+    names = [entry.name for entry in menu]
+    self.assertLessEqual(len(menu), profile_lib.MOST_ENTRIES)
+    self.assertContainsSubset([str(subnet) for subnet in UNIFORM], names)
+    accuracies = net.subnets['expected_top1']
+    for entry in menu:
+      code = tuple(profile_lib.Subnet.parse(entry.name).encode())
+      self.assertEqual(entry.accuracy, accuracies[code])
+      if entry.name not in [str(subnet) for subnet in UNIFORM]:
+        # None is as fast and more accurate.
+        self.assertFalse(
+            ((times <= times[code]) & (accuracies > accuracies[code])).any()
+        )
+
+  def test_estimates_add_up(self):
+    seen = []
+
+    class Engine(fakes.FakeEngine):
+
+      def run(self, images, name):
+        seen.append(name)
+
+    milliseconds = np.arange(29.0) + 100.0
+    self.enter_context(
+        mock.patch.object(
+            profile_lib, '_measure', return_value=milliseconds
+        )
+    )
+    found = profile_lib.estimate(Engine(), 8)
+    # Stage by stage seven changes; the largest takes 100 ms.
+    self.assertAlmostEqual(found[0, 0, 0, 0], 0.1)
+    self.assertAlmostEqual(found[3, 0, 0, 2], 0.1 + 0.003 + 0.023)
+
+
+class ServeTest(parameterized.TestCase):
+
+  def _run(self, *flags):
+    command = [sys.executable, '-m', 'adaptanet_jax.serve', *flags]
+    process = subprocess.Popen(
+        command,
+        cwd=testing.ROOT,
+        env=testing.environment() | {'XLA_FLAGS': testing.xla_flags()},
+        text=True,
+        stderr=subprocess.PIPE,
+    )
+    self.addCleanup(process.stderr.close)
+    self.addCleanup(process.wait)
+    self.addCleanup(process.kill)
+    return process
+
+  def test_the_command(self):
+    root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    bundle_test.supernet().save(str(root / 'bundle'))
+    process = self._run(
+        f'--model={root / "bundle"}', f'--cache_dir={root}', '--port=0',
+        '--max_batch=1', f'--menu={_MENU[1]}', '--drain_seconds=0',
+        '--slo_ms=20000',
+    )
+    lines = []
+    while not lines or not lines[-1].startswith('Serving'):
+      line = process.stderr.readline()
+      self.assertTrue(line, lines)
+      lines.append(line)
+    self.assertIn(_MENU[1], ''.join(lines))
+    address = lines[-1].split(' at ')[1].split(',')[0]
+    image = bundle_test.images(1)
+    body = json.dumps({'inputs': [{
+        'name': 'images', 'datatype': 'UINT8', 'shape': list(image.shape),
+        'data': image.ravel().tolist(),
+    }]})
+    with urllib.request.urlopen(
+        f'{address}/v2/models/a-test/infer', body.encode()
+    ) as answer:
+      outputs = fakes.outputs(json.load(answer))
+    self.assertEqual(outputs['subnet'], [_MENU[1]])
+    net = load(str(root / 'bundle'), backend='stages')
+    np.testing.assert_allclose(
+        outputs['logits'], net(image, _MENU[1])[0], atol=1e-4
+    )
+    process.terminate()
+    self.assertEqual(process.wait(20), 0)
+
+  def test_a_machine_that_is_new_answers_before_all_is_measured(self):
+    root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    bundle_test.supernet().save(str(root / 'bundle'))
+    process = self._run(
+        f'--model={root / "bundle"}', f'--cache_dir={root}', '--port=0',
+        '--max_batch=1', '--drain_seconds=0', '--slo_ms=20000',
+    )
+    menus = [[]]
+    while len(menus) < 3:
+      line = process.stderr.readline()
+      self.assertTrue(line, menus)
+      menus[-1].append(line.split()[0])
+      if line.startswith('Serving'):
+        address = line.split(' at ')[1].split(',')[0]
+        menus.append([])
+    # A head, subnets, the address; the second one after a sentence about it.
+    self.assertEqual(menus[0][1:-1], [str(UNIFORM[-1]), str(UNIFORM[0])])
+    self.assertContainsSubset(map(str, UNIFORM), menus[1])
+    with urllib.request.urlopen(f'{address}/v2/models/a-test') as answer:
+      served = json.load(answer)['menu']
+    self.assertGreater(len(served), len(UNIFORM))
+    process.terminate()
+    self.assertEqual(process.wait(20), 0)
+
+  @parameterized.parameters(
+      ((), 'There is no /nowhere; expected'),
+      (('--slo_ms=0',), '--slo_ms=0.0; expected a number from 1'),
+      (('--require_token',), 'expected --token_file with it'),
+      (('--token_file=/nowhere',), '/nowhere: No such file'),
+      (('--ssl_keyfile=x',), 'Expected both of --ssl_certfile and'),
+  )
+  def test_what_does_not_do_is_one_line(self, flags, message):
+    process = self._run('--model=/nowhere', *flags)
+    error = process.stderr.read()
+    self.assertEqual(process.wait(60), 1)
+    self.assertRegex(error, f'^adaptanet_jax.serve: .*{message}')
+    self.assertLen(error.splitlines(), 1)
+
+  def test_a_port_that_is_taken(self):
+    with socket.create_server(('127.0.0.1', 0)) as other:
+      port = other.getsockname()[1]
+      process = self._run('--model=/nowhere', f'--port={port}')
+      self.assertRegex(
+          process.stderr.read(), f'Cannot listen at 127.0.0.1:{port} .Address'
+      )
+      self.assertEqual(process.wait(60), 1)
+
+
+if __name__ == '__main__':
+  absltest.main()

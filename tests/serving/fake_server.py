@@ -1,0 +1,46 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A server of a fake engine as a process; prints its port, then serves.
+
+  python -m tests.serving.fake_server [hang | die]
+
+A batch takes half a second, so that a test can act while it runs. With an
+argument the first one hangs or ends its thread.
+"""
+
+import sys
+import threading
+import time
+
+from adaptanet_jax.serving import batcher
+from tests.serving import fakes
+
+
+class _Engine(fakes.FakeEngine):
+
+  def run(self, images, name, start=0):
+    if 'hang' in sys.argv:
+      threading.Event().wait()
+    if 'die' in sys.argv:
+      raise SystemExit
+    time.sleep(0.5)
+    return super().run(images, name, start)
+
+
+def main():
+  """Serves in the main thread, where signals arrive."""
+  batcher._HANG_SECONDS = 1.0
+  running = fakes.Running(_Engine(), seconds=0.1)
+
+  def tell():
+    while not running.server.started:
+      time.sleep(0.01)
+    (listening,) = running.server.servers[0].sockets
+    print(listening.getsockname()[1], flush=True)
+
+  threading.Thread(target=tell, daemon=True).start()
+  running.server.run()
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,149 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""An engine without a network, and a server around it, for tests."""
+
+import contextlib
+import http.client
+import json
+import threading
+import time
+
+import numpy as np
+
+from adaptanet_jax.serving.app import create_app
+from adaptanet_jax.serving.controller import Entry, Profile
+from adaptanet_jax.serving.engine import padded
+from adaptanet_jax.serving.server import Server
+from adaptanet_jax.serving.service import Service
+
+SHAPE = (4, 4, 1)
+SIZES = (1, 2, 4, 8)
+ENTRIES = (Entry('narrow', 0.6, 10), Entry('wide', 0.9, 40))
+CLASSES = tuple('zero one two three four'.split())
+
+
+def profile(seconds=1e-3):
+  """Times of the menu: narrow takes a quarter of wide."""
+  row = seconds * np.array([1.0, 1.5, 2.0, 3.0])
+  return Profile(ENTRIES, SIZES, np.stack([row / 4.0, row]))
+
+
+def images(count, seed=0):
+  return np.random.default_rng(seed).integers(
+      0, 256, (count, *SHAPE), np.uint8
+  )
+
+
+class FakeEngine:
+  """Linear classifiers; can be held, and can fail.
+
+  Attributes:
+    batches: what ran: a name and how many images.
+    gate: batches wait until it is set.
+    problems: raised, or returned in place of logits, by the next batches.
+  """
+
+  def __init__(self, seed=0):
+    rng = np.random.default_rng(seed)
+    self.sizes, self.image_shape, self.class_names = SIZES, SHAPE, CLASSES
+    self.weights = {
+        entry.name: rng.standard_normal((16, 5)).astype(np.float32)
+        for entry in ENTRIES
+    }
+    self.batches, self.problems = [], []
+    self.gate = threading.Event()
+    self.gate.set()
+
+  def logits(self, images, name):
+    return images.reshape(len(images), -1) @ self.weights[name]
+
+  def run(self, images, name, start=0):
+    self.batches.append((name, len(images)))
+    self.gate.wait()
+    full = padded(images, self.sizes)
+    if self.problems:
+      problem = self.problems.pop(0)
+      if isinstance(problem, BaseException):
+        raise problem
+      return np.full((len(images), 5), problem, np.float32)
+    return self.logits(full, name)[: len(images)]
+
+  def route(self, images, name):
+    names = [ENTRIES[int(image.sum()) % 2].name for image in images]
+    return np.concatenate([
+        self.run(image[None], own) for image, own in zip(images, names)
+    ]), names
+
+  def anchor_shapes(self):
+    return ()
+
+  def fingerprint(self):
+    return 'fake'
+
+
+class Running:
+  """A server on a port of its own, in a thread.
+
+  Attributes:
+    service, engine, server: its parts.
+    port: that it listens at.
+  """
+
+  def __init__(self, engine=None, *, seconds=1e-3, service=None, **options):
+    self.engine = engine or FakeEngine()
+    self.service = service or Service(
+        'fake', self.engine, profile(seconds), seconds=5.0
+    )
+    app = create_app(self.service, **options)
+    self.server = Server(
+        self.service, app, drain_seconds=0.3, host='127.0.0.1', port=0
+    )
+    self._thread = threading.Thread(target=self.server.run, daemon=True)
+
+  def __enter__(self):
+    self._thread.start()
+    end = time.monotonic() + 20.0
+    while not self.server.started:
+      assert self._thread.is_alive() and time.monotonic() < end
+      time.sleep(0.01)
+    (listening,) = self.server.servers[0].sockets
+    self.port = listening.getsockname()[1]
+    return self
+
+  def __exit__(self, *unused):
+    if isinstance(self.engine, FakeEngine):
+      self.engine.gate.set()
+    self.server.should_exit = True
+    self._thread.join(20.0)
+    assert not self._thread.is_alive()
+
+  def ask(self, method, path, body=None, headers=None):
+    """Returns the status, the headers and the body of an answer."""
+    with contextlib.closing(
+        http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
+    ) as connection:
+      connection.request(method, path, body, headers or {})
+      response = connection.getresponse()
+      return response.status, response.headers, response.read()
+
+  def infer(self, images, parameters=None, **more):
+    """Asks for the answers to images, in JSON; returns status and values."""
+    values = {
+        'inputs': [{
+            'name': 'images',
+            'datatype': 'UINT8',
+            'shape': list(images.shape),
+            'data': images.ravel().tolist(),
+        }],
+        **({'parameters': parameters} if parameters else {}),
+        **more,
+    }
+    status, _, body = self.ask(
+        'POST', '/v2/models/fake/infer', json.dumps(values)
+    )
+    return status, json.loads(body)
+
+
+def outputs(values):
+  """Returns the outputs of an answer by name."""
+  return {output['name']: output['data'] for output in values['outputs']}

@@ -1,0 +1,50 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.serving.protocol: bytes that no client would send."""
+
+import json
+
+from absl.testing import absltest, parameterized
+
+from adaptanet_jax.serving import protocol
+from adaptanet_jax.serving.refusals import Limits, RequestError
+from tests.serving import fakes
+
+
+class ProtocolTest(parameterized.TestCase):
+
+  def _parse(self, tensor, binary, length=None):
+    text = json.dumps({'inputs': [tensor]}).encode()
+    return protocol.parse(
+        text + binary,
+        str(len(text)) if length is None else length,
+        shape=fakes.SHAPE,
+        limits=Limits(),
+    )
+
+  @parameterized.parameters(
+      (16, bytes(15), None, 'binary_data_size is 16, and 15 bytes follow'),
+      (15, bytes(15), None, 'images has 15 bytes; expected 16'),
+      (16, bytes(16), '9' * 9, 'Content-Length is .*; expected a number up'),
+      (16, bytes(16), '-1', "Content-Length is '-1'"),
+      (None, bytes(16), None, 'no binary_data_size tells whose'),
+  )
+  def test_bad_binary_tensors(self, size, binary, length, message):
+    tensor = {'name': 'images', 'datatype': 'UINT8', 'shape': [1, 4, 4, 1]}
+    if size is not None:
+      tensor['parameters'] = {'binary_data_size': size}
+    with self.assertRaisesRegex(RequestError, message):
+      self._parse(tensor, binary, length)
+
+  @parameterized.parameters(bytes(3), b'\x05\0\0\0abc', b'\xff\xff\xff\xff')
+  def test_bad_binary_pictures(self, binary):
+    tensor = {
+        'name': 'images', 'datatype': 'BYTES', 'shape': [1],
+        'parameters': {'binary_data_size': len(binary)},
+    }
+    with self.assertRaisesRegex(RequestError, 'ends at byte'):
+      self._parse(tensor, binary)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,108 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.serving.server: how a server ends."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from absl.testing import absltest, parameterized
+
+from tests import testing
+from tests.serving import fakes
+
+
+class ServerTest(parameterized.TestCase):
+
+  def _start(self, *args):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'tests.serving.fake_server', *args],
+        cwd=testing.ROOT,
+        env=testing.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    self.addCleanup(process.stdout.close)
+    self.addCleanup(process.wait)
+    self.addCleanup(process.kill)
+    self.port = int(process.stdout.readline())
+    return process
+
+  def _ask(self, method, path, body=None):
+    with contextlib.closing(
+        http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
+    ) as connection:
+      connection.request(method, path, body)
+      response = connection.getresponse()
+      return response.status, response.read()
+
+  def _infer(self, answers):
+    images = fakes.images(1)
+    body = json.dumps({'inputs': [{
+        'name': 'images',
+        'datatype': 'UINT8',
+        'shape': list(images.shape),
+        'data': images.ravel().tolist(),
+    }]})
+    try:
+      answers.append(self._ask('POST', '/v2/models/fake/infer', body)[0])
+    except (OSError, http.client.HTTPException) as error:
+      answers.append(error)
+
+  def test_a_signal_drains(self):
+    process = self._start()
+    answers = []
+    clients = [
+        threading.Thread(target=self._infer, args=(answers,)) for _ in range(3)
+    ]
+    for client in clients:
+      client.start()
+    time.sleep(0.2)  # The first batch runs, the others wait.
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    status, _ = self._ask('GET', '/v2/health/ready')
+    self.assertEqual(status, 503)
+    # It lives, and answers whoever has not noticed.
+    self.assertEqual(self._ask('GET', '/v2/health/live')[0], 200)
+    self._infer(answers)
+    for client in clients:
+      client.join()
+    self.assertEqual(answers, [200] * 4)
+    self.assertEqual(process.wait(20), 0)
+
+  def test_a_second_signal_ends_it_at_once(self):
+    process = self._start()
+    answers = []
+    client = threading.Thread(target=self._infer, args=(answers,))
+    client.start()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    self.assertEqual(process.wait(20), 0)
+    client.join()
+
+  @parameterized.parameters('hang', 'die')
+  def test_without_its_thread_it_is_dead_and_says_so(self, how):
+    process = self._start(how)
+    answers = []
+    client = threading.Thread(target=self._infer, args=(answers,))
+    client.start()
+    end = time.monotonic() + 20.0
+    status = 200
+    while status == 200 and time.monotonic() < end:
+      status, _ = self._ask('GET', '/v2/health/live')
+      time.sleep(0.05)
+    self.assertEqual(status, 503)
+    self.assertEqual(process.wait(20), os.EX_SOFTWARE)
+    client.join()
+    self.assertNotEqual(answers, [200])
+
+
+if __name__ == '__main__':
+  absltest.main()
