@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a workdir: where each is, and how it is read and replaced."""
 
+from collections.abc import Iterator
+import contextlib
 import functools
+import hashlib
 import json
 import os
+import shutil
 from typing import Any
 
 from adaptanet_jax import processes
@@ -87,3 +91,41 @@ def read_json(path: str) -> dict[str, Any]:
         'it away, or use another --workdir.'
     )
   return values
+
+
+@contextlib.contextmanager
+def new_folder(folder: str) -> Iterator[str]:
+  """Makes a folder that is there whole or not at all.
+
+  Args:
+    folder: must not exist yet, or be empty.
+
+  Yields:
+    The path of a folder to write to, which is renamed in the end.
+
+  Raises:
+    UsageError: there is something in that folder.
+  """
+  folder = os.path.abspath(os.path.expanduser(folder))
+  if os.path.exists(folder) and (
+      not os.path.isdir(folder) or os.listdir(folder)
+  ):
+    raise UsageError(
+        f'{folder} is not empty; expected a folder that is, or is not there.'
+    )
+  partial = f'{folder}.partial'
+  shutil.rmtree(partial, ignore_errors=True)
+  os.makedirs(partial)
+  try:
+    yield partial
+    if os.path.isdir(folder):
+      os.rmdir(folder)
+    os.rename(partial, folder)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def digest(path: str) -> str:
+  """Returns the SHA-256 of a file."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

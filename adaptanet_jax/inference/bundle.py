@@ -12,10 +12,8 @@ model card. Kernels are stored as the network runs them (`ResNet.fold`).
 
 from collections.abc import Mapping
 import dataclasses
-import hashlib
 import os
 import pathlib
-import shutil
 from typing import Any
 
 from flax import traverse_util
@@ -30,7 +28,13 @@ from adaptanet_jax.evaluation import calibration, subnet_table
 from adaptanet_jax.inference.network import About, Supernet, check_count
 from adaptanet_jax.models.gates import GATES, GateSet, gate_name
 from adaptanet_jax.models.resnet import ResNet, Variables
-from adaptanet_jax.workdir import Paths, read_json, write_json
+from adaptanet_jax.workdir import (
+  Paths,
+  digest,
+  new_folder,
+  read_json,
+  write_json,
+)
 
 _FORMAT = 'adaptanet_jax bundle'
 _VERSION = 1
@@ -69,24 +73,8 @@ def save(
   """
   if examples:
     _check_examples(net, *examples)
-  folder = os.path.abspath(os.path.expanduser(folder))
-  if os.path.exists(folder) and (
-      not os.path.isdir(folder) or os.listdir(folder)
-  ):
-    raise UsageError(
-        f'{folder} is not empty; expected a folder that is, or is not there.'
-    )
-  # Under another name until it is whole.
-  partial = f'{folder}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
-  os.makedirs(partial)
-  try:
+  with new_folder(folder) as partial:
     _write(net, partial, examples)
-    if os.path.isdir(folder):
-      os.rmdir(folder)
-    os.rename(partial, folder)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_examples(
@@ -146,7 +134,7 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
       'gates': gates,
       'calibrated': net.calibrated,
       'about': dataclasses.asdict(net.about),
-      'sha256': {name: _digest(os.path.join(folder, name)) for name in files},
+      'sha256': {name: digest(os.path.join(folder, name)) for name in files},
   }
   write_json(os.path.join(folder, _NETWORK), values)
 
@@ -270,16 +258,11 @@ def _read_weights(
 
 
 def _check_digest(path: str, expected: str | None) -> None:
-  if _digest(path) != expected:
+  if digest(path) != expected:
     raise UsageError(
         f'{path} is damaged: its SHA-256 is not the one in {_NETWORK}; '
         'expected the file that was saved. Copy the bundle again.'
     )
-
-
-def _digest(path: str) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _card(net: Supernet, examples: Examples | None) -> str:

@@ -138,7 +138,7 @@ class Supernet:
       UsageError: the images or the subnet do not fit the network, or it has a
         BatchNorm that was not calibrated for the subnet.
     """
-    parsed = self._parse(subnet)
+    parsed = self.parse(subnet)
     images = self.check(images)
     found: Variables | None = None
     if self.calibrated != 'none':
@@ -181,7 +181,7 @@ class Supernet:
           f'{", ".join(map(str, expected))}].'
       )
     x = jnp.asarray(anchor, self.net.dtype)
-    choices = list(enumerate(self._parse(subnet).stages, 1))
+    choices = list(enumerate(self.parse(subnet).stages, 1))
     for n, choice in choices[number:]:
       x = self._stages.run_stage(x, n, choice)
     return self._stages.run_head(x)
@@ -263,7 +263,7 @@ class Supernet:
     ]) if len(pictures) else np.zeros((0, *self.net.image_shape), np.uint8)
     if policy is None:
       logits = self(images, subnet)
-      subnets = [self._parse(subnet)] * len(images)
+      subnets = [self.parse(subnet)] * len(images)
     else:
       logits, subnets = self.route(images, policy)
     shares = np.asarray(jax.nn.softmax(logits))
@@ -290,6 +290,20 @@ class Supernet:
     from adaptanet_jax.inference import bundle  # It loads what this defines.
 
     bundle.save(self, folder, examples)
+
+  def export(self, folder: str, **options: Any) -> None:
+    """Writes the network for other runtimes; see `export.folder.export`.
+
+    Args:
+      folder: must not exist yet, or be empty.
+      **options: `format`, `memory`, `subnets`, `policies`, `verify`.
+
+    Raises:
+      UsageError: there is something in that folder, or an option does not do.
+    """
+    from adaptanet_jax.export import folder as export_lib
+
+    export_lib.export(self, folder, **options)
 
   def route(
       self,
@@ -343,7 +357,8 @@ class Supernet:
     rules = self.policy_table.get('rules', {})
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
-  def _parse(self, subnet: str | Subnet) -> Subnet:
+  def parse(self, subnet: str | Subnet) -> Subnet:
+    """Returns a subnet by its name; raises UsageError if the net has it not."""
     try:
       parsed = Subnet.parse(str(subnet))
     except ValueError as error:

@@ -94,12 +94,13 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
   Window n of `size` goes from floor(n H / size) to ceil((n + 1) H / size).
   """
   rows, columns = (
-      jnp.asarray(_window_means(side, min(side, size))) for side in x.shape[1:3]
+      jnp.asarray(window_means(side, min(side, size))) for side in x.shape[1:3]
   )
   return jnp.einsum('bhwc,ph,qw->bpqc', x, rows, columns)
 
 
-def _window_means(side: int, size: int) -> np.ndarray:
+def window_means(side: int, size: int) -> np.ndarray:
+  """Returns `float32[size, side]`, what each window takes of each place."""
   means = np.zeros((size, side), np.float32)
   for n in range(size):
     start, stop = n * side // size, -(-(n + 1) * side // size)

@@ -48,7 +48,7 @@ NORMS: dict[str, tuple[bool, bool | None]] = {
     'bn_switchable': (True, True),  # Of slimmable networks.
 }
 # Groups of a GroupNorm; None: of a size that no width cuts.
-_GROUPS = {'gn': None, 'gn_ws': None, 'gn32': 32}
+GROUPS = {'gn': None, 'gn_ws': None, 'gn32': 32}
 # Norms whose kernels are standardised, and what each is once they have been.
 STANDARDIZED = {'gn_ws': 'gn'}
 # Norms whose statistics are of the widths that a network was trained at.
@@ -56,8 +56,8 @@ BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
 
 # By number of colours; ImageNet's, which suit natural images.
-_MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
-_STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
+MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
+STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
 
 
 def normalize(images: jax.Array) -> jax.Array:
@@ -74,8 +74,8 @@ def normalize(images: jax.Array) -> jax.Array:
   if images.dtype != jnp.uint8:
     return images
   colours = images.shape[-1]
-  mean = jnp.array(_MEANS[colours]).reshape(1, 1, 1, colours)
-  std = jnp.array(_STDS[colours]).reshape(1, 1, 1, colours)
+  mean = jnp.array(MEANS[colours]).reshape(1, 1, 1, colours)
+  std = jnp.array(STDS[colours]).reshape(1, 1, 1, colours)
   return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 
@@ -131,9 +131,9 @@ class Norm(nn.Module):
     shape, row = shape_and_row(own_affine)
     scale = parameter(self, 'scale', nn.initializers.ones, shape)[row]
     bias = parameter(self, 'bias', nn.initializers.zeros, shape)[row]
-    if self.kind in _GROUPS:
+    if self.kind in GROUPS:
       return slimmable.group_norm(
-          x, scale, bias, mask, groups=_GROUPS[self.kind]
+          x, scale, bias, mask, groups=GROUPS[self.kind]
       )
     if self.kind == 'ln':
       return slimmable.layer_norm(x, scale, bias, mask)

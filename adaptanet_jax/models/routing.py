@@ -26,10 +26,13 @@ import numpy as np
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
-from adaptanet_jax.models.supernet import stage_variables
+from adaptanet_jax.models.supernet import stage_variables, switch_stage
 
 # Anchors whose gates choose: each for the stage after it.
 ROUTING_GATES = tuple(range(1, NUM_STAGES))
+# Multiples of an odd number near 2 ** 16 times the golden ratio (Knuth, The Art
+# of Computer Programming, vol. 3, 6.4), modulo 2 ** 16.
+HASH_FACTOR, HASH_BITS = 40503, 16
 # Images of a chunk. Fewer waste less on padding, more run faster each.
 CHUNK_SIZE = 8
 
@@ -90,6 +93,8 @@ def run_stage_by_sample(
     `(B, H', W', C')` anchor.
   """
   x = jnp.asarray(x)
+  if x.shape[0] == 1:  # Of one image nothing is sorted, and nothing padded.
+    return switch_stage(net, variables, x, number, choices[0])[0]
   own = stage_variables(net, variables, number)
   runs: list[Callable[[jax.Array], jax.Array]] = [
       functools.partial(_run_chunk, net, own, number, choice, x)
@@ -174,6 +179,8 @@ def executed(
   Returns:
     MAdds of all chunks.
   """
+  if len(subnets) == 1:
+    chunk_size = 1  # See `run_stage_by_sample`.
   counts = np.stack([
       np.bincount(stage, minlength=stage_madds.shape[1]) for stage in subnets.T
   ])
@@ -221,10 +228,8 @@ def draw(images: jax.Array) -> jax.Array:
     `float32[B]`, evenly spread from 0 to below 1.
   """
   total = images.astype(jnp.uint32).sum((1, 2, 3), dtype=jnp.uint32)
-  # Multiples of an odd number near 2 ** 16 times the golden ratio (Knuth, The
-  # Art of Computer Programming, vol. 3, 6.4).
-  hashed = total * jnp.uint32(40503) & jnp.uint32(0xFFFF)
-  return hashed.astype(jnp.float32) / 2.0**16
+  hashed = total * jnp.uint32(HASH_FACTOR) & jnp.uint32(2**HASH_BITS - 1)
+  return hashed.astype(jnp.float32) / 2.0**HASH_BITS
 
 
 def route(

@@ -23,6 +23,7 @@ from adaptanet_jax.inference import bundle
 from adaptanet_jax.inference.network import About, Supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.workdir import digest
 from tests import testing
 
 _NET = ResNet(
@@ -217,7 +218,7 @@ class BundleTest(parameterized.TestCase):
     weights.pop('params/backbone/head/bias')
     safetensors_numpy.save_file(weights, path)
     values = json.loads((folder / 'network.json').read_text())
-    values['sha256'][path.name] = bundle._digest(path)
+    values['sha256'][path.name] = digest(path)
     (folder / 'network.json').write_text(json.dumps(values))
     with self.assertRaisesRegex(
         UsageError, 'does not fit network.json: params/backbone/head/bias'

@@ -127,6 +127,8 @@ class ChunksTest(parameterized.TestCase):
     # Chunks of one image waste nothing.
     own = stage_madds[np.arange(4), subnets].sum()
     self.assertEqual(routing.executed(stage_madds, subnets, 1), own)
+    # Nor does one image alone.
+    self.assertEqual(routing.executed(stage_madds, subnets[:1]), 37)
 
 
 @functools.cache
@@ -202,6 +204,11 @@ class RouteTest(parameterized.TestCase):
     logits, subnets, reads = _route()(policy)
     np.testing.assert_array_equal(subnets, taken)
     self.assertTrue(reads.all())
+    alone = jax.jit(functools.partial(routing.route, _NET, _GATES))
+    for n, image in enumerate(_images()):
+      own, (subnet,), _ = alone(_variables(), image[None], policy)
+      np.testing.assert_array_equal(subnet, taken[n])
+      chex.assert_trees_all_close(own[0], logits[n], rtol=1e-4, atol=1e-4)
     for n, image in enumerate(_images()):
       expected, _ = run(image[None], np.array(taken[n], np.int32))
       chex.assert_trees_all_close(logits[n], expected[0], rtol=1e-4, atol=1e-4)

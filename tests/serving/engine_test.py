@@ -141,7 +141,7 @@ class EngineTest(parameterized.TestCase):
     net, subnet = self.engine.net, '0.25-0.25-0.25-0.25'
     x = images
     for n in range(1, number + 1):
-      x = net._stages.run_stage(x, n, net._parse(subnet).stages[n - 1])
+      x = net._stages.run_stage(x, n, net.parse(subnet).stages[n - 1])
     expected = self.engine.run(images, subnet)
     anchor = np.asarray(x, np.float32)
     np.testing.assert_allclose(

@@ -1,0 +1,59 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a network for other runtimes, a folder that needs no JAX:
+
+  python -m adaptanet_jax.export --model=digits --out=/tmp/exported
+"""
+
+import argparse
+import sys
+
+from adaptanet_jax import commands
+
+_COMMAND = 'adaptanet_jax.export'
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+      prog=f'python -m {_COMMAND}',
+      description='Writes a network for other runtimes.',
+      allow_abbrev=False,
+  )
+  parser.add_argument(
+      '--model',
+      required=True,
+      help='a model that comes along, such as digits; a bundle, or a workdir',
+  )
+  parser.add_argument(
+      '--out', required=True, help='folder to write; new, or empty'
+  )
+  parser.add_argument(
+      '--format', default='onnx', help='onnx, stablehlo, stages or static'
+  )
+  parser.add_argument(
+      '--memory', default='fast', help='of format onnx: fast or small'
+  )
+  parser.add_argument(
+      '--subnets', help='that it can run as, joined by ","; default: all'
+  )
+  return parser
+
+
+def main(argv: list[str]) -> None:
+  """Loads the network, and exports it."""
+  args = _parser().parse_args(argv)
+  with commands.one_line_errors(_COMMAND):
+    import adaptanet_jax  # Late: a mistyped option need not wait for JAX.
+
+    net = adaptanet_jax.load(args.model)
+    net.export(
+        args.out,
+        format=args.format,
+        memory=args.memory,
+        subnets=args.subnets.split(',') if args.subnets else None,
+    )
+  print(f'Exported: {args.out}', file=sys.stderr)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,337 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Writes an exported network: models, and what a runtime has to know of them.
+
+Formats:
+
+  onnx       one model that takes its subnet with every batch
+  static     one subnet alone, as a model without choices
+  stages     a model for each choice of each stage, for runtimes without `If`
+  stablehlo  one program of JAX, for CPUs, GPUs and TPUs, and its weights
+
+Each folder has `export.json`, `subnets.csv`, `example.npz` and `runtime.py`,
+which runs it. Activations are float32, whatever the network computes in.
+"""
+
+from collections.abc import Callable, Sequence
+import csv
+import dataclasses
+import importlib.metadata
+import importlib.util
+import io
+import os
+import shutil
+from typing import Any
+
+from flax import traverse_util
+import jax
+import numpy as np
+
+import adaptanet_jax
+from adaptanet_jax import trees
+from adaptanet_jax.errors import UsageError, some
+from adaptanet_jax.evaluation import calibration, cost
+from adaptanet_jax.export import runtime, stablehlo
+from adaptanet_jax.inference.network import Supernet
+from adaptanet_jax.models.subnet import (
+  NUM_STAGES,
+  StageChoice,
+  Subnet,
+  all_subnets,
+)
+from adaptanet_jax.workdir import digest, new_folder, write_json, write_text
+
+FORMATS = ('onnx', 'stablehlo', 'stages', 'static')
+MEMORIES = ('fast', 'small')
+_PACKAGES = ('jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy')
+# Images and random subnets that an export is tried on, and how far its logits
+# may be from JAX's, as a share of the largest.
+_NUM_IMAGES, _NUM_RANDOM, _TOLERANCE = 4, 16, 1e-4
+_NUM_EXAMPLES = 2
+
+
+def export(
+    net: Supernet,
+    folder: str,
+    *,
+    format: str = 'onnx',
+    memory: str = 'fast',
+    subnets: Sequence[str | Subnet] | None = None,
+    policies: bool = True,
+    verify: bool = True,
+) -> None:
+  """Writes a network for other runtimes.
+
+  Args:
+    net: a loaded network.
+    folder: must not exist yet, or be empty.
+    format: one of `FORMATS`.
+    memory: of format onnx: 'fast', or 'small', which takes a third of the
+      memory and up to a third more time; see `graph`.
+    subnets: that it can run as, and of whose weights it has what they read;
+      None: all. One, for the format static: by default the largest.
+    policies: whether gates and policies are a part of it. Of format onnx, where
+      the network has them and `subnets` are not given.
+    verify: whether it is tried against JAX before the folder is there.
+
+  Raises:
+    UsageError: there is something in that folder, an option does not do, the
+      network cannot be exported so, or what was exported does not do what JAX
+      does.
+  """
+  _check(format, memory)
+  net = _in_float32(net)
+  chosen = _chosen(net, format, subnets)
+  write, routes = _writer(net, format, chosen, memory, policies and not subnets)
+  with new_folder(folder) as partial:
+    more = write(partial)
+    shutil.copy(runtime.__file__, os.path.join(partial, 'runtime.py'))
+    _write_table(net, chosen, partial)
+    _write_example(net, chosen, partial)
+    values = {
+        'format': runtime.FORMAT,
+        'version': runtime.VERSION,
+        'kind': format,
+        'name': net.about.name,
+        'image_shape': net.net.image_shape,
+        'shorter_side': net.about.shorter_side,
+        'class_names': net.about.class_names,
+        'policies': net.policies if routes else [],
+        'memory': memory if format == 'onnx' else None,
+        'network': dataclasses.asdict(net.net),
+        'versions': _versions(),
+        **more,
+        'verified': None,
+        'sha256': {
+            name: digest(os.path.join(partial, name))
+            for name in sorted(os.listdir(partial))
+        },
+    }
+    path = os.path.join(partial, 'export.json')
+    write_json(path, values)
+    if verify:
+      write_json(path, values | {'verified': _verify(net, chosen, partial)})
+
+
+def _check(format: str, memory: str) -> None:
+  for what, value, choices in (
+      ('format', format, FORMATS), ('memory', memory, MEMORIES)
+  ):
+    if value not in choices:
+      raise UsageError(
+          f'Unknown {what} {value!r}; expected one of {", ".join(choices)}.'
+      )
+  needed = () if format == 'stablehlo' else ('onnx', 'onnxruntime')
+  for package in needed:
+    if importlib.util.find_spec(package) is None:
+      raise UsageError(
+          f'{package} is not installed; expected what '
+          "`pip install 'adaptanet_jax[export]'` brings."
+      )
+
+
+def _in_float32(net: Supernet) -> Supernet:
+  return Supernet(
+      dataclasses.replace(net.net, dtype='float32', axis_name=None),
+      net.gates,
+      net.variables,
+      subnets=net.subnets,
+      policy_table=net.policy_table,
+      about=net.about,
+      calibrated=net.calibrated,
+      statistics=net.statistics,
+      # It compiles what is run, and no other branch.
+      backend='stages',
+  )
+
+
+def _chosen(
+    net: Supernet, format: str, subnets: Sequence[str | Subnet] | None
+) -> list[Subnet]:
+  """Returns the subnets that an export is to have, each once."""
+  if isinstance(subnets, str):
+    raise UsageError(f'subnets = {subnets!r}; expected a list of subnets.')
+  if subnets is not None and not len(subnets):
+    raise UsageError('subnets = []; expected at least one, or None for all.')
+  every = net.calibrated != 'uniform'
+  if subnets is not None:
+    chosen = [net.parse(subnet) for subnet in dict.fromkeys(map(str, subnets))]
+  elif format == 'static':
+    chosen = [net.parse(Subnet.uniform(1.0))]
+  elif every:
+    chosen = list(all_subnets(net.net.choices))
+  else:
+    chosen = [Subnet((choice,) * NUM_STAGES) for choice in net.net.choices]
+  if format == 'static' and len(chosen) > 1:
+    raise UsageError(
+        f'{len(chosen)} subnets, and format static has one; expected one, or '
+        "format='onnx'."
+    )
+  mixed = [str(s) for s in chosen if len(set(s.stages)) > 1]
+  if not every and mixed:
+    raise UsageError(
+        f'The batch statistics of {some(mixed)} were not calibrated, only '
+        'those of subnets that run all stages alike; expected these alone, or '
+        "a network that was loaded with calibration='none' or 'subnet'."
+    )
+  if net.calibrated == 'subnet' and len(chosen) > 1:
+    raise UsageError(
+        'Every subnet of this network has batch statistics of its own, and '
+        f'{len(chosen):,} are to share one export; expected one subnet, or a '
+        "network that was loaded with calibration='none' or 'uniform'."
+    )
+  return chosen
+
+
+def _branches(chosen: Sequence[Subnet]) -> tuple[tuple[StageChoice, ...], ...]:
+  """Returns the choices that each stage needs, in the order of their index."""
+  return tuple(
+      tuple(sorted({s.stages[n] for s in chosen}, key=lambda c: c.index))
+      for n in range(NUM_STAGES)
+  )
+
+
+def _statistics(
+    net: Supernet, chosen: Sequence[Subnet]
+) -> Callable[[StageChoice], dict[str, Any]]:
+  """Returns what gives the batch statistics of a choice, of all stages."""
+
+  def of(choice: StageChoice) -> dict[str, Any]:
+    variables = net.variables
+    if net.calibrated != 'none':
+      # Of the one subnet that has the choice: see `_chosen`.
+      (subnet,) = chosen if net.calibrated == 'subnet' else (
+          Subnet((choice,) * NUM_STAGES),
+      )
+      found = calibration.of_subnet(net.statistics, subnet, net.calibrated)
+      variables = trees.merge(variables, found)
+    return _flat(variables.get('batch_stats', {}))
+
+  return of
+
+
+def _flat(tree: Any) -> dict[str, np.ndarray]:
+  return traverse_util.flatten_dict(jax.device_get(tree), sep='/')
+
+
+def _writer(
+    net: Supernet,
+    format: str,
+    chosen: Sequence[Subnet],
+    memory: str,
+    policies: bool,
+) -> tuple[Callable[[str], dict[str, Any]], bool]:
+  """Returns what writes the models to a folder, and whether these route.
+
+  It returns what else a runtime has to know. Whether the network can be
+  exported is found out before.
+  """
+  statistics = _statistics(net, chosen)
+  if format == 'stablehlo':
+    own = {}
+    if net.calibrated != 'none':
+      own = {str(s.stages[0]): statistics(s.stages[0]) for s in chosen}
+    return lambda folder: stablehlo.write(
+        net.net, net.variables, own, folder
+    ), False
+  # Late, for ONNX need not be there for the other format.
+  from adaptanet_jax.export import onnx_files
+
+  routes = bool(
+      format == 'onnx' and policies and net.policies and net.gates
+      and net.calibrated == 'none'
+  )
+  files = onnx_files.Files(net, statistics, _branches(chosen))
+  return lambda folder: files.write(
+      folder, format, chosen[0], memory=memory, routes=routes
+  ), routes
+
+
+def _versions() -> dict[str, str]:
+  versions = {'adaptanet_jax': adaptanet_jax.__version__}
+  for name in _PACKAGES:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      pass
+  return versions
+
+
+def _write_table(
+    net: Supernet, chosen: Sequence[Subnet], folder: str
+) -> None:
+  columns = net.subnets or {'madds': cost.cost_table(net.net).madds_by_subnet()}
+  file = io.StringIO()
+  writer = csv.writer(file)
+  writer.writerow(['subnet', *columns])
+  for subnet in chosen:
+    code = tuple(subnet.encode())
+    writer.writerow([subnet, *(c[code].item() for c in columns.values())])
+  write_text(os.path.join(folder, 'subnets.csv'), file.getvalue())
+
+
+def _images(net: Supernet, count: int) -> np.ndarray:
+  rng = np.random.default_rng(0)
+  return rng.integers(0, 256, (count, *net.net.image_shape), np.uint8)
+
+
+def _write_example(
+    net: Supernet, chosen: Sequence[Subnet], folder: str
+) -> None:
+  images = _images(net, _NUM_IMAGES)
+  steps = np.linspace(0, len(chosen) - 1, min(_NUM_EXAMPLES, len(chosen)))
+  examples = [chosen[int(n)] for n in steps]
+  np.savez(
+      os.path.join(folder, 'example.npz'),
+      images=images,
+      subnets=[str(subnet) for subnet in examples],
+      logits=np.stack([np.asarray(net(images, s)) for s in examples]),
+  )
+
+
+def tried(chosen: Sequence[Subnet]) -> list[Subnet]:
+  """Returns subnets with every choice of every stage, and some at random."""
+  order = [chosen[n] for n in np.random.default_rng(0).permutation(len(chosen))]
+  needed = {part for subnet in chosen for part in enumerate(subnet.stages)}
+  found: list[Subnet] = []
+  rest: list[Subnet] = []
+  for subnet in order:
+    news = needed & set(enumerate(subnet.stages))
+    (found if news else rest).append(subnet)
+    needed -= news
+  return found + rest[:_NUM_RANDOM]
+
+
+def _verify(
+    net: Supernet, chosen: Sequence[Subnet], folder: str
+) -> dict[str, Any]:
+  """Runs an export against JAX; raises UsageError if they differ."""
+  exported = runtime.load(folder)
+  images = _images(net, _NUM_IMAGES)
+  subnets = tried(chosen)
+  worst = 0.0
+  for subnet in subnets:
+    expected = np.asarray(net(images, subnet))
+    found = exported(images, str(subnet))
+    apart = runtime.difference(found, expected)
+    worst = max(worst, apart)
+    if not apart <= _TOLERANCE:
+      raise UsageError(
+          f'The export runs {subnet} otherwise than JAX, by {apart:.1e} of '
+          f'the largest logit; expected {_TOLERANCE:.0e} at most. Nothing was '
+          'written; is this version of the runtime at fault?'
+      )
+  for policy in exported.policies:
+    _, routed = exported.route(images, policy)
+    _, expected_subnets = net.route(images, policy)
+    if routed != [str(subnet) for subnet in expected_subnets]:
+      raise UsageError(
+          f'The export routes images by {policy} to {some(routed)}, and JAX '
+          f'to {some([str(s) for s in expected_subnets])}; expected the same. '
+          'Nothing was written.'
+      )
+  return {
+      'subnets': len(subnets),
+      'images': len(images),
+      'largest_difference': worst,
+  }

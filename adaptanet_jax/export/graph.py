@@ -1,0 +1,267 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX graphs under construction: nodes, branches, and weights kept once.
+
+A branch reads a leading part of a weight. Where that part is cut decides how
+fast a network runs and how much memory it takes (ONNX Runtime 1.32, resnet50,
+docs/export.md): 'fast' cuts in the branch, out of weights that are stored flat,
+and ONNX Runtime keeps a copy for each branch, laid out as its kernels want it;
+'small' cuts at the top, once for all branches.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+# Of 2022, which all runtimes know; it is the first with what is used here.
+_OPSET, _IR_VERSION = 18, 8
+# Name of the first axis of images and all that is made of them.
+BATCH = 'batch'
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """What a graph takes or gives: name, type as numpy has it, and shape."""
+
+  name: str
+  dtype: Any
+  shape: tuple[int | str, ...]
+
+  def proto(self) -> Any:
+    """Returns it as ONNX has it."""
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+    return helper.make_tensor_value_info(self.name, kind, self.shape)
+
+
+class Store:
+  """Weights and constants of a model, each kept once, whoever reads them."""
+
+  def __init__(
+      self, memory: str, extents: Mapping[str, tuple[int, ...]] | None = None
+  ) -> None:
+    """Keeps nothing yet.
+
+    Args:
+      memory: 'fast' or 'small'.
+      extents: by name, the largest part of a weight that anything reads, as a
+        first description has found it; None: weights are kept whole.
+    """
+    self.memory = memory
+    self.read: dict[str, tuple[int, ...]] = {}
+    self.nodes: list[NodeProto] = []  # Run before all others.
+    self._extents = extents or {}
+    self._arrays: dict[str, np.ndarray] = {}
+    self._cuts: dict[tuple[str, tuple[int, ...]], str] = {}
+    self._count = 0
+
+  def fresh(self, kind: str) -> str:
+    """Returns a name that no other value of the model has."""
+    self._count += 1
+    return f'{kind}_{self._count}'
+
+  def constant(self, array: Any, dtype: Any = np.float32) -> str:
+    """Keeps a constant, named by its contents."""
+    array = np.asarray(array, dtype)
+    contents = f'{array.dtype}{array.shape}'.encode() + array.tobytes()
+    name = f'constant_{hashlib.sha256(contents).hexdigest()[:16]}'
+    self._arrays[name] = array
+    return name
+
+  def weight(
+      self, graph: 'Graph', name: str, array: np.ndarray, part: tuple[int, ...]
+  ) -> str:
+    """Returns the leading part of a weight, as a value that a graph reads.
+
+    Args:
+      graph: that reads it.
+      name: of the weight.
+      array: all of it.
+      part: extents of the part, one for each axis.
+    """
+    known = self.read.get(name, part)
+    self.read[name] = tuple(map(max, known, part))
+    whole = self._extents.get(name, array.shape)
+    array = array[tuple(map(slice, whole))]
+    if graph.is_branch and self.memory == 'fast':
+      # ONNX Runtime would not lay out anew what the outer graph has as it is.
+      self._arrays[name] = array.reshape(-1)
+      own = graph.add('Reshape', name, self.constant(whole, np.int64))
+      return own if part == whole else self._cut(graph, own, part, whole)
+    self._arrays[name] = array
+    if part == whole:
+      return name
+    if (name, part) not in self._cuts:
+      top = Graph(self, self.nodes)
+      self._cuts[name, part] = self._cut(top, name, part, whole)
+    return self._cuts[name, part]
+
+  def _cut(
+      self, graph: 'Graph', name: str, part: tuple[int, ...],
+      whole: tuple[int, ...],
+  ) -> str:
+    axes = [n for n in range(len(part)) if part[n] < whole[n]]
+    return graph.slice(name, axes, [0] * len(axes), [part[n] for n in axes])
+
+  def initializers(self) -> list[TensorProto]:
+    """Returns what is kept, as ONNX has it."""
+    return [
+        numpy_helper.from_array(array, name)
+        for name, array in self._arrays.items()
+    ]
+
+
+class Graph:
+  """Nodes of a model, or of one of its branches."""
+
+  def __init__(
+      self,
+      store: Store,
+      nodes: list[NodeProto] | None = None,
+      *,
+      is_branch: bool = False,
+  ) -> None:
+    self.store, self.is_branch = store, is_branch
+    self.nodes: list[NodeProto] = [] if nodes is None else nodes
+
+  def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    """Adds a node and returns its one output."""
+    return self.add_all(kind, 1, *inputs, **attributes)[0]
+
+  def add_all(
+      self, kind: str, count: int, *inputs: str, **attributes: Any
+  ) -> list[str]:
+    """Adds a node and returns its outputs, so many."""
+    names = [self.store.fresh(kind) for _ in range(count)]
+    self.nodes.append(
+        helper.make_node(kind, inputs, names, name=names[0], **attributes)
+    )
+    return names
+
+  def constant(self, array: Any, dtype: Any = np.float32) -> str:
+    """Returns a constant."""
+    return self.store.constant(array, dtype)
+
+  def integers(self, *values: int) -> str:
+    """Returns a constant `int64[n]`."""
+    return self.constant(values, np.int64)
+
+  def slice(
+      self, x: str, axes: Sequence[int], starts: Sequence[int],
+      stops: Sequence[int],
+  ) -> str:
+    """Cuts some axes of a value."""
+    bounds = (self.integers(*each) for each in (starts, stops, axes))
+    return self.add('Slice', x, *bounds)
+
+  def name(self, x: str, name: str) -> None:
+    """Gives a value the name of an output of the model."""
+    self.nodes.append(helper.make_node('Identity', [x], [name], name=name))
+
+  def choose(
+      self,
+      condition: str,
+      then: Callable[['Graph'], str],
+      other: Callable[['Graph'], str],
+      output: Tensor,
+  ) -> str:
+    """Runs one of two branches.
+
+    Args:
+      condition: `bool` of one element.
+      then: adds the first branch to a graph, and returns what it gives.
+      other: the same of the second.
+      output: type and shape of what either gives.
+
+    Returns:
+      What the branch gave that ran.
+    """
+    branches = []
+    for label, describe in (('then', then), ('else', other)):
+      branch = Graph(self.store, is_branch=True)
+      given = describe(branch)
+      # A branch gives what it has made, so not a value of the outer graph.
+      if not any(given in node.output for node in branch.nodes):
+        given = branch.add('Identity', given)
+      result = dataclasses.replace(output, name=given)
+      branches.append(
+          helper.make_graph(
+              branch.nodes, self.store.fresh(label), [], [result.proto()]
+          )
+      )
+    return self.add(
+        'If', condition, then_branch=branches[0], else_branch=branches[1]
+    )
+
+  def switch(
+      self,
+      index: str,
+      branches: Mapping[int, Callable[['Graph'], str]],
+      output: Tensor,
+  ) -> str:
+    """Runs one of several branches, found by halving.
+
+    Args:
+      index: `int64` of one element.
+      branches: by number, as for `choose`; one of the numbers is `index`.
+      output: as for `choose`.
+
+    Returns:
+      What the branch gave that ran.
+    """
+    numbers = sorted(branches)
+    if len(numbers) == 1:
+      return branches[numbers[0]](self)
+    middle = numbers[len(numbers) // 2]
+
+    def half(lower: bool) -> Callable[['Graph'], str]:
+      own = {n: branches[n] for n in numbers if (n < middle) == lower}
+      return lambda graph: graph.switch(index, own, output)
+
+    below = self.add('Less', index, self.constant(middle, np.int64))
+    return self.choose(below, half(True), half(False), output)
+
+
+def build(
+    describe: Callable[[Graph], None],
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    *,
+    memory: str,
+    metadata: Mapping[str, str],
+) -> ModelProto:
+  """Builds a model; of a weight it holds what is read, and no more.
+
+  Args:
+    describe: adds the nodes to a graph. It runs twice: first to find out what
+      is read.
+    inputs: of the model, by the names that the nodes use.
+    outputs: the same.
+    memory: 'fast' or 'small'.
+    metadata: texts that the model carries, by name.
+
+  Returns:
+    The model.
+  """
+  first = Store(memory)
+  describe(Graph(first))
+  store = Store(memory, first.read)
+  graph = Graph(store)
+  describe(graph)
+  model = helper.make_model(
+      helper.make_graph(
+          store.nodes + graph.nodes,
+          'adaptanet',
+          [tensor.proto() for tensor in inputs],
+          [tensor.proto() for tensor in outputs],
+          store.initializers(),
+      ),
+      ir_version=_IR_VERSION,
+      opset_imports=[helper.make_opsetid('', _OPSET)],
+      producer_name='adaptanet_jax',
+  )
+  helper.set_model_props(model, dict(metadata))
+  return model
