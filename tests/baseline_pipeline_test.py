@@ -147,10 +147,10 @@ class PipelineTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('x0.25', done.stdout)
     section = json.loads((dsnet / 'results.json').read_text())['dsnet']
-    self.assertEqual(section['norm'], 'gn')
+    self.assertEqual(section['norm'], 'gn_ws')
     text = (dsnet / 'report.html').read_text()
     for part in ('DSNet on digits', 'Table II, all networks', 'At equal MAdds',
-                 'USNet (bn)', 'DSNet (gn)'):
+                 'USNet (bn)', 'DSNet (gn_ws)'):
       self.assertIn(part, text)
     self.assertTrue((dsnet / 'figures' / 'comparison.png').exists())
     # Other data are refused before anything is done, and not remembered.
