@@ -348,7 +348,10 @@ class RunTest(absltest.TestCase):
         f'--config.teacher.weights={weights}',
     )
     nets, _ = workspace.networks(config, 10, (16, 16, 1))
-    teacher = workspace._teacher(mock.Mock(config=config, nets=nets))
+    imported, _ = torch_resnet.load(str(weights), nets.teacher, adapt=True)
+    teacher = workspace._teacher(
+        mock.Mock(config=config, nets=nets, imported=imported)
+    )
     chex.assert_trees_all_equal_shapes_and_dtypes(
         teacher, nets.teacher.shapes()
     )
