@@ -256,10 +256,7 @@ class Layers:
     return self._batch_norm(x, path)
 
   def _group_norm(self, x: Map, path: str, total: int) -> Map:
-    groups = GROUPS[self.net.norm]
-    size = slimmable.group_size(total)
-    if groups:
-      size = max(1, total // groups)
+    size = slimmable.group_size(total, GROUPS[self.net.norm])
     count = x.channels // size
     add, integers = self.graph.add, self.graph.integers
     # 0 keeps an axis as it is.

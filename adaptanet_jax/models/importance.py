@@ -16,7 +16,7 @@ from flax import traverse_util
 import numpy as np
 
 from adaptanet_jax.models import slimmable
-from adaptanet_jax.models.layers import EXPANSION
+from adaptanet_jax.models.layers import EXPANSION, GROUPS
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   ResNet,
@@ -124,8 +124,4 @@ def _order(
 
 
 def _group_size(norm: str, total: int) -> int:
-  if norm in ('gn', 'gn_ws'):
-    return slimmable.group_size(total)
-  if norm == 'gn32':
-    return max(1, total // 32)
-  return 1
+  return slimmable.group_size(total, GROUPS[norm]) if norm in GROUPS else 1

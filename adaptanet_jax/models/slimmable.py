@@ -183,15 +183,21 @@ def _affine(
   return (x * scale.reshape(shape) + bias.reshape(shape)).astype(dtype)
 
 
-def group_size(total: int) -> int:
-  """Returns the channels of a group: at most 16, dividing a quarter of `total`.
+def group_size(total: int, groups: int | None = None) -> int:
+  """Returns the channels of a group of a GroupNorm.
 
-  Fixed for a layer whatever its width, so that no group straddles a width and
-  a sliced GroupNorm equals the slice of the full one.
+  Args:
+    total: channels of the layer at full width.
+    groups: how many there are of them, at most `total`; None: groups of at most
+      16 channels that divide a quarter of `total`, fixed for a layer whatever
+      its width, so that no group straddles a width and a sliced GroupNorm
+      equals the slice of the full one.
   """
   quarter, rest = divmod(total, 4)
   if rest or not quarter:
     raise ValueError(f'Expected a multiple of 4 channels, got {total}.')
+  if groups:
+    return max(1, total // groups)
   return max(d for d in range(1, 17) if quarter % d == 0)
 
 
@@ -224,9 +230,7 @@ def group_norm(
       cut.
   """
   _check_channels(x, mask)
-  size = group_size(mask.total)
-  if groups:
-    size = max(1, mask.total // groups)
+  size = group_size(mask.total, groups)
   if mask.active % size:
     raise ValueError(
         f'Expected groups of {size} channels to divide {mask.active} of '
