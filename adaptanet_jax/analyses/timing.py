@@ -121,7 +121,7 @@ def measure_latency(work: Workspace) -> None:
   ]
   quiet = np.array([row['ms_quiet'] for row in measured[len(runs) :]], float)
   base, added = latency.stage_table(quiet[: len(singles)])
-  every = _sums(base, added)
+  every = latency.stage_sums(base, added)
   errors = every[tuple(checked.T)] / quiet[len(singles) :] - 1.0
   error = float(np.median(np.abs(errors)))
   front = _front(work, every)
@@ -185,15 +185,10 @@ def add_column(work: Workspace) -> None:
   if not stages['trusted']:
     subnet_table.drop_column(work.workdir, 'latency_ms')
     return
-  every = _sums(stages['largest_ms'], np.array(stages['added_ms']))
+  every = latency.stage_sums(stages['largest_ms'], np.array(stages['added_ms']))
   for subnet, milliseconds in stages['front_ms'].items():
     every[tuple(Subnet.parse(subnet).encode())] = milliseconds
   subnet_table.add_column(work.workdir, 'latency_ms', every)
-
-
-def _sums(base: float, added: np.ndarray) -> np.ndarray:
-  """Returns `float[K, K, K, K]` of what the choices of stages add to a base."""
-  return base + functools.reduce(np.add, np.ix_(*added))
 
 
 def _images(shape: jax.ShapeDtypeStruct) -> jax.Array:

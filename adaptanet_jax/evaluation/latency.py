@@ -159,3 +159,13 @@ def stage_table(milliseconds: np.ndarray) -> tuple[float, np.ndarray]:
   """
   added = (milliseconds[1:] - milliseconds[0]).reshape(NUM_STAGES, -1)
   return float(milliseconds[0]), np.pad(added, ((0, 0), (1, 0)))
+
+
+def stage_sums(base: float, added: np.ndarray) -> np.ndarray:
+  """Returns `float[K, K, K, K]`: a base and what each stage's choice adds.
+
+  Args:
+    base: of the largest subnet.
+    added: `float[4, K]`, see `stage_table`.
+  """
+  return base + functools.reduce(np.add, np.ix_(*added))

@@ -180,15 +180,7 @@ def estimate(engine: Engine, num_choices: int) -> np.ndarray:
       )
       for code in codes
   ])
-  whole, added = latency.stage_table(milliseconds)
-  first, second, third, fourth = added
-  return 1e-3 * (
-      whole
-      + first[:, None, None, None]
-      + second[:, None, None]
-      + third[:, None]
-      + fourth
-  )
+  return 1e-3 * latency.stage_sums(*latency.stage_table(milliseconds))
 
 
 def _accuracies(net: Supernet) -> np.ndarray:
