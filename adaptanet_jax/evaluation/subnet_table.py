@@ -14,7 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES, all_subnets
+from adaptanet_jax.models.subnet import (
+  CHOICES,
+  NUM_STAGES,
+  Subnet,
+  all_subnets,
+)
 from adaptanet_jax.workdir import Paths, write_text
 
 # Columns by name, `[K, K, K, K]` each, of the subnets by their codes.
@@ -60,15 +65,25 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
     return np.array([float(text) for text in texts])
 
 
-def write(workdir: str, table: SubnetTable) -> None:
-  """Writes the table of a run; the old file is replaced as a whole."""
-  num_choices = len(next(iter(table.values())))
+def write(
+    workdir: str, table: SubnetTable, subnets: Sequence[Subnet] | None = None
+) -> None:
+  """Writes the table of a run; the old file is replaced as a whole.
+
+  Args:
+    workdir: of the run.
+    table: of all subnets.
+    subnets: the rows to write; None: all, and only then can `read` read it.
+  """
+  if subnets is None:
+    subnets = all_subnets(CHOICES[: len(next(iter(table.values())))])
+  codes = tuple(np.transpose([subnet.encode() for subnet in subnets]))
   # As Python's numbers, which are written as they are read.
-  columns = [column.ravel().tolist() for column in table.values()]
+  columns = [column[codes].tolist() for column in table.values()]
   file = io.StringIO()
   writer = csv.writer(file)
   writer.writerow(['subnet', *table])
-  writer.writerows(zip(names(num_choices), *columns, strict=True))
+  writer.writerows(zip(subnets, *columns, strict=True))
   write_text(Paths(workdir).subnets, file.getvalue())
 
 

@@ -14,11 +14,9 @@ which runs it. Activations are float32, whatever the network computes in.
 """
 
 from collections.abc import Callable, Sequence
-import csv
 import dataclasses
 import importlib.metadata
 import importlib.util
-import io
 import os
 import shutil
 from typing import Any
@@ -30,7 +28,7 @@ import numpy as np
 import adaptanet_jax
 from adaptanet_jax import trees
 from adaptanet_jax.errors import UsageError, some
-from adaptanet_jax.evaluation import calibration, cost
+from adaptanet_jax.evaluation import calibration, cost, subnet_table
 from adaptanet_jax.export import runtime, stablehlo
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import (
@@ -39,7 +37,7 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   all_subnets,
 )
-from adaptanet_jax.workdir import digest, new_folder, write_json, write_text
+from adaptanet_jax.workdir import digest, new_folder, write_json
 
 FORMATS = ('onnx', 'stablehlo', 'stages', 'static')
 MEMORIES = ('fast', 'small')
@@ -86,7 +84,10 @@ def export(
   with new_folder(folder) as partial:
     more = write(partial)
     shutil.copy(runtime.__file__, os.path.join(partial, 'runtime.py'))
-    _write_table(net, chosen, partial)
+    table = net.subnets or {
+        'madds': cost.cost_table(net.net).madds_by_subnet()
+    }
+    subnet_table.write(partial, table, chosen)
     _write_example(net, chosen, partial)
     values = {
         'format': runtime.FORMAT,
@@ -255,19 +256,6 @@ def _versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError:
       pass
   return versions
-
-
-def _write_table(
-    net: Supernet, chosen: Sequence[Subnet], folder: str
-) -> None:
-  columns = net.subnets or {'madds': cost.cost_table(net.net).madds_by_subnet()}
-  file = io.StringIO()
-  writer = csv.writer(file)
-  writer.writerow(['subnet', *columns])
-  for subnet in chosen:
-    code = tuple(subnet.encode())
-    writer.writerow([subnet, *(c[code].item() for c in columns.values())])
-  write_text(os.path.join(folder, 'subnets.csv'), file.getvalue())
 
 
 def _images(net: Supernet, count: int) -> np.ndarray:
