@@ -23,15 +23,8 @@ _COMMAND = 'adaptanet_jax.classify'
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-      prog=f'python -m {_COMMAND}',
-      description='Names what pictures show.',
-      allow_abbrev=False,
-  )
-  parser.add_argument(
-      '--model',
-      required=True,
-      help='a model that comes along, such as digits; a bundle, or a workdir',
+  parser = commands.parser_for_model(
+      _COMMAND, 'Names what pictures show.'
   )
   how = parser.add_mutually_exclusive_group()
   how.add_argument('--subnet', help='such as 1.0-0.5d-0.25-1.0; default: x1.0')

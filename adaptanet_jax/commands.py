@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands have in common: their flags, and how they fail."""
 
+import argparse
 from collections.abc import Iterator
 import contextlib
 import importlib.util
 import os
 import re
 import sys
+from typing import Any
 
 from absl import flags, logging
 
@@ -31,6 +33,30 @@ def one_line_errors(command: str) -> Iterator[None]:
     if not error.filename:
       raise
     sys.exit(f'{command}: {error.filename}: {error.strerror}.')
+
+
+def parser_for_model(
+    command: str, description: str, **options: Any
+) -> argparse.ArgumentParser:
+  """Returns the parser of a command that takes a model, and its first flag.
+
+  Args:
+    command: the module that is run.
+    description: what it does.
+    **options: of `argparse.ArgumentParser`.
+  """
+  parser = argparse.ArgumentParser(
+      prog=f'python -m {command}',
+      description=description,
+      allow_abbrev=False,
+      **options,
+  )
+  parser.add_argument(
+      '--model',
+      required=True,
+      help='a model that comes along, such as digits; a bundle, or a workdir',
+  )
+  return parser
 
 
 def parse_flags(argv: list[str]) -> list[str]:

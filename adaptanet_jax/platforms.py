@@ -12,6 +12,7 @@ type of activations, goes by `target`.
 from collections.abc import Callable, Iterator
 import contextlib
 import contextvars
+import platform
 from typing import Any
 
 import jax
@@ -75,3 +76,13 @@ def select(
     What that form returns.
   """
   return lax.platform_dependent(*args, cpu=cpu, default=default)
+
+
+def processor() -> str:
+  """Returns the name of this machine's CPU, empty where it is not known."""
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      names = [line for line in file if line.startswith('model name')]
+  except OSError:  # Not on macOS.
+    names = []
+  return names[0].partition(':')[2].strip() if names else platform.processor()

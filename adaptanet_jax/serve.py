@@ -26,18 +26,12 @@ _TASKS: set[Any] = set()
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-      prog=f'python -m {_COMMAND}',
-      description='Serves a model over HTTP.',
-      allow_abbrev=False,
+  parser = commands.parser_for_model(
+      _COMMAND,
+      'Serves a model over HTTP.',
       formatter_class=argparse.ArgumentDefaultsHelpFormatter,
   )
   add = parser.add_argument
-  add(
-      '--model',
-      required=True,
-      help='a model that comes along, such as digits; a bundle, or a workdir',
-  )
   add('--host', default='127.0.0.1', help='address to listen at')
   add('--port', type=int, default=8000, help='0: any that is free')
   add('--name', help='of the model in addresses; default: its own')
@@ -195,8 +189,7 @@ def _load(args: argparse.Namespace, model: str, *, folder: str) -> Any:
   """Returns the engine of a model and its profile, all programs warm."""
   from adaptanet_jax.serving import engine, profile
 
-  sizes = tuple(size for size in engine.SIZES if size <= args.max_batch)
-  loaded = engine.load_engine(model, sizes=sizes)
+  loaded = engine.load_engine(model, args.max_batch)
   options = _options(args, folder)
   return loaded, profile.create(loaded.net, loaded, **options)
 
@@ -212,13 +205,12 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
   from adaptanet_jax.models.subnet import UNIFORM
   from adaptanet_jax.serving import engine, profile
 
-  sizes = tuple(size for size in engine.SIZES if size <= args.max_batch)
-  whole = engine.load_engine(args.model, sizes=sizes)
+  whole = engine.load_engine(args.model, args.max_batch)
   options = _options(args, folder)
   rest = functools.partial(profile.create, whole.net, whole, **options)
   if args.menu or args.policy or profile.is_kept(whole, **options):
     return whole, rest(), None
-  few = engine.JaxEngine(whole.net, sizes=tuple(sorted({1, sizes[-1]})))
+  few = engine.JaxEngine(whole.net, sizes=tuple(sorted({1, args.max_batch})))
   names = (str(UNIFORM[-1]), str(UNIFORM[0]))
   measured = profile.create(few.net, few, folder=folder, names=names)
   return few, measured, lambda: (whole, rest())

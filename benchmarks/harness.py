@@ -23,7 +23,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from adaptanet_jax import compiler, trees
+from adaptanet_jax import compiler, platforms, trees
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.platforms import auto_dtype
 
@@ -273,17 +273,8 @@ def device() -> dict[str, Any]:
       'platform': jax.default_backend(),
       'kind': jax.devices()[0].device_kind,
       'count': jax.device_count(),
-      'host': _cpu(),
+      'host': platforms.processor(),
       'cores': len(os.sched_getaffinity(0)),
       'python': platform.python_version(),
       'versions': versions,
   }
-
-
-def _cpu() -> str:
-  try:
-    with open('/proc/cpuinfo', encoding='utf-8') as file:
-      names = [line for line in file if line.startswith('model name')]
-  except OSError:
-    names = []
-  return names[0].split(':')[1].strip() if names else platform.processor()

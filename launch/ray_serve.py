@@ -28,8 +28,7 @@ class Replica:
 
     folder = profile.default_folder()
     profile.keep_programs(folder)
-    sizes = tuple(size for size in engine.SIZES if size <= most)
-    loaded = engine.load_engine(model, sizes=sizes)
+    loaded = engine.load_engine(model, most)
     names = tuple(menu.split(',')) if menu else ()
     measured = profile.create(
         loaded.net, loaded, folder=folder, names=names

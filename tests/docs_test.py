@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import adaptanet_jax
+from adaptanet_jax import commands
 from configs import common
 from tests import testing
 
@@ -131,6 +132,8 @@ class DocsTest(parameterized.TestCase):
     source = pathlib.Path(spec.origin).read_text()
     if '__main__' not in source or words[at] == 'adaptanet_jax.main':
       return
+    if 'parser_for_model' in source:
+      source += pathlib.Path(commands.__file__).read_text()
     for word in words[at + 1 :]:
       if word.startswith('--') and not word.startswith('--config'):
         flag = word.removeprefix('--').split('=')[0]

@@ -14,15 +14,8 @@ _COMMAND = 'adaptanet_jax.export'
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-      prog=f'python -m {_COMMAND}',
-      description='Writes a network for other runtimes.',
-      allow_abbrev=False,
-  )
-  parser.add_argument(
-      '--model',
-      required=True,
-      help='a model that comes along, such as digits; a bundle, or a workdir',
+  parser = commands.parser_for_model(
+      _COMMAND, 'Writes a network for other runtimes.'
   )
   parser.add_argument(
       '--out', required=True, help='folder to write; new, or empty'

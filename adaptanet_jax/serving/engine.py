@@ -12,12 +12,12 @@ n = images of a batch, H = height, W = width, C = colours.
 import hashlib
 import json
 import os
-import platform
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
 
+from adaptanet_jax import platforms
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
 
@@ -147,7 +147,7 @@ class JaxEngine:
       digest.update(np.asarray(leaf).tobytes())
     described = {
         'device': jax.devices()[0].device_kind,
-        'processor': _processor(),
+        'processor': platforms.processor(),
         'cores': len(os.sched_getaffinity(0)),
         'jax': jax.__version__,
         'flags': [
@@ -161,23 +161,14 @@ class JaxEngine:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_engine(model: str, **options: Any) -> JaxEngine:
+def load_engine(model: str, most: int = SIZES[-1]) -> JaxEngine:
   """Loads a model as `adaptanet_jax.load` does, to be served on this device.
 
   Args:
     model: the name of one that comes along, a bundle or a workdir.
-    **options: of `JaxEngine`.
+    most: images of a batch; of `SIZES` those up to it are used.
 
   Raises:
     UsageError: there is no such model, or it is damaged.
   """
-  return JaxEngine(load(model), **options)
-
-
-def _processor() -> str:
-  try:
-    with open('/proc/cpuinfo', encoding='utf-8') as file:
-      names = [line for line in file if line.startswith('model name')]
-  except OSError:  # Not on macOS.
-    names = []
-  return names[0].partition(':')[2].strip() if names else platform.processor()
+  return JaxEngine(load(model), sizes=tuple(n for n in SIZES if n <= most))

@@ -18,6 +18,7 @@ from absl.testing import absltest, parameterized
 import numpy as np
 import tritonclient.http as triton
 
+import adaptanet_jax
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
@@ -46,8 +47,8 @@ class EngineTest(parameterized.TestCase):
     cls.addClassCleanup(shutil.rmtree, cls.root)
     cls.net = bundle_test.supernet()
     cls.net.save(str(cls.root / 'bundle'))
-    cls.engine = engine_lib.load_engine(
-        str(cls.root / 'bundle'), sizes=_SIZES
+    cls.engine = engine_lib.JaxEngine(
+        adaptanet_jax.load(str(cls.root / 'bundle')), sizes=_SIZES
     )
     cls.profile = profile_lib.create(
         cls.engine.net, cls.engine, folder=str(cls.root), names=_MENU
@@ -116,7 +117,9 @@ class EngineTest(parameterized.TestCase):
 
 
   def test_a_policy_chooses_for_each_and_its_rungs_are_on_the_menu(self):
-    engine = engine_lib.load_engine(str(self.root / 'bundle'), sizes=(4,))
+    engine = engine_lib.JaxEngine(
+        adaptanet_jax.load(str(self.root / 'bundle')), sizes=(4,)
+    )
     rungs = policies.rungs(
         engine.net, 'joint/budget', engine.net.subnets['expected_top1']
     )
