@@ -5,6 +5,7 @@
   python -m adaptanet_jax.bundle --workdir=/tmp/digits --out=/tmp/bundle
 """
 
+import os
 import sys
 
 from absl import app, flags
@@ -25,9 +26,9 @@ def main(argv: list[str]) -> None:
   from adaptanet_jax.inference.network import BACKENDS
 
   with commands.one_line_errors('adaptanet_jax.bundle'):
-    net = trained.load(str(_WORKDIR.value), backend=BACKENDS[0])
+    workdir = os.path.expanduser(str(_WORKDIR.value))
+    net = trained.load(workdir, backend=BACKENDS[0])
     count = int(_EXAMPLES.value or 0)
-    workdir = str(_WORKDIR.value)
     examples = trained.examples(workdir, count) if count else None
     bundle.save(net, str(_OUT.value), examples)
   print(f'Bundle: {_OUT.value}', file=sys.stderr)

@@ -43,11 +43,12 @@ def to_pixels(
     )
   name = 'A picture' if isinstance(picture, Image.Image) else str(picture)
   try:
-    if not isinstance(picture, Image.Image):
-      return images.decode(
-          pathlib.Path(picture).read_bytes(), shape, shorter_side
-      )
-    return images.decode(picture, shape, shorter_side)
+    image = (
+        picture
+        if isinstance(picture, Image.Image)
+        else pathlib.Path(picture).read_bytes()
+    )
+    return images.decode(image, shape, shorter_side)
   except (OSError, ValueError) as error:
     reason = getattr(error, 'strerror', None) or str(error)
     raise UsageError(
