@@ -234,7 +234,6 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   for task in tasks:
     if task.action == 'train':
       steps[task.phase.name] = _prepare(work, task.phase)
-      accuracy.compile_validator_ahead(work, task.phase)
   if steps:
     last = [task.phase for task in tasks if task.action != 'skip'][-1]
     analyses.compile_ahead(work, last)
@@ -260,7 +259,7 @@ def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
 
 
 def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
-  """Builds the step of a phase and has it compiled in the background."""
+  """Builds the step of a phase, and has compiled what the phase runs."""
   split = work.dataset.train
   objective = phases_lib.objective_for(
       work.config,
@@ -269,10 +268,17 @@ def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
       work.gates,
       epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
   )
-  step = loop.make_step(phase, split, objective, work.config.data.augment)
-  shapes = workspace.variable_shapes(work.nets, work.gates, phase)
+  step = loop.make_step(
+      phase,
+      *workspace.variable_shapes(work.nets, work.gates, phase),
+      split,
+      objective,
+      work.config.data.augment,
+  )
   if step.num_steps:
-    loop.compile_ahead(work.programs, step, phase, *shapes)
+    work.programs.ahead(*step.program)
+  for program in accuracy.validation_programs(work, phase):
+    work.programs.ahead(*program)
   return step
 
 

@@ -17,6 +17,12 @@ import numpy as np
 from adaptanet_jax import compiler
 from adaptanet_jax.data.splits import Split
 
+# A function that `over_devices` or `jax.jit` returned, and its arguments: trees
+# of arrays, or of their shapes with their layout if that is not the usual one
+# (see `devices.replicated_shapes`). Whoever runs one describes it once, and has
+# it compiled ahead and run from that.
+Program = tuple[Any, ...]
+
 # XLA keeps about one core busy for each program.
 _NUM_THREADS = 2
 # Programs share the traces of their parts, and two threads that differentiate
@@ -41,13 +47,7 @@ class Programs:
     self._executor.shutdown(wait=False, cancel_futures=True)
 
   def ahead(self, function: Any, *args: Any) -> None:
-    """Has a program compiled in the background, unless it has been.
-
-    Args:
-      function: what `over_devices` or `jax.jit` returned.
-      *args: trees of arrays, or of their shapes, with their layout if that is
-        not the usual one: see `devices.replicated_shapes`.
-    """
+    """Has a `Program` compiled in the background, unless it has been."""
     key, shapes = _key(function, args)
     if key not in self._futures:
       self._futures[key] = self._executor.submit(
@@ -55,7 +55,7 @@ class Programs:
       )
 
   def compiled(self, function: Any, *args: Any) -> Callable[..., Any]:
-    """Returns a program, as soon as it is compiled; see `ahead`."""
+    """Returns a `Program`, as soon as it is compiled."""
     self.ahead(function, *args)
     return self._futures[_key(function, args)[0]].result()
 

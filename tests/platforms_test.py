@@ -46,10 +46,13 @@ def _traced_step(name):
   objective = phases.objective_for(
       config, phase, work.nets, work.gates, epoch_steps=1
   )
-  step = loop.make_step(phase, dataset.train, objective, config.data.augment)
   shapes = workspace.variable_shapes(work.nets, work.gates, phase)
+  step = loop.make_step(
+      phase, *shapes, dataset.train, objective, config.data.augment
+  )
+  function, *_, batch = step.program
   arguments = loop.argument_shapes(phase, step.tx, *shapes)
-  return jax.jit(step.function).trace(*arguments, step.batch)
+  return jax.jit(function).trace(*arguments, batch)
 
 
 def _cpu_forms(traced, *platforms):

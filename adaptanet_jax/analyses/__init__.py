@@ -25,6 +25,8 @@ from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
+from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.programs import Program
 from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.phases import RUNNABLE, Phase
 from adaptanet_jax.workdir import Paths
@@ -37,6 +39,7 @@ class Analysis:
 
   Attributes:
     measure: measures it and updates the results.
+    programs: what it runs, by name, for a network's variables or their shapes.
     needs: last training phases that have to be done, whichever a run has.
     makes: sections of results.json.
     settings: those that it depends on, by the start of their dotted keys.
@@ -45,6 +48,7 @@ class Analysis:
   """
 
   measure: Callable[[Workspace], None]
+  programs: Callable[[Workspace, Variables], dict[str, Program]]
   needs: tuple[str, ...]
   makes: tuple[str, ...]
   settings: tuple[str, ...]
@@ -57,6 +61,7 @@ class Analysis:
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
+        accuracy.programs,
         # Even a supernet that has not been locked in can be evaluated.
         tuple(RUNNABLE),
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
@@ -70,6 +75,7 @@ ANALYSES = {
     ),
     'policies': Analysis(
         gating.measure_policies,
+        gating.programs,
         ('gates',),
         ('policies', 'gate_value', 'calibration_bias'),
         ('policies.', 'evaluation.batch_size'),
@@ -78,6 +84,7 @@ ANALYSES = {
     ),
     'latency': Analysis(
         timing.measure_latency,
+        timing.programs,
         (),
         ('latency', 'stage_latency'),
         ('latency.',),
@@ -208,10 +215,8 @@ def compile_ahead(work: Workspace, phase: Phase) -> None:
   """Has compiled what is measured after a run's last training phase."""
   groups = settings.selected_groups(work.config)
   variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
-  if phase.network != 'teacher':
-    if 'evaluation' in groups:
-      accuracy.compile_ahead(work, variables)
-    if 'policies' in groups:
-      gating.compile_routing_ahead(work, variables)
-  if 'latency' in groups:
-    timing.compile_ahead(work)
+  for name, analysis in ANALYSES.items():
+    has_network = phase.network == 'student' or not analysis.needs
+    if name in groups and has_network:
+      for program in analysis.programs(work, variables).values():
+        work.programs.ahead(*program)

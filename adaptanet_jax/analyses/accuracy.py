@@ -28,6 +28,7 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   all_subnets,
 )
+from adaptanet_jax.programs import Program
 from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.phases import Phase
 from adaptanet_jax.workdir import Paths
@@ -58,46 +59,50 @@ def validator(
     Maps the network's variables to test accuracies by name; None for a phase
     that trains a single module, or if `evaluation.every_epoch` is off.
   """
-  if not work.config.evaluation.every_epoch or phase.name not in _VALIDATED:
+  if not _is_validated(work, phase):
     return None
-  predictor, names = _validation(work, phase)
-  test = work.dataset.test
+  (program,), test = validation_programs(work, phase), work.dataset.test
+  names = [
+      f'test_top1/{subnet.stages[0]}' for subnet in _VALIDATED[phase.name]
+  ] or ['test_top1']
 
   def validate(variables: Variables) -> dict[str, float]:
-    outputs = common.predict(work, predictor, variables, test)
+    outputs = common.predict(work, program, variables, test)
     correct = np.atleast_2d(outputs['prediction'] == test.labels)
     return dict(zip(names, map(float, correct.mean(-1))))
 
   return validate
 
 
-def compile_validator_ahead(work: Workspace, phase: Phase) -> None:
-  """Has compiled what a phase's network is measured with, if it is."""
-  if validator(work, phase) or phase.name == 'teacher':
-    variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
-    predictor, _ = _validation(work, phase)
-    common.compile_ahead(work, predictor, variables)
+def _is_validated(work: Workspace, phase: Phase) -> bool:
+  return work.config.evaluation.every_epoch and phase.name in _VALIDATED
 
 
-def _validation(
-    work: Workspace, phase: Phase
-) -> tuple[protocols.Predictor, list[str]]:
+def validation_programs(work: Workspace, phase: Phase) -> list[Program]:
+  """Returns what measures a phase's network, if it is measured: one program."""
+  if phase.name == 'teacher':  # At its end, if not after each epoch.
+    return [_teacher_program(work)]
+  if not _is_validated(work, phase):
+    return []
   subnets: tuple[Subnet, ...] = _VALIDATED[phase.name]
-  if not subnets:
-    return protocols.full_predictor(work.nets.teacher), ['test_top1']
   student = work.nets.student
   if subnets == UNIFORM:
     student = student.without_delta
-  return protocols.subnets_predictor(student, subnets), [
-      f'test_top1/{subnet.stages[0]}' for subnet in subnets
-  ]
+  predictor = protocols.subnets_predictor(student, subnets)
+  variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
+  return [common.program(work, predictor, variables)]
+
+
+def _teacher_program(work: Workspace) -> Program:
+  net = work.nets.teacher
+  return common.program(work, protocols.full_predictor(net), net.shapes())
 
 
 def evaluate_teacher(work: Workspace) -> None:
   """Measures the teacher's accuracy and cost."""
   test, net = work.dataset.test, work.nets.teacher
-  predictor = protocols.full_predictor(net)
-  outputs = common.predict(work, predictor, work.variables['teacher'], test)
+  variables = work.variables['teacher']
+  outputs = common.predict(work, _teacher_program(work), variables, test)
   full = cost.cost_table(net).subnet(LARGEST)
   work.results.update(
       teacher={
@@ -108,26 +113,26 @@ def evaluate_teacher(work: Workspace) -> None:
   )
 
 
-def compile_ahead(work: Workspace, variables: Any) -> None:
-  """Has compiled what `evaluate` runs, for variables or their shapes."""
+def programs(work: Workspace, variables: Any) -> dict[str, Program]:
+  """Returns what `evaluate` runs, for variables or their shapes."""
   net = workspace.student_for(work.nets, variables)
   gates = common.gates_of(work, variables)
+  found: dict[str, Program] = {}
   statistics: Any = ()
   if _calibrates(work, net):
+    found['calibration'] = calibration.program(
+        net, variables, common.image_shapes(work)
+    )
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
-    calibration.compile_ahead(
-        work.programs,
-        net,
-        variables,
-        work.dataset.train,
-        work.config.evaluation.batch_size,
-    )
+  # The gates are read for nothing, so that this is the program that calibrates
+  # the policies as well: to compile another one would take longer.
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
-  common.compile_ahead(work, tree, variables, *statistics)
+  found['tree'] = common.program(work, tree, variables, *statistics)
   if gates:
-    common.compile_ahead(work, gating.gate_predictor(net, gates), variables)
+    found['gates'] = gating.gate_program(work, net, gates, variables)
+  return found
 
 
 def evaluate(work: Workspace) -> None:
@@ -141,21 +146,19 @@ def evaluate(work: Workspace) -> None:
   gates = common.gates_of(work, variables)
   if gates:
     settings.check_reads_anchors(work.config, ('gates',))
-  # The gates are read for nothing, so that this is the program that calibrates
-  # the policies as well: to compile another one would take longer.
-  tree = protocols.tree_predictor(net, routing.routing_gates(gates))
+  runs = programs(work, variables)
   # By batch statistics, the configured ones first; one entry without BatchNorm.
   correct = {
       name: common.predict(
           work,
-          tree,
+          runs['tree'],
           variables,
           test,
           *statistics,
           keep='-'.join(filter(None, ('evaluation', name))),
       )['prediction']
       == test.labels
-      for name, statistics in _calibrate(work).items()
+      for name, statistics in _calibrate(work, runs).items()
   }
   costs = cost.cost_table(net)
   network = work.config.baseline.network
@@ -169,18 +172,19 @@ def evaluate(work: Workspace) -> None:
   top1 = next(iter(correct.values())).mean(-1)
   _write_table(work, costs, top1)
   batches = -(-len(test) // work.config.evaluation.batch_size)
-  runs = protocols.stage_runs(top1.shape)
+  passes = len(correct) * batches
   sections['subnets'] = {
       'count': int(top1.size),
       'mean': float(top1.mean()),
       'min': float(top1.min()),
       'max': float(top1.max()),
       'stage_runs': {
-          name: len(correct) * batches * count for name, count in runs.items()
+          name: passes * count
+          for name, count in protocols.stage_runs(top1.shape).items()
       },
   }
   if gates:
-    sections['gates'] = gating.gate_section(work, gates)
+    sections['gates'] = gating.gate_section(work, gates, runs['gates'])
   work.results.update(**sections)
 
 
@@ -213,7 +217,9 @@ def _calibrates(work: Workspace, net: ResNet) -> bool:
   )
 
 
-def _calibrate(work: Workspace) -> dict[str, calibration.Statistics]:
+def _calibrate(
+    work: Workspace, runs: dict[str, Program]
+) -> dict[str, calibration.Statistics]:
   """Returns the batch statistics to evaluate with, by name, the main one first.
 
   Calibrates, and keeps what it finds for the library. Without a BatchNorm there
@@ -226,8 +232,7 @@ def _calibrate(work: Workspace) -> dict[str, calibration.Statistics]:
     return {'none' if net.norm in BATCH_NORMS else '': ()}
   main = config.evaluation.calibration
   found = calibration.calibrate(
-      work.programs,
-      net,
+      work.programs.compiled(*runs['calibration']),
       variables,
       work.dataset.train,
       batch_size=config.evaluation.batch_size,

@@ -12,37 +12,37 @@ import jax
 import ml_collections
 import numpy as np
 
-from adaptanet_jax import processes
+from adaptanet_jax import processes, programs
 from adaptanet_jax.data.dataset import Dataset
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.programs import Program
 from adaptanet_jax.workdir import Paths, read_json, write_json
 from adaptanet_jax.workspace import Workspace
 
 
-def compile_ahead(
+def program(
     work: Workspace,
     predictor: protocols.Predictor,
     variables: Variables,
     *more: Any,
-) -> None:
-  """Has a predictor compiled in the background, for any split of the run."""
-  protocols.compile_ahead(
-      work.programs,
-      predictor,
-      variables,
-      work.dataset.test,
-      work.config.evaluation.batch_size,
-      *more,
-  )
+) -> Program:
+  """Returns a predictor at the batches of the run; see `protocols.program`."""
+  return protocols.program(predictor, variables, image_shapes(work), *more)
+
+
+def image_shapes(work: Workspace) -> jax.ShapeDtypeStruct:
+  """Returns the shapes of a batch of images as evaluation has it."""
+  batch_size = work.config.evaluation.batch_size
+  return programs.image_shapes(work.dataset.test, batch_size)
 
 
 def predict(
     work: Workspace,
-    predictor: protocols.Predictor,
+    program: Program,
     variables: Variables,
     split: Split,
     *more: Any,
@@ -52,7 +52,7 @@ def predict(
 
   Args:
     work: the run.
-    predictor: what to run.
+    program: what to run.
     variables: collections of its network.
     split: examples.
     *more: its further arguments.
@@ -68,8 +68,7 @@ def predict(
     analysis, *_ = keep.split('-')
     folder = os.path.join(Paths(work.workdir).unfinished(analysis), keep)
   return protocols.predict(
-      work.programs,
-      predictor,
+      work.programs.compiled(*program),
       variables,
       split,
       work.config.evaluation.batch_size,

@@ -32,6 +32,7 @@ from adaptanet_jax.models.subnet import (
   UNIFORM_DELTA,
   Subnet,
 )
+from adaptanet_jax.programs import Program
 from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace
 
@@ -41,25 +42,30 @@ _UNIFORM_OF = {
 }
 
 
-def gate_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
+def gate_program(
+    work: Workspace, net: ResNet, gates: GateSet, variables: Any
+) -> Program:
   """Returns what runs the uniform subnets and reads all gates on the way."""
-  return protocols.subnets_predictor(net, _BOTH_UNIFORM, gates)
+  predictor = protocols.subnets_predictor(net, _BOTH_UNIFORM, gates)
+  return common.program(work, predictor, variables)
 
 
-def gate_section(work: Workspace, gates: GateSet) -> dict[str, Any]:
+def gate_section(
+    work: Workspace, gates: GateSet, program: Program
+) -> dict[str, Any]:
   """Measures what each gate says of the uniform subnets.
 
   Args:
     work: the run.
     gates: its gates.
+    program: `gate_program` of the run.
 
   Returns:
     The `gates` section of results.json. Bins are of the policies' examples,
     as in the paper, and in `bins_test` of the test split.
   """
-  predictor = gate_predictor(work.supernet, gates)
   read = functools.partial(
-      common.predict, work, predictor, work.variables['student']
+      common.predict, work, program, work.variables['student']
   )
   splits = {
       'bins': common.policy_split(work),
@@ -162,15 +168,20 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   return protocols.map_predictor(predict)
 
 
-def compile_routing_ahead(work: Workspace, variables: Any) -> None:
-  """Has the routed network compiled, for shapes of its variables."""
+def programs(work: Workspace, variables: Any) -> dict[str, Program]:
+  """Returns what `measure_policies` runs, for variables or their shapes."""
   gates = routing.routing_gates(common.gates_of(work, variables))
-  if gates:
-    net = workspace.student_for(work.nets, variables)
-    bins = work.config.policies.bins
-    shapes = policies.policy_shapes(len(net.choices), bins)
-    predictor = routed_predictor(net, gates)
-    common.compile_ahead(work, predictor, variables, shapes)
+  if not gates:
+    return {}
+  net = workspace.student_for(work.nets, variables)
+  program = functools.partial(common.program, work)
+  shapes = policies.policy_shapes(len(net.choices), work.config.policies.bins)
+  return {
+      'tree': program(protocols.tree_predictor(net, gates), variables),
+      'routed': program(routed_predictor(net, gates), variables, shapes),
+      # The evaluation's, read for its predictions alone.
+      'uniform': gate_program(work, net, work.gates, variables),
+  }
 
 
 def measure_policies(work: Workspace) -> None:
@@ -181,13 +192,14 @@ def measure_policies(work: Workspace) -> None:
   )
   # The settings were checked, and the plan has the gates trained.
   assert gates is not None, config.gates.anchors
-  observed, value = _observe(work, gates)
+  runs = programs(work, work.variables['student'])
+  observed, value = _observe(work, gates, runs['tree'])
   made, found = _make_policies(work, observed)
   measured: dict[str, Any] = {}
   for scope, by_name in made.items():
     measured[scope] = {}
     for name, mixture in by_name.items():
-      entry = _run_policy(work, gates, observed, mixture)
+      entry = _run_policy(work, runs['routed'], observed, mixture)
       entry |= _at_equal_madds(work, scope, entry)
       if name == 'budget':
         entry |= found[scope]
@@ -199,7 +211,7 @@ def measure_policies(work: Workspace) -> None:
   work.results.update(
       policies=measured,
       gate_value=value,
-      calibration_bias=_calibration_bias(work),
+      calibration_bias=_calibration_bias(work, runs['uniform']),
   )
 
 
@@ -242,7 +254,7 @@ def _make_policies(
 
 
 def _observe(
-    work: Workspace, gates: GateSet
+    work: Workspace, gates: GateSet, program: Program
 ) -> tuple[policies.Observed, dict[str, Any]]:
   """Runs the policies' examples under every subnet.
 
@@ -252,7 +264,7 @@ def _observe(
   net, split = work.supernet, common.policy_split(work)
   outputs = common.predict(
       work,
-      protocols.tree_predictor(net, gates),
+      program,
       work.variables['student'],
       split,
       keep='policies',
@@ -296,7 +308,9 @@ def _observe(
   return observed, value
 
 
-def _calibration_bias(work: Workspace) -> dict[str, dict[str, float]]:
+def _calibration_bias(
+    work: Workspace, program: Program
+) -> dict[str, dict[str, float]]:
   """Measures uniform subnets on images that they were trained on and others.
 
   The difference is what choosing among subnets by training images, as in the
@@ -306,11 +320,10 @@ def _calibration_bias(work: Workspace) -> dict[str, dict[str, float]]:
   if work.dataset.held_out:
     splits['held_out'] = work.dataset.held_out
   splits['test'] = work.dataset.test
-  predictor = protocols.subnets_predictor(work.supernet, _BOTH_UNIFORM)
   variables = work.variables['student']
   found: dict[str, dict[str, float]] = {str(s): {} for s in _BOTH_UNIFORM}
   for name, split in splits.items():
-    outputs = common.predict(work, predictor, variables, split)
+    outputs = common.predict(work, program, variables, split)
     accuracies = (outputs['prediction'] == split.labels).mean(-1)
     for subnet, top1 in zip(_BOTH_UNIFORM, accuracies):
       found[str(subnet)][name] = float(top1)
@@ -319,7 +332,7 @@ def _calibration_bias(work: Workspace) -> dict[str, dict[str, float]]:
 
 def _run_policy(
     work: Workspace,
-    gates: GateSet,
+    program: Program,
     observed: policies.Observed,
     mixture: policies.Mixture,
 ) -> dict[str, Any]:
@@ -328,7 +341,7 @@ def _run_policy(
   run = functools.partial(
       common.predict,
       work,
-      routed_predictor(work.supernet, gates),
+      program,
       work.variables['student'],
       test,
       policies.to_policy(mixture, observed.edges),

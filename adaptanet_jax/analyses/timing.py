@@ -24,6 +24,7 @@ from adaptanet_jax.models.subnet import (
   UNIFORM_DELTA,
   Subnet,
 )
+from adaptanet_jax.programs import Program
 from adaptanet_jax.workspace import Workspace
 
 # Random subnets that the sum over stages is checked on, and how far it may be
@@ -52,11 +53,13 @@ def _networks(work: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
   }
 
 
-def _programs(work: Workspace) -> dict[str, tuple[Any, ...]]:
-  """Returns what is timed: a program and the shapes of its arguments."""
+def programs(
+    work: Workspace, unused_variables: Any = None
+) -> dict[str, Program]:
+  """Returns what is timed; it needs nothing that has been trained."""
   batch_size = work.config.latency.batch_size
   images = latency.image_shape(work.nets.student, batch_size)
-  rows: dict[str, tuple[Any, ...]] = {
+  rows: dict[str, Program] = {
       name: (latency.static_program(net, subnet), net.shapes(), images)
       for name, (net, subnet) in _networks(work).items()
   }
@@ -68,12 +71,6 @@ def _programs(work: Workspace) -> dict[str, tuple[Any, ...]]:
       jax.ShapeDtypeStruct((NUM_STAGES,), np.int32),
   )
   return rows
-
-
-def compile_ahead(work: Workspace) -> None:
-  """Has compiled all that is timed."""
-  for program in _programs(work).values():
-    work.programs.ahead(*program)
 
 
 def measure_latency(work: Workspace) -> None:
@@ -90,7 +87,7 @@ def measure_latency(work: Workspace) -> None:
           trees.draw_like(program[1]),
           _images(program[2]),
       )
-      for name, program in _programs(work).items()
+      for name, program in programs(work).items()
   }
   supernet = runs.pop('supernet')
   singles = latency.single_changes(len(net.choices))

@@ -14,6 +14,7 @@ so they are kept for every prefix of a subnet: for stage n a collection
 of stage n.
 """
 
+from collections.abc import Callable
 import functools
 from typing import Any
 import zipfile
@@ -30,7 +31,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES, Subnet
-from adaptanet_jax.programs import Programs, image_shapes
+from adaptanet_jax.programs import Program
 
 # subnet: every subnet has statistics of its own. uniform: the subnets that run
 # all stages alike have, and a stage of another takes those of the one that runs
@@ -53,21 +54,21 @@ def calibrator(net: ResNet) -> Any:
   return devices.over_devices(run, in_axes=(None, 0), out_axes=None)
 
 
-def compile_ahead(
-    programs: Programs,
-    net: ResNet,
-    variables: Variables,
-    split: Split,
-    batch_size: int,
-) -> None:
-  """Has the calibration compiled in the background; see `calibrate`."""
-  shapes = devices.replicated_shapes(variables)
-  programs.ahead(calibrator(net), shapes, image_shapes(split, batch_size))
+def program(
+    net: ResNet, variables: Variables, images: jax.ShapeDtypeStruct
+) -> Program:
+  """Returns the calibrator with what `calibrate` calls it with.
+
+  Args:
+    net: a network with a BatchNorm.
+    variables: its collections, or their shapes.
+    images: shapes of a batch; see `programs.image_shapes`.
+  """
+  return calibrator(net), devices.replicated_shapes(variables), images
 
 
 def calibrate(
-    programs: Programs,
-    net: ResNet,
+    run: Callable[[Variables, jax.Array], Statistics],
     variables: Variables,
     split: Split,
     *,
@@ -78,8 +79,7 @@ def calibrate(
   """Takes the statistics of every subnet.
 
   Args:
-    programs: compiles it, unless it has.
-    net: a network with a BatchNorm.
+    run: the calibrator of a network, compiled: see `program`.
     variables: its collections.
     split: training examples.
     batch_size: examples that go through the network at a time.
@@ -94,9 +94,6 @@ def calibrate(
   # Whole batches: a padded one would count an example again and again.
   chosen = split.subset(np.resize(shuffled, num_batches * batch_size))
   variables = devices.replicate(variables)
-  run = programs.compiled(
-      calibrator(net), variables, image_shapes(split, batch_size)
-  )
   total: Any = None
   for batch in pipeline.eval_batches(
       chosen,

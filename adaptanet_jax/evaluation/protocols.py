@@ -33,7 +33,7 @@ from adaptanet_jax.models.subnet import (
   UNIFORM,
   Subnet,
 )
-from adaptanet_jax.programs import Programs, image_shapes
+from adaptanet_jax.programs import Program
 from adaptanet_jax.progress import Progress
 
 # A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a
@@ -125,22 +125,25 @@ def _classes(logits: jax.Array) -> jax.Array:
   return logits.argmax(-1).astype(jnp.int32)
 
 
-def compile_ahead(
-    programs: Programs,
+def program(
     predictor: Predictor,
     variables: Variables,
-    split: Split,
-    batch_size: int,
+    images: jax.ShapeDtypeStruct,
     *more: Any,
-) -> None:
-  """Has a predictor compiled in the background; see `predict`."""
-  shapes = devices.replicated_shapes((variables, more))
-  images = image_shapes(split, batch_size)
-  programs.ahead(predictor, shapes[0], images, shapes[1])
+) -> Program:
+  """Returns a predictor with what `predict` calls it with.
+
+  Args:
+    predictor: what to run.
+    variables: collections of its network, or their shapes.
+    images: shapes of a batch; see `programs.image_shapes`.
+    *more: its further arguments, or their shapes.
+  """
+  variables, more = devices.replicated_shapes((variables, more))
+  return predictor, variables, images, more
 
 
 def predict(
-    programs: Programs,
     predictor: Predictor,
     variables: Variables,
     split: Split,
@@ -151,8 +154,7 @@ def predict(
   """Runs a predictor over a split on all devices.
 
   Args:
-    programs: compiles it, unless it has.
-    predictor: what to run.
+    predictor: what to run, compiled: see `program`.
     variables: collections of its network.
     split: examples; each is evaluated exactly once.
     batch_size: examples that go through the network at a time.
@@ -165,8 +167,6 @@ def predict(
     What it returns for all examples: numpy arrays `[..., N]`.
   """
   variables, more = devices.replicate((variables, more))
-  images = image_shapes(split, batch_size)
-  program = programs.compiled(predictor, variables, images, more)
   rows = _read_kept(keep) if keep else []
   batches = pipeline.eval_batches(
       split,
@@ -188,7 +188,7 @@ def predict(
     for batch in pipeline.prefetch(batches):
       preemption.NOTICE.check()
       images = devices.to_devices(batch.pop('image'))
-      outputs = devices.from_devices(program(variables, images, more))
+      outputs = devices.from_devices(predictor(variables, images, more))
       # `(D, ..., B)` to `(..., D * B)`.
       row = jax.tree.map(
           lambda x: np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1),

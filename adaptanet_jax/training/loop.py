@@ -20,7 +20,7 @@ from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Batch, Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.programs import Programs, image_shapes
+from adaptanet_jax.programs import Program, Programs, image_shapes
 from adaptanet_jax.progress import MetricsLog, Progress
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
@@ -52,33 +52,38 @@ class PhaseStep:
   """The step of a phase, not compiled yet, and how often it runs.
 
   Attributes:
-    function: what `map_train_step` returned.
+    program: what `map_train_step` returned, and the shapes of all it takes.
     tx: the phase's optimizer.
     num_steps: length of the phase.
     epoch_steps: steps in one pass over the training split.
-    batch: shapes of a batch, `(all devices, B, ...)` each.
   """
 
-  function: Callable[..., tuple[TrainState, Metrics]]
+  program: Program
   tx: optax.GradientTransformation
   num_steps: int
   epoch_steps: int
-  batch: dict[str, jax.ShapeDtypeStruct]
 
 
 def make_step(
-    phase: phases.Phase, split: Split, objective: Objective, augmentation: str
+    phase: phases.Phase,
+    variables: Variables,
+    teacher: Variables,
+    split: Split,
+    objective: Objective,
+    augmentation: str,
 ) -> PhaseStep:
   """Builds the step of a phase.
 
   Args:
     phase: what to train.
+    variables: collections of the network that it trains, or their shapes.
+    teacher: the teacher's; `{}` while it trains itself.
     split: training examples.
     objective: gives the gradients of a step.
     augmentation: one of `augment.AUGMENTATIONS`.
 
   Returns:
-    What `compile_ahead` and `train_phase` take.
+    What `train_phase` takes.
   """
   batch_size = phase.settings.batch_size
   epoch_steps = pipeline.steps_per_epoch(split, batch_size)
@@ -86,41 +91,19 @@ def make_step(
   tx = phases.make_optimizer(
       phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
   )
+  function = map_train_step(objective, tx, augmentation, phase.average_decay)
+  arguments = argument_shapes(phase, tx, variables, teacher)
   images = image_shapes(split, batch_size)
+  batch = {
+      'image': images,
+      'label': jax.ShapeDtypeStruct(images.shape[:2], np.int32),
+  }
   return PhaseStep(
-      function=map_train_step(
-          objective, tx, augmentation, phase.average_decay
-      ),
+      program=(function, *devices.replicated_shapes(arguments), batch),
       tx=tx,
       num_steps=num_steps,
       epoch_steps=epoch_steps,
-      batch={
-          'image': images,
-          'label': jax.ShapeDtypeStruct(images.shape[:2], np.int32),
-      },
   )
-
-
-def compile_ahead(
-    programs: Programs,
-    step: PhaseStep,
-    phase: phases.Phase,
-    variables: Variables,
-    teacher: Variables,
-) -> None:
-  """Has the step of a phase compiled in the background.
-
-  Args:
-    programs: compiles it.
-    step: what to compile.
-    phase: its phase.
-    variables: shapes of the network that the phase trains.
-    teacher: shapes of the teacher; `{}` while it trains itself.
-  """
-  arguments = devices.replicated_shapes(
-      argument_shapes(phase, step.tx, variables, teacher)
-  )
-  programs.ahead(step.function, *arguments, step.batch)
 
 
 def argument_shapes(
@@ -134,20 +117,21 @@ def argument_shapes(
   Args:
     phase: what trains.
     tx: its optimizer.
-    variables: shapes of the network that the phase trains.
-    teacher: shapes of the teacher; `{}` while it trains itself.
+    variables: collections of the network that the phase trains, or their
+      shapes.
+    teacher: the teacher's; `{}` while it trains itself.
 
   Returns:
     Shapes of the state, what is frozen, the teacher and the key.
   """
   trained, frozen = split_variables(variables, phase.trains)
 
-  def create() -> Any:
-    zeros = jax.tree.map(jnp.zeros_like, trained)
-    state = first_state(phase, zeros, tx)
-    return state, phases.make_rng(0, phase)
-
-  state, rng = jax.eval_shape(create)
+  state, rng = jax.eval_shape(
+      lambda trained: (
+          first_state(phase, trained, tx), phases.make_rng(0, phase)
+      ),
+      trained,
+  )
   return state, frozen, teacher, rng
 
 
@@ -193,7 +177,7 @@ def train_phase(
   if not step.num_steps:
     checkpoints.save(state)
     return merged(frozen, state), clock.seconds()
-  program = programs.compiled(step.function, state, *constants, step.batch)
+  program = programs.compiled(*step.program)
   if validate and first_step and first_step % step.epoch_steps == 0:
     # A run that was asked to stop at the end of an epoch has left it out.
     if processes.any_of(not log.has_accuracies(phase.name, first_step)):

@@ -60,7 +60,9 @@ class RunTest(parameterized.TestCase):
         raise preemption.Preempted
 
     settings = ('policies.bins',)
-    fake = analyses.Analysis(measure, ('teacher',), ('supernet',), settings)
+    fake = analyses.Analysis(
+        measure, lambda *_: {}, ('teacher',), ('supernet',), settings
+    )
     with mock.patch.dict(analyses.ANALYSES, {'evaluation': fake}):
       if not cut_off:
         return analyses.run(self.work)

@@ -25,7 +25,7 @@ from adaptanet_jax.models.resnet import (
   stage_numbers,
 )
 from adaptanet_jax.models.subnet import CHOICES, MIXED, Subnet
-from adaptanet_jax.programs import Programs
+from adaptanet_jax.programs import Programs, image_shapes
 
 _NET = ResNet(
     'resnet26x8', 'cifar', 'bn', 10, (16, 16, 1), axis_name='batch',
@@ -43,11 +43,12 @@ def _split():
 
 @functools.cache
 def _calibrated(num_examples):
+  variables = trees.draw_like(_NET.shapes())
+  images = image_shapes(_split(), _BATCH_SIZE)
   with Programs() as programs:
     return calibration.calibrate(
-        programs,
-        _NET,
-        trees.draw_like(_NET.shapes()),
+        programs.compiled(*calibration.program(_NET, variables, images)),
+        variables,
         _split(),
         batch_size=_BATCH_SIZE,
         num_examples=num_examples,

@@ -18,7 +18,7 @@ from adaptanet_jax.evaluation.cost import Cost, CostTable
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
-from adaptanet_jax.programs import Programs
+from adaptanet_jax.programs import Programs, image_shapes
 
 _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1))
 # Not a multiple of the batch: the last one holds two, and two of padding.
@@ -206,9 +206,16 @@ def _by_subnet():
 
 
 def _correct(predictor, keep=None):
+  program = protocols.program(
+      predictor, _variables(), image_shapes(_split(), _BATCH_SIZE)
+  )
   with Programs() as programs:
     outputs = protocols.predict(
-        programs, predictor, _variables(), _split(), _BATCH_SIZE, keep=keep
+        programs.compiled(*program),
+        _variables(),
+        _split(),
+        _BATCH_SIZE,
+        keep=keep,
     )
   return outputs['prediction'] == _labels()
 

@@ -72,14 +72,18 @@ class LoopTest(parameterized.TestCase):
     )
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}
 
+  def _step(self, phase, objective):
+    # Compiled for shapes alone, it serves the arrays.
+    shapes = jax.eval_shape(lambda: (self.student, self.teacher))
+    return loop.make_step(phase, *shapes, self.split, objective, 'none')
+
   def _train(self, phase, objective, step=None, validate=None):
-    step = step or loop.make_step(phase, self.split, objective, 'none')
+    step = step or self._step(phase, objective)
     with (
         PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints,
         Programs() as programs,
     ):
-      # Compiled for shapes alone, it serves the arrays.
-      loop.compile_ahead(programs, step, phase, self.student, self.teacher)
+      programs.ahead(*step.program)
       return loop.train_phase(
           phase,
           self.student,
@@ -148,7 +152,7 @@ class LoopTest(parameterized.TestCase):
       grads = jax.tree.map(lambda p, a: 1.0 + p - a, params, average)
       return grads, stats, {'loss': jax.numpy.zeros(())}
 
-    step = loop.make_step(phase, self.split, objective, 'none')
+    step = self._step(phase, objective)
     once, _ = self._train(phase, objective, step)
     restarted = dataclasses.replace(phase, name='restarted')
     first = dataclasses.replace(step, num_steps=1)
@@ -178,7 +182,7 @@ class LoopTest(parameterized.TestCase):
           if row['phase'] == 'stopped' and 'test_top1' in row
       ]
 
-    step = loop.make_step(phase, self.split, objective, 'none')
+    step = self._step(phase, objective)
     asked = iter([False, True])
     with mock.patch.object(
         preemption.NOTICE, 'reached', lambda: next(asked)
@@ -201,7 +205,7 @@ class LoopTest(parameterized.TestCase):
       grads = jax.tree.map(jax.numpy.ones_like, params)
       return grads, stats, {'loss': 1.0 * inputs.step}
 
-    step = loop.make_step(phase, self.split, objective, 'none')
+    step = self._step(phase, objective)
     wait = jax.block_until_ready
     waited = []
 

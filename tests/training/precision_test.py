@@ -46,6 +46,8 @@ class PrecisionTest(absltest.TestCase):
       objective = phases.objective_for(
           config, phase, nets, gates, epoch_steps=STEPS
       )
+      student = trees.draw_like(nets.student.without_delta.shapes(), seed=1)
+      teacher = trees.draw_like(nets.teacher.shapes())
       workdir = self.enterContext(tempfile.TemporaryDirectory())
       log = MetricsLog(workdir)
       with (
@@ -54,10 +56,12 @@ class PrecisionTest(absltest.TestCase):
       ):
         variables, _ = loop.train_phase(
             phase,
-            trees.draw_like(nets.student.without_delta.shapes(), seed=1),
-            trees.draw_like(nets.teacher.shapes()),
+            student,
+            teacher,
             dataset.train,
-            step=loop.make_step(phase, dataset.train, objective, 'none'),
+            step=loop.make_step(
+                phase, student, teacher, dataset.train, objective, 'none'
+            ),
             programs=programs,
             config=config,
             checkpoints=checkpoints,
