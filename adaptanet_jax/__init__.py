@@ -12,12 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   from adaptanet_jax.errors import UsageError
+  from adaptanet_jax.inference.about import About, Answer
   from adaptanet_jax.inference.load import examples, load
   from adaptanet_jax.inference.network import Supernet
+  from adaptanet_jax.models.subnet import Subnet
 
 __version__ = '0.1.0'
-__all__ = ('Supernet', 'UsageError', 'examples', 'load')
+__all__ = (
+    'About',
+    'Answer',
+    'Subnet',
+    'Supernet',
+    'UsageError',
+    'examples',
+    'load',
+)
 _HOMES = {
+    'About': 'inference.about',
+    'Answer': 'inference.about',
+    'Subnet': 'models.subnet',
     'Supernet': 'inference.network',
     'UsageError': 'errors',
     'examples': 'inference.load',

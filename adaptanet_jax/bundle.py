@@ -5,35 +5,46 @@
   python -m adaptanet_jax.bundle --workdir=/tmp/digits --out=/tmp/bundle
 """
 
+import argparse
 import os
 import sys
 
-from absl import app, flags
-
 from adaptanet_jax import commands
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.')
-_OUT = flags.DEFINE_string('out', None, 'Folder to write; new, or empty.')
-_EXAMPLES = flags.DEFINE_integer(
-    'examples', 0, 'How many test images to put into it, with their labels.'
-)
+_COMMAND = 'adaptanet_jax.bundle'
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = commands.parser(
+      _COMMAND, 'Writes what a run has trained as a bundle.'
+  )
+  parser.add_argument('--workdir', required=True, help='of the run')
+  parser.add_argument(
+      '--out', required=True, help='folder to write; new, or empty'
+  )
+  parser.add_argument(
+      '--examples', type=int, default=0, metavar='COUNT',
+      help='how many test images to put into it, with their labels',
+  )
+  return parser
 
 
 def main(argv: list[str]) -> None:
   """Loads the run, and saves it."""
-  del argv
-  from adaptanet_jax.inference import bundle, trained
-  from adaptanet_jax.inference.network import BACKENDS
+  args = _parser().parse_args(argv)
+  with commands.one_line_errors(_COMMAND):
+    # Late: a mistyped option need not wait for JAX.
+    from adaptanet_jax.inference import bundle, trained
+    from adaptanet_jax.inference.network import BACKENDS
 
-  with commands.one_line_errors('adaptanet_jax.bundle'):
-    workdir = os.path.expanduser(str(_WORKDIR.value))
+    workdir = os.path.expanduser(args.workdir)
     net = trained.load(workdir, backend=BACKENDS[0])
-    count = int(_EXAMPLES.value or 0)
-    examples = trained.examples(workdir, count) if count else None
-    bundle.save(net, str(_OUT.value), examples)
-  print(f'Bundle: {_OUT.value}', file=sys.stderr)
+    examples = None
+    if args.examples:
+      examples = trained.examples(workdir, args.examples)
+    bundle.save(net, args.out, examples)
+  print(f'Bundle: {args.out}', file=sys.stderr)
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(('workdir', 'out'))
-  app.run(main)
+  main(sys.argv[1:])

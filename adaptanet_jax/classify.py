@@ -4,15 +4,20 @@
 
   python -m adaptanet_jax.classify --model=digits PICTURE...
 
-As a table, or with --json as a list of objects with `file`, `label`,
-`confidence` and `subnet`.
+As a table, line by line, or with --json as a list of objects with `file`,
+`label`, `confidence` and `subnet`. A file that cannot be read is told on stderr
+and left out; the status is then 1.
 """
 
 import argparse
+from collections.abc import Iterator
 import glob
 import json
 import os
 import sys
+from typing import Any
+
+import numpy as np
 
 from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
@@ -68,34 +73,76 @@ def main(argv: list[str]) -> None:
     import adaptanet_jax  # Late: a mistyped file need not wait for JAX.
 
     net = adaptanet_jax.load(args.model)
-    subnet = args.subnet or '1.0-1.0-1.0-1.0'
+    chosen: dict[str, Any] = {'policy': args.policy}
+    if args.subnet is not None:
+      chosen['subnet'] = args.subnet
     if args.madds is not None:
-      subnet = str(net.within(args.madds))
-    answers = [
-        answer
-        for start in range(0, len(files), _BATCH_SIZE)
-        for answer in net.classify(
-            files[start : start + _BATCH_SIZE], subnet, policy=args.policy
-        )
+      chosen['subnet'] = net.within(args.madds)
+    widths = [
+        max(map(len, names)) for names in (files, net.about.class_names)
     ]
-  rows = [
-      {
-          'file': file,
-          'label': answer.label,
-          'confidence': round(answer.confidence, 4),
-          'subnet': str(answer.subnet),
-      }
-      for file, answer in zip(files, answers)
-  ]
-  if args.json:
-    print(json.dumps(rows, indent=1))
-    return
-  width = max(len(file) for file in files)
-  names = max(len(answer.label) for answer in answers)
+    rows: list[dict[str, Any]] = []
+    unread: list[str] = []
+    for names, images in _batches(net, files, unread):
+      answers = net.answer(images, **chosen)
+      batch = [
+          {
+              'file': name,
+              'label': answer.label,
+              'confidence': round(answer.confidence, 4),
+              'subnet': str(answer.subnet),
+          }
+          for name, answer in zip(names, answers)
+      ]
+      rows += batch
+      if not args.json:
+        _print_table(batch, *widths)
+    if args.json:
+      print(json.dumps(rows, indent=1))
+    if unread:
+      sys.exit(1)
+
+
+def _batches(
+    net: Any, files: list[str], unread: list[str]
+) -> Iterator[tuple[list[str], np.ndarray]]:
+  """Yields names of files and what a network reads of them, in batches.
+
+  All but the last are of one size, for which programs are compiled.
+
+  Args:
+    net: the network.
+    files: of pictures.
+    unread: takes the names of those that cannot be read; a line says why.
+  """
+  from adaptanet_jax.inference import pictures
+
+  names: list[str] = []
+  images: list[np.ndarray] = []
+  for file in files:
+    try:
+      images.append(
+          pictures.to_pixels(
+              file, net.net.image_shape, net.about.shorter_side
+          )
+      )
+      names.append(file)
+    except UsageError as error:
+      print(f'{_COMMAND}: {error}', file=sys.stderr)
+      unread.append(file)
+    if len(names) == _BATCH_SIZE:
+      yield names, np.stack(images)
+      names, images = [], []
+  if names:
+    yield names, np.stack(images)
+
+
+def _print_table(rows: list[dict[str, Any]], width: int, names: int) -> None:
   for row in rows:
     print(
         f'{row["file"]:<{width}}  {row["label"]:<{names}}  '
-        f'{row["confidence"]:7.2%}  {row["subnet"]}'
+        f'{row["confidence"]:7.2%}  {row["subnet"]}',
+        flush=True,
     )
 
 

@@ -5,6 +5,7 @@
 import argparse
 from collections.abc import Iterator
 import contextlib
+import errno
 import importlib.util
 import os
 import re
@@ -14,6 +15,9 @@ from typing import Any
 from absl import flags, logging
 
 from adaptanet_jax.errors import UsageError
+
+# Of a full or a broken disk, where nobody knows which file it was.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -30,33 +34,42 @@ def one_line_errors(command: str) -> Iterator[None]:
   except UsageError as error:
     sys.exit(f'{command}: {error}')
   except OSError as error:
-    if not error.filename:
+    if error.filename:
+      sys.exit(f'{command}: {error.filename}: {error.strerror}.')
+    if error.errno not in _OF_DISKS:
       raise
-    sys.exit(f'{command}: {error.filename}: {error.strerror}.')
+    sys.exit(f'{command}: {error.strerror}.')
 
 
-def parser_for_model(
+def parser(
     command: str, description: str, **options: Any
 ) -> argparse.ArgumentParser:
-  """Returns the parser of a command that takes a model, and its first flag.
+  """Returns the parser of a command, without flags.
 
   Args:
     command: the module that is run.
     description: what it does.
     **options: of `argparse.ArgumentParser`.
   """
-  parser = argparse.ArgumentParser(
+  return argparse.ArgumentParser(
       prog=f'python -m {command}',
       description=description,
       allow_abbrev=False,
       **options,
   )
-  parser.add_argument(
+
+
+def parser_for_model(
+    command: str, description: str, **options: Any
+) -> argparse.ArgumentParser:
+  """Returns the parser of a command that takes a model; see `parser`."""
+  found = parser(command, description, **options)
+  found.add_argument(
       '--model',
       required=True,
       help='a model that comes along, such as digits; a bundle, or a workdir',
   )
-  return parser
+  return found
 
 
 def parse_flags(argv: list[str]) -> list[str]:

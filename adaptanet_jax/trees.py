@@ -52,6 +52,14 @@ def merge(*trees: Mapping[str, Any]) -> Tree:
   return traverse_util.unflatten_dict(flat, sep='/')
 
 
+def flat(tree: Any) -> dict[str, np.ndarray]:
+  """Returns the leaves of a tree by their paths, on the host."""
+  found: dict[str, np.ndarray] = traverse_util.flatten_dict(
+      jax.device_get(tree), sep='/'
+  )
+  return found
+
+
 def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
   """Replaces the leaves of `tree` that `other` has in the same shape."""
   flat = traverse_util.flatten_dict(tree, sep='/')

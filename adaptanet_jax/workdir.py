@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from typing import Any
+import uuid
 
 from adaptanet_jax import processes
 from adaptanet_jax.errors import UsageError
@@ -94,38 +95,57 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def new_folder(folder: str) -> Iterator[str]:
+def new_folder(folder: str, *, index: str) -> Iterator[str]:
   """Makes a folder that is there whole or not at all.
 
   Args:
     folder: must not exist yet, or be empty.
+    index: file without which nobody takes the folder for a whole one.
 
   Yields:
-    The path of a folder to write to, which is renamed in the end.
+    The path of a folder to write to. In the end it is renamed; or, where there
+    was an empty folder, its files move there, the index last.
 
   Raises:
     UsageError: there is something in that folder.
   """
   folder = os.path.abspath(os.path.expanduser(folder))
-  if os.path.exists(folder) and (
-      not os.path.isdir(folder) or os.listdir(folder)
+  is_there = os.path.isdir(folder)
+  own = f'{uuid.uuid4().hex[:8]}.partial'
+  # An empty folder may be of another disk than what it is in.
+  partial = os.path.join(folder, own) if is_there else f'{folder}.{own}'
+  _check_empty(folder)
+  os.makedirs(partial)  # Not one that somebody else has made.
+  try:
+    yield partial
+    _check_empty(folder, but=own)
+    if is_there:
+      for name in sorted(os.listdir(partial), key=lambda name: name == index):
+        os.rename(os.path.join(partial, name), os.path.join(folder, name))
+    else:
+      os.rename(partial, folder)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_empty(folder: str, *, but: str = '') -> None:
+  if os.path.lexists(folder) and (
+      not os.path.isdir(folder) or {*os.listdir(folder)} - {but}
   ):
     raise UsageError(
         f'{folder} is not empty; expected a folder that is, or is not there.'
     )
-  partial = f'{folder}.partial'
-  shutil.rmtree(partial, ignore_errors=True)
-  os.makedirs(partial)
-  try:
-    yield partial
-    if os.path.isdir(folder):
-      os.rmdir(folder)
-    os.rename(partial, folder)
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def digest(path: str) -> str:
   """Returns the SHA-256 of a file."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def digests(folder: str) -> dict[str, str]:
+  """Returns the SHA-256 of each file in a folder, by name."""
+  return {
+      name: digest(os.path.join(folder, name))
+      for name in sorted(os.listdir(folder))
+  }

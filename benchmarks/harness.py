@@ -10,7 +10,6 @@ its spread, highest less lowest over the median.
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import datetime
-import importlib.metadata
 import json
 import math
 import os
@@ -23,7 +22,8 @@ from absl import flags
 import jax
 import numpy as np
 
-from adaptanet_jax import compiler, platforms, trees
+from adaptanet_jax import compiler, platforms, trees, versions
+from adaptanet_jax.export import runtime
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.platforms import auto_dtype
 
@@ -140,7 +140,7 @@ def check_same(
           f'{what}: {name} gives {actual.shape}, {first} {expected.shape}; '
           'expected the same shape.'
       )
-    difference = np.abs(actual - expected).max() / np.abs(expected).max()
+    difference = runtime.difference(actual, expected)
     if not difference <= tolerance:
       sys.exit(
           f'{what}: {name} and {first} differ by {difference:.1e} of the '
@@ -263,12 +263,6 @@ def _text(cell: Any) -> str:
 
 def device() -> dict[str, Any]:
   """Says what is measured on, and with which versions."""
-  versions = {}
-  for package in _PACKAGES:
-    try:
-      versions[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      continue
   return {
       'platform': jax.default_backend(),
       'kind': jax.devices()[0].device_kind,
@@ -276,5 +270,5 @@ def device() -> dict[str, Any]:
       'host': platforms.processor(),
       'cores': len(os.sched_getaffinity(0)),
       'python': platform.python_version(),
-      'versions': versions,
+      'versions': versions.installed(_PACKAGES),
   }

@@ -5,8 +5,12 @@
 What comes out are 8-bit pixels, grey or RGB, upright as EXIF says, 16 bits
 scaled to 8, and what is transparent laid on white.
 
+Nothing of ours is imported here, so that an export can bring this file along.
+
 H = height, W = width, C = colours.
 """
+
+from __future__ import annotations  # Devices have older Pythons.
 
 from collections.abc import Iterator
 import contextlib
@@ -15,8 +19,6 @@ import math
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
-
-from adaptanet_jax.errors import first_line
 
 # No others: Pillow has one run Ghostscript, whatever a file's name says.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF')
@@ -176,7 +178,8 @@ def _reading(image: bytes | Image.Image) -> Iterator[Image.Image]:
         else 'it is empty'
     ) from error
   except Exception as error:  # Each format has errors of its own.
-    raise ImageError(first_line(error)) from error
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    raise ImageError(lines[0].rstrip('.')) from error
 
 
 def _orientation(picture: Image.Image) -> int:

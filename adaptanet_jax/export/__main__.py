@@ -27,7 +27,14 @@ def _parser() -> argparse.ArgumentParser:
       '--memory', default='fast', help='of format onnx: fast or small'
   )
   parser.add_argument(
-      '--subnets', help='that it can run as, joined by ","; default: all'
+      '--subnets',
+      help='that it can run as, joined by ","; not of format stablehlo; '
+      'default: all, or of format static the largest',
+  )
+  parser.add_argument(
+      '--calibration',
+      help='batch statistics, of a network with a BatchNorm: subnet, uniform '
+      'or none; default: those that it was measured with',
   )
   return parser
 
@@ -38,12 +45,12 @@ def main(argv: list[str]) -> None:
   with commands.one_line_errors(_COMMAND):
     import adaptanet_jax  # Late: a mistyped option need not wait for JAX.
 
-    net = adaptanet_jax.load(args.model)
+    net = adaptanet_jax.load(args.model, calibration=args.calibration)
     net.export(
         args.out,
         format=args.format,
         memory=args.memory,
-        subnets=args.subnets.split(',') if args.subnets else None,
+        subnets=None if args.subnets is None else args.subnets.split(','),
     )
   print(f'Exported: {args.out}', file=sys.stderr)
 

@@ -10,26 +10,30 @@ Formats:
   stablehlo  one program of JAX, for CPUs, GPUs and TPUs, and its weights
 
 Each folder has `export.json`, `subnets.csv`, `example.npz` and `runtime.py`,
-which runs it. Activations are float32, whatever the network computes in.
+which runs it, with the modules that it is made of. Activations are float32,
+whatever the network computes in.
 """
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import importlib.metadata
+import functools
 import importlib.util
 import os
 import shutil
 from typing import Any
 
-from flax import traverse_util
-import jax
 import numpy as np
 
-import adaptanet_jax
-from adaptanet_jax import trees
+from adaptanet_jax import trees, versions
+from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.evaluation import calibration, cost, subnet_table
-from adaptanet_jax.export import runtime, stablehlo
+from adaptanet_jax.export import (
+  runtime,
+  runtime_latency,
+  runtime_models,
+  stablehlo,
+)
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import (
   NUM_STAGES,
@@ -37,11 +41,21 @@ from adaptanet_jax.models.subnet import (
   Subnet,
   all_subnets,
 )
-from adaptanet_jax.workdir import digest, new_folder, write_json
+from adaptanet_jax.workdir import digests, new_folder, write_json
 
+_INDEX = 'export.json'
 FORMATS = ('onnx', 'stablehlo', 'stages', 'static')
 MEMORIES = ('fast', 'small')
-_PACKAGES = ('jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy')
+_PACKAGES = (
+    *('adaptanet_jax', 'jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy'),
+)
+# What goes along with a model, by its name there.
+_MODULES = {
+    'runtime.py': runtime,
+    'runtime_latency.py': runtime_latency,
+    'runtime_models.py': runtime_models,
+    'runtime_pictures.py': images_lib,
+}
 # Images and random subnets that an export is tried on, and how far its logits
 # may be from JAX's, as a share of the largest.
 _NUM_IMAGES, _NUM_RANDOM, _TOLERANCE = 4, 16, 1e-4
@@ -64,10 +78,11 @@ def export(
     net: a loaded network.
     folder: must not exist yet, or be empty.
     format: one of `FORMATS`.
-    memory: of format onnx: 'fast', or 'small', which takes a third of the
-      memory and up to a third more time; see `graph`.
+    memory: of format onnx: 'fast', or 'small', which takes less memory and
+      more time; docs/export.md has figures.
     subnets: that it can run as, and of whose weights it has what they read;
-      None: all. One, for the format static: by default the largest.
+      None: all. One, for the format static: by default the largest. Not of
+      format stablehlo, whose one program is that of all.
     policies: whether gates and policies are a part of it. Of format onnx, where
       the network has them and `subnets` are not given.
     verify: whether it is tried against JAX before the folder is there.
@@ -80,38 +95,46 @@ def export(
   _check(format, memory)
   net = _in_float32(net)
   chosen = _chosen(net, format, subnets)
-  write, routes = _writer(net, format, chosen, memory, policies and not subnets)
-  with new_folder(folder) as partial:
-    more = write(partial)
-    shutil.copy(runtime.__file__, os.path.join(partial, 'runtime.py'))
+  routes = bool(
+      format == 'onnx' and policies and subnets is None and net.policies
+      and net.gates and net.calibrated == 'none'
+  )
+  with new_folder(folder, index=_INDEX) as partial:
+    more = _write_models(net, chosen, partial, format, memory, routes)
+    for name, module in _MODULES.items():
+      shutil.copyfile(str(module.__file__), os.path.join(partial, name))
     table = net.subnets or {
         'madds': cost.cost_table(net.net).madds_by_subnet()
     }
     subnet_table.write(partial, table, chosen)
     _write_example(net, chosen, partial)
     values = {
-        'format': runtime.FORMAT,
-        'version': runtime.VERSION,
+        'format': runtime_models.FORMAT,
+        'version': runtime_models.VERSION,
         'kind': format,
-        'name': net.about.name,
-        'image_shape': net.net.image_shape,
-        'shorter_side': net.about.shorter_side,
-        'class_names': net.about.class_names,
+        **_about(net),
         'policies': net.policies if routes else [],
         'memory': memory if format == 'onnx' else None,
-        'network': dataclasses.asdict(net.net),
-        'versions': _versions(),
         **more,
         'verified': None,
-        'sha256': {
-            name: digest(os.path.join(partial, name))
-            for name in sorted(os.listdir(partial))
-        },
+        'sha256': digests(partial),
     }
-    path = os.path.join(partial, 'export.json')
+    path = os.path.join(partial, _INDEX)
     write_json(path, values)
     if verify:
       write_json(path, values | {'verified': _verify(net, chosen, partial)})
+
+
+def _about(net: Supernet) -> dict[str, Any]:
+  """Returns what a runtime has to know of any network."""
+  return {
+      'name': net.about.name,
+      'image_shape': net.net.image_shape,
+      'shorter_side': net.about.shorter_side,
+      'class_names': net.about.class_names,
+      'network': dataclasses.asdict(net.net),
+      'versions': versions.installed(_PACKAGES),
+  }
 
 
 def _check(format: str, memory: str) -> None:
@@ -150,13 +173,16 @@ def _chosen(
     net: Supernet, format: str, subnets: Sequence[str | Subnet] | None
 ) -> list[Subnet]:
   """Returns the subnets that an export is to have, each once."""
-  if isinstance(subnets, str):
-    raise UsageError(f'subnets = {subnets!r}; expected a list of subnets.')
-  if subnets is not None and not len(subnets):
-    raise UsageError('subnets = []; expected at least one, or None for all.')
+  if subnets is not None:
+    subnets = _listed(subnets)
+  if subnets is not None and format == 'stablehlo':
+    raise UsageError(
+        f'{len(subnets)} subnets with format stablehlo, whose one program is '
+        'that of all; expected no subnets, or another format.'
+    )
   every = net.calibrated != 'uniform'
   if subnets is not None:
-    chosen = [net.parse(subnet) for subnet in dict.fromkeys(map(str, subnets))]
+    chosen = [net.parse(subnet) for subnet in subnets]
   elif format == 'static':
     chosen = [net.parse(Subnet.uniform(1.0))]
   elif every:
@@ -184,6 +210,20 @@ def _chosen(
   return chosen
 
 
+def _listed(subnets: Any) -> list[str]:
+  """Returns the names of subnets that a user gives, each once."""
+  try:
+    names = list(dict.fromkeys(map(str, subnets)))
+  except TypeError:
+    names = []
+  if isinstance(subnets, str) or not names:
+    raise UsageError(
+        f'subnets = {subnets!r}; expected a list of at least one subnet, or '
+        'None for all.'
+    )
+  return names
+
+
 def _branches(chosen: Sequence[Subnet]) -> tuple[tuple[StageChoice, ...], ...]:
   """Returns the choices that each stage needs, in the order of their index."""
   return tuple(
@@ -197,6 +237,7 @@ def _statistics(
 ) -> Callable[[StageChoice], dict[str, Any]]:
   """Returns what gives the batch statistics of a choice, of all stages."""
 
+  @functools.cache
   def of(choice: StageChoice) -> dict[str, Any]:
     variables = net.variables
     if net.calibrated != 'none':
@@ -206,56 +247,34 @@ def _statistics(
       )
       found = calibration.of_subnet(net.statistics, subnet, net.calibrated)
       variables = trees.merge(variables, found)
-    return _flat(variables.get('batch_stats', {}))
+    return trees.flat(variables.get('batch_stats', {}))
 
   return of
 
 
-def _flat(tree: Any) -> dict[str, np.ndarray]:
-  return traverse_util.flatten_dict(jax.device_get(tree), sep='/')
-
-
-def _writer(
+def _write_models(
     net: Supernet,
-    format: str,
     chosen: Sequence[Subnet],
+    folder: str,
+    format: str,
     memory: str,
-    policies: bool,
-) -> tuple[Callable[[str], dict[str, Any]], bool]:
-  """Returns what writes the models to a folder, and whether these route.
-
-  It returns what else a runtime has to know. Whether the network can be
-  exported is found out before.
-  """
+    routes: bool,
+) -> dict[str, Any]:
+  """Writes the models, and returns what else a runtime has to know of them."""
   statistics = _statistics(net, chosen)
   if format == 'stablehlo':
     own = {}
     if net.calibrated != 'none':
       own = {str(s.stages[0]): statistics(s.stages[0]) for s in chosen}
-    return lambda folder: stablehlo.write(
-        net.net, net.variables, own, folder
-    ), False
+    return stablehlo.write(net.net, net.variables, own, folder)
   # Late, for ONNX need not be there for the other format.
   from adaptanet_jax.export import onnx_files
 
-  routes = bool(
-      format == 'onnx' and policies and net.policies and net.gates
-      and net.calibrated == 'none'
+  onnx_files.write(
+      net, statistics, _branches(chosen), folder, kind=format, memory=memory,
+      routes=routes,
   )
-  files = onnx_files.Files(net, statistics, _branches(chosen))
-  return lambda folder: files.write(
-      folder, format, chosen[0], memory=memory, routes=routes
-  ), routes
-
-
-def _versions() -> dict[str, str]:
-  versions = {'adaptanet_jax': adaptanet_jax.__version__}
-  for name in _PACKAGES:
-    try:
-      versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      pass
-  return versions
+  return {}
 
 
 def _images(net: Supernet, count: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from adaptanet_jax.export.graph import Graph, Tensor
-from adaptanet_jax.export.network import Arrays, Map
+from adaptanet_jax.export.network import Arrays, Map, strided
 from adaptanet_jax.models.gates import (
   GATES,
   TOP_CLASSES,
@@ -71,7 +71,7 @@ class Gates:
     )
     kernel = kernel * scale[:, None, None, None]
     weight = graph.store.weight
-    sides = tuple(-(-side // strides) for side in x.sides)
+    sides = strided(x.sides, strides)
     # As flax pads: what is missing at the end, 'SAME'.
     ends = [
         max((out - 1) * strides + 2 - side, 0)
@@ -86,7 +86,7 @@ class Gates:
         strides=[strides, strides],
         pads=[0, 0, *ends],
     )
-    return Map(graph.add('Relu', y), kernel.shape[0], (sides[0], sides[1]))
+    return Map(graph.add('Relu', y), kernel.shape[0], sides)
 
   def _pool(self, graph: Graph, x: Map) -> Map:
     sizes = [min(side, self.gates.resolution) for side in x.sides]

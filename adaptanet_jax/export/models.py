@@ -17,12 +17,7 @@ from adaptanet_jax.export.graph import BATCH, Graph, Tensor
 from adaptanet_jax.export.network import Map, Network
 from adaptanet_jax.models.resnet import stage_numbers
 from adaptanet_jax.models.routing import Policy
-from adaptanet_jax.models.subnet import (
-  LARGEST,
-  NUM_STAGES,
-  StageChoice,
-  Subnet,
-)
+from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice, Subnet
 
 # Choices that each stage has a branch for.
 Branches = tuple[tuple[StageChoice, ...], ...]
@@ -112,19 +107,11 @@ def _switch_stage(
     index: str,
     branches: Sequence[StageChoice],
 ) -> Map:
-  found: list[Map] = []
-
   def branch(choice: StageChoice) -> Callable[[Graph], str]:
-    def describe(graph: Graph) -> str:
-      found.append(described.at(graph, choice).run_stage(x, number))
-      return found[-1].name
-
-    return describe
+    return lambda graph: described.at(graph, choice).run_stage(x, number).name
 
   runs = {choice.index: branch(choice) for choice in branches}
-  # Of one shape, whichever runs.
-  like = described.at(Graph(graph_lib.Store('fast')), branches[0])
-  y = like.run_stage(x, number)
+  y = _anchor(described, number)
   return dataclasses.replace(y, name=graph.switch(index, runs, y.tensor()))
 
 
@@ -149,47 +136,46 @@ def stages(
   """Builds each choice of each stage, and the head, as models of their own.
 
   Stage 1 takes `images`, `uint8[B, H, W, C]`; all others, and the head, take
-  `anchor`, `float32[B, C, H, W]`, which the stage before gave by that name. The
-  head gives `logits`.
+  `before`, `float32[B, C, H, W]`, which is the `anchor` that the stage before
+  gave. The head gives `logits`.
 
   Returns:
     Models by name, such as `stage2_0.5d` and `head`.
   """
-  maps = _outputs(described)
   models = {}
   for n, own in zip(stage_numbers(), branches):
+    before = _anchor(described, n - 1, 'before') if n > 1 else None
     for choice in own:
 
-      def describe(graph: Graph, n: int = n, choice: StageChoice = choice):
-        x = network.normalize(graph, 'images', described.net) if n == 1 else (
-            dataclasses.replace(maps[n - 2], name='before')
-        )
-        layers = described.at(graph, choice)
-        graph.name(layers.run_stage(x, n).name, 'anchor')
+      def describe(
+          graph: Graph, n: int = n, choice: StageChoice = choice,
+          before: Map | None = before,
+      ) -> None:
+        x = before or network.normalize(graph, 'images', described.net)
+        y = described.at(graph, choice).run_stage(x, n)
+        graph.name(y.name, 'anchor')
 
-      before = _images(described) if n == 1 else maps[n - 2].tensor('before')
       models[f'stage{n}_{choice}'] = _build(
-          describe, [before], maps[n - 1].tensor('anchor'), metadata
+          describe,
+          [before.tensor('before') if before else _images(described)],
+          _anchor(described, n).tensor('anchor'),
+          metadata,
       )
+  last = _anchor(described, NUM_STAGES, 'before')
 
   def describe_head(graph: Graph) -> None:
-    x = dataclasses.replace(maps[-1], name='before')
-    graph.name(network.run_head(graph, described.params, x), 'logits')
+    graph.name(network.run_head(graph, described.params, last), 'logits')
 
   models['head'] = _build(
-      describe_head, [maps[-1].tensor('before')], _logits(described), metadata
+      describe_head, [last.tensor('before')], _logits(described), metadata
   )
   return models
 
 
-def _outputs(described: Network) -> list[Map]:
-  """Returns what the stages give; only its shapes are of use."""
-  graph = Graph(graph_lib.Store('fast'))
-  x, maps = network.normalize(graph, 'images', described.net), []
-  for n, choice in zip(stage_numbers(), LARGEST.stages):
-    x = described.at(graph, choice).run_stage(x, n)
-    maps.append(x)
-  return maps
+def _anchor(described: Network, number: int, name: str = '') -> Map:
+  """Returns what a stage gives, whichever of its choices runs."""
+  *sides, channels = described.anchor_shapes[number - 1]
+  return Map(name, channels, (sides[0], sides[1]))
 
 
 def _build(

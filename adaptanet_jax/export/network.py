@@ -12,10 +12,10 @@ B = batch, C = channels, H = height, W = width.
 
 from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 
 import numpy as np
 
-from adaptanet_jax.errors import UsageError
 from adaptanet_jax.export.graph import BATCH, Graph, Tensor
 from adaptanet_jax.models import slimmable
 from adaptanet_jax.models.layers import (
@@ -35,8 +35,6 @@ from adaptanet_jax.models.resnet import (
 from adaptanet_jax.models.subnet import WIDTHS, StageChoice, WidthMask
 
 _EPSILON = 1e-5
-_DELTAS = (None, 'conv3x3', 'separable', 'bottleneck')
-_NORMS = ('gn', 'gn32', 'ln', 'bn', 'bn_private', 'bn_switchable')
 
 # Arrays by their path below a collection, such as backbone/stem/conv/kernel.
 Arrays = Mapping[str, np.ndarray]
@@ -70,15 +68,10 @@ class Network:
   params: Arrays
   statistics: Callable[[StageChoice], Arrays]
 
-  def __post_init__(self) -> None:
-    for what, name, known in (
-        ('norm', self.net.norm, _NORMS), ('delta', self.net.delta, _DELTAS)
-    ):
-      if name not in known:
-        raise UsageError(
-            f'A network with {what} {name!r} cannot be exported to ONNX; '
-            f'expected one of {", ".join(map(str, known))}.'
-        )
+  @functools.cached_property
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """`(H, W, C)` of what the stages give."""
+    return self.net.anchor_shapes()
 
   def at(self, graph: Graph, choice: StageChoice) -> 'Layers':
     """Returns the layers of the network under a choice of a stage."""
@@ -158,7 +151,7 @@ class Layers:
     y = self.graph.add(
         'MaxPool', x.name, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4
     )
-    return Map(y, x.channels, _strided(x.sides, 2))
+    return Map(y, x.channels, strided(x.sides, 2))
 
   def _substitute(self, x: Map, path: str, planes: int, strides: int) -> Map:
     out = self._active(planes)
@@ -246,7 +239,7 @@ class Layers:
         pads=[(size - 1) // 2] * 4,
         group=group,
     )
-    return Map(y, part[0], _strided(x.sides, strides))
+    return Map(y, part[0], strided(x.sides, strides))
 
   def _norm(self, x: Map, path: str, total: int) -> Map:
     if self.net.norm in GROUPS:
@@ -349,6 +342,7 @@ def run_head(graph: Graph, params: Arrays, x: Map) -> str:
   )
 
 
-def _strided(sides: tuple[int, int], strides: int) -> tuple[int, int]:
+def strided(sides: tuple[int, int], strides: int) -> tuple[int, int]:
+  """Returns the sides of what a convolution with padding gives."""
   rows, columns = (-(-side // strides) for side in sides)
   return rows, columns

@@ -13,7 +13,7 @@
 
 As a command it runs the examples that came along and says how far its answers
 are from the expected ones; with the names of pictures it says what they show,
-which takes Pillow; with --measure it takes times and writes `latency.csv`.
+which takes Pillow; with --measure it takes times and writes `latency.json`.
 
 A folder of format stablehlo takes jax in place of onnxruntime.
 """
@@ -22,19 +22,27 @@ from __future__ import annotations  # Devices have older Pythons.
 
 import argparse
 import csv
-import json
 import os
-import time
+import sys
 from typing import Any
 
-import numpy as np
+try:
+  import numpy as np
+except ImportError as error:
+  if __name__ != '__main__':
+    raise
+  raise SystemExit(
+      'runtime: numpy is not installed; expected what `pip install numpy '
+      'onnxruntime` brings.'
+  ) from error
+
+if __package__:
+  from adaptanet_jax.export import runtime_latency, runtime_models
+else:  # In a folder that was exported.
+  import runtime_latency  # type: ignore[no-redef]
+  import runtime_models  # type: ignore[no-redef]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-FORMAT, VERSION = 'adaptanet_jax export', 1
-NUM_STAGES = 4
-# Of a stage, in the order of their numbers: widths, then widths of its delta.
-CHOICES = ('1.0', '0.75', '0.5', '0.25', '1.0d', '0.75d', '0.5d', '0.25d')
-_LATENCIES = 'latency.csv'
 
 
 def load(folder: str = _HERE, **options: Any) -> Network:
@@ -49,27 +57,17 @@ def load(folder: str = _HERE, **options: Any) -> Network:
     A function of images.
 
   Raises:
-    ValueError: a file is missing or of another format.
+    ValueError: a file is missing, damaged or of another format, or a package
+      is not installed.
   """
-  path = os.path.join(folder, 'export.json')
-  if not os.path.exists(path):
-    raise ValueError(f'{folder} has no export.json; expected an exported net.')
-  with open(path, encoding='utf-8') as file:
-    about = json.load(file)
-  found = about.get('format'), about.get('version')
-  if found != (FORMAT, VERSION):
-    raise ValueError(
-        f'{path} is of format {found[0]!r}, version {found[1]!r}; expected '
-        f'{FORMAT!r}, version {VERSION}.'
-    )
+  about = runtime_models.read_about(folder)
+  run = runtime_models.load(folder, about, options)
   table = {}
   with open(os.path.join(folder, 'subnets.csv'), encoding='utf-8') as file:
     for row in csv.DictReader(file):
       name = row.pop('subnet')
       table[name] = {column: float(value) for column, value in row.items()}
-  return Network(
-      folder, about, table, _RUNS[about['kind']](folder, about, options)
-  )
+  return Network(folder, about, table, run)
 
 
 class Network:
@@ -88,15 +86,10 @@ class Network:
       table: dict[str, dict[str, float]], run: Any,
   ) -> None:
     self.folder, self.about, self.table = folder, about, table
-    self.milliseconds: dict[str, float] = {}
-    path = os.path.join(folder, _LATENCIES)
-    if os.path.exists(path):
-      with open(path, encoding='utf-8') as file:
-        self.milliseconds = {
-            row['subnet']: float(row['milliseconds'])
-            for row in csv.DictReader(file)
-        }
     self._run = run
+    self.milliseconds, self._untimed = runtime_latency.read(
+        folder, run.surroundings
+    )
 
   @property
   def image_shape(self) -> tuple[int, ...]:
@@ -137,17 +130,19 @@ class Network:
           f'Subnet {name!r} is not in this export; expected one of its '
           f'{len(self.table):,}, such as {", ".join(self.subnets[:4])}.'
       )
-    logits: np.ndarray = self._run(self._checked(images), _codes(name))
+    logits: np.ndarray = self._run(
+        self._checked(images), runtime_models.codes_of(name)
+    )
     return logits
 
   def route(
-      self, images: np.ndarray, policy: str = ''
+      self, images: np.ndarray, policy: str = 'joint/budget'
   ) -> tuple[np.ndarray, list[str]]:
     """Lets the gates choose a subnet for each image, one image at a time.
 
     Args:
       images: `uint8[B, H, W, C]`.
-      policy: one of `policies`; '': the first.
+      policy: one of `policies`.
 
     Returns:
       Logits `float32[B, classes]`, and the subnet of each image.
@@ -160,7 +155,6 @@ class Network:
           'This export has no policies; expected one of format onnx, of a '
           'network that has them, with policies=True.'
       )
-    policy = policy or self.policies[0]
     if policy not in self.policies:
       raise ValueError(
           f'Unknown policy {policy!r}; expected one of '
@@ -172,7 +166,7 @@ class Network:
         self._run.route(checked[n : n + 1], number) for n in range(len(checked))
     ]
     return np.concatenate([logits for logits, _ in rows]), [
-        '-'.join(CHOICES[code] for code in codes) for _, codes in rows
+        runtime_models.name_of(codes) for _, codes in rows
     ]
 
   def within(
@@ -196,15 +190,18 @@ class Network:
           'Accuracies on held-out examples were not measured; expected an '
           'export of an AdaptaNet whose phase policies was done.'
       )
-    if madds is not None:
-      limit, unit = madds, 'MAdds'
+    given, unit = (madds, 'MAdds') if milliseconds is None else (
+        milliseconds, 'ms'
+    )
+    try:
+      limit = float(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+      raise ValueError(f'{given!r} {unit}; expected a number.') from error
+    costs = self.milliseconds
+    if unit == 'MAdds':
       costs = {name: row['madds'] for name, row in self.table.items()}
-    else:
-      limit, unit, costs = float(milliseconds or 0), 'ms', self.milliseconds
-      if not costs:
-        raise ValueError(
-            'Times are not known here; expected measure() to have run.'
-        )
+    elif not costs:
+      raise ValueError(self._untimed)
     within = [name for name in costs if costs[name] <= limit]
     if not within:
       least = min(costs.values())
@@ -233,33 +230,23 @@ class Network:
 
     Returns:
       Milliseconds by subnet, which `within` then goes by.
+
+    Raises:
+      ValueError: there would be nothing to measure.
     """
+    if rounds < 1 or runs < 1:
+      raise ValueError(
+          f'rounds = {rounds}, runs = {runs}; expected at least 1 of each.'
+      )
     image = np.zeros((1, *self.image_shape), np.uint8)
-    codes = {name: _codes(name) for name in self.subnets}
-    start = codes[self.subnets[0]]
-    singles = [start]
-    for n in range(NUM_STAGES):
-      for code in sorted({code[n] for code in codes.values()} - {start[n]}):
-        singles.append((*start[:n], code, *start[n + 1 :]))
-    add_up = len(codes) > len(singles)
-    times = _times(
-        self._run, image, singles if add_up else list(codes.values()),
-        rounds, runs,
+    codes = {name: runtime_models.codes_of(name) for name in self.subnets}
+    self.milliseconds = runtime_latency.measure(
+        lambda own: self._run(image, own), codes, rounds, runs
     )
-    found = {}
-    for name, own in codes.items():
-      found[name] = times[start] + sum(
-          times[(*start[:n], own[n], *start[n + 1 :])] - times[start]
-          for n in range(NUM_STAGES)
-      ) if add_up else times[own]
-    self.milliseconds = {name: max(t, 0.0) for name, t in found.items()}
     if save:
-      path = os.path.join(self.folder, _LATENCIES)
-      with open(f'{path}.tmp', 'w', encoding='utf-8', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(('subnet', 'milliseconds'))
-        writer.writerows(self.milliseconds.items())
-      os.replace(f'{path}.tmp', path)
+      runtime_latency.write(
+          self.folder, self._run.surroundings(), self.milliseconds
+      )
     return self.milliseconds
 
   def check(self) -> float:
@@ -300,154 +287,44 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
   return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-def read(path: str, image_shape: tuple[int, ...], shorter_side: int = 0) -> Any:
-  """Reads a picture as the network takes it; needs Pillow.
+def read(
+    path: str, image_shape: tuple[int, ...], shorter_side: int = 0
+) -> np.ndarray:
+  """Reads a picture as the network was tested on it; needs Pillow.
 
   Args:
-    path: of a file.
+    path: of a file: JPEG, PNG, WEBP, GIF, BMP or TIFF.
     image_shape: `(H, W, C)` of the result, H = W.
     shorter_side: what the shorter side is scaled to before the centre is cut,
       in pixels; 0: H.
 
   Returns:
     `uint8[H, W, C]`.
+
+  Raises:
+    ValueError: it cannot be read, or Pillow is not installed.
   """
-  from PIL import Image, ImageOps
-
-  size, _, colours = image_shape
-  with Image.open(path) as file:
-    picture = ImageOps.exif_transpose(file)
-  if picture.has_transparency_data:
-    picture = picture.convert('RGBA')
-    white = Image.new('RGBA', picture.size, 'white')
-    picture = Image.alpha_composite(white, picture)
-  picture = picture.convert('L' if colours == 1 else 'RGB')
-  scale = max(shorter_side, size) / min(picture.size)
-  width, height = (round(side * scale) for side in picture.size)
-  picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-  top, left = (height - size) // 2, (width - size) // 2
-  pixels = np.asarray(picture)[top : top + size, left : left + size]
-  return pixels.reshape(image_shape)
+  images = _pictures()
+  try:
+    with open(path, 'rb') as file:
+      pixels: np.ndarray = images.decode(
+          file.read(), image_shape, shorter_side
+      )
+  except (OSError, ValueError) as error:
+    reason = getattr(error, 'strerror', None) or str(error)
+    raise ValueError(
+        f'{path}: {reason}. Expected a picture, such as a JPEG or a PNG.'
+    ) from error
+  return pixels
 
 
-def _codes(subnet: str) -> tuple[int, ...]:
-  return tuple(CHOICES.index(choice) for choice in subnet.split('-'))
+def _pictures() -> Any:
+  """Returns what decodes pictures: the module of the network's own tests."""
+  name = 'adaptanet_jax.data.images' if __package__ else 'runtime_pictures'
+  return runtime_models.find_module(name, 'pillow')
 
 
-def _times(
-    run: Any, image: np.ndarray, subnets: Any, rounds: int, runs: int
-) -> dict[tuple[int, ...], float]:
-  """Returns the lowest of the medians of the rounds, in milliseconds."""
-  medians: dict[tuple[int, ...], list[float]] = {own: [] for own in subnets}
-  for _ in range(rounds):
-    for own in subnets:
-      run(image, own)
-      times = []
-      for _ in range(runs):
-        started = time.perf_counter()
-        run(image, own)
-        times.append(1e3 * (time.perf_counter() - started))
-      medians[own].append(float(np.median(times)))
-  return {own: min(values) for own, values in medians.items()}
-
-
-class _Onnx:
-  """One model that takes its subnet with every batch, or is one alone."""
-
-  def __init__(self, folder: str, about: Any, options: Any) -> None:
-    self._session = _session(os.path.join(folder, 'model.onnx'), options)
-    self._inputs = {tensor.name for tensor in self._session.get_inputs()}
-    del about
-
-  def __call__(self, images: Any, codes: Any) -> np.ndarray:
-    return self._infer(images, codes, -1)[0]
-
-  def route(self, image: Any, policy: int) -> Any:
-    return self._infer(image, (0,) * NUM_STAGES, policy)
-
-  def _infer(self, images: Any, codes: Any, policy: int) -> Any:
-    feed = {
-        'images': images,
-        'choices': np.array(codes, np.int64),
-        'policy': np.array([policy], np.int64),
-    }
-    return self._session.run(
-        None, {name: feed[name] for name in self._inputs}
-    )
-
-
-class _Stages:
-  """A model for each choice of each stage, loaded when it is first met."""
-
-  def __init__(self, folder: str, about: Any, options: Any) -> None:
-    self._folder, self._options = folder, options
-    self._sessions: dict[str, Any] = {}
-    del about
-
-  def __call__(self, images: Any, codes: Any) -> np.ndarray:
-    x = images
-    for n, code in enumerate(codes, start=1):
-      x = self._infer(f'stage{n}_{CHOICES[code]}', x)
-    return self._infer('head', x)
-
-  def _infer(self, name: str, x: Any) -> Any:
-    if name not in self._sessions:
-      path = os.path.join(self._folder, f'{name}.onnx')
-      self._sessions[name] = _session(path, self._options)
-    session = self._sessions[name]
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
-
-
-def _session(path: str, options: Any) -> Any:
-  import onnxruntime
-
-  options = {'providers': ['CPUExecutionProvider'], **options}
-  return onnxruntime.InferenceSession(path, **options)
-
-
-class _StableHlo:
-  """One program, compiled anew for each size of a batch."""
-
-  def __init__(self, folder: str, about: Any, options: Any) -> None:
-    import jax
-    from jax import export
-
-    del options
-    with open(os.path.join(folder, 'model.jax'), 'rb') as file:
-      program = export.deserialize(bytearray(file.read()))
-    # What it was compiled with, where this is the compiler: equal to the bit.
-    known = about['versions']['jaxlib'] == jax.lib.__version__
-    on_cpu = known and jax.default_backend() == 'cpu'
-    self._jitted = jax.jit(
-        program.call,
-        compiler_options=about['compiler_options'] if on_cpu else None,
-    )
-    self._weights: dict[str, Any] = {}
-    self._statistics: dict[str, dict[str, Any]] = {}
-    with np.load(os.path.join(folder, 'weights.npz')) as file:
-      for name, array in file.items():
-        kind, _, rest = name.partition('/')
-        if kind == 'statistics':
-          choice, _, path = rest.partition('/')
-          own = self._statistics.setdefault(choice, {})
-          own[path] = jax.device_put(array)
-        else:
-          self._weights[name] = jax.device_put(array)
-
-  def __call__(self, images: Any, codes: Any) -> np.ndarray:
-    own = self._statistics.get(CHOICES[codes[0]], {})
-    weights = {**self._weights, **own}
-    return np.asarray(
-        self._jitted(weights, images, np.array(codes, np.int32))
-    )
-
-
-_RUNS = {
-    'onnx': _Onnx, 'static': _Onnx, 'stages': _Stages, 'stablehlo': _StableHlo
-}
-
-
-def _main() -> None:
+def _main() -> int:
   parser = argparse.ArgumentParser(
       description='Checks the exported network, or classifies pictures.'
   )
@@ -455,26 +332,42 @@ def _main() -> None:
   parser.add_argument('--measure', action='store_true', help='take times')
   parser.add_argument('pictures', nargs='*')
   args = parser.parse_args()
+  if args.subnet and not args.pictures:
+    parser.error('--subnet is for pictures; expected the names of some.')
+  net = load()
+  if args.measure:
+    times = net.measure(save=True)
+    low, high = min(times.values()), max(times.values())
+    print(f'{len(times):,} subnets, {low:.3f} to {high:.3f} ms; kept')
+  elif not args.pictures:
+    print(f'Largest difference from the expected logits: {net.check():.1e}')
+  return 0 if _classify(net, args.pictures, args.subnet) else 1
+
+
+def _classify(net: Network, paths: list[str], subnet: str) -> bool:
+  """Prints what pictures show; returns whether all could be read."""
+  if paths:
+    _pictures()  # Once, and not for each, if Pillow is not there.
+  unread = 0
+  for path in paths:
+    try:
+      picture = read(path, net.image_shape, net.about['shorter_side'])
+    except ValueError as error:
+      print(f'runtime: {error}', file=sys.stderr)
+      unread += 1
+      continue
+    logits = net(picture[None], subnet)[0]
+    shares = np.exp(logits - logits.max())
+    label = net.class_names[logits.argmax()]
+    print(f'{path}  {label}  {shares.max() / shares.sum():.2%}')
+  return not unread
+
+
+if __name__ == '__main__':
   try:
-    net = load()
-    if args.measure:
-      times = net.measure(save=True)
-      low, high = min(times.values()), max(times.values())
-      print(f'{len(times):,} subnets, {low:.3f} to {high:.3f} ms: {_LATENCIES}')
-    elif not args.pictures:
-      print(f'Largest difference from the expected logits: {net.check():.1e}')
-    for path in args.pictures:
-      side = net.about['shorter_side']
-      logits = net(read(path, net.image_shape, side)[None], args.subnet)[0]
-      shares = np.exp(logits - logits.max())
-      label = net.class_names[logits.argmax()]
-      print(f'{path}  {label}  {shares.max() / shares.sum():.2%}')
+    sys.exit(_main())
   except (ValueError, OSError) as error:
     what = str(error)
     if isinstance(error, OSError) and error.filename:
       what = f'{error.filename}: {error.strerror}'
     raise SystemExit(f'runtime: {what}') from error
-
-
-if __name__ == '__main__':
-  _main()

@@ -16,7 +16,7 @@ from jax import export as jax_export
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler
+from adaptanet_jax import compiler, trees
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.resnet import ResNet, Variables
@@ -65,8 +65,8 @@ def export(
 def weights_of(variables: Variables) -> dict[str, Any]:
   """Returns the leaves of collections by their path, without the gates'."""
   return {
-      name: np.asarray(leaf)
-      for name, leaf in traverse_util.flatten_dict(variables, sep='/').items()
+      name: leaf
+      for name, leaf in trees.flat(variables).items()
       if name.split('/')[1] != GATES
   }
 

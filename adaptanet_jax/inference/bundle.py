@@ -17,20 +17,26 @@ import pathlib
 from typing import Any
 
 from flax import traverse_util
-import jax
 import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
-from adaptanet_jax import platforms, trees
+from adaptanet_jax import platforms, trees, versions
 from adaptanet_jax.errors import UsageError, some
-from adaptanet_jax.evaluation import calibration, subnet_table
-from adaptanet_jax.inference.network import About, Supernet, check_count
+from adaptanet_jax.evaluation import (
+  calibration as calibration_lib,
+  subnet_table,
+)
+from adaptanet_jax.evaluation.calibration import CALIBRATIONS
+from adaptanet_jax.inference.about import About
+from adaptanet_jax.inference.network import Supernet, check_count
 from adaptanet_jax.models.gates import GATES, GateSet, gate_name
+from adaptanet_jax.models.layers import BATCH_NORMS, MEANS, STDS
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.workdir import (
   Paths,
   digest,
+  digests,
   new_folder,
   read_json,
   write_json,
@@ -38,9 +44,11 @@ from adaptanet_jax.workdir import (
 
 _FORMAT = 'adaptanet_jax bundle'
 _VERSION = 1
-_NETWORK, _WEIGHTS, _CARD = 'network.json', 'weights.safetensors', 'README.md'
+NETWORK = 'network.json'
+_WEIGHTS, _CARD = 'weights.safetensors', 'README.md'
 _EXAMPLES = 'examples.npz'
 Examples = tuple[np.ndarray, np.ndarray]
+_PACKAGES = ('adaptanet_jax', 'jax', 'jaxlib', 'flax', 'numpy')
 # Where the models that come with the package are.
 _PACKAGED = pathlib.Path(__file__).parent.parent / 'pretrained'
 
@@ -49,13 +57,13 @@ def packaged() -> dict[str, str]:
   """Returns the folders of the models that come with the package, by name."""
   return {
       path.parent.name: str(path.parent)
-      for path in sorted(_PACKAGED.glob(f'*/{_NETWORK}'))
+      for path in sorted(_PACKAGED.glob(f'*/{NETWORK}'))
   }
 
 
 def is_bundle(path: str) -> bool:
   """Returns whether a folder is, or claims to be, a bundle."""
-  return os.path.exists(os.path.join(path, _NETWORK))
+  return os.path.exists(os.path.join(path, NETWORK))
 
 
 def save(
@@ -72,32 +80,32 @@ def save(
     UsageError: there is something in that folder, or the examples do not fit.
   """
   if examples:
-    _check_examples(net, *examples)
-  with new_folder(folder) as partial:
+    examples = _checked_examples(net, *examples)
+  with new_folder(folder, index=NETWORK) as partial:
     _write(net, partial, examples)
 
 
-def _check_examples(
-    net: Supernet, images: np.ndarray, labels: np.ndarray
-) -> None:
+def _checked_examples(net: Supernet, images: Any, labels: Any) -> Examples:
   net.check(images)
   labels, classes = np.asarray(labels), len(net.about.class_names)
-  if labels.shape != (len(images),) or not np.all(
-      (labels >= 0) & (labels < classes)
+  if (
+      labels.dtype.kind not in 'iu'
+      or labels.shape != (len(images),)
+      or not np.all((labels >= 0) & (labels < classes))
   ):
     raise UsageError(
         f'Labels of the examples are {labels.dtype}{list(labels.shape)}; '
         f'expected int[{len(images)}], each from 0 to {classes - 1}.'
     )
+  return np.asarray(images), labels.astype(np.int32)
 
 
 def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
-  flat = traverse_util.flatten_dict(jax.device_get(net.variables), sep='/')
   # Only the gates that policies read; no user asks for the others.
   read = [gate_name(n) for n in net.gates.anchors] if net.gates else []
   weights = {
       name: np.ascontiguousarray(leaf)
-      for name, leaf in flat.items()
+      for name, leaf in trees.flat(net.variables).items()
       if f'/{GATES}/' not in name or name.split('/')[2] in read
   }
   # Not `save_file`, whose files nobody else may read.
@@ -109,11 +117,10 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
   if net.policy_table:
     write_json(paths.policies, net.policy_table)
   if net.calibrated != 'none':
-    calibration.save(paths.statistics, net.statistics)
+    calibration_lib.save(paths.statistics, net.statistics)
   if examples:
-    images, labels = map(np.asarray, examples)
     np.savez_compressed(
-        os.path.join(folder, _EXAMPLES), images=images, labels=labels
+        os.path.join(folder, _EXAMPLES), images=examples[0], labels=examples[1]
     )
   network = dataclasses.asdict(net.net)
   # What the device at hand suggests is decided where the bundle is loaded.
@@ -124,7 +131,7 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
   if net.gates:
     gates = dataclasses.asdict(net.gates)
     gates.pop('axis_name')
-  files = sorted(os.listdir(folder))
+  sums = digests(folder)
   with open(os.path.join(folder, _CARD), 'w', encoding='utf-8') as file:
     file.write(_card(net, examples))
   values = {
@@ -134,25 +141,37 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
       'gates': gates,
       'calibrated': net.calibrated,
       'about': dataclasses.asdict(net.about),
-      'sha256': {name: digest(os.path.join(folder, name)) for name in files},
+      'pixels': _pixels(net.net),
+      'versions': versions.installed(_PACKAGES),
+      'sha256': sums,
   }
-  write_json(os.path.join(folder, _NETWORK), values)
+  write_json(os.path.join(folder, NETWORK), values)
 
 
-def load(folder: str, *, backend: str) -> Supernet:
+def _pixels(net: ResNet) -> dict[str, list[float]]:
+  """Returns what is made of pixels, from 0 to 1, before all else."""
+  colours = net.image_shape[-1]
+  return {'mean': list(MEANS[colours]), 'deviation': list(STDS[colours])}
+
+
+def load(
+    folder: str, *, calibration: str | None = None, backend: str
+) -> Supernet:
   """Loads a bundle.
 
   Args:
     folder: that `save` has written.
+    calibration: see `load.load`.
     backend: one of `network.BACKENDS`.
 
   Returns:
     The network.
 
   Raises:
-    UsageError: a file is missing, damaged, or not of a bundle.
+    UsageError: a file is missing, damaged, or not of a bundle, or there are no
+      batch statistics for that calibration.
   """
-  path = os.path.join(folder, _NETWORK)
+  path = os.path.join(folder, NETWORK)
   values = read_json(path)
   if values.get('format') != _FORMAT or values.get('version') != _VERSION:
     raise UsageError(
@@ -160,36 +179,80 @@ def load(folder: str, *, backend: str) -> Supernet:
         f'{values.get("version")!r}; expected {_FORMAT!r}, version {_VERSION}.'
     )
   try:
-    digests = dict(values['sha256'])
+    sums = dict(values['sha256'])
     net, gates = _networks(values)
+    shapes = _shapes(net, gates)
     about = About(**_tuples(values['about']))
-    calibrated = values['calibrated']
-  except (KeyError, TypeError, ValueError) as error:
+    saved = values['calibrated']
+    _check_values(values, net, about)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UsageError(
         f'{path} is damaged ({type(error).__name__}: {error}); expected what '
         'net.save wrote.'
     ) from error
-  for name, expected in digests.items():
-    file = os.path.join(folder, os.path.basename(name))
-    if not os.path.exists(file):
-      raise UsageError(f'{folder} lacks {name}; expected a whole bundle.')
-    _check_digest(file, expected)
+  _check_files(folder, sums, saved)
+  calibration = _calibration(net, saved, calibration, folder)
   paths = Paths(folder)
+  has_policies = os.path.exists(paths.policies)
   return Supernet(
       net,
       gates,
-      _read_weights(os.path.join(folder, _WEIGHTS), net, gates),
+      _read_weights(os.path.join(folder, _WEIGHTS), shapes),
       subnets=subnet_table.read(folder),
-      policy_table=(
-          read_json(paths.policies) if os.path.exists(paths.policies) else {}
-      ),
-      calibrated=calibrated,
+      policy_table=read_json(paths.policies) if has_policies else {},
+      calibrated=calibration,
       statistics=(
-          calibration.load(paths.statistics) if calibrated != 'none' else ()
+          () if calibration == 'none'
+          else calibration_lib.load(paths.statistics)
       ),
       backend=backend,
       about=about,
   )
+
+
+def _check_values(
+    values: Mapping[str, Any], net: ResNet, about: About
+) -> None:
+  """Raises ValueError if a description contradicts itself, or this program."""
+  if values['calibrated'] not in CALIBRATIONS:
+    raise ValueError(f'calibrated is {values["calibrated"]!r}')
+  if len(about.class_names) != net.num_classes:
+    raise ValueError(
+        f'{len(about.class_names)} names of {net.num_classes} classes'
+    )
+  # Bundles of before this was noted have none.
+  if values.get('pixels', _pixels(net)) != _pixels(net):
+    raise ValueError(f'pixels are {values["pixels"]}, here {_pixels(net)}')
+
+
+def _check_files(folder: str, sums: Mapping[str, str], saved: str) -> None:
+  """Raises UsageError unless all that is read is as it was saved."""
+  paths = Paths(folder)
+  needed = {_WEIGHTS, *sums}
+  if saved != 'none':
+    needed.add(os.path.basename(paths.statistics))
+  may_be = {os.path.basename(p) for p in (paths.subnets, paths.policies)}
+  for name in sorted(needed | may_be):
+    file = os.path.join(folder, os.path.basename(name))
+    if os.path.exists(file):
+      _check_digest(file, sums.get(name))
+    elif name in needed:
+      raise UsageError(f'{folder} lacks {name}; expected a whole bundle.')
+
+
+def _calibration(
+    net: ResNet, saved: str, wanted: str | None, folder: str
+) -> str:
+  """Returns the batch statistics to run with; those of a file are of all."""
+  if net.norm not in BATCH_NORMS or wanted is None:
+    return saved
+  choices = CALIBRATIONS if saved != 'none' else ('none',)
+  if wanted not in choices:
+    raise UsageError(
+        f'calibration = {wanted!r}; expected one of {", ".join(choices)}, '
+        f'which {folder} has batch statistics for.'
+    )
+  return wanted
 
 
 def examples(
@@ -202,8 +265,8 @@ def examples(
         f'{folder} has no {_EXAMPLES}; expected a bundle that was saved with '
         'examples.'
     )
-  digests = read_json(os.path.join(folder, _NETWORK)).get('sha256', {})
-  _check_digest(path, digests.get(_EXAMPLES))
+  sums = read_json(os.path.join(folder, NETWORK)).get('sha256')
+  _check_digest(path, dict(sums or {}).get(_EXAMPLES))
   with np.load(path) as found:
     images, labels = found['images'], found['labels']
   count = check_count(count, len(labels), folder)
@@ -226,16 +289,22 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _read_weights(
-    path: str, net: ResNet, gates: GateSet | None
-) -> Variables:
+def _shapes(
+    net: ResNet, gates: GateSet | None
+) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of all leaves, by their paths."""
   shapes = net.shapes()
   if gates:
     shapes = trees.merge(shapes, gates.shapes(net.anchor_shapes()))
-  expected = {
+  return {
       name: leaf.shape
       for name, leaf in traverse_util.flatten_dict(shapes, sep='/').items()
   }
+
+
+def _read_weights(
+    path: str, expected: Mapping[str, tuple[int, ...]]
+) -> Variables:
   try:
     found = safetensors_numpy.load_file(path)
   except (safetensors.SafetensorError, OSError) as error:
@@ -251,7 +320,7 @@ def _read_weights(
   }
   if wrong:
     raise UsageError(
-        f'{path} does not fit {_NETWORK}: {some(sorted(wrong))} missing, too '
+        f'{path} does not fit {NETWORK}: {some(sorted(wrong))} missing, too '
         'many or of another shape; expected the weights of that network.'
     )
   return traverse_util.unflatten_dict(found, sep='/')
@@ -260,28 +329,16 @@ def _read_weights(
 def _check_digest(path: str, expected: str | None) -> None:
   if digest(path) != expected:
     raise UsageError(
-        f'{path} is damaged: its SHA-256 is not the one in {_NETWORK}; '
+        f'{path} is damaged: its SHA-256 is not the one in {NETWORK}; '
         'expected the file that was saved. Copy the bundle again.'
     )
 
 
 def _card(net: Supernet, examples: Examples | None) -> str:
   """Returns a model card."""
-  tested = (
-      f'\n`adaptanet_jax.examples` returns {len(examples[1]):,} of the test '
-      'images.'
-      if examples
-      else ''
-  )
-  about = net.about
-  rows = '\n'.join(
-      f'| {name} | {100.0 * entry["top1"]:.2f} | {entry["madds"] / 1e6:,.2f} |'
-      for name, entry in about.accuracies.items()
-  )
   count = len(net.net.choices) ** 4
-  trained, shape = about.trained, ' x '.join(map(str, net.net.image_shape))
-  data = trained['dataset']
-  return f"""# {about.name}
+  shape = ' x '.join(map(str, net.net.image_shape))
+  return f"""# {net.about.name}
 
 A network of {count:,} subnets: each of its four stages runs as one of
 {', '.join(map(str, net.net.choices))}, chosen at run time.
@@ -292,8 +349,31 @@ A network of {count:,} subnets: each of its four stages runs as one of
     print(net.classify('picture.png', subnet='1.0-0.5-0.25-1.0'))
 
 - Architecture: {net.net.architecture}, stem {net.net.stem}, norm {net.net.norm}
-- Images: {shape}, {len(about.class_names)} classes
-- Trained on: {data['name']}, {data['train_examples']:,} images
+- Images: {shape}, {len(net.about.class_names)} classes
+{_origin(net, examples)}
+It was trained for research; how good it is on other images than those of the
+data set is not known.
+"""
+
+
+def _origin(net: Supernet, examples: Examples | None) -> str:
+  """Returns what a card says of data and accuracy, as far as it is known."""
+  about, trained = net.about, net.about.trained
+  if not trained:
+    return ''
+  data = trained['dataset']
+  rows = '\n'.join(
+      f'| {name} | {100.0 * entry["top1"]:.2f} | {entry["madds"] / 1e6:,.2f} |'
+      for name, entry in about.accuracies.items()
+  )
+  more = ['`subnets.csv` has all of them.'] if net.subnets else []
+  if examples:
+    more.append(
+        f'`adaptanet_jax.examples` returns {len(examples[1]):,} of the test '
+        'images.'
+    )
+  end = '\n'.join(['', *more, '']) if more else ''
+  return f"""- Trained on: {data['name']}, {data['train_examples']:,} images
 - By: configuration {trained['config']}, seed {trained['seed']}, commit
   {trained['git']}, on {trained['device']['kind']}
 
@@ -303,9 +383,4 @@ trained or chosen on:
 | subnet | top-1, % | M MAdds |
 |---|---|---|
 {rows}
-
-`subnets.csv` has all of them.{tested}
-
-It was trained for research; how good it is on other images than those of the
-data set is not known.
-"""
+{end}"""

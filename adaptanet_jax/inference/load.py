@@ -4,7 +4,6 @@
 """
 
 import os
-from typing import Any
 
 import numpy as np
 
@@ -12,16 +11,29 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference import bundle
 from adaptanet_jax.inference.network import BACKENDS, Supernet
 
+# What a bundle, or a workdir, has.
+_INDICES = (bundle.NETWORK, 'config.json')
 
-def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
+
+def load(
+    model: str,
+    *,
+    gates: str | None = None,
+    calibration: str | None = None,
+    backend: str = BACKENDS[0],
+) -> Supernet:
   """Loads a supernet, or a baseline, as a function of images.
 
   Args:
     model: the name of a model that comes with the package; the folder of a
       bundle, see `Supernet.save`; or the workdir of a run.
+    gates: of a workdir alone: that of another run on the same backbone and
+      deltas, whose gates and policies stand in for this run's own.
+    calibration: which batch statistics a network with a BatchNorm runs with:
+      'subnet', those of each subnet; 'uniform', those of the subnets that run
+      all stages alike, and no others run; 'none', those of training. None: what
+      the run was measured with. Of no consequence without a BatchNorm.
     backend: one of `network.BACKENDS`.
-    **options: of a workdir alone, see `trained.load`: `gates` and
-      `calibration`.
 
   Returns:
     A function of images.
@@ -29,22 +41,20 @@ def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
   Raises:
     UsageError: there is no such model, it is damaged, or an option does not do.
   """
-  if backend not in BACKENDS:
-    raise UsageError(
-        f'Unknown backend {backend!r}; expected one of {", ".join(BACKENDS)}.'
-    )
   path = _find(model)
   if bundle.is_bundle(path):
-    if options:
+    if gates is not None:
       raise UsageError(
-          f'{", ".join(options)} with {model}, a bundle; expected the workdir '
-          'of a run, or no such option.'
+          f'gates = {gates!r} with {model}, a bundle; expected the workdir of '
+          'a run, or no such option.'
       )
-    return bundle.load(path, backend=backend)
+    return bundle.load(path, calibration=calibration, backend=backend)
   # Here, for a bundle needs nothing that only training does.
   from adaptanet_jax.inference import trained
 
-  return trained.load(path, backend=backend, **options)
+  return trained.load(
+      path, gates=gates, calibration=calibration, backend=backend
+  )
 
 
 def examples(
@@ -77,8 +87,8 @@ def _find(model: str) -> str:
   if not isinstance(model, str | os.PathLike):
     raise UsageError(f'model = {model!r}; expected {_choices()}.')
   path = os.path.expanduser(os.fspath(model))
-  # A folder of that name comes first: it is what the user sees.
-  if not os.path.exists(path):
+  # A model's folder of that name comes first: it is what the user sees.
+  if not any(os.path.exists(os.path.join(path, name)) for name in _INDICES):
     path = bundle.packaged().get(path, path)
   if not os.path.isdir(path):
     raise UsageError(f'There is no {path}; expected {_choices()}.')

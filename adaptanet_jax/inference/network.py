@@ -11,61 +11,25 @@ around it and with weights of its own, which a CPU starts and runs faster; see
 from collections.abc import Sequence
 import dataclasses
 import functools
+import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import compiler, platforms, trees
+from adaptanet_jax import platforms, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
-from adaptanet_jax.inference import pictures as pictures_lib
-from adaptanet_jax.models import routing, stages, supernet
+from adaptanet_jax.inference import pictures as pictures_lib, programs
+from adaptanet_jax.inference.about import About, Answer
+from adaptanet_jax.models import stages
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 BACKENDS = ('auto', 'switch', 'stages')
-
-
-@dataclasses.dataclass(frozen=True)
-class About:
-  """What is known of a network besides how it runs.
-
-  Attributes:
-    name: of its configuration.
-    class_names: of the classes, by label.
-    shorter_side: what a picture's shorter side is scaled to before the centre
-      is cut, in pixels; 0: the side of the images.
-    dtype_is_auto: whether the type of activations is that which suits the
-      device.
-    trained: on what, with what and where, as results.json has it.
-    accuracies: `top1` and `madds` of some subnets, on the test split.
-  """
-
-  name: str
-  class_names: tuple[str, ...]
-  shorter_side: int
-  dtype_is_auto: bool
-  trained: dict[str, Any]
-  accuracies: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-  """What a network says of a picture.
-
-  Attributes:
-    label: name of the class.
-    confidence: the network's probability of it, 0 to 1.
-    subnet: that said so.
-  """
-
-  label: str
-  confidence: float
-  subnet: Subnet
 
 
 class Supernet:
@@ -104,10 +68,18 @@ class Supernet:
       variables: collections of both.
       subnets: the table of all subnets, for `within`.
       policy_table: contents of `policies.json`, for `route`.
+      about: what else is known of it.
       calibrated: which batch statistics it runs with, as for `load`.
       statistics: those of every subnet, unless 'none'.
       backend: one of `BACKENDS`.
+
+    Raises:
+      UsageError: there is no such back end.
     """
+    if backend not in BACKENDS:
+      raise UsageError(
+          f'Unknown backend {backend!r}; expected one of {", ".join(BACKENDS)}.'
+      )
     self.net, self.gates = net.folded, gates
     self.variables = jax.device_put(net.fold(variables))
     self._stages = None
@@ -148,7 +120,7 @@ class Supernet:
     if self._stages:
       return self._stages(images, parsed, found)
     variables = trees.merge(self.variables, found) if found else self.variables
-    return _switched(self.net)(variables, images, parsed.encode())
+    return programs.switched(self.net)(variables, images, parsed.encode())
 
   def finish(
       self, anchor: np.ndarray | jax.Array, number: int, subnet: str | Subnet
@@ -164,9 +136,13 @@ class Supernet:
       Logits `(B, num_classes)`.
 
     Raises:
-      UsageError: the anchor does not fit, or the network runs as one program
-        (back end 'switch') or with the batch statistics of each subnet.
+      UsageError: the anchor does not fit, or the network has none, runs as one
+        program (back end 'switch') or with the batch statistics of each subnet.
     """
+    if not self.net.anchors:
+      raise UsageError(
+          'A network without anchors cannot be split; expected an AdaptaNet.'
+      )
     if not self._stages or not self.can_finish:
       raise UsageError(
           'Only stages without calibrated statistics run on their own; '
@@ -253,14 +229,31 @@ class Supernet:
     Raises:
       UsageError: a picture cannot be read, or as a call or `route` does.
     """
-    if isinstance(pictures, pictures_lib.Picture):
-      pictures = [pictures]
-    images = np.stack([
-        pictures_lib.to_pixels(
-            picture, self.net.image_shape, self.about.shorter_side
-        )
-        for picture in pictures
-    ]) if len(pictures) else np.zeros((0, *self.net.image_shape), np.uint8)
+    images = pictures_lib.to_batch(
+        pictures, self.net.image_shape, self.about.shorter_side
+    )
+    return self.answer(images, subnet, policy=policy)
+
+  def answer(
+      self,
+      images: np.ndarray | jax.Array,
+      subnet: str | Subnet = LARGEST,
+      *,
+      policy: str | None = None,
+  ) -> list[Answer]:
+    """Names what images show that are of the network's own size.
+
+    Args:
+      images: as for a call.
+      subnet: as for a call.
+      policy: as for `classify`.
+
+    Returns:
+      An answer for each image, in order.
+
+    Raises:
+      UsageError: as a call or `route` does.
+    """
     if policy is None:
       logits = self(images, subnet)
       subnets = [self.parse(subnet)] * len(images)
@@ -291,19 +284,23 @@ class Supernet:
 
     bundle.save(self, folder, examples)
 
-  def export(self, folder: str, **options: Any) -> None:
-    """Writes the network for other runtimes; see `export.folder.export`.
-
-    Args:
-      folder: must not exist yet, or be empty.
-      **options: `format`, `memory`, `subnets`, `policies`, `verify`.
-
-    Raises:
-      UsageError: there is something in that folder, or an option does not do.
-    """
+  def export(
+      self,
+      folder: str,
+      *,
+      format: str = 'onnx',
+      memory: str = 'fast',
+      subnets: Sequence[str | Subnet] | None = None,
+      policies: bool = True,
+      verify: bool = True,
+  ) -> None:
+    """Writes the network for other runtimes; see `export.folder.export`."""
     from adaptanet_jax.export import folder as export_lib
 
-    export_lib.export(self, folder, **options)
+    export_lib.export(
+        self, folder, format=format, memory=memory, subnets=subnets,
+        policies=policies, verify=verify,
+    )
 
   def route(
       self,
@@ -345,8 +342,10 @@ class Supernet:
     scope, name = policy.split('/')
     chosen = policies.from_json(self.policy_table, scope, name)
     if share is not None:
+      if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
+        raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       chosen = dataclasses.replace(chosen, share=jnp.float32(share))
-    logits, subnets, _ = _routed(self.net, self.gates)(
+    logits, subnets, _ = programs.routed(self.net, self.gates)(
         self.variables, self.check(images), chosen
     )
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
@@ -397,23 +396,3 @@ def check_count(count: int | None, available: int, source: str) -> int:
         f'{source}.'
     )
   return int(count)
-
-
-@functools.cache
-def _switched(net: ResNet) -> Any:
-  def run(
-      variables: Variables, images: jax.Array, choices: jax.Array
-  ) -> jax.Array:
-    return supernet.forward(net, variables, images, choices)[0]
-
-  return compiler.jit(run)
-
-
-@functools.cache
-def _routed(net: ResNet, gates: GateSet) -> Any:
-  def run(
-      variables: Variables, images: jax.Array, policy: routing.Policy
-  ) -> tuple[jax.Array, ...]:
-    return routing.route(net, gates, variables, images, policy)
-
-  return compiler.jit(run)

@@ -5,6 +5,7 @@
 H = height, W = width, C = colours.
 """
 
+from collections.abc import Iterable
 import os
 import pathlib
 
@@ -16,6 +17,37 @@ from adaptanet_jax.errors import UsageError
 
 # The path of a file, an image, or `uint8[H, W, C]`.
 Picture = str | os.PathLike | Image.Image | np.ndarray
+
+
+def to_batch(
+    pictures: Picture | Iterable[Picture],
+    shape: tuple[int, int, int],
+    shorter_side: int,
+) -> np.ndarray:
+  """Returns one or several pictures as a network takes them.
+
+  Args:
+    pictures: see `to_pixels`.
+    shape: see `to_pixels`.
+    shorter_side: see `to_pixels`.
+
+  Returns:
+    `uint8[B, H, W, C]`.
+
+  Raises:
+    UsageError: a picture cannot be read, or is none.
+  """
+  if isinstance(pictures, Picture):
+    pictures = [pictures]
+  try:
+    found = list(pictures)
+  except TypeError as error:
+    raise UsageError(
+        f'pictures = {pictures!r}; expected a picture, or several: paths of '
+        'files, PIL images or uint8 arrays.'
+    ) from error
+  pixels = [to_pixels(picture, shape, shorter_side) for picture in found]
+  return np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8)
 
 
 def to_pixels(

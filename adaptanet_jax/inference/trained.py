@@ -121,7 +121,7 @@ def _about(config: ml_collections.ConfigDict, workdir: str) -> About:
       ),
       shorter_side=config.data.shorter_side,
       dtype_is_auto=config.compute_dtype == 'auto',
-      trained={key: results[key] for key in keys},
+      trained={key: results.get(key, 'not recorded') for key in keys},
       accuracies=accuracies,
   )
 

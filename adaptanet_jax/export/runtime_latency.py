@@ -1,0 +1,147 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How long subnets take on a device; a part of runtime.py, which it is beside.
+
+Times are kept in `latency.json`, with what they hold for: a machine, and how it
+runs the network.
+"""
+
+from __future__ import annotations  # Devices have older Pythons.
+
+from collections.abc import Callable
+import json
+import os
+import platform
+import time
+from typing import Any
+
+import numpy as np
+
+_FILE = 'latency.json'
+_Codes = tuple[int, ...]
+
+
+def measure(
+    run: Callable[[_Codes], Any], codes: dict[str, _Codes], rounds: int,
+    runs: int,
+) -> dict[str, float]:
+  """Takes the times of subnets.
+
+  Where there are many, of one and of those that differ from it in one stage;
+  what they add is added up for all others.
+
+  Args:
+    run: runs the subnet of some codes.
+    codes: of all subnets, by name.
+    rounds: through all of them, so that they see the device alike.
+    runs: of each in a round, after one that is not timed.
+
+  Returns:
+    Milliseconds by subnet.
+  """
+  start = next(iter(codes.values()))
+  singles = [start]
+  for n in range(len(start)):
+    for code in sorted({code[n] for code in codes.values()} - {start[n]}):
+      singles.append((*start[:n], code, *start[n + 1 :]))
+  if len(codes) <= len(singles):
+    times = _times(run, list(codes.values()), rounds, runs)
+    return {name: times[own] for name, own in codes.items()}
+  times = _times(run, singles, rounds, runs)
+  found = {}
+  for name, own in codes.items():
+    added = sum(
+        times[(*start[:n], own[n], *start[n + 1 :])] - times[start]
+        for n in range(len(start))
+    )
+    found[name] = max(times[start] + added, 0.0)
+  return found
+
+
+def _times(
+    run: Callable[[_Codes], Any], subnets: list[_Codes], rounds: int, runs: int
+) -> dict[_Codes, float]:
+  """Returns the lowest of the medians of the rounds, in milliseconds."""
+  medians: dict[_Codes, list[float]] = {own: [] for own in subnets}
+  for _ in range(rounds):
+    for own in subnets:
+      run(own)
+      times = []
+      for _ in range(runs):
+        started = time.perf_counter()
+        run(own)
+        times.append(1e3 * (time.perf_counter() - started))
+      medians[own].append(float(np.median(times)))
+  return {own: min(values) for own, values in medians.items()}
+
+
+def write(
+    folder: str, surroundings: dict[str, str], milliseconds: dict[str, float]
+) -> None:
+  """Keeps times in a folder; the old ones are replaced as a whole.
+
+  Args:
+    folder: of the export.
+    surroundings: how the network runs.
+    milliseconds: by subnet.
+  """
+  kept = {'device': _device(surroundings), 'milliseconds': milliseconds}
+  path = os.path.join(folder, _FILE)
+  with open(f'{path}.tmp', 'w', encoding='utf-8') as file:
+    json.dump(kept, file, indent=1)
+  os.replace(f'{path}.tmp', path)
+
+
+def read(
+    folder: str, surroundings: Callable[[], dict[str, str]]
+) -> tuple[dict[str, float], str]:
+  """Reads the times that a folder has of this device.
+
+  Args:
+    folder: of the export.
+    surroundings: returns how the network runs.
+
+  Returns:
+    Milliseconds by subnet; where they are not known, `{}` and why.
+  """
+  path = os.path.join(folder, _FILE)
+  if not os.path.exists(path):
+    return {}, 'Times are not known here; expected measure() to have run.'
+  again = 'expected measure(), or --measure, to take them again.'
+  try:
+    with open(path, encoding='utf-8') as file:
+      kept = json.load(file)
+    device, times = dict(kept['device']), dict(kept['milliseconds'])
+  except (ValueError, TypeError, KeyError) as error:
+    return {}, f'{path} is damaged ({error!r}); {again}'
+  differing = [
+      f'{name} was {device.get(name)!r} and is {value!r}'
+      for name, value in _device(surroundings()).items()
+      if device.get(name) != value
+  ]
+  if differing:
+    return {}, (
+        f'The times in {path} do not hold here: {", ".join(differing)}; {again}'
+    )
+  return times, ''
+
+
+def _device(surroundings: dict[str, str]) -> dict[str, str]:
+  """Returns what times hold for."""
+  return {
+      'host': platform.node(),
+      'processor': _processor(),
+      'cores': str(os.cpu_count()),
+      **surroundings,
+  }
+
+
+def _processor() -> str:
+  """Returns the name of this machine's CPU, as far as it is known."""
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      names = [line for line in file if line.lower().startswith('model')]
+  except OSError:  # Not on macOS.
+    names = []
+  known = [line.partition(':')[2].strip() for line in names]
+  return max(known, key=len, default='') or platform.processor()

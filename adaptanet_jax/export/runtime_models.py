@@ -1,0 +1,279 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The files of an exported folder; a part of runtime.py, which it is beside.
+
+A model runs a batch of images under four codes, one for each stage, and says
+what else has a say in how long it takes.
+"""
+
+from __future__ import annotations  # Devices have older Pythons.
+
+import hashlib
+import importlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+FORMAT, VERSION = 'adaptanet_jax export', 1
+_KEYS = (
+    *('kind', 'image_shape', 'shorter_side', 'class_names', 'policies'),
+    *('versions', 'sha256'),
+)
+NUM_STAGES = 4
+# Of a stage, in the order of their codes: widths, then widths of its delta.
+CHOICES = ('1.0', '0.75', '0.5', '0.25', '1.0d', '0.75d', '0.5d', '0.25d')
+
+
+def codes_of(subnet: str) -> tuple[int, ...]:
+  """Returns the codes of a subnet's stages."""
+  return tuple(CHOICES.index(choice) for choice in subnet.split('-'))
+
+
+def name_of(codes: Any) -> str:
+  """Returns the name of the subnet of four codes."""
+  return '-'.join(CHOICES[code] for code in codes)
+
+
+def find_module(name: str, package: str) -> Any:
+  """Imports a module that need not be there.
+
+  Args:
+    name: of the module.
+    package: that has to be installed for it.
+
+  Raises:
+    ValueError: it is not there.
+  """
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise ValueError(
+        f'{package} cannot be imported ({error}); expected it to be installed, '
+        f'as by `pip install {package}`.'
+    ) from error
+
+
+class Onnx:
+  """One model that takes its subnet with every batch, or is one alone."""
+
+  FILES = ('model.onnx',)
+
+  def __init__(self, folder: str, about: Any, options: Any) -> None:
+    self._session = _session(os.path.join(folder, self.FILES[0]), options)
+    self._inputs = {tensor.name for tensor in self._session.get_inputs()}
+    del about
+
+  def __call__(self, images: Any, codes: Any) -> np.ndarray:
+    return self._infer(images, codes, -1)[0]
+
+  def route(self, image: Any, policy: int) -> Any:
+    """Runs a policy by its number: logits and codes of one image."""
+    return self._infer(image, (0,) * NUM_STAGES, policy)
+
+  def surroundings(self) -> dict[str, str]:
+    """Returns what has a say in its times."""
+    return _surroundings(self._session)
+
+  def _infer(self, images: Any, codes: Any, policy: int) -> Any:
+    feed = {
+        'images': images,
+        'choices': np.array(codes, np.int64),
+        'policy': np.array([policy], np.int64),
+    }
+    return self._session.run(
+        None, {name: feed[name] for name in self._inputs}
+    )
+
+
+class Stages:
+  """A model for each choice of each stage, loaded when it is first met."""
+
+  FILES = ('head.onnx',)
+
+  def __init__(self, folder: str, about: Any, options: Any) -> None:
+    self._folder, self._options = folder, options
+    self._sessions: dict[str, Any] = {}
+    self._loaded('head')
+    del about
+
+  def __call__(self, images: Any, codes: Any) -> np.ndarray:
+    x = images
+    for n, code in enumerate(codes, start=1):
+      x = self._infer(f'stage{n}_{CHOICES[code]}', x)
+    return self._infer('head', x)
+
+  def surroundings(self) -> dict[str, str]:
+    """Returns what has a say in its times."""
+    return _surroundings(self._loaded('head'))
+
+  def _infer(self, name: str, x: Any) -> Any:
+    session = self._loaded(name)
+    return session.run(None, {session.get_inputs()[0].name: x})[0]
+
+  def _loaded(self, name: str) -> Any:
+    if name not in self._sessions:
+      path = os.path.join(self._folder, f'{name}.onnx')
+      self._sessions[name] = _session(path, self._options)
+    return self._sessions[name]
+
+
+def _session(path: str, options: Any) -> Any:
+  onnxruntime = find_module('onnxruntime', 'onnxruntime')
+  options = {'providers': ['CPUExecutionProvider'], **options}
+  try:
+    return onnxruntime.InferenceSession(path, **options)
+  except Exception as error:  # Its errors have no class in common.
+    what = (str(error).splitlines() or [type(error).__name__])[0]
+    raise ValueError(
+        f'{path} cannot be loaded ({what}); expected options that ONNX Runtime '
+        f'{onnxruntime.__version__} takes, and what it can run.'
+    ) from error
+
+
+def _surroundings(session: Any) -> dict[str, str]:
+  options = session.get_session_options()
+  threads = options.intra_op_num_threads, options.inter_op_num_threads
+  return {
+      'runtime': f'onnxruntime {find_module("onnxruntime", "").__version__}',
+      'providers': ', '.join(session.get_providers()),
+      'threads': ', '.join(map(str, threads)),
+  }
+
+
+class StableHlo:
+  """One program, compiled anew for each size of a batch."""
+
+  FILES = ('model.jax', 'weights.npz')
+
+  def __init__(self, folder: str, about: Any, options: Any) -> None:
+    jax, export = (find_module(n, 'jax') for n in ('jax', 'jax.export'))
+    if options:
+      raise ValueError(
+          f'{", ".join(options)} with format stablehlo; expected no options, '
+          'which are those of onnxruntime.'
+      )
+    program_file, weights_file = (
+        os.path.join(folder, name) for name in self.FILES
+    )
+    with open(program_file, 'rb') as file:
+      program = export.deserialize(bytearray(file.read()))
+    # What it was compiled with, where this is the compiler: equal to the bit.
+    known = about['versions']['jaxlib'] == jax.lib.__version__
+    on_cpu = known and jax.default_backend() == 'cpu'
+    self._jax = jax
+    self._jitted = jax.jit(
+        program.call,
+        compiler_options=about['compiler_options'] if on_cpu else None,
+    )
+    self._weights: dict[str, Any] = {}
+    self._statistics: dict[str, dict[str, Any]] = {}
+    with np.load(weights_file) as arrays:
+      for name, array in arrays.items():
+        kind, _, rest = name.partition('/')
+        if kind == 'statistics':
+          choice, _, path = rest.partition('/')
+          own = self._statistics.setdefault(choice, {})
+          own[path] = jax.device_put(array)
+        else:
+          self._weights[name] = jax.device_put(array)
+
+  def __call__(self, images: Any, codes: Any) -> np.ndarray:
+    own = self._statistics.get(CHOICES[codes[0]], {})
+    weights = {**self._weights, **own}
+    return np.asarray(
+        self._jitted(weights, images, np.array(codes, np.int32))
+    )
+
+  def surroundings(self) -> dict[str, str]:
+    """Returns what has a say in its times."""
+    return {
+        'runtime': f'jax {self._jax.__version__}',
+        'providers': self._jax.devices()[0].device_kind,
+        'threads': '',
+    }
+
+
+# By the kind of an export.
+KINDS: dict[str, Any] = {
+    'onnx': Onnx, 'static': Onnx, 'stages': Stages, 'stablehlo': StableHlo
+}
+
+
+def load(folder: str, about: dict[str, Any], options: dict[str, Any]) -> Any:
+  """Loads the model, or the models, of a folder.
+
+  Args:
+    folder: that it was exported to.
+    about: what `export.json` says.
+    options: of `onnxruntime.InferenceSession`.
+
+  Returns:
+    One of `KINDS`.
+
+  Raises:
+    ValueError: an option does not do, or a package is not installed.
+  """
+  return KINDS[about['kind']](folder, about, options)
+
+
+def read_about(folder: str) -> dict[str, Any]:
+  """Reads `export.json`, and checks the files that it lists.
+
+  Raises:
+    ValueError: one is missing, damaged or of another format.
+  """
+  path = os.path.join(folder, 'export.json')
+  if not os.path.exists(path):
+    raise ValueError(f'There is no {path}; expected an exported network.')
+  try:
+    with open(path, encoding='utf-8') as file:
+      about = dict(json.load(file))
+    found = about['format'], about['version']
+    if found == (FORMAT, VERSION):
+      missing = [key for key in _KEYS if key not in about]
+      if missing:
+        raise ValueError(f'it lacks {", ".join(missing)}')
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(
+        f'{path} is damaged ({error}); expected what was exported. Copy the '
+        'folder again.'
+    ) from error
+  if found != (FORMAT, VERSION):
+    raise ValueError(
+        f'{path} is of format {found[0]!r}, version {found[1]!r}; expected '
+        f'{FORMAT!r}, version {VERSION}.'
+    )
+  if about['kind'] not in KINDS:
+    raise ValueError(
+        f'{path} is of kind {about["kind"]!r}; expected one of '
+        f'{", ".join(KINDS)}.'
+    )
+  _check_files(folder, about['sha256'], KINDS[about['kind']].FILES)
+  return about
+
+
+def _check_files(
+    folder: str, digests: dict[str, str], needed: tuple[str, ...]
+) -> None:
+  """Raises ValueError if a file is missing or not as it was exported."""
+  for name in sorted({*digests, *needed, 'subnets.csv', 'example.npz'}):
+    path = os.path.join(folder, os.path.basename(name))
+    if not os.path.exists(path):
+      raise ValueError(
+          f'{folder} lacks {name}; expected a whole folder. Copy it again.'
+      )
+    if _digest(path) != digests.get(name):
+      raise ValueError(
+          f'{path} is damaged: its SHA-256 is not the one in export.json; '
+          'expected the file that was exported. Copy the folder again.'
+      )
+
+
+def _digest(path: str) -> str:
+  found = hashlib.sha256()
+  with open(path, 'rb') as file:
+    while part := file.read(2**20):
+      found.update(part)
+  return found.hexdigest()

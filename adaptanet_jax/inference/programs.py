@@ -1,0 +1,37 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that run a whole network, each traced once in a process."""
+
+import functools
+from typing import Any
+
+import jax
+
+from adaptanet_jax import compiler
+from adaptanet_jax.models import routing, supernet
+from adaptanet_jax.models.gates import GateSet
+from adaptanet_jax.models.resnet import ResNet, Variables
+
+
+@functools.cache
+def switched(net: ResNet) -> Any:
+  """Returns what maps (variables, images, choices) to logits."""
+
+  def run(
+      variables: Variables, images: jax.Array, choices: jax.Array
+  ) -> jax.Array:
+    return supernet.forward(net, variables, images, choices)[0]
+
+  return compiler.jit(run)
+
+
+@functools.cache
+def routed(net: ResNet, gates: GateSet) -> Any:
+  """Returns `routing.route` of (variables, images, policy)."""
+
+  def run(
+      variables: Variables, images: jax.Array, policy: routing.Policy
+  ) -> tuple[jax.Array, ...]:
+    return routing.route(net, gates, variables, images, policy)
+
+  return compiler.jit(run)
