@@ -78,5 +78,55 @@ class JsonTest(parameterized.TestCase):
     self.assertEqual(pathlib.Path(self.path).read_bytes(), b'one\ntwo\n')
 
 
+class NewFolderTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(
+        self.enterContext(tempfile.TemporaryDirectory())
+    ).resolve()
+
+  def _write(self, folder):
+    with workdir.new_folder(str(folder), index='index') as partial:
+      for name in ('a', 'index', 'z'):
+        pathlib.Path(partial, name).write_text(name)
+
+  def test_what_others_have_stays(self):
+    theirs = self.root / 'new.partial'
+    theirs.mkdir()
+    (theirs / 'mine.txt').write_text('mine')
+    with self.assertRaisesRegex(UsageError, 'new is not empty; expected'):
+      with workdir.new_folder(str(self.root / 'new'), index='a'):
+        self._write(self.root / 'new')  # Another process, meanwhile.
+    self.assertCountEqual(os.listdir(self.root), ['new', 'new.partial'])
+    self.assertLen(os.listdir(self.root / 'new'), 3)
+    self.assertEqual(os.listdir(theirs), ['mine.txt'])
+
+  def test_an_empty_folder_stays_and_takes_the_files_the_index_last(self):
+    folder, link = self.root / 'empty', self.root / 'link'
+    folder.mkdir()
+    link.symlink_to(folder)
+    before = folder.stat().st_ino
+    with mock.patch.object(os, 'rename', wraps=os.rename) as rename:
+      self._write(link)
+    self.assertCountEqual(os.listdir(folder), ['a', 'index', 'z'])
+    self.assertEqual(folder.stat().st_ino, before)
+    self.assertTrue(link.is_symlink())
+    moved = [os.path.basename(call.args[1]) for call in rename.mock_calls]
+    self.assertCountEqual(moved, ['a', 'z', 'index'])
+    self.assertEqual(moved[-1], 'index')
+
+  def test_what_fails_leaves_nothing(self):
+    folder = self.root / 'empty'
+    folder.mkdir()
+    for path in (folder, self.root / 'new'):
+      with self.assertRaisesRegex(OSError, 'full'):
+        with workdir.new_folder(str(path), index='a') as partial:
+          pathlib.Path(partial, 'a').write_text('a')
+          raise OSError('full')
+    self.assertEqual(os.listdir(self.root), ['empty'])
+    self.assertEmpty(os.listdir(folder))
+
+
 if __name__ == '__main__':
   absltest.main()

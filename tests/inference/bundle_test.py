@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.inference.bundle and load: what is taken away."""
 
+import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -12,15 +14,21 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
+import ml_collections
 import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 import adaptanet_jax
 from adaptanet_jax import trees
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import policies, subnet_table
-from adaptanet_jax.inference import bundle
-from adaptanet_jax.inference.network import About, Supernet
+from adaptanet_jax.evaluation import (
+  calibration as calibration_lib,
+  policies,
+  subnet_table,
+)
+from adaptanet_jax.inference import bundle, trained
+from adaptanet_jax.inference.about import About
+from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.workdir import digest
@@ -71,6 +79,25 @@ def supernet():
           {'joint': {'budget': policies.Mixture.of(rule)}}, edges
       ),
       about=_about(),
+  )
+
+
+def calibrated(calibration='subnet'):
+  """A network with a BatchNorm, and random statistics of each subnet."""
+  net = ResNet('resnet26x8', 'cifar_half', 'bn', 10, (16, 16, 1))
+  drawn = trees.draw_like(net.shapes(), seed=1)
+  return Supernet(
+      net,
+      None,
+      drawn,
+      subnets={},
+      policy_table={},
+      about=_about(),
+      calibrated=calibration,
+      statistics=() if calibration == 'none' else tuple(
+          trees.draw_like(of_stage, seed=n)
+          for n, of_stage in enumerate(calibration_lib.of_training(net, drawn))
+      ),
   )
 
 
@@ -174,9 +201,9 @@ class BundleTest(parameterized.TestCase):
     folder = self.root / 'with_examples'
     labels = np.array([3, 1, 4])
     self.net.save(str(folder), examples=(images(), labels))
-    chex.assert_trees_all_equal(
-        adaptanet_jax.examples(str(folder), 2), (images()[:2], labels[:2])
-    )
+    found = adaptanet_jax.examples(str(folder), 2)
+    chex.assert_trees_all_equal(found, (images()[:2], labels[:2]))
+    self.assertEqual(found[1].dtype, np.int32)
     self.assertIn('returns 3 of the test', (folder / 'README.md').read_text())
     with self.assertRaisesRegex(UsageError, 'count = 4; expected 1 to 3'):
       adaptanet_jax.examples(str(folder), 4)
@@ -191,6 +218,8 @@ class BundleTest(parameterized.TestCase):
       (images()[..., :0], [1, 2, 3], r'uint8\[3, 16, 16, 0\]; expected'),
       (images(), [1, 2], r'int64\[2\]; expected int\[3\], each from 0 to 9'),
       (images(), [1, 2, 10], r'int64\[3\]; expected int\[3\], each'),
+      (images(), [0.5, 1.0, 2.0], r'float64\[3\]; expected int\[3\], each'),
+      (images(), ['1', '2', '3'], r'<U1\[3\]; expected int\[3\], each'),
   )
   def test_examples_that_do_not_fit_are_refused(self, pixels, labels, message):
     folder = self.root / 'misfits'
@@ -202,7 +231,17 @@ class BundleTest(parameterized.TestCase):
       ('another format', {'format': 'else'}, "of format 'else', version 1"),
       ('a later version', {'version': 2}, 'version 2; expected'),
       ('no networks', {'network': {}}, "damaged .KeyError: 'dtype'"),
+      ('null for a network', {'network': None}, 'is damaged .AttributeError'),
+      ('a list for one', {'network': []}, 'is damaged .AttributeError'),
+      ('a number for about', {'about': 3}, 'is damaged .AttributeError'),
+      ('another calibration', {'calibrated': 'x'}, "calibrated is 'x'"),
       ('no sums', {'sha256': 3}, 'is damaged'),
+      ('sums of nothing', {'sha256': {}}, 'policies.json is damaged: its SHA'),
+      (
+          'other pixels',
+          {'pixels': {'mean': [0.4], 'deviation': [0.5]}},
+          r"pixels are .*\[0.4\].*, here .*\[0.5\]",
+      ),
   )
   def test_another_description_is_refused(self, changes, message):
     folder = self._copy()
@@ -225,9 +264,71 @@ class BundleTest(parameterized.TestCase):
     ):
       adaptanet_jax.load(str(folder))
 
-  def test_options_of_a_workdir_are_refused(self):
-    with self.assertRaisesRegex(UsageError, 'calibration with .* a bundle'):
-      adaptanet_jax.load(str(self.folder), calibration='none')
+  def test_gates_of_another_run_are_refused(self):
+    with self.assertRaisesRegex(UsageError, "gates = 'other' with .* a bundle"):
+      adaptanet_jax.load(str(self.folder), gates='other')
+
+  def test_batch_statistics_come_along(self):
+    net = calibrated()
+    folder = self.root / 'calibrated'
+    net.save(str(folder))
+    for calibration in (None, 'uniform', 'none'):
+      expected = net
+      if calibration:
+        expected = calibrated(calibration)
+      loaded = adaptanet_jax.load(str(folder), calibration=calibration)
+      np.testing.assert_array_equal(
+          loaded(images(), '0.5-0.5-0.5-0.5'),
+          expected(images(), '0.5-0.5-0.5-0.5'),
+      )
+    loaded = adaptanet_jax.load(str(folder), calibration='uniform')
+    with self.assertRaisesRegex(UsageError, '1.0-0.5-0.5-0.5 were not calibra'):
+      loaded(images(), '1.0-0.5-0.5-0.5')
+    folder = self.root / 'of_training'
+    calibrated('none').save(str(folder))
+    with self.assertRaisesRegex(
+        UsageError, "calibration = 'uniform'; expected one of none, which"
+    ):
+      adaptanet_jax.load(str(folder), calibration='uniform')
+
+  def test_a_card_says_what_is_known(self):
+    about = dataclasses.replace(_about(), trained={}, accuracies={})
+    net = Supernet(
+        _NET, None, self.net.variables, subnets={}, policy_table={}, about=about
+    )
+    folder = self.root / 'of_unknown_origin'
+    net.save(str(folder))
+    card = (folder / 'README.md').read_text()
+    self.assertIn('# a test', card)
+    for text in ('Trained on', 'Accuracy', 'subnets.csv'):
+      self.assertNotIn(text, card)
+
+  def test_a_run_that_noted_less_is_loaded(self):
+    folder = self.root / 'old_run'
+    folder.mkdir()
+    noted = dict(_about().trained)
+    noted['dataset'] = noted['dataset'] | {'num_classes': 10}
+    (folder / 'results.json').write_text(json.dumps(noted))
+    config = ml_collections.ConfigDict({
+        'name': 'old', 'compute_dtype': 'auto', 'data': {'shorter_side': 0}
+    })
+    about = trained._about(config, str(folder))
+    self.assertEqual(about.trained['augmentation'], 'not recorded')
+
+  def test_arguments_that_do_not_do_are_refused(self):
+    with self.assertRaisesRegex(UsageError, "Unknown backend 'stage'; expecte"):
+      adaptanet_jax.load(str(self.folder), backend='stage')
+    for share in (7, 'half'):
+      with self.assertRaisesRegex(UsageError, 'share = .*a number from 0 to 1'):
+        self.net.route(images(), share=share)
+    without = Supernet(
+        dataclasses.replace(_NET, delta=None, anchors=False),
+        None,
+        trees.draw_like(dataclasses.replace(_NET, delta=None).shapes()),
+        subnets={}, policy_table={}, about=_about(), backend='stages',
+    )
+    with self.assertRaisesRegex(UsageError, 'without anchors cannot be split'):
+      without.finish(np.zeros((1, 8, 8, 32)), 1, _SUBNETS[0])
 
   @parameterized.parameters(
       (None, 'model = None; expected'),
@@ -239,10 +340,17 @@ class BundleTest(parameterized.TestCase):
       adaptanet_jax.load(model)
 
   def test_a_model_that_comes_along_is_found_by_its_name(self):
+    self.addCleanup(os.chdir, os.getcwd())
     with mock.patch.object(bundle, '_PACKAGED', self.root):
       self.assertContainsSubset({'bundle'}, bundle.packaged())
+      os.chdir(self.enterContext(tempfile.TemporaryDirectory()))
+      os.mkdir('bundle')  # Not a model's.
       net = adaptanet_jax.load('bundle')
     self.assertEqual(net.about.name, 'a test')
+
+  def test_the_package_offers_what_its_functions_take_and_return(self):
+    for name in adaptanet_jax.__all__:
+      self.assertEqual(getattr(adaptanet_jax, name).__name__, name)
 
   def test_it_needs_nothing_that_only_training_does(self):
     code = f"""

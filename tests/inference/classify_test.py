@@ -8,6 +8,7 @@ import json
 import pathlib
 import shutil
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -17,6 +18,7 @@ from adaptanet_jax import classify
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference import pictures
+from adaptanet_jax.inference.network import Supernet
 from tests.inference import bundle_test
 
 
@@ -93,6 +95,13 @@ class ClassifyTest(parameterized.TestCase):
     _, subnets = self.net.route(pixels, 'joint/budget')
     self.assertEqual([answer.subnet for answer in answers], subnets)
 
+  def test_any_number_of_pictures_is_taken(self):
+    several = self.net.classify(pathlib.Path(file) for file in self.files)
+    self.assertEqual(several, self.net.classify(self.files))
+    for pictures_ in (None, 3):
+      with self.assertRaisesRegex(UsageError, f'pictures = {pictures_}; expec'):
+        self.net.classify(pictures_)
+
   @parameterized.parameters(
       (3, 'A picture is a int; expected the path'),
       (np.zeros((4, 4), np.uint8), r'uint8\[4, 4\]; expected uint8\[H, W, C'),
@@ -128,6 +137,35 @@ class ClassifyTest(parameterized.TestCase):
       self.assertEqual(row['subnet'], '0.25-0.25-0.25-0.25')
       self.assertBetween(row['confidence'], 0.1, 1.0)
 
+  @parameterized.parameters((), ('--json',))
+  def test_files_that_cannot_be_read_are_told_and_left_out(self, *flags):
+    damaged = self.root / 'damaged.gif'
+    damaged.write_bytes(b'GIF89a')
+    files = [self.files[0], str(damaged), __file__, *self.files[1:]]
+    with mock.patch.object(classify, '_BATCH_SIZE', 2):
+      code, out, err = self._command(*flags, *files)
+    self.assertEqual(code, 1)
+    if flags:
+      found = [row['file'] for row in json.loads(out)]
+    else:
+      found = [line.split()[0] for line in out.splitlines()]
+    self.assertEqual(found, self.files)
+    self.assertRegex(
+        err,
+        r'^adaptanet_jax.classify: .*damaged.gif: .*\n'
+        r'adaptanet_jax.classify: .*classify_test.py: it is no JPEG.*\n$',
+    )
+
+  def test_answers_are_printed_as_they_come(self):
+    with mock.patch.object(classify, '_BATCH_SIZE', 2), mock.patch.object(
+        Supernet, 'answer', side_effect=[
+            self.net.classify(self.files[:2]), UsageError('stop')
+        ]
+    ):
+      code, out, _ = self._command(*self.files)
+    self.assertEqual(code, 'adaptanet_jax.classify: stop')
+    self.assertLen(out.splitlines(), 2)
+
   def test_a_budget_or_a_policy_chooses_the_subnet(self):
     _, out, _ = self._command('--json', '--madds=2000', self.files[0])
     self.assertEqual(
@@ -141,7 +179,6 @@ class ClassifyTest(parameterized.TestCase):
       (('--policy=joint/best', 'F'), "Unknown policy 'joint/best'"),
       (('--madds=-1', 'F'), 'No subnet takes at most -1 MAdds'),
       (('/nowhere/*.png',), r'There is no /nowhere/\*.png; expected a picture'),
-      ((__file__,), 'classify_test.py: it is no JPEG'),
   )
   def test_bad_input_is_one_line(self, args, message):
     args = [self.files[0] if arg == 'F' else arg for arg in args]
