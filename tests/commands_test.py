@@ -13,7 +13,7 @@ from adaptanet_jax import commands
 class OneLineErrorsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ((errno.ENOENT, 'No such file', 'a.png'), 'command: a.png: No such file.'),
+      ((errno.ENOENT, 'No file', 'a.png'), 'command: a.png: No file.'),
       ((errno.ENOSPC, 'No space left'), 'command: No space left.'),
       ((errno.EIO, 'Input/output error'), 'command: Input/output error.'),
   )

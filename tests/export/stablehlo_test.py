@@ -67,7 +67,7 @@ class StableHloTest(absltest.TestCase):
     self.assertEqual(forms['cuda',][0], 0)
     self.assertLess(forms['cpu',][1], forms['cuda',][1])
     self.assertEqual(forms['tpu',], forms['cuda',])
-    self.assertGreaterEqual(forms[stablehlo.PLATFORMS], forms['cuda',])
+    self.assertGreaterEqual(forms[stablehlo.PLATFORMS][1], forms['cuda',][1])
     self.assertEqual(forms[stablehlo.PLATFORMS][0], forms['cpu',][0])
 
   def test_a_process_with_jax_alone_runs_it_equal_to_the_bit(self):
