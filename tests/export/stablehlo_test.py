@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the StableHLO export."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -19,6 +20,7 @@ from adaptanet_jax.models.convolution import DEPTHWISE_TAPS
 from adaptanet_jax.models.resnet import ResNet
 from tests import testing
 from tests.export import onnx_test
+from tests.inference import bundle_test
 
 _NET = ResNet(
     'resnet26x8', 'cifar_half', 'gn_ws', 10, (16, 16, 1), delta='separable'
@@ -69,6 +71,17 @@ class StableHloTest(absltest.TestCase):
     self.assertEqual(forms['tpu',], forms['cuda',])
     self.assertGreaterEqual(forms[stablehlo.PLATFORMS][1], forms['cuda',][1])
     self.assertEqual(forms[stablehlo.PLATFORMS][0], forms['cpu',][0])
+
+  def test_each_uniform_subnet_has_its_own_statistics(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    net = bundle_test.calibrated('uniform')
+    # What is exported is held against what JAX gives.
+    net.export(str(folder), format='stablehlo')
+    about = json.loads((folder / 'export.json').read_text())
+    self.assertEqual(about['verified']['subnets'], 4)
+    with np.load(folder / 'weights.npz') as weights:
+      kept = {name.split('/')[1] for name in weights if 'statistics/' in name}
+    self.assertEqual(kept, {'1.0', '0.75', '0.5', '0.25'})
 
   def test_a_process_with_jax_alone_runs_it_equal_to_the_bit(self):
     root = pathlib.Path(tempfile.mkdtemp())
