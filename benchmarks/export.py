@@ -2,16 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Size, load and latency of exported networks, over those of a static export.
 
-  python -m benchmarks.export --model=digits [--batch_size=1] [--jax]
+  python -m benchmarks.export --model=digits [--batch_size=1]
   python -m benchmarks.export --architecture=resnet50 --side=224
 
 A trained model, or an architecture of random weights with GroupNorm and the
 paper's deltas. Each row is a subnet: `static` is the ONNX model of it alone,
-`fast` and `small` are the two elastic ones, `switch` and `stages` (with --jax)
-our own back ends; all but the first column of times are over `static`, so below
-1 is faster. ONNX Runtime runs all three models. The first rows are the files:
-size over that of the weights, and seconds and memory to load them, in a process
-of its own.
+`fast` and `small` are the two elastic ones, over `static`, so below 1 is
+faster. ONNX Runtime runs all three; `benchmarks.subnet_latency` sets an elastic
+one beside our own back ends. The first rows are the files: size over that of
+the weights, and seconds and memory to load them, in a process of its own.
 
 With --cpu_time, for a machine that has other work: a model has one thread, and
 what it takes is the least CPU time of the runs of a round.
@@ -33,8 +32,6 @@ import numpy as np
 import adaptanet_jax
 from adaptanet_jax.evaluation import cost
 from adaptanet_jax.export import runtime
-from adaptanet_jax.inference.network import About, Supernet
-from adaptanet_jax.models import stages
 from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
 from benchmarks import harness
 
@@ -45,7 +42,6 @@ _BATCH_SIZES = flags.DEFINE_multi_integer('batch_size', [1], 'Images.')
 _SUBNETS = flags.DEFINE_multi_string(
     'subnet', [str(s) for s in (*UNIFORM, *MIXED, *UNIFORM_DELTA)], 'Subnets.'
 )
-_JAX = flags.DEFINE_bool('jax', False, 'Whether to time our back ends too.')
 _CPU_TIME = flags.DEFINE_bool('cpu_time', False, 'Of one thread, not wall.')
 _MEMORIES = ('fast', 'small')
 # Prints seconds and bytes that a session takes, and leaves.
@@ -71,32 +67,11 @@ def _network():
   net, variables, _ = harness.network_and_images(
       _ARCHITECTURE.value, 1, side=_SIDE.value
   )
-  return Supernet(
-      net,
-      None,
-      variables,
-      subnets={},
-      policy_table={},
-      about=About(
-          name=_ARCHITECTURE.value,
-          class_names=tuple(map(str, range(net.num_classes))),
-          shorter_side=0,
-          dtype_is_auto=False,
-          trained={},
-          accuracies={},
-      ),
-  )
+  return harness.supernet_of(net, variables)
 
 
 def _session_options():
-  import onnxruntime
-
-  options = onnxruntime.SessionOptions()
-  # Else its threads would wait for work through the next one's turn.
-  options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-  if _CPU_TIME.value:
-    options.intra_op_num_threads = 1
-  return options
+  return harness.session_options(1 if _CPU_TIME.value else 0)
 
 
 def _cpu_times(runs):
@@ -129,7 +104,7 @@ def _add_file(report, name, path, weights):
   size = os.path.getsize(path)
   report.add(
       f'file {name}: {size / 1e6:,.2f} MB',
-      [None] * 6,
+      [None] * (2 + len(_MEMORIES)),
       megabytes=size / 1e6,
       over_weights=size / weights,
       seconds=seconds,
@@ -156,11 +131,6 @@ def _time(report, net, exported, root, subnet, batch_size, madds):
       name: functools.partial(own, images, str(subnet))
       for name, own in exported.items()
   }
-  if _JAX.value:
-    runs['switch'] = functools.partial(net, images, subnet)
-    runs['stages'] = functools.partial(
-        stages.Stages(net.net, net.variables), jax.numpy.asarray(images), subnet
-    )
   harness.check_same(str(subnet), {name: run() for name, run in runs.items()})
   times = (_cpu_times if _CPU_TIME.value else harness.time_in_turns)(runs)
   report.add(
@@ -170,8 +140,7 @@ def _time(report, net, exported, root, subnet, batch_size, madds):
           1e3 * float(np.median(times['static'])),
           *(
               harness.Ratio.of(times[name], times['static'])
-              if name in times else None
-              for name in (*_MEMORIES, 'switch', 'stages')
+              for name in _MEMORIES
           ),
       ],
       milliseconds={
@@ -184,13 +153,11 @@ def _time(report, net, exported, root, subnet, batch_size, madds):
 def main(argv):
   """Prints one table."""
   del argv
-  if _JAX.value and _CPU_TIME.value:
-    sys.exit('--jax and --cpu_time: JAX takes all cores; expected one flag.')
   net = _network()
   report = harness.Report(
       'export',
       f'{net.about.name}, times over those of the static export',
-      ['subnet', 'M MAdds', 'static ms', *_MEMORIES, 'switch', 'stages'],
+      ['subnet', 'M MAdds', 'static ms', *_MEMORIES],
   )
   leaves = jax.tree.leaves({
       name: {part: own for part, own in tree.items() if part != 'gates'}

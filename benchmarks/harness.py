@@ -24,6 +24,8 @@ import numpy as np
 
 from adaptanet_jax import compiler, platforms, trees, versions
 from adaptanet_jax.export import runtime
+from adaptanet_jax.inference.about import About
+from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.platforms import auto_dtype
 
@@ -37,8 +39,8 @@ _MOST_RUNS = 200
 # What has a say in how fast things run.
 _SETTINGS = ('GLIBC_TUNABLES', 'XLA_FLAGS', 'OMP_NUM_THREADS')
 _PACKAGES = (
-    'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime', 'libtpu',
-    'jax-cuda12-plugin', 'nvidia-cuda-nvcc-cu12',
+    'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime', 'openvino',
+    'libtpu', 'jax-cuda12-plugin', 'nvidia-cuda-nvcc-cu12',
 )
 
 
@@ -69,6 +71,40 @@ def network_and_images(
   )
   images = np.random.default_rng(0).standard_normal((batch_size, *shape))
   return net, trees.draw_like(net.shapes()), images.astype(np.float32)
+
+
+def supernet_of(net: ResNet, variables: Variables) -> Supernet:
+  """Returns a network of random weights as what is loaded and exported."""
+  return Supernet(
+      net,
+      None,
+      variables,
+      subnets={},
+      policy_table={},
+      about=About(
+          name=net.architecture,
+          class_names=tuple(map(str, range(net.num_classes))),
+          shorter_side=0,
+          dtype_is_auto=False,
+          trained={},
+          accuracies={},
+      ),
+  )
+
+
+def session_options(num_threads: int = 0) -> Any:
+  """Returns options of ONNX Runtime, whose threads leave others their turn.
+
+  Args:
+    num_threads: of a model; 0: one for each core.
+  """
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = num_threads
+  # Else its threads would wait for work through the next one's turn.
+  options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+  return options
 
 
 def time_in_turns(

@@ -3,7 +3,8 @@
 """Time of one pass of a subnet: our back ends, and what else a user could take.
 
   python -m benchmarks.subnet_latency [--side=32] [--batch_size=1] \
-      [--peer=eager --peer=channels_last --peer=compiled --peer=onnx]
+      [--peer=eager --peer=channels_last --peer=compiled --peer=onnx] \
+      [--peer=exported --peer=openvino]
 
 One network, resnet50 with GroupNorm and the paper's deltas; the same random
 weights for all. Against the static program, XLA's own of that one subnet, which
@@ -15,14 +16,20 @@ cuts its weights at each call, as the switch does; all others hold them cut:
   channels_last  the same, its memory laid out with channels last, as ours is
   compiled  the first through torch.compile
   onnx      the first exported, in ONNX Runtime
+  exported  our one ONNX file of all 4,096 subnets, in ONNX Runtime
+  openvino  the same, with memory `small`, in OpenVINO
+
+The last two take pixels, and all others what pixels are normalised to.
 
 Below 1 is faster. `eager/switch` and `eager/stages` are PyTorch's time over
-ours: above 1 we are. `changed` is the time of a pass that runs another subnet
-than the one before, over the mean of the two passes repeated; of `switch`.
+ours, and `exported/stages` our file's: above 1 we are. `changed` is the time of
+a pass that runs another subnet than the one before, over the mean of the two
+passes repeated; of `switch`.
 """
 
 import functools
 import itertools
+import os
 import tempfile
 
 from absl import app, flags
@@ -31,11 +38,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax.evaluation import cost, latency
-from adaptanet_jax.models import stages
+from adaptanet_jax.export import runtime
+from adaptanet_jax.models import layers, stages
 from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
 from benchmarks import harness
 
-_PEER_NAMES = ('eager', 'channels_last', 'compiled', 'onnx')
+_TORCH = ('eager', 'channels_last', 'compiled', 'onnx')
+_PEER_NAMES = (*_TORCH, 'exported', 'openvino')
+# What is put beside our back ends.
+_COMPARED = (
+    ('eager', 'switch'), ('eager', 'stages'), ('exported', 'stages')
+)
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _SIDES = flags.DEFINE_multi_integer('side', [32, 224], 'Pixels.')
 _BATCH_SIZES = flags.DEFINE_multi_integer('batch_size', [1, 32], 'Images.')
@@ -43,13 +56,13 @@ _SUBNETS = flags.DEFINE_multi_string(
     'subnet', [str(s) for s in (*UNIFORM, *MIXED, *UNIFORM_DELTA)], 'Subnets.'
 )
 _PEERS = flags.DEFINE_multi_enum(
-    'peer', [], _PEER_NAMES, 'PyTorch, and what it exports.'
+    'peer', [], _PEER_NAMES, 'Other frameworks, and what is exported.'
 )
 
 
-def _peers(net, variables, subnet, images):
-  """Returns functions that run a subnet in other frameworks, by name."""
-  if not _PEERS.value:
+def _torch_peers(net, variables, subnet, images):
+  """Returns functions that run a subnet in PyTorch, by name."""
+  if set(_TORCH).isdisjoint(_PEERS.value):
     return {}
   import torch
 
@@ -89,20 +102,55 @@ def _onnx(network, batch):
         network, (batch,), file.name, dynamo=True, external_data=False,
         verbose=False,
     )
-    options = onnxruntime.SessionOptions()
-    # Its threads must not wait for work while it is the next one's turn.
-    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
     session = onnxruntime.InferenceSession(
-        file.name, options, providers=['CPUExecutionProvider']
+        file.name, harness.session_options(),
+        providers=['CPUExecutionProvider'],
     )
   feed = {session.get_inputs()[0].name: batch.numpy()}
   return lambda: session.run(None, feed)[0]
+
+
+def _exports(net, variables):
+  """Returns functions `(pixels, subnet)` that run our ONNX file, by name."""
+  runs = {}
+  with tempfile.TemporaryDirectory() as root:
+
+    def write(memory):
+      folder = os.path.join(root, memory)
+      harness.supernet_of(net, variables).export(
+          folder, memory=memory, verify=False
+      )
+      return folder
+
+    if 'exported' in _PEERS.value:
+      exported = runtime.load(
+          write('fast'), sess_options=harness.session_options()
+      )
+      runs['exported'] = lambda pixels, subnet: exported(pixels, str(subnet))
+    if 'openvino' in _PEERS.value:
+      runs['openvino'] = _openvino(os.path.join(write('small'), 'model.onnx'))
+  return runs
+
+
+def _openvino(path):
+  import openvino
+
+  model = openvino.Core().compile_model(
+      path, 'CPU',
+      {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'},
+  )
+  return lambda pixels, subnet: model({
+      'images': pixels, 'choices': subnet.encode().astype(np.int64)
+  })['logits']
 
 
 def _measure(report, side, batch_size):
   net, variables, images = harness.network_and_images(
       _ARCHITECTURE.value, batch_size, side=side
   )
+  pixels = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
+  images = np.asarray(layers.normalize(jnp.asarray(pixels)))
+  exports = _exports(net, variables)
   x = jnp.asarray(images)
   costs = cost.cost_table(net)
   switched = latency.switched_program(net)
@@ -117,7 +165,11 @@ def _measure(report, side, batch_size):
         'static': functools.partial(program, variables, x),
         'switch': switch,
         'stages': functools.partial(by_stages, x, subnet),
-        **_peers(net, variables, subnet, images),
+        **_torch_peers(net, variables, subnet, images),
+        **{
+            name: functools.partial(run, pixels, subnet)
+            for name, run in exports.items()
+        },
     }
     harness.check_same(
         f'{subnet}, {side} px',
@@ -142,7 +194,7 @@ def _measure(report, side, batch_size):
         else None
         for name, reference in (
             *((n, 'static') for n in ('switch', 'stages', *_PEER_NAMES)),
-            *(('eager', n) for n in ('switch', 'stages')),
+            *_COMPARED,
         )
     ]
     madds = costs.subnet(subnet).madds
@@ -171,7 +223,7 @@ def main(argv):
       f'{_ARCHITECTURE.value}, times over those of the static program; '
       'the last ratios as their names say',
       ['subnet', 'M MAdds', 'static ms', 'switch', 'stages', *_PEER_NAMES,
-       'eager/switch', 'eager/stages', 'changed'],
+       *('/'.join(names) for names in _COMPARED), 'changed'],
   )
   for side, batch_size in itertools.product(_SIDES.value, _BATCH_SIZES.value):
     _measure(report, side, batch_size)

@@ -86,7 +86,8 @@ class BenchmarksTest(parameterized.TestCase):
   @parameterized.parameters(
       (
           'subnet_latency',
-          ('--subnet=0.25-0.25d-0.25-0.25', '--side=32', '--batch_size=1'),
+          ('--subnet=0.25-0.25d-0.25-0.25', '--side=32', '--batch_size=1',
+           '--peer=exported'),
           {'subnet': '0.25-0.25d-0.25-0.25 32px b1', 'eager': None},
       ),
       (
