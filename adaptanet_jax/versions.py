@@ -5,10 +5,12 @@
 from collections.abc import Sequence
 import importlib.metadata
 
+import adaptanet_jax
+
 
 def installed(packages: Sequence[str]) -> dict[str, str]:
-  """Returns the versions of packages, without those that are not there."""
-  found = {}
+  """Returns our version and those of packages, but of what is not there."""
+  found = {'adaptanet_jax': adaptanet_jax.__version__}
   for name in packages:
     try:
       found[name] = importlib.metadata.version(name)

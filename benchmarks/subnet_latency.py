@@ -110,8 +110,8 @@ def _onnx(network, batch):
   return lambda: session.run(None, feed)[0]
 
 
-def _exports(net, variables):
-  """Returns functions `(pixels, subnet)` that run our ONNX file, by name."""
+def _exports(net, variables, pixels):
+  """Returns functions of a subnet that run our ONNX file, by name."""
   runs = {}
   with tempfile.TemporaryDirectory() as root:
 
@@ -126,20 +126,20 @@ def _exports(net, variables):
       exported = runtime.load(
           write('fast'), sess_options=harness.session_options()
       )
-      runs['exported'] = lambda pixels, subnet: exported(pixels, str(subnet))
+      runs['exported'] = lambda subnet: exported(pixels, str(subnet))
     if 'openvino' in _PEERS.value:
-      runs['openvino'] = _openvino(os.path.join(write('small'), 'model.onnx'))
+      runs['openvino'] = _openvino(write('small'), pixels)
   return runs
 
 
-def _openvino(path):
+def _openvino(folder, pixels):
   import openvino
 
   model = openvino.Core().compile_model(
-      path, 'CPU',
+      os.path.join(folder, 'model.onnx'), 'CPU',
       {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'},
   )
-  return lambda pixels, subnet: model({
+  return lambda subnet: model({
       'images': pixels, 'choices': subnet.encode().astype(np.int64)
   })['logits']
 
@@ -150,7 +150,7 @@ def _measure(report, side, batch_size):
   )
   pixels = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
   images = np.asarray(layers.normalize(jnp.asarray(pixels)))
-  exports = _exports(net, variables)
+  exports = _exports(net, variables, pixels)
   x = jnp.asarray(images)
   costs = cost.cost_table(net)
   switched = latency.switched_program(net)
@@ -166,10 +166,7 @@ def _measure(report, side, batch_size):
         'switch': switch,
         'stages': functools.partial(by_stages, x, subnet),
         **_torch_peers(net, variables, subnet, images),
-        **{
-            name: functools.partial(run, pixels, subnet)
-            for name, run in exports.items()
-        },
+        **{n: functools.partial(run, subnet) for n, run in exports.items()},
     }
     harness.check_same(
         f'{subnet}, {side} px',

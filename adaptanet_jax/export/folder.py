@@ -46,9 +46,7 @@ from adaptanet_jax.workdir import digests, new_folder, write_json
 _INDEX = 'export.json'
 FORMATS = ('onnx', 'stablehlo', 'stages', 'static')
 MEMORIES = ('fast', 'small')
-_PACKAGES = (
-    *('adaptanet_jax', 'jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy'),
-)
+_PACKAGES = ('jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy')
 # What goes along with a model, by its name there.
 _MODULES = {
     'runtime.py': runtime,
@@ -109,10 +107,8 @@ def export(
     subnet_table.write(partial, table, chosen)
     _write_example(net, chosen, partial)
     values = {
-        'format': runtime_models.FORMAT,
-        'version': runtime_models.VERSION,
-        'kind': format,
         **_about(net),
+        'kind': format,
         'policies': net.policies if routes else [],
         'memory': memory if format == 'onnx' else None,
         **more,
@@ -128,6 +124,8 @@ def export(
 def _about(net: Supernet) -> dict[str, Any]:
   """Returns what a runtime has to know of any network."""
   return {
+      'format': runtime_models.FORMAT,
+      'version': runtime_models.VERSION,
       'name': net.about.name,
       'image_shape': net.net.image_shape,
       'shorter_side': net.about.shorter_side,

@@ -48,7 +48,7 @@ NETWORK = 'network.json'
 _WEIGHTS, _CARD = 'weights.safetensors', 'README.md'
 _EXAMPLES = 'examples.npz'
 Examples = tuple[np.ndarray, np.ndarray]
-_PACKAGES = ('adaptanet_jax', 'jax', 'jaxlib', 'flax', 'numpy')
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
 # Where the models that come with the package are.
 _PACKAGED = pathlib.Path(__file__).parent.parent / 'pretrained'
 
@@ -244,15 +244,14 @@ def _calibration(
     net: ResNet, saved: str, wanted: str | None, folder: str
 ) -> str:
   """Returns the batch statistics to run with; those of a file are of all."""
-  if net.norm not in BATCH_NORMS or wanted is None:
-    return saved
-  choices = CALIBRATIONS if saved != 'none' else ('none',)
-  if wanted not in choices:
+  is_read = net.norm in BATCH_NORMS
+  choices = ('none',) if is_read and saved == 'none' else CALIBRATIONS
+  if wanted not in (None, *choices):
     raise UsageError(
         f'calibration = {wanted!r}; expected one of {", ".join(choices)}, '
         f'which {folder} has batch statistics for.'
     )
-  return wanted
+  return wanted if wanted and is_read else saved
 
 
 def examples(

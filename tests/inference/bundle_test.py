@@ -291,6 +291,12 @@ class BundleTest(parameterized.TestCase):
     ):
       adaptanet_jax.load(str(folder), calibration='uniform')
 
+  def test_batch_statistics_are_of_no_consequence_to_other_norms(self):
+    net = adaptanet_jax.load(str(self.folder), calibration='subnet')
+    self.assertEqual(net.calibrated, 'none')
+    with self.assertRaisesRegex(UsageError, "calibration = 'all'; expected"):
+      adaptanet_jax.load(str(self.folder), calibration='all')
+
   def test_a_card_says_what_is_known(self):
     about = dataclasses.replace(_about(), trained={}, accuracies={})
     net = Supernet(
