@@ -230,8 +230,9 @@ def read_about(folder: str) -> dict[str, Any]:
   try:
     with open(path, encoding='utf-8') as file:
       about = dict(json.load(file))
-    found = about['format'], about['version']
+    found = about.get('format'), about.get('version')
     if found == (FORMAT, VERSION):
+      about['sha256'] = dict(about['sha256'])
       missing = [key for key in _KEYS if key not in about]
       if missing:
         raise ValueError(f'it lacks {", ".join(missing)}')
