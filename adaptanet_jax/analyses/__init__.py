@@ -189,7 +189,7 @@ def discard(work: Workspace, phase: Phase) -> None:
   paths = Paths(work.workdir)
   outdated = [paths.policies, paths.report]
   if phase.group == GATES:
-    work.results.discard('gates', 'policies')
+    work.results.discard('gates', *ANALYSES['policies'].makes)
   else:
     work.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
     outdated += [paths.subnets, paths.statistics]

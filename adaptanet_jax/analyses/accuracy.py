@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptanet_jax import settings, workspace
+from adaptanet_jax import workspace
 from adaptanet_jax.analyses import common, gating, timing
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.evaluation import (
@@ -144,8 +144,6 @@ def evaluate(work: Workspace) -> None:
   net, test = work.supernet, work.dataset.test
   variables = work.variables['student']
   gates = common.gates_of(work, variables)
-  if gates:
-    settings.check_reads_anchors(work.config, ('gates',))
   runs = programs(work, variables)
   # By batch statistics, the configured ones first; one entry without BatchNorm.
   correct = {

@@ -206,7 +206,7 @@ def measure_policies(work: Workspace) -> None:
       measured[scope][name] = entry
   write_json(
       Paths(work.workdir).policies,
-      policies.to_json(made, observed.edges),
+      policies.to_json(made, observed.edges, gates.confidence),
   )
   work.results.update(
       policies=measured,

@@ -69,7 +69,9 @@ def supernet():
       net.variables,
       subnets=net.subnets,
       policy_table=policies.to_json(
-          {'joint': dict(zip(('budget', 'pull_up'), mixtures))}, edges
+          {'joint': dict(zip(('budget', 'pull_up'), mixtures))},
+          edges,
+          net.gates.confidence,
       ),
       about=net.about,
   )
