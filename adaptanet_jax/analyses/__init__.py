@@ -41,7 +41,7 @@ class Analysis:
     measure: measures it and updates the results.
     programs: what it runs, by name, for a network's variables or their shapes.
     needs: last training phases that have to be done, whichever a run has.
-    makes: sections of results.json.
+    makes: keys of results.json.
     settings: those that it depends on, by the start of their dotted keys.
     column: that it adds to the table of all subnets, if there is one.
     is_timed: whether what it finds depends on the device as well.
