@@ -288,7 +288,9 @@ def encode(
       **({'id': request.id} if request.id else {}),
       'parameters': {
           'subnet': ','.join(subnets if len(set(subnets)) > 1 else subnets[:1]),
-          'accuracy': sum(a.accuracy for a in answers) / len(answers),
+          'accuracy': None if None in columns['accuracy'] else (
+              sum(columns['accuracy']) / len(answers)
+          ),
       },
       'outputs': outputs,
   }).encode()
@@ -310,7 +312,7 @@ def _columns(
       'class': best,
       'confidence': confidences(logits),
       'subnet': [answer.subnet for answer in answers],
-      'accuracy': np.array([answer.accuracy for answer in answers]),
+      'accuracy': [answer.accuracy for answer in answers],
       'logits': logits,
   }
 
