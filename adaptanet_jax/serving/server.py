@@ -4,8 +4,9 @@
 
 SIGTERM: not ready any more, but requests are still answered, for it takes a
 balancer some seconds to notice; then what has come is finished. SIGINT: that at
-once. A second signal ends it. Where the thread that runs batches is dead or hangs, nothing
-else will help than another process: it ends with a status that says so.
+once. A second signal ends it. Where the thread that runs batches is dead or
+hangs, nothing else will help than another process: it ends with a status that
+says so.
 """
 
 import asyncio
@@ -99,7 +100,7 @@ class Server(uvicorn.Server):
       app: Starlette,
       *,
       drain_seconds: float,
-      keep_alive_seconds: float = 75.0,
+      keep_alive_seconds: int = 75,
       on_start: Callable[[], None] | None = None,
       **options: Any,
   ) -> None:
