@@ -190,7 +190,7 @@ def main(argv):
   report = harness.Report(
       'serving',
       f'load 1 is {rate:.0f} requests/s, x1.0 by HTTP ({wide:.0f} without); '
-      f'{1e3 * cpu:.2f} ms of CPU a request; deadlines of {_SLO.value:g} ms; '
+      f'{1e3 * cpu:.2f} ms of CPU a request, inference included; deadlines of {_SLO.value:g} ms; '
       f'traces of {_SECONDS.value:g} s',
       ['trace, seed, who', *_COLUMNS],
   )

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-# Beyond so many connections at once requests fail here.
+# Beyond so many connections at once requests wait here, and are late.
 _MOST_CONNECTIONS = 600
 _LAST_SECONDS = 10.0
 
@@ -100,11 +100,15 @@ async def play(port, arrivals, bodies):
   texts = [b''] * count
   idle: deque[_Connection] = deque()
   alive: set[_Connection] = set()
+  unsent: deque[int] = deque()  # For want of a connection.
+  opening = 0
+  tasks = []
   start = time.perf_counter() + 0.5
 
   def answered(number, status, body):
     latencies[number] = time.perf_counter() - start - arrivals[number]
     statuses[number], texts[number] = status, body
+    go_on()
 
   def send(number, connection):
     connection.ask(
@@ -113,24 +117,34 @@ async def play(port, arrivals, bodies):
     )
 
   async def send_anew(number):
-    _, connection = await loop.create_connection(
-        lambda: _Connection(idle, alive), '127.0.0.1', port
-    )
+    nonlocal opening
+    try:
+      _, connection = await loop.create_connection(
+          lambda: _Connection(idle, alive), '127.0.0.1', port
+      )
+    finally:
+      opening -= 1
     send(number, connection)
 
-  tasks = []
+  def go_on():
+    nonlocal opening
+    while unsent and idle:
+      send(unsent.popleft(), idle.pop())
+    while unsent and len(alive) + opening < _MOST_CONNECTIONS:
+      opening += 1
+      tasks.append(asyncio.ensure_future(send_anew(unsent.popleft())))
+
   for number, due in enumerate(arrivals):
     ahead = start + due - time.perf_counter()
     # Now and then even where it is behind, so that answers are read.
     if ahead > 0 or number % 8 == 0:
       await asyncio.sleep(max(0.0, ahead))
-    if idle:
-      send(number, idle.pop())
-    elif len(alive) < _MOST_CONNECTIONS:
-      tasks.append(asyncio.ensure_future(send_anew(number)))
+    unsent.append(number)
+    go_on()
   end = time.perf_counter() + _LAST_SECONDS
   while (statuses == 0).any() and time.perf_counter() < end:
     await asyncio.sleep(0.05)
+  unsent.clear()
   await asyncio.gather(*tasks, return_exceptions=True)
   for connection in list(alive):
     connection.transport.close()

@@ -14,7 +14,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from adaptanet_jax.data.images import FORMATS, ImageError, decode
-from adaptanet_jax.serving.refusals import Limits, RequestError, short, too_large
+from adaptanet_jax.serving.refusals import (
+  Limits,
+  RequestError,
+  short,
+  too_large,
+)
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:

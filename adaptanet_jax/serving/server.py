@@ -86,9 +86,9 @@ class _Protocol(HttpToolsProtocol):
   def _close_in(self, seconds: float | None) -> None:
     if self._deadline:
       self._deadline.cancel()
-    self._deadline = seconds and self.loop.call_later(
-        seconds, self.transport.abort
-    )
+      self._deadline = None
+    if seconds is not None:
+      self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
 
 class Server(uvicorn.Server):
