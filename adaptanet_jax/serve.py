@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   add(
       '--keep_alive_seconds', type=int, default=75,
-      help='that a connection without a request is kept: longer than proxies do',
+      help='that a connection without a request is kept; more than a proxy\'s',
   )
   add('--ssl_certfile', help='for HTTPS')
   add('--ssl_keyfile', help='for HTTPS')

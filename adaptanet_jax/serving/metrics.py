@@ -86,7 +86,7 @@ class Metrics:
     self._latency = make(
         Histogram,
         'latency_seconds',
-        'From the arrival of a request, its head read, to its answer, by image.',
+        'From the arrival of an image\'s request to the answer.',
         buckets=_SECONDS,
     )
     self._batch_seconds = make(

@@ -4,11 +4,13 @@
 
 import contextlib
 import http.client
+import io
 import json
 import threading
 import time
 
 import numpy as np
+from PIL import Image
 
 from adaptanet_jax.serving.app import create_app
 from adaptanet_jax.serving.controller import Entry, Profile
@@ -20,12 +22,28 @@ SHAPE = (4, 4, 1)
 SIZES = (1, 2, 4, 8)
 ENTRIES = (Entry('narrow', 0.6, 10), Entry('wide', 0.9, 40))
 CLASSES = tuple('zero one two three four'.split())
+TOKEN = 'a-token-of-sixteen'
 
 
 def profile(seconds=1e-3):
   """Times of the menu: narrow takes a quarter of wide."""
   row = seconds * np.array([1.0, 1.5, 2.0, 3.0])
   return Profile(ENTRIES, SIZES, np.stack([row / 4.0, row]))
+
+
+def png(pixels):
+  """Returns an encoded picture."""
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG')
+  return file.getvalue()
+
+
+def until(condition):
+  """Waits until a condition holds."""
+  end = time.monotonic() + 20.0
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.01)
 
 
 def images(count, seed=0):
@@ -46,6 +64,7 @@ class FakeEngine:
   def __init__(self, seed=0):
     rng = np.random.default_rng(seed)
     self.sizes, self.image_shape, self.class_names = SIZES, SHAPE, CLASSES
+    self.shorter_side, self.precision = 0, 1e-7
     self.weights = {
         entry.name: rng.standard_normal((16, 5)).astype(np.float32)
         for entry in ENTRIES
@@ -89,23 +108,24 @@ class Running:
     port: that it listens at.
   """
 
-  def __init__(self, engine=None, *, seconds=1e-3, service=None, **options):
+  def __init__(
+      self, engine=None, *, seconds=1e-3, service=None, drain_seconds=0.3,
+      **options,
+  ):
     self.engine = engine or FakeEngine()
     self.service = service or Service(
         'fake', self.engine, profile(seconds), seconds=5.0
     )
     app = create_app(self.service, **options)
     self.server = Server(
-        self.service, app, drain_seconds=0.3, host='127.0.0.1', port=0
+        self.service, app, drain_seconds=drain_seconds, host='127.0.0.1', port=0
     )
     self._thread = threading.Thread(target=self.server.run, daemon=True)
 
   def __enter__(self):
     self._thread.start()
-    end = time.monotonic() + 20.0
-    while not self.server.started:
-      assert self._thread.is_alive() and time.monotonic() < end
-      time.sleep(0.01)
+    until(lambda: self.server.started or not self._thread.is_alive())
+    assert self.server.started
     (listening,) = self.server.servers[0].sockets
     self.port = listening.getsockname()[1]
     return self
