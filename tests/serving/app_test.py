@@ -4,23 +4,25 @@
 
 import base64
 import concurrent.futures
-import io
+import contextlib
 import json
 import shutil
 import socket
 import struct
 import subprocess
+import threading
 import time
+import unittest
 from unittest import mock
 import zlib
 
 from absl.testing import absltest, parameterized
 import numpy as np
-from PIL import Image
 
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.serving import (
-  app as app_lib,
+  payloads,
+  reader,
   server as server_lib,
 )
 from adaptanet_jax.serving.controller import Entry, Profile
@@ -29,15 +31,6 @@ from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
 _PATH = '/v2/models/fake/infer'
-_TOKEN = 'a-token-of-sixteen'
-
-
-def _png(pixels):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG')
-  return file.getvalue()
-
-
 def _bomb():
   """A PNG of 50,000 x 50,000 pixels by its head."""
   head = struct.pack('>IIBBBBB', 50_000, 50_000, 8, 0, 0, 0, 0)
@@ -59,13 +52,17 @@ def _body(**changes):
   return json.dumps({'inputs': [tensor | changes]})
 
 
+def _outputs(*outputs):
+  return json.dumps(json.loads(_body()) | {'outputs': outputs})
+
+
 class AppTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
     self.running = self.enter_context(
         fakes.Running(
-            token=_TOKEN, limits=Limits(body=10_000, pixels=10_000, images=8)
+            token=fakes.TOKEN, limits=Limits(body=10_000, pixels=10_000, images=8)
         )
     )
 
@@ -120,16 +117,22 @@ class AppTest(parameterized.TestCase):
       ('[1]', 400, r'is \[1\]; expected a JSON object'),
       ('{}', 400, 'inputs is None; expected a list of one tensor'),
       ('{"inputs": [3]}', 400, 'is 3; expected an object'),
-      (_body(name='x'), 400, 'The inputs are x; expected images'),
+      (_body(name='x'), 400, r"The inputs are \['x'\]; expected images"),
+      (_body(name='\ud800'), 400, r"The inputs are \['.ud800'\]; exp"),
+      (_body(name='\ud800', datatype=3), 400, r"datatype of '.ud800' is 3"),
+      (_body(datatype='F' * 5000), 400, r"is 'F+\.\.\.F+'; expected UINT8"),
+      (_body(shape=[1] * 9), 400, '9 in all.; expected a list of up to 8'),
+      (_body(shape=[1, 2**31]), 400, '2147483648.; expected a list of up to'),
       (_body(datatype='FP32'), 400, "is 'FP32'; expected UINT8, or BYTES"),
       (_body(shape=[1, 4, 4]), 400, r'\[1, 4, 4\]; expected \[n, 4, 4, 1\]'),
       (_body(shape=[0, 4, 4, 1]), 400, 'expected an image'),
-      (_body(shape=[-1, 4, 4, 1]), 400, 'expected a list of numbers'),
-      (_body(shape='x'), 400, "shape of images is 'x'; expected a list"),
+      (_body(shape=[-1, 4, 4, 1]), 400, 'expected a list of up to 8 numbers'),
+      (_body(shape='x'), 400, "shape of 'images' is 'x'; expected a list"),
       (_body(data=[1] * 15), 400, r'15 in all\]; expected 16 numbers'),
       (_body(data=[256] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=[0.5] * 16), 400, 'expected 16 numbers from 0 to 255'),
-      (_body(data=[[1], [2, 3]]), 400, 'is no array'),
+      (_body(data=[[1], [2, 3]]), 400, 'expected 16 numbers from 0 to 255'),
+      (_body(data=[True] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=None), 400, 'The data of images is None'),
       (_body(data=['x'] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=[10**30] * 16), 400, 'expected 16 numbers from 0 to 255'),
@@ -138,6 +141,9 @@ class AppTest(parameterized.TestCase):
       (_body(datatype='BYTES', shape=[1], data=[1]), 400, 'expected strings'),
       (_body(datatype='BYTES', shape=[2], data=['']), 400, '1 pictures; exp'),
       (_body(datatype='BYTES', shape=[1], data=['AAAA']), 400, 'starts with'),
+      (_outputs('label'), 400, "An output is 'label'; expected an object"),
+      (_outputs({'name': [[]]}), 400, r'Unknown output \[\[\]\]; expected'),
+      (_outputs(*[{'name': 'logits'}] * 2), 400, 'logits is asked for twice'),
       (' ' * 10_001, 413, '10001 bytes; expected at most 10,000'),
   )
   def test_a_bad_body_is_refused(self, body, status, message):
@@ -174,8 +180,12 @@ class AppTest(parameterized.TestCase):
     self._refused(
         ask('POST', '/classify', _bomb()), 413, '50000 x 50000|too large'
     )
-    large = _png(np.zeros((200, 200), np.uint8))
+    large = fakes.png(np.zeros((200, 200), np.uint8))
     self._refused(ask('POST', '/classify', large), 413, '200 x 200 pixels')
+    # Each of them would do.
+    half = base64.b64encode(fakes.png(np.zeros((90, 90), np.uint8))).decode()
+    two = _body(datatype='BYTES', shape=[2], data=[half, half])
+    self._refused(ask('POST', _PATH, two), 413, 'have 16,200 pixels')
     bomb = zlib.compress(bytes(10**7))
     self._refused(
         ask('POST', _PATH, bomb, {'Content-Encoding': 'deflate'}),
@@ -188,6 +198,12 @@ class AppTest(parameterized.TestCase):
       )
     self._refused(
         ask('POST', _PATH, b'', {'Content-Encoding': 'br'}), 415, "is 'br'"
+    )
+    twice = 2 * zlib.compress(b'{}')
+    self._refused(
+        ask('POST', _PATH, twice, {'Content-Encoding': 'deflate'}),
+        400,
+        'bytes follow the deflate',
     )
     # No length is given beforehand.
     parts = (bytes(5000) for _ in range(3))
@@ -236,7 +252,7 @@ class AppTest(parameterized.TestCase):
 
   def test_a_picture_is_scaled_as_in_evaluation(self):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
-    encoded = _png(pixels)
+    encoded = fakes.png(pixels)
     expected = images_lib.decode(encoded, fakes.SHAPE)[None]
     logits = self.running.engine.logits(expected, 'wide')
     status, _, body = self.running.ask('POST', '/classify', encoded)
@@ -267,7 +283,7 @@ class AppTest(parameterized.TestCase):
     with fakes.Running(seconds=1.0) as slow:
       started = time.monotonic()
       status, headers, body = slow.ask(
-          'POST', '/classify?timeout=100000', _png(np.zeros((4, 4), np.uint8))
+          'POST', '/classify?timeout=100000', fakes.png(np.zeros((4, 4), np.uint8))
       )
       self.assertLess(time.monotonic() - started, 1.0)
       self._refused((status, headers, body), 503, 'would take 250 ms')
@@ -312,20 +328,151 @@ class AppTest(parameterized.TestCase):
       self.assertEqual(first.result()[0], 200)
     self.assertEqual(sum(n for _, n in self.running.engine.batches), 1)
 
-  def test_who_sends_nothing_is_let_go(self):
-    with mock.patch.object(server_lib, '_IDLE_SECONDS', 0.2):
-      with socket.create_connection(('127.0.0.1', self.running.port)) as half:
-        half.settimeout(10.0)
-        self.assertEqual(half.recv(1), b'')
-    with mock.patch.object(app_lib, '_BODY_SECONDS', 0.2):
-      with socket.create_connection(('127.0.0.1', self.running.port)) as slow:
-        slow.settimeout(10.0)
-        slow.sendall(
-            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{'
-            .encode()
-        )
-        self.assertIn(b'408', slow.recv(100).splitlines()[0])
+  def _connect(self):
+    return contextlib.closing(
+        socket.create_connection(('127.0.0.1', self.running.port), 20.0)
+    )
+
+  def _rest(self, connection, trickle=b''):
+    """Returns what comes until the connection is closed, trickling into it."""
+    found = b''
+    connection.settimeout(0.02)
+    end = time.monotonic() + 20.0
+    while True:
+      self.assertLess(time.monotonic(), end)
+      try:
+        part = connection.recv(1000)
+        if not part:
+          return found
+        found += part
+      except TimeoutError:
+        with contextlib.suppress(OSError):
+          connection.sendall(trickle)
+      except ConnectionError:
+        return found
+
+  @parameterized.parameters(
+      # Nothing; half a head; half of one after a whole request; a head without
+      # an end.
+      (b'', b''),
+      (b'GET / HTTP/1.1\r\nA: ', b'x'),
+      (b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nA: ', b'x'),
+      # The rest of a body that nobody has asked for.
+      (b'GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n', b'x'),
+  )
+  def test_who_sends_no_request_is_let_go(self, first, trickle):
+    self.running.server.config.timeout_keep_alive = 0.2
+    with mock.patch.object(server_lib, '_HEAD_SECONDS', 0.2):
+      with self._connect() as connection:
+        connection.sendall(first)
+        found = self._rest(connection, trickle)
+    self.assertEqual(found[:12], b'HTTP/1.1 200' if b'/v2' in first else b'')
+
+  def test_a_head_without_an_end(self):
+    with self._connect() as connection:
+      connection.sendall(b'GET /v2 HTTP/1.1\r\nA: ')
+      found = self._rest(connection, bytes(1000).replace(b'\0', b'x'))
+    self.assertIn(b'400 Bad Request', found)
+    self.assertIn(b'head of the request is too long', found)
+
+  @parameterized.parameters(
+      (_PATH, 99, b'408 '), (_PATH, 99_999, b'413 '), ('/nowhere', 99, b'404 '),
+      ('/v2/repository/models/fake/load', 99, b'401 '),
+  )
+  def test_who_is_refused_before_its_body_was_read(self, path, length, status):
+    with (
+        mock.patch.object(reader, '_BODY_SECONDS', 0.2),
+        mock.patch.object(reader, '_DRAIN_SECONDS', 0.2),
+        self._connect() as slow,
+    ):
+      slow.sendall(
+          f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}'
+          '\r\n\r\n{'.encode()
+      )
+      found = self._rest(slow, b'x')
+    self.assertIn(status, found.splitlines()[0])
+    self.assertIn(b'connection: close', found)
     self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+
+  def test_bodies_together_are_limited(self):
+    head = f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n'
+    with contextlib.ExitStack() as stack:
+      # Their last bytes are still to come: 16 bodies are under way.
+      for _ in range(16):
+        connection = stack.enter_context(self._connect())
+        connection.sendall(head.encode() + bytes(9990))
+      fakes.until(
+          lambda: self.running.ask('POST', _PATH, bytes(500))[0] == 503
+      )
+    fakes.until(lambda: self.running.infer(fakes.images(1))[0] == 200)
+
+  def test_pictures_that_are_decoded_count_and_have_their_time(self):
+    service = Service(
+        'fake', fakes.FakeEngine(), fakes.profile(), seconds=600.0,
+        queue_limit=1,
+    )
+    running = self.enter_context(fakes.Running(service=service))
+    encoded = fakes.png(np.zeros((200, 200), np.uint8))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read(*args):
+      del args
+      begun.set()
+      go_on.wait()
+      return fakes.images(1)[0]
+
+    with (
+        mock.patch.object(payloads, 'read_picture', read),
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      # The deadline passes while it is decoded.
+      late = running.ask('POST', '/classify?timeout=50000', encoded)
+      self._refused(late, 504, 'before the pictures were decoded')
+      begun.clear()
+      first = pool.submit(running.ask, 'POST', '/classify', encoded)
+      self.assertTrue(begun.wait(20.0))
+      second = running.ask('POST', '/classify', encoded)
+      self._refused(second, 503, '1 images wait, and 1 is the limit')
+      self.assertEqual(second[1]['Retry-After'], '1')
+      go_on.set()
+      self.assertEqual(first.result()[0], 200)
+    # More than may ever wait is not worth to be tried again.
+    self.assertEqual(running.infer(fakes.images(2))[0], 413)
+
+  def test_a_request_s_time_runs_from_its_arrival(self):
+    values = json.loads(_body()) | {'parameters': {'timeout': 100_000}}
+    body = json.dumps(values).encode()
+    with self._connect() as slow:
+      slow.sendall(
+          f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n'
+          f'Content-Length: {len(body)}\r\n\r\n'.encode() + body[:-1]
+      )
+      time.sleep(0.3)
+      slow.sendall(body[-1:])
+      found = self._rest(slow)
+    self.assertIn(b'503 ', found.splitlines()[0])
+    self.assertIn(b'and 0 ms are left', found)
+
+  def test_images_are_counted_by_how_their_request_ends(self):
+    # One by one: the first fails, and the others are not needed any more.
+    self.running.engine.problems = [np.nan]
+    self.assertEqual(self.running.infer(fakes.images(3))[0], 500)
+    minute = json.loads(self.running.ask('GET', '/last_minute')[2])
+    self.assertEqual(
+        {name: n for name, n in minute['outcomes'].items() if n}, {'failed': 3}
+    )
+
+  @parameterized.parameters(
+      ('gzip;q=0', None), ('br, GZIP;q=0.5', 'gzip'), ('gzip;q=0, deflate',
+       'deflate'), ('xgzip', None),
+  )
+  def test_answers_are_compressed_as_the_client_has_it(self, header, expected):
+    status, headers, _ = self.running.ask(
+        'POST', _PATH, _body(), {'Accept-Encoding': header}
+    )
+    self.assertEqual(status, 200)
+    self.assertEqual(headers['Content-Encoding'], expected)
 
   def test_the_live_page_is_whole(self):
     status, headers, page = self.running.ask('GET', '/')
@@ -337,13 +484,18 @@ class AppTest(parameterized.TestCase):
 
   def test_failed_batches(self):
     error = ValueError('/srv/secret.py')
-    self.running.engine.problems = [error, np.nan, np.nan]
+    self.running.engine.problems = [error, *[np.nan] * 10_000]
     for _ in range(3):
       self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
       answer = self.running.ask('POST', _PATH, _body())
       self._refused(answer, 500, 'The batch failed|not finite')
     self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 503)
     self.assertEqual(self.running.ask('GET', '/v2/health/live')[0], 200)
+    # It tries by itself, for whom is not ready nobody asks.
+    self.running.engine.problems = []
+    fakes.until(
+        lambda: self.running.ask('GET', '/v2/health/ready')[0] == 200
+    )
 
   def test_metrics_are_what_prometheus_reads(self):
     self.running.infer(fakes.images(3))
@@ -366,12 +518,17 @@ class AppTest(parameterized.TestCase):
     minute = json.loads(self.running.ask('GET', '/last_minute')[2])
     self.assertEqual(minute['attainment'], 0.8)
     self.assertAlmostEqual(minute['accuracy'], (3 * 0.9 + 0.6) / 4)
-    if shutil.which('promtool'):
-      checked = subprocess.run(
-          ['promtool', 'check', 'metrics'], input=text, check=False,
-          capture_output=True,
-      )
-      self.assertEqual((checked.returncode, checked.stderr), (0, b''))
+
+  @unittest.skipUnless(shutil.which('promtool'), 'promtool is not installed')
+  def test_metrics_are_as_promtool_has_them(self):
+    self.running.infer(fakes.images(1))
+    checked = subprocess.run(
+        ['promtool', 'check', 'metrics'],
+        input=self.running.ask('GET', '/metrics')[2],
+        check=False,
+        capture_output=True,
+    )
+    self.assertEqual((checked.returncode, checked.stderr), (0, b''))
 
 
 if __name__ == '__main__':
