@@ -31,9 +31,8 @@ class _Engine(fakes.FakeEngine):
 def main():
   """Serves in the main thread, where signals arrive."""
   batcher._HANG_SECONDS = 1.0
-  running = fakes.Running(
-      _Engine(), seconds=0.1, drain_seconds=600.0 if 'drain' in sys.argv else 0.3
-  )
+  drain_seconds = 600.0 if 'drain' in sys.argv else 0.3
+  running = fakes.Running(_Engine(), seconds=0.1, drain_seconds=drain_seconds)
 
   def tell():
     while not running.server.started:

@@ -14,13 +14,13 @@ from tests.serving import fakes
 
 class ProtocolTest(parameterized.TestCase):
 
-  def _parse(self, tensor, binary, length=None, limits=Limits()):
+  def _parse(self, tensor, binary, length=None, **limits):
     text = json.dumps({'inputs': [tensor]}).encode()
     return protocol.parse(
         text + binary,
         str(len(text)) if length is None else length or None,
         shape=fakes.SHAPE,
-        limits=limits,
+        limits=Limits(**limits),
     )
 
   @parameterized.parameters(
@@ -47,7 +47,7 @@ class ProtocolTest(parameterized.TestCase):
     tracemalloc.start()
     self.addCleanup(tracemalloc.stop)
     with self.assertRaisesRegex(RequestError, 'expected 16000 numbers'):
-      self._parse(tensor, b'', '', limits=Limits(images=1000))
+      self._parse(tensor, b'', '', images=1000)
     self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
   @parameterized.parameters(bytes(3), b'\x05\0\0\0abc', b'\xff\xff\xff\xff')

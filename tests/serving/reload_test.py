@@ -14,11 +14,13 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving import service as service_lib
 from tests.serving import fakes
 
+
 class LoadTest(parameterized.TestCase):
 
   def _start(self, loader):
-    running = fakes.Running(loader=loader, token=fakes.TOKEN, token_for_all=True)
-    self.running = self.enter_context(running)
+    self.running = self.enter_context(
+        fakes.Running(loader=loader, token=fakes.TOKEN, token_for_all=True)
+    )
 
   def _load(self, model, token=fakes.TOKEN):
     return self.running.ask(
@@ -28,9 +30,9 @@ class LoadTest(parameterized.TestCase):
         {'Authorization': f'Bearer {token}'},
     )
 
-  def _classify(self, pixels=7):
+  def _classify(self):
     status, _, body = self.running.ask(
-        'POST', '/classify', fakes.png(np.full((4, 4), pixels, np.uint8)),
+        'POST', '/classify', fakes.png(np.full((4, 4), 7, np.uint8)),
         {'Authorization': f'Bearer {fakes.TOKEN}'},
     )
     return status, json.loads(body)

@@ -4,7 +4,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -43,13 +42,7 @@ class ServerTest(parameterized.TestCase):
       return response.status, response.read()
 
   def _infer(self, answers):
-    images = fakes.images(1)
-    body = json.dumps({'inputs': [{
-        'name': 'images',
-        'datatype': 'UINT8',
-        'shape': list(images.shape),
-        'data': images.ravel().tolist(),
-    }]})
+    body = fakes.body(fakes.images(1))
     try:
       answers.append(self._ask('POST', '/v2/models/fake/infer', body)[0])
     except (OSError, http.client.HTTPException) as error:
