@@ -172,19 +172,16 @@ def _bind(host: str, port: int) -> socket.socket:
     UsageError: the address is not to be had.
   """
   try:
-    family, kind, _, _, address = socket.getaddrinfo(
+    family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     )[0]
-    found = socket.socket(family, kind)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind(address)
-    found.listen()
+    return socket.create_server(address, family=family)
   except OSError as error:
+    reason, _, _ = (error.strerror or '').partition(' (while')
     raise UsageError(
-        f'Cannot listen at {host}:{port} ({error.strerror}); expected an '
-        'address of this machine and a port that is free.'
+        f'Cannot listen at {host}:{port} ({reason}); expected an address of '
+        'this machine and a port that is free.'
     ) from error
-  return found
 
 
 def _create(

@@ -104,7 +104,10 @@ class EngineTest(parameterized.TestCase):
     with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
       with self.assertLogs('absl', 'WARNING') as logs:
         profile = profile_lib.create(
-            self.engine.net, self.engine, folder=file.name, names=_MENU[:1]
+            self.engine.net,
+            self.engine,
+            folder=f'{file.name}/x',
+            names=_MENU[:1],
         )
     self.assertEqual(profile.entries[0].name, _MENU[0])
     self.assertIn('cannot be written (Not a directory)', logs.output[0])
