@@ -58,7 +58,7 @@ def application(args: argparse.Namespace, token: str | None) -> Any:
     args: values of the flags.
     token: that inference needs; None: none.
   """
-  # With so many under way for half of their time, so many come in a second.
+  # So many are under way at that rate, each for half of its time.
   target = max(1.0, args.rate * 1e-3 * args.slo_ms / 2.0)
   deployment = serve.deployment(
       Replica,

@@ -265,37 +265,41 @@ class ServeTest(parameterized.TestCase):
     self.addCleanup(process.kill)
     return process
 
-  def test_the_command(self):
+  def test_the_command_and_again_after_it_was_killed(self):
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     bundle_test.supernet().save(str(root / 'bundle'))
-    process = self._run(
-        f'--model={root / "bundle"}', f'--cache_dir={root}', '--port=0',
-        '--max_batch=1', f'--menu={_MENU[1]}', '--drain_seconds=0',
-        '--slo_ms=20000',
-    )
-    lines = []
-    while not lines or not lines[-1].startswith('Serving'):
-      line = process.stderr.readline()
-      self.assertTrue(line, lines)
-      lines.append(line)
-    self.assertIn(_MENU[1], ''.join(lines))
-    address = lines[-1].split(' at ')[1].split(',')[0]
-    image = bundle_test.images(1)
-    body = json.dumps({'inputs': [{
-        'name': 'images', 'datatype': 'UINT8', 'shape': list(image.shape),
-        'data': image.ravel().tolist(),
-    }]})
-    with urllib.request.urlopen(
-        f'{address}/v2/models/a-test/infer', body.encode()
-    ) as answer:
-      outputs = fakes.outputs(json.load(answer))
-    self.assertEqual(outputs['subnet'], [_MENU[1]])
     net = load(str(root / 'bundle'), backend='stages')
-    np.testing.assert_allclose(
-        outputs['logits'], net(image, _MENU[1])[0], atol=1e-4
-    )
-    process.terminate()
-    self.assertEqual(process.wait(20), 0)
+    image = bundle_test.images(1)
+    port, measured = 0, set()
+    for how in ('kill', 'terminate'):
+      process = self._run(
+          f'--model={root / "bundle"}', f'--cache_dir={root}', f'--port={port}',
+          '--max_batch=1', f'--menu={_MENU[1]}', '--drain_seconds=0',
+          '--slo_ms=20000',
+      )
+      lines = []
+      while not lines or not lines[-1].startswith('Serving'):
+        line = process.stderr.readline()
+        self.assertTrue(line, lines)
+        lines.append(line)
+      self.assertIn(_MENU[1], ''.join(lines))
+      address = lines[-1].split(' at ')[1].split(',')[0]
+      with urllib.request.urlopen(
+          f'{address}/v2/models/a-test/infer', fakes.body(image).encode()
+      ) as answer:
+        outputs = fakes.outputs(json.load(answer))
+      self.assertEqual(outputs['subnet'], [_MENU[1]])
+      np.testing.assert_allclose(
+          outputs['logits'], net(image, _MENU[1])[0], atol=1e-4
+      )
+      # The same port, and what was measured the first time.
+      port = address.rpartition(':')[2]
+      (profile,) = root.glob('profile-*.json')
+      measured.add(profile.stat().st_mtime_ns)
+      getattr(process, how)()
+      status = process.wait(20)
+    self.assertEqual(status, 0)
+    self.assertLen(measured, 1)
 
   def test_a_machine_that_is_new_answers_before_all_is_measured(self):
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
