@@ -113,8 +113,10 @@ class ConnectionTest(fakes.HttpTest):
     self.assertIn(b'head of the request is too long', found)
 
   @parameterized.parameters(
-      (_PATH, 99, b'408 '), (_PATH, 99_999, b'413 '), ('/nowhere', 99, b'404 '),
-      ('/v2/repository/models/fake/load', 99, b'401 '),
+      (_PATH, 9999, b'408 '),
+      (_PATH, 99_999, b'413 '),
+      ('/nowhere', 9999, b'404 '),
+      ('/v2/repository/models/fake/load', 9999, b'401 '),
   )
   def test_who_is_refused_before_its_body_was_read(self, path, length, status):
     with (
