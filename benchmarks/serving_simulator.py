@@ -95,10 +95,9 @@ def simulate(
     # As the server: filled up to the next size, not to that of the decision.
     column = bisect.bisect_left(profile.sizes, len(batch))
     predicted = float(profile.seconds[decision.entry, column])
-    seconds = predicted + http * len(batch)
     predicted_end = now + margin.value(now) * predicted
-    free_at = now + seconds
-    margin.record(predicted, seconds, free_at)
+    free_at = now + predicted + http * len(batch)
+    margin.record(predicted, free_at - now, free_at)
     latencies[batch] = free_at - arrivals[batch]
     entries[batch] = decision.entry
   return Outcomes(latencies, entries, refused)
