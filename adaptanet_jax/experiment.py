@@ -22,6 +22,7 @@ from adaptanet_jax.data import pipeline, sources
 from adaptanet_jax.data.dataset import Dataset, describe
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
+from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import (
@@ -129,11 +130,18 @@ def _plan(
 ) -> list[plan.Task]:
   """Returns what to do with each training phase, once all agree that it can be.
   """
-  if {'gates', 'policies'} & {*settings.selected_groups(config)}:
-    common.check_held_out(config, dataset)
   tasks = plan.make_plan(
       config, workdir, len(dataset.train), needs=analyses.NEEDS
   )
+  groups = settings.selected_groups(config)
+  reading = {GATES, 'policies'} & {*groups}
+  # An evaluation reads the gates that there are, selected or not.
+  has_gates = any(t.phase.group == GATES and t.action != 'skip' for t in tasks)
+  if 'evaluation' in groups and has_gates:
+    settings.check_reads_anchors(config, ['evaluation'])
+    reading.add('evaluation')
+  if reading:
+    common.check_held_out(config, dataset)
   processes.check_agreed(
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),

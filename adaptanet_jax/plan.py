@@ -67,13 +67,17 @@ def find_trained(
   own = {n: workdir for n in steps if is_complete(workdir, n, steps[n])}
   if len(own) == len(steps):  # What it was taken from may be gone by now.
     return own
-  reused = {
-      name: place
-      for name, places in _reusable(config).items()
-      for place in reversed(places)
-      if name in steps and is_complete(place, name, steps[name])
-  }
-  return reused | own
+  chain = [(workdir, set(steps)), *_reusable(config)]
+  trained: dict[str, str] = {}
+  for name in steps:
+    for number, (place, names) in enumerate(chain):
+      if name in names and is_complete(place, name, steps[name]):
+        trained[name] = place
+        # Workdirs further on trained what follows on top of a phase of theirs,
+        # whose weights are others even if its settings are the same.
+        chain = chain[: number + 1]
+        break
+  return trained
 
 
 def is_usable(
@@ -156,6 +160,8 @@ def make_plan(
       counts[group] = 1 + max(names.index(n) for n in needed if n in names)
   for name, number in counts.items():
     missing = [t.phase for t in tasks[:number] if t.action == 'skip']
+    # Some deltas may be there, and skipped as long as the others are not.
+    missing.sort(key=lambda phase: phase.name in trained)
     if missing:
       raise UsageError(
           f'Phase {name!r} needs {missing[0].name!r}, which has not run in '
@@ -165,12 +171,12 @@ def make_plan(
   return tasks
 
 
-def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
-  """Returns the workdirs that may have trained each phase.
+def _reusable(config: ml_collections.ConfigDict) -> list[tuple[str, set[str]]]:
+  """Returns workdirs, and the phases that each may have trained as we would.
 
   `config.reuse` comes first; it may have taken phases from another one itself.
   """
-  places: dict[str, list[str]] = {}
+  places: list[tuple[str, set[str]]] = []
   place, seen = config.reuse, set[str]()
   while place and place not in seen:
     seen.add(place)
@@ -194,8 +200,8 @@ def _reusable(config: ml_collections.ConfigDict) -> dict[str, list[str]]:
           f'({"; ".join(first)}); expected the same data, model and settings '
           'of the first phase.'
       )
-    for name, keys in differing.items():
-      places.setdefault(name, []).extend([] if keys else [place])
+    same = {name for name, keys in differing.items() if not keys}
+    places.append((place, same))
     place = old.get('reuse', '')
   return places
 

@@ -193,9 +193,11 @@ def _locked(folder: str) -> Iterator[bool]:
     return
   try:
     with file:
-      yield _take(file)
+      is_ours = _take(file)
+      yield is_ours
   finally:
-    if is_new and os.listdir(folder) == [_LOCK]:
+    # Whoever was refused leaves the folder to the one that has it.
+    if is_new and is_ours and os.listdir(folder) == [_LOCK]:
       os.remove(path)
       os.rmdir(folder)
 

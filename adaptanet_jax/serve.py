@@ -9,11 +9,13 @@ Under load it runs narrower subnets, so as to answer in time.
 
 import argparse
 import asyncio
+from collections.abc import Callable
 import functools
 import logging
 import os
 import re
 import socket
+import ssl
 import sys
 from typing import Any
 
@@ -36,6 +38,23 @@ def _parser() -> argparse.ArgumentParser:
   add('--port', type=int, default=8000, help='0: any that is free')
   add('--name', help='of the model in addresses; default: its own')
   add(
+      '--drain_seconds', type=float, default=5.0,
+      help='between SIGTERM and the end',
+  )
+  add(
+      '--keep_alive_seconds', type=int, default=75,
+      help='that a connection without a request is kept; more than a proxy\'s',
+  )
+  add('--ssl_certfile', help='for HTTPS')
+  add('--ssl_keyfile', help='for HTTPS')
+  add_flags(parser)
+  return parser
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of a service, on however many machines it runs."""
+  add = parser.add_argument
+  add(
       '--slo_ms', type=float, default=50.0,
       help='milliseconds that a request without a timeout has',
   )
@@ -50,50 +69,84 @@ def _parser() -> argparse.ArgumentParser:
       help='such as joint/budget, for requests with the parameter policy',
   )
   add('--cache_dir', help='of measured times and compiled programs')
-  add(
-      '--drain_seconds', type=float, default=5.0,
-      help='between SIGTERM and the end',
-  )
   add('--token_file', help='holds what loading another model needs')
   add(
       '--require_token', action='store_true',
       help='whether to infer needs the token, too',
   )
   add('--max_body_mb', type=float, default=16.0, help='of a request')
-  add('--max_pixels', type=int, default=2**24, help='of a picture')
-  add('--ssl_certfile', help='for HTTPS')
-  add('--ssl_keyfile', help='for HTTPS')
-  return parser
+  add('--max_pixels', type=int, default=2**24, help='of pictures of a request')
 
 
-def _token(path: str | None) -> str | None:
-  if not path:
-    return None
-  with open(path, encoding='utf-8') as file:
-    token = file.read().strip()
-  if not re.fullmatch(r'[!-~]{16,}', token):
-    raise UsageError(
-        f'{path} holds no token; expected a line of at least 16 letters.'
-    )
-  return token
+def check_flags(args: argparse.Namespace) -> str | None:
+  """Checks the flags of a service.
+
+  Returns:
+    The token; None if there is none.
+
+  Raises:
+    UsageError: one of them does not do.
+  """
+  _check_ranges(
+      args, ('slo_ms', 1, 60_000), ('queue_limit', 1, 1_000_000),
+      ('max_body_mb', 0.001, 1024), ('max_pixels', 1, 2**28),
+  )
+  if args.require_token and not args.token_file:
+    raise UsageError('--require_token; expected --token_file with it.')
+  return _token(args.token_file)
 
 
-def _check(args: argparse.Namespace) -> None:
-  """Raises UsageError where a flag does not do."""
-  for name, least, most in (
-      ('port', 0, 65535), ('slo_ms', 1, 60_000), ('queue_limit', 1, 1_000_000),
-      ('drain_seconds', 0, 3600), ('max_body_mb', 0.001, 1024),
-      ('max_pixels', 1, 2**28),
-  ):
+def _check_ranges(
+    args: argparse.Namespace, *ranges: tuple[str, float, float]
+) -> None:
+  for name, least, most in ranges:
     value = getattr(args, name)
     if not least <= value <= most:
       raise UsageError(
           f'--{name}={value}; expected a number from {least} to {most}.'
       )
-  if args.require_token and not args.token_file:
-    raise UsageError('--require_token; expected --token_file with it.')
+
+
+def _token(path: str | None) -> str | None:
+  if not path:
+    return None
+  with open(path, 'rb') as file:
+    token = file.read().strip()
+  if not re.fullmatch(rb'[!-~]{16,}', token):
+    raise UsageError(
+        f'{path} holds no token; expected a line of at least 16 letters.'
+    )
+  return token.decode()
+
+
+def _check(args: argparse.Namespace) -> None:
+  """Raises UsageError where a flag of this command does not do."""
+  _check_ranges(
+      args, ('port', 0, 65535), ('drain_seconds', 0, 3600),
+      ('keep_alive_seconds', 1, 3600),
+  )
+  if args.name and not re.fullmatch(r'[\w-][\w.-]{0,99}', args.name, re.ASCII):
+    raise UsageError(
+        f'--name={args.name!r}; expected up to 100 letters, digits, _, - and '
+        'dots.'
+    )
   if bool(args.ssl_certfile) != bool(args.ssl_keyfile):
     raise UsageError('Expected both of --ssl_certfile and --ssl_keyfile.')
+  if args.ssl_certfile:
+    _check_certificate(args.ssl_certfile, args.ssl_keyfile)
+
+
+def _check_certificate(certificate: str, key: str) -> None:
+  try:
+    # The empty password: else it would be asked for here.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+        certificate, key, password=''
+    )
+  except (OSError, ValueError) as error:
+    raise UsageError(
+        f'--ssl_certfile={certificate} with --ssl_keyfile={key}: {error}; '
+        'expected a certificate and its key, not encrypted, as PEM.'
+    ) from error
 
 
 def main(argv: list[str]) -> None:
@@ -101,7 +154,7 @@ def main(argv: list[str]) -> None:
   args = _parser().parse_args(argv)
   with commands.one_line_errors(_COMMAND):
     _check(args)
-    token = _token(args.token_file)
+    token = check_flags(args)
     # First, for the rest takes a while.
     listening = _bind(args.host, args.port)
     server = _create(args, token, listening)
@@ -111,24 +164,24 @@ def main(argv: list[str]) -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-  """Returns a socket that does not listen yet.
+  """Returns a socket that listens; who connects is answered when all is loaded.
+
+  Before it listens another server could bind the same port, and fail late.
 
   Raises:
     UsageError: the address is not to be had.
   """
   try:
-    family, kind, _, _, address = socket.getaddrinfo(
+    family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
     )[0]
-    found = socket.socket(family, kind)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind(address)
+    return socket.create_server(address, family=family)
   except OSError as error:
+    reason, _, _ = (error.strerror or '').partition(' (while')
     raise UsageError(
-        f'Cannot listen at {host}:{port} ({error.strerror}); expected an '
-        'address of this machine and a port that is free.'
+        f'Cannot listen at {host}:{port} ({reason}); expected an address of '
+        'this machine and a port that is free.'
     ) from error
-  return found
 
 
 def _create(
@@ -145,53 +198,104 @@ def _create(
         f'{error.name} is missing; expected pip install adaptanet_jax[serve].'
     ) from error
   # Late: a mistyped flag need not wait for JAX.
-  from adaptanet_jax.serving import app, profile, refusals, server, service
+  from adaptanet_jax.serving import server
 
-  folder = os.path.expanduser(args.cache_dir or profile.default_folder())
-  profile.keep_programs(folder)
-  load = functools.partial(_load, args, folder=folder)
+  folder = prepare(args)
   engine, measured, rest = _first(args, folder)
-  about = engine.net.about
-  served = service.Service(
-      args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', about.name),
+  served = create_service(
+      args,
+      args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', engine.net.about.name),
       engine,
       measured,
-      seconds=1e-3 * args.slo_ms,
-      queue_limit=args.queue_limit,
   )
-  application = app.create_app(
-      served,
-      loader=lambda model: load(model or args.model),
-      shorter_side=about.shorter_side,
-      token=token,
-      token_for_all=args.require_token,
-      limits=refusals.Limits(
-          body=int(args.max_body_mb * 2**20), pixels=args.max_pixels
-      ),
-  )
+
+  def load(model: str) -> Any:
+    return _load(args, model or args.model, folder, served)
+
   return server.Server(
       served,
-      application,
+      create_app(args, served, token=token, loader=load),
       drain_seconds=args.drain_seconds,
+      keep_alive_seconds=args.keep_alive_seconds,
       on_start=functools.partial(_begin, args, served, listening, rest),
       ssl_certfile=args.ssl_certfile,
       ssl_keyfile=args.ssl_keyfile,
   )
 
 
-def _options(args: argparse.Namespace, folder: str) -> dict[str, Any]:
-  """Returns what `profile.create` is asked for."""
-  names = tuple(args.menu.split(',')) if args.menu else ()
-  return {'folder': folder, 'names': names, 'policy': args.policy}
+def prepare(args: argparse.Namespace) -> str:
+  """Returns the folder of profiles; compiled programs are kept there, too."""
+  from adaptanet_jax.serving import profile
+
+  folder = os.path.expanduser(args.cache_dir or profile.default_folder())
+  profile.keep_programs(folder)
+  return folder
 
 
-def _load(args: argparse.Namespace, model: str, *, folder: str) -> Any:
-  """Returns the engine of a model and its profile, all programs warm."""
-  from adaptanet_jax.serving import engine, profile
+def create_service(
+    args: argparse.Namespace, name: str, engine: Any, profile: Any
+) -> Any:
+  """Returns a service as the flags have it.
 
-  loaded = engine.load_engine(model, args.max_batch)
-  options = _options(args, folder)
-  return loaded, profile.create(loaded.net, loaded, **options)
+  Args:
+    args: values of the flags.
+    name: of the model.
+    engine: what runs it.
+    profile: its menu and times.
+  """
+  from adaptanet_jax.serving import service
+
+  return service.Service(
+      name,
+      engine,
+      profile,
+      seconds=1e-3 * args.slo_ms,
+      queue_limit=args.queue_limit,
+  )
+
+
+def create_app(
+    args: argparse.Namespace,
+    served: Any,
+    *,
+    token: str | None,
+    loader: Callable[[str], Any] | None = None,
+) -> Any:
+  """Returns the application of a service as the flags have it.
+
+  Args:
+    args: values of the flags.
+    served: the service.
+    token: see `check_flags`.
+    loader: loads another model; None: there is none.
+  """
+  from adaptanet_jax.serving import app, refusals
+
+  return app.create_app(
+      served,
+      loader=loader,
+      token=token,
+      token_for_all=args.require_token,
+      limits=refusals.Limits(
+          body=int(args.max_body_mb * 2**20), pixels=args.max_pixels
+      ),
+  )
+
+
+def _load(
+    args: argparse.Namespace, model: str, folder: str, served: Any
+) -> Any:
+  """Returns the engine of another model and its profile."""
+  from adaptanet_jax.serving import profile
+
+  return profile.load(
+      model,
+      most=args.max_batch,
+      folder=folder,
+      menu=args.menu,
+      policy=args.policy,
+      begun=lambda: served.batcher.begun,
+  )
 
 
 def _first(args: argparse.Namespace, folder: str) -> Any:
@@ -200,20 +304,25 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
   Where nothing was measured yet, that is two subnets at few sizes, in seconds.
 
   Returns:
-    An engine, its profile, and what loads the rest; None: there is no more.
+    An engine, its profile, and what loads the rest, given what counts the
+    batches that run meanwhile; None: there is no more.
   """
   from adaptanet_jax.models.subnet import UNIFORM
   from adaptanet_jax.serving import engine, profile
 
   whole = engine.load_engine(args.model, args.max_batch)
-  options = _options(args, folder)
-  rest = functools.partial(profile.create, whole.net, whole, **options)
+  options: dict[str, Any] = {
+      'folder': folder,
+      'names': profile.names_of(args.menu),
+      'policy': args.policy,
+  }
+  create = functools.partial(profile.create, whole.net, whole, **options)
   if args.menu or args.policy or profile.is_kept(whole, **options):
-    return whole, rest(), None
+    return whole, create(), None
   few = engine.JaxEngine(whole.net, sizes=tuple(sorted({1, args.max_batch})))
   names = (str(UNIFORM[-1]), str(UNIFORM[0]))
   measured = profile.create(few.net, few, folder=folder, names=names)
-  return few, measured, lambda: (whole, rest())
+  return few, measured, lambda begun: (whole, create(begun=begun))
 
 
 def _begin(
@@ -231,12 +340,14 @@ def _begin(
   )
 
   def done(task: Any) -> None:
+    _TASKS.discard(task)
     if not task.cancelled() and task.exception():
       logging.error('The menu stays as it is.', exc_info=task.exception())
     elif not task.cancelled():
       _describe(args, served, listening)
 
-  task = asyncio.ensure_future(served.replace(rest))
+  load = functools.partial(rest, lambda: served.batcher.begun)
+  task = asyncio.ensure_future(served.replace(load))
   _TASKS.add(task)
   task.add_done_callback(done)
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of a configuration, all of them before the first compile."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import math
 from typing import Any
 
@@ -195,7 +195,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         'with one set of batch statistics for all widths; expected bn_private, '
         'bn_switchable, gn or ln.'
     )
-  check_reads_anchors(config, groups)
+  check_reads_anchors(config, [g for g in ('gates', 'policies') if g in groups])
   for section in sections_of(config):
     epochs = values[f'{section}.epochs']
     imported = section == 'teacher' and config.teacher.weights
@@ -205,15 +205,14 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def check_reads_anchors(
-    config: ml_collections.ConfigDict, groups: Iterable[str]
+    config: ml_collections.ConfigDict, reading: Sequence[str]
 ) -> None:
   """Raises UsageError if gates would read what was never calibrated.
 
   Args:
     config: the whole configuration.
-    groups: of phases that are to run.
+    reading: what is to run and has gates that read anchors.
   """
-  reading = [group for group in ('gates', 'policies') if group in groups]
   if (
       reading
       and config.model.norm in BATCH_NORMS

@@ -159,15 +159,15 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
 def first_variables(work: Workspace, phase: Phase) -> Variables:
   """Returns the variables that a phase goes on from.
 
-  The network's own, if it has been trained; with the part that the phase
-  trains, drawn at random where it is new.
+  The network's own, if it has been trained, with its newer parts drawn at
+  random.
   """
   network = work.variables.get(phase.network)
   if network is None:
     network = _teacher(work) if phase.network == 'teacher' else _student(work)
-  part = phase.trains[0].split('/')[0]
-  if part not in network['params']:
-    network = trees.merge(network, _draw(work, part))
+  for part in phase.parts:
+    if part not in network['params']:
+      network = trees.merge(network, _draw(work, part))
   work.variables[phase.network] = network
   return network
 
@@ -188,19 +188,11 @@ def variable_shapes(
 
   The same that `first_variables` will return once it is the phase's turn.
   """
-  teacher = nets.teacher.shapes()
-  if phase.network == 'teacher':
-    return teacher, {}
-  student = nets.student
-  if phase.group not in (DELTA, 'joint', GATES):
-    student = student.without_delta
-  if not phase.reads_teacher:
-    teacher = {}
-  variables = student.shapes()
-  if phase.group == GATES:
-    own = gates.shapes(student.anchor_shapes())
-    variables = trees.merge(variables, own)
-  return variables, teacher
+  net = phase.network_of(nets)
+  variables = net.shapes()
+  if GATES in phase.parts:
+    variables = trees.merge(variables, gates.shapes(net.anchor_shapes()))
+  return variables, nets.teacher.shapes() if phase.reads_teacher else {}
 
 
 def _teacher(work: Workspace) -> Variables:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# CIFAR-100 with the medium net: ours, USNet, DSNet, USNet*, DSNet*, one after the
-# other, on a machine that is there for some hours at a time. Does the next part
-# that is not done yet, and goes on until all are done or it is asked to stop:
+# CIFAR-100 with the medium net: ours, USNet, DSNet, USNet*, DSNet*, then ours with
+# other deltas, sorted channels and the paper's norm, one after the other, on a
+# machine that is there for some hours at a time. Does the next part that is not
+# done yet, and goes on until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -13,7 +14,8 @@
 # RUNS/slices.csv says when each part was worked on, for how long, and how it
 # ended. What a finished group of phases has trained is kept in
 # results/cifar100_medium/checkpoints, and taken from there where RUNS has nothing;
-# once a network is evaluated, its results take that place.
+# once a network is evaluated, its results take that place. Ours' checkpoints stay
+# until all is done, for others start from them.
 # Latencies are left to a machine that is idle: --config.phases=latency,report.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -62,31 +64,51 @@ keep() {
   find "$to" -type d -name opt_state -prune -exec rm -rf {} +
 }
 
-# Puts the results of a network where its checkpoints were kept.
+# Keeps the results of a network.
 publish() {
   mkdir -p "$results/$1"
   for file in config.json results.json metrics.jsonl subnets.csv policies.json; do
     [[ ! -e "$runs/$1/$file" ]] || cp "$runs/$1/$file" "$results/$1"
   done
-  rm -rf "$results/checkpoints/$1"
 }
 
-for network in ours usnet dsnet usnet_random dsnet_random; do
-  run="$network-$seed"
-  [[ ! -e "$results/$run/results.json" ]] || continue
+# Trains and measures a network: its name, its configuration, the groups of phases
+# that train it, what measures it, settings.
+network() {
+  local run="$1-$seed" config="$2" groups="$3" last="$4" phases
+  shift 4
   if [[ ! -e "$runs/$run" && -e "$results/checkpoints/$run" ]]; then
     cp -r "$results/checkpoints/$run" "$runs"
   fi
-  config="configs/baselines.py:$network,$base" groups=(baseline)
-  last='evaluation,report'
-  if [[ "$network" == ours ]]; then
-    config="configs/${base/:/.py:}" groups=(teacher cascade lock_in delta gates)
-    last='evaluation,policies,report'
-  fi
-  for phases in "${groups[@]}"; do
+  [[ ! -e "$results/$run/results.json" ]] || return 0
+  for phases in $groups; do
     part "$run" "$config" "$phases" "$@"
     keep "$run"
   done
   part "$run" "$config" "$last" "$@"
   publish "$run"
+  [[ "$run" == "ours-$seed" ]] || rm -rf "$results/checkpoints/$run"
+}
+
+ours="configs/${base/:/.py:}"
+network ours "$ours" 'teacher cascade lock_in delta gates' \
+  evaluation,policies,report "$@"
+for name in usnet dsnet usnet_random dsnet_random; do
+  network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done
+# Variants of ours, each in as many epochs, from the same teacher where they can.
+variant() {
+  local name="$1" groups="$2"
+  shift 2
+  network "$name" "$ours" "$groups" evaluation,report "$@"
+}
+reuse="--config.reuse=$runs/ours-$seed"
+variant joint 'delta joint' "$reuse" --config.delta.lock_in.epochs=14.0 \
+  --config.joint.epochs=6.0 "$@"
+variant separable delta "$reuse" --config.delta.kind=separable "$@"
+variant bottleneck delta "$reuse" --config.delta.kind=bottleneck "$@"
+variant sorted 'cascade lock_in delta' "$reuse" \
+  --config.model.sort_channels=True "$@"
+variant plain_gn 'teacher cascade lock_in delta' --config.model.norm=gn \
+  --config.teacher.norm=gn "$@"
+rm -rf "$results/checkpoints"

@@ -184,14 +184,16 @@ def main(argv):
     with _Served(engine, profile, choose) as served:
       rate, cpu = _capacity(served, images, _WIDE)
     http = max(0.0, 1.0 / rate - 1.0 / wide)
+    what = 'of CPU, inference included,'
   else:
     http = cpu = 1e-3 * _SIMULATED_HTTP_MS.value
     rate = 1.0 / (1.0 / wide + http)
+    what = 'of HTTP'
   report = harness.Report(
       'serving',
       f'load 1 is {rate:.0f} requests/s, x1.0 by HTTP ({wide:.0f} without); '
-      f'{1e3 * cpu:.2f} ms of CPU a request; deadlines of {_SLO.value:g} ms; '
-      f'traces of {_SECONDS.value:g} s',
+      f'{1e3 * cpu:.2f} ms {what} a request; '
+      f'deadlines of {_SLO.value:g} ms; traces of {_SECONDS.value:g} s',
       ['trace, seed, who', *_COLUMNS],
   )
   for name in _NAMES.value or [

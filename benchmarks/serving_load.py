@@ -13,6 +13,7 @@ of its own, so that client and server do not share an interpreter. Only to
 
 import asyncio
 from collections import deque
+import functools
 import json
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-# Beyond so many connections at once requests fail here.
+# Beyond so many connections at once requests wait here, and are late.
 _MOST_CONNECTIONS = 600
 _LAST_SECONDS = 10.0
 
@@ -28,13 +29,13 @@ _LAST_SECONDS = 10.0
 class _Connection(asyncio.Protocol):
   """One request after the other; no more of HTTP than the server answers."""
 
-  def __init__(self, idle, alive):
-    self._idle, self._alive, self._buffer = idle, alive, b''
+  def __init__(self, pool):
+    self._pool, self._buffer = pool, b''
     self.answer: Any = None
 
   def connection_made(self, transport):
     self.transport = transport
-    self._alive.add(self)
+    self._pool.alive.add(self)
 
   def ask(self, request, answer):
     self.answer = answer
@@ -52,16 +53,58 @@ class _Connection(asyncio.Protocol):
       return
     body = self._buffer[end + 4 : end + 4 + length]
     self._buffer, answer, self.answer = b'', self.answer, None
-    self._idle.append(self)
     answer(int(head[9:12]), body)
+    self._pool.idle.append(self)
+    self._pool.go_on()
 
   def connection_lost(self, error):
     del error
-    self._alive.discard(self)
-    if self in self._idle:
-      self._idle.remove(self)
+    self._pool.alive.discard(self)
+    if self in self._pool.idle:
+      self._pool.idle.remove(self)
     if self.answer:
       self.answer(0, b'')
+    self._pool.go_on()
+
+
+class _Pool:
+  """Connections, and what waits for one."""
+
+  def __init__(self, port):
+    self.idle: deque[_Connection] = deque()
+    self.alive: set[_Connection] = set()
+    self._port, self._opening = port, 0
+    self._waiting: deque[tuple[bytes, Any]] = deque()
+    self._tasks: list[Any] = []
+
+  def ask(self, request, answer):
+    self._waiting.append((request, answer))
+    self.go_on()
+
+  def go_on(self):
+    """Sends what waits, as far as there are connections."""
+    while self._waiting and self.idle:
+      self.idle.pop().ask(*self._waiting.popleft())
+    while self._waiting and len(self.alive) + self._opening < _MOST_CONNECTIONS:
+      self._opening += 1
+      opened = self._open(*self._waiting.popleft())
+      self._tasks.append(asyncio.ensure_future(opened))
+
+  async def _open(self, request, answer):
+    try:
+      _, connection = await asyncio.get_running_loop().create_connection(
+          lambda: _Connection(self), '127.0.0.1', self._port
+      )
+    finally:
+      self._opening -= 1
+    connection.ask(request, answer)
+
+  async def close(self):
+    self._waiting.clear()
+    await asyncio.gather(*self._tasks, return_exceptions=True)
+    for connection in list(self.alive):
+      connection.transport.close()
+    await asyncio.sleep(0.01)  # Until they are.
 
 
 def requests(images, model, parameters):
@@ -94,47 +137,28 @@ async def play(port, arrivals, bodies):
     For each its status, 0 for none; seconds from when it was due to its
     answer; and the answer's body.
   """
-  loop = asyncio.get_running_loop()
   count = len(arrivals)
   statuses, latencies = np.zeros(count, int), np.full(count, np.nan)
   texts = [b''] * count
-  idle: deque[_Connection] = deque()
-  alive: set[_Connection] = set()
+  pool = _Pool(port)
   start = time.perf_counter() + 0.5
 
   def answered(number, status, body):
     latencies[number] = time.perf_counter() - start - arrivals[number]
     statuses[number], texts[number] = status, body
 
-  def send(number, connection):
-    connection.ask(
-        bodies[number % len(bodies)],
-        lambda status, body: answered(number, status, body),
-    )
-
-  async def send_anew(number):
-    _, connection = await loop.create_connection(
-        lambda: _Connection(idle, alive), '127.0.0.1', port
-    )
-    send(number, connection)
-
-  tasks = []
   for number, due in enumerate(arrivals):
     ahead = start + due - time.perf_counter()
     # Now and then even where it is behind, so that answers are read.
     if ahead > 0 or number % 8 == 0:
       await asyncio.sleep(max(0.0, ahead))
-    if idle:
-      send(number, idle.pop())
-    elif len(alive) < _MOST_CONNECTIONS:
-      tasks.append(asyncio.ensure_future(send_anew(number)))
+    pool.ask(
+        bodies[number % len(bodies)], functools.partial(answered, number)
+    )
   end = time.perf_counter() + _LAST_SECONDS
   while (statuses == 0).any() and time.perf_counter() < end:
     await asyncio.sleep(0.05)
-  await asyncio.gather(*tasks, return_exceptions=True)
-  for connection in list(alive):
-    connection.transport.close()
-  await asyncio.sleep(0.01)  # Until they are.
+  await pool.close()
   return statuses, latencies, texts
 
 

@@ -5,6 +5,7 @@
 And the policies that a controller is held against.
 """
 
+import bisect
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
@@ -91,10 +92,12 @@ def simulate(
       continue
     waiting = waiting[decision.given_up :]
     batch, waiting = waiting[: decision.size], waiting[decision.size :]
-    seconds = decision.seconds + http * len(batch)
-    predicted_end = now + margin.value(now) * decision.seconds
-    free_at = now + seconds
-    margin.record(decision.seconds, seconds, free_at)
+    # As the server: filled up to the next size, not to that of the decision.
+    column = bisect.bisect_left(profile.sizes, len(batch))
+    predicted = float(profile.seconds[decision.entry, column])
+    predicted_end = now + margin.value(now) * predicted
+    free_at = now + predicted + http * len(batch)
+    margin.record(predicted, free_at - now, free_at)
     latencies[batch] = free_at - arrivals[batch]
     entries[batch] = decision.entry
   return Outcomes(latencies, entries, refused)

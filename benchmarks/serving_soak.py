@@ -11,11 +11,13 @@ one of another request: an answer has to name the class of the logits that the
 first one to the same image and subnet had.
 """
 
+from collections import deque
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import threading
 
 from absl import app, flags
 import numpy as np
@@ -50,6 +52,10 @@ def _start():
   for line in process.stderr or ():
     found = re.match(r'Serving .*:(\d+), within', line)
     if found:
+      # What it says later is read, too: a full pipe would stop it.
+      threading.Thread(
+          target=deque, args=(process.stderr, 0), daemon=True
+      ).start()
       return process, int(found[1])
   sys.exit('The server did not start.')
 

@@ -3,12 +3,13 @@
 """Serves a model on several machines, by Ray Serve:
 
   pip install 'ray[serve]' 'adaptanet_jax[serve]'
-  python launch/ray_serve.py --model=digits --min_replicas=2 --max_replicas=8
+  python -m launch.ray_serve --model=digits --min_replicas=2 --max_replicas=8
 
 Each replica is the application of `adaptanet_jax.serve` around an engine, a
 queue and a controller of its own. Ray balances requests among them, starts more
 of them as load rises and others in place of those that die. A folder that
---model names has to be on every machine.
+--model names has to be on every machine. The model of a replica stays as it is:
+a token is for inference alone.
 """
 
 import argparse
@@ -17,32 +18,32 @@ from typing import Any
 
 from ray import serve
 
+from adaptanet_jax import commands, serve as serve_lib
+
+_COMMAND = 'launch.ray_serve'
+
 
 @serve.ingress()
 class Replica:
   """One process with the model."""
 
-  def __init__(self, model: str, slo_ms: float, menu: str, most: int) -> None:
+  def __init__(self, args: argparse.Namespace, token: str | None) -> None:
     # Here, for the process that starts all this need not load JAX.
-    from adaptanet_jax.serving import engine, profile, service
+    from adaptanet_jax.serving import profile
 
-    folder = profile.default_folder()
-    profile.keep_programs(folder)
-    loaded = engine.load_engine(model, most)
-    names = tuple(menu.split(',')) if menu else ()
-    measured = profile.create(
-        loaded.net, loaded, folder=folder, names=names
+    engine, measured = profile.load(
+        args.model,
+        most=args.max_batch,
+        folder=serve_lib.prepare(args),
+        menu=args.menu,
+        policy=args.policy,
     )
-    self._shorter_side = loaded.net.about.shorter_side
-    self._service = service.Service(
-        'model', loaded, measured, seconds=1e-3 * slo_ms
-    )
+    self._args, self._token = args, token
+    self._service = serve_lib.create_service(args, 'model', engine, measured)
 
   def __serve_build_asgi_app__(self) -> Any:
     """Returns what answers; Ray calls it once."""
-    from adaptanet_jax.serving import app
-
-    return app.create_app(self._service, shorter_side=self._shorter_side)
+    return serve_lib.create_app(self._args, self._service, token=self._token)
 
   def check_health(self) -> None:
     """Has Ray replace a replica whose thread is dead or hangs."""
@@ -50,8 +51,15 @@ class Replica:
       raise RuntimeError('The thread that runs batches is dead, or hangs.')
 
 
-def application(args: argparse.Namespace) -> Any:
-  """Returns what Ray is to run."""
+def application(args: argparse.Namespace, token: str | None) -> Any:
+  """Returns what Ray is to run.
+
+  Args:
+    args: values of the flags.
+    token: that inference needs; None: none.
+  """
+  # So many are under way at that rate, each for half of its time.
+  target = max(1.0, args.rate * 1e-3 * args.slo_ms / 2.0)
   deployment = serve.deployment(
       Replica,
       ray_actor_options={'num_cpus': args.cpus, 'num_gpus': args.gpus},
@@ -60,38 +68,42 @@ def application(args: argparse.Namespace) -> Any:
       autoscaling_config={
           'min_replicas': args.min_replicas,
           'max_replicas': args.max_replicas,
-          'target_ongoing_requests': args.ongoing / 4,
+          'target_ongoing_requests': target,
       },
       health_check_period_s=2,
       health_check_timeout_s=10,
       graceful_shutdown_timeout_s=20,
   )
-  return deployment.bind(args.model, args.slo_ms, args.menu, args.max_batch)
+  return deployment.bind(args, token)
 
 
 def parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
-  found = argparse.ArgumentParser(description='Serves a model by Ray Serve.')
+  found = commands.parser_for_model(_COMMAND, 'Serves a model by Ray Serve.')
   add = found.add_argument
-  add('--model', required=True, help='as for adaptanet_jax.serve')
-  add('--slo_ms', type=float, default=50.0, help='as for adaptanet_jax.serve')
-  add('--menu', default='', help='as for adaptanet_jax.serve')
-  add('--max_batch', type=int, default=32, help='as for adaptanet_jax.serve')
   add('--min_replicas', type=int, default=1, help='kept at all times')
   add('--max_replicas', type=int, default=4, help='under the highest load')
+  add(
+      '--rate', type=float, default=200.0,
+      help='requests a second beyond which a replica gets company; half of '
+      'what adaptanet_jax.serve says at its start is a good one',
+  )
   add('--ongoing', type=int, default=128, help='most requests of a replica')
   add('--cpus', type=float, default=1.0, help='of a replica')
   add('--gpus', type=float, default=0.0, help='of a replica')
   add('--host', default='127.0.0.1', help='address to listen at')
   add('--port', type=int, default=8000, help='to listen at')
+  serve_lib.add_flags(found)
   return found
 
 
 def main() -> None:
   """Runs until it is interrupted."""
   args = parser().parse_args()
+  with commands.one_line_errors(_COMMAND):
+    token = serve_lib.check_flags(args)
   serve.start(http_options={'host': args.host, 'port': args.port})
-  serve.run(application(args), name='adaptanet')
+  serve.run(application(args, token), name='adaptanet')
   print(f'Serving at http://{args.host}:{args.port}/v2/models/model')
   threading.Event().wait()
 

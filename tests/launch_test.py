@@ -251,15 +251,47 @@ class Cifar100MediumTest(parameterized.TestCase):
           f'{name}-0 {config} {phases} --more'
           for phases in ('baseline', 'evaluation,report')
       ]
+    # Variants of ours, most of them on its backbone.
+    backbone = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
+    reuse = f'--config.reuse={backbone}'
+    for name, groups, settings in (
+        (
+            'joint',
+            ['delta', 'joint'],
+            f'{reuse} --config.delta.lock_in.epochs=14.0 '
+            '--config.joint.epochs=6.0',
+        ),
+        ('separable', ['delta'], f'{reuse} --config.delta.kind=separable'),
+        ('bottleneck', ['delta'], f'{reuse} --config.delta.kind=bottleneck'),
+        (
+            'sorted',
+            ['cascade', 'lock_in', 'delta'],
+            f'{reuse} --config.model.sort_channels=True',
+        ),
+        (
+            'plain_gn',
+            ['teacher', 'cascade', 'lock_in', 'delta'],
+            '--config.model.norm=gn --config.teacher.norm=gn',
+        ),
+    ):
+      expected += [
+          f'{name}-0 --config=configs/cifar100.py:medium {phases} {settings} '
+          '--more'
+          for phases in (*groups, 'evaluation,report')
+      ]
     self.assertEqual(done.stdout.splitlines(), expected)
+    # Checkpoints went when the results came.
     found = sorted(path.name for path in self.results.iterdir())
     self.assertEqual(
         found,
-        ['checkpoints', 'dsnet-0', 'dsnet_random-0', 'ours-0', 'usnet-0',
-         'usnet_random-0'],
+        sorted(
+            f'{name}-0'
+            for name in (
+                'ours', 'usnet', 'dsnet', 'usnet_random', 'dsnet_random',
+                'joint', 'separable', 'bottleneck', 'sorted', 'plain_gn',
+            )
+        ),
     )
-    # Checkpoints went when the results came.
-    self.assertEmpty(list((self.results / 'checkpoints').iterdir()))
     self.assertTrue((self.results / 'ours-0' / 'subnets.csv').exists())
     self.assertEqual(self._run().stdout, '')
 

@@ -316,6 +316,20 @@ class PipelineTest(absltest.TestCase):
         '^adaptanet_jax.bundle: .*is not empty',
     )
 
+  def test_policies_go_by_the_confidence_that_they_were_cut_from(self):
+    other = self.folder / 'confidence'
+    shutil.copytree(self.workdir, other)
+    config = json.loads((other / 'config.json').read_text())
+    # As a later command with this setting and phases=latency leaves it.
+    config['policies']['confidence'] = 'margin'
+    (other / 'config.json').write_text(json.dumps(config))
+    net = adaptanet_jax.load(str(other))
+    self.assertEqual(net.gates.confidence, 'variance')
+    # Without gates there is nothing to route by, whatever lies there.
+    shutil.rmtree(other / 'checkpoints' / 'gates')
+    net = adaptanet_jax.load(str(other))
+    self.assertEmpty(net.policies)
+
   def test_gates_of_other_weights_are_refused(self):
     other = self.folder / 'other'
     other.symlink_to(self.workdir)

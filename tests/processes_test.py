@@ -357,6 +357,18 @@ class ProcessesTest(parameterized.TestCase):
           raise UsageError('Whatever.')
       self.assertEqual(folder.exists(), kept)
 
+  def test_whoever_is_refused_leaves_a_new_folder_to_the_one_that_has_it(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    folder /= 'new'
+    with processes.sole_user(str(folder)):
+      # The other one looked before it was made.
+      with mock.patch('os.path.exists', lambda _: False):
+        with self.assertRaises(UsageError):
+          with processes.sole_user(str(folder)):
+            self.fail('Two runs have it.')
+      self.assertTrue(folder.is_dir())
+    self.assertFalse(folder.exists())
+
   @parameterized.parameters(errno.EROFS, errno.EACCES)
   def test_a_folder_that_cannot_be_written_to_can_be_read(self, number):
     folder = self.enterContext(tempfile.TemporaryDirectory())

@@ -41,7 +41,7 @@ class Analysis:
     measure: measures it and updates the results.
     programs: what it runs, by name, for a network's variables or their shapes.
     needs: last training phases that have to be done, whichever a run has.
-    makes: sections of results.json.
+    makes: keys of results.json.
     settings: those that it depends on, by the start of their dotted keys.
     column: that it adds to the table of all subnets, if there is one.
     is_timed: whether what it finds depends on the device as well.
@@ -189,7 +189,7 @@ def discard(work: Workspace, phase: Phase) -> None:
   paths = Paths(work.workdir)
   outdated = [paths.policies, paths.report]
   if phase.group == GATES:
-    work.results.discard('gates', 'policies')
+    work.results.discard('gates', *ANALYSES['policies'].makes)
   else:
     work.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
     outdated += [paths.subnets, paths.statistics]

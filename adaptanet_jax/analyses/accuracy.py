@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptanet_jax import settings, workspace
+from adaptanet_jax import workspace
 from adaptanet_jax.analyses import common, gating, timing
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.evaluation import (
@@ -85,10 +85,9 @@ def validation_programs(work: Workspace, phase: Phase) -> list[Program]:
   if not _is_validated(work, phase):
     return []
   subnets: tuple[Subnet, ...] = _VALIDATED[phase.name]
-  student = work.nets.student
-  if subnets == UNIFORM:
-    student = student.without_delta
-  predictor = protocols.subnets_predictor(student, subnets)
+  predictor = protocols.subnets_predictor(
+      phase.network_of(work.nets), subnets
+  )
   variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   return [common.program(work, predictor, variables)]
 
@@ -144,8 +143,6 @@ def evaluate(work: Workspace) -> None:
   net, test = work.supernet, work.dataset.test
   variables = work.variables['student']
   gates = common.gates_of(work, variables)
-  if gates:
-    settings.check_reads_anchors(work.config, ('gates',))
   runs = programs(work, variables)
   # By batch statistics, the configured ones first; one entry without BatchNorm.
   correct = {
@@ -162,18 +159,18 @@ def evaluate(work: Workspace) -> None:
   }
   costs = cost.cost_table(net)
   network = work.config.baseline.network
-  sections = {
-      network or 'supernet': _section(work, costs, correct, _OWN)
+  found = {
+      network or 'supernet': _network_results(work, costs, correct, _OWN)
   }
   if net.delta:
-    sections['delta'] = _section(
+    found['delta'] = _network_results(
         work, costs, correct, (*_OWN, 'delta'), delta=True
     )
   top1 = next(iter(correct.values())).mean(-1)
   _write_table(work, costs, top1)
   batches = -(-len(test) // work.config.evaluation.batch_size)
   passes = len(correct) * batches
-  sections['subnets'] = {
+  found['subnets'] = {
       'count': int(top1.size),
       'mean': float(top1.mean()),
       'min': float(top1.min()),
@@ -184,8 +181,8 @@ def evaluate(work: Workspace) -> None:
       },
   }
   if gates:
-    sections['gates'] = gating.gate_section(work, gates, runs['gates'])
-  work.results.update(**sections)
+    found['gates'] = gating.gate_results(work, gates, runs['gates'])
+  work.results.update(**found)
 
 
 def _write_table(
@@ -249,7 +246,7 @@ def _calibrate(
   return {main: every[main]} | every
 
 
-def _section(
+def _network_results(
     work: Workspace,
     costs: cost.CostTable,
     correct: dict[str, np.ndarray],
@@ -257,7 +254,7 @@ def _section(
     *,
     delta: bool = False,
 ) -> dict[str, Any]:
-  """Returns a section of results.json: accuracies, and what they have cost."""
+  """Returns a network's entry in results.json: accuracies, and their cost."""
   config, madds = work.config, costs.madds_by_subnet()
   by_name = {
       name: protocols.summarize(
@@ -270,14 +267,14 @@ def _section(
       for name, table in correct.items()
   }
   best = next(iter(by_name))
-  section = by_name[best] | {
+  found = by_name[best] | {
       'norm': work.supernet.norm,
       'calibration': best or None,
       'training': _training(work, groups),
   }
   if len(by_name) > 1:
-    section['by_calibration'] = by_name
-  return section
+    found['by_calibration'] = by_name
+  return found
 
 
 def _training(work: Workspace, groups: tuple[str, ...]) -> dict[str, Any]:

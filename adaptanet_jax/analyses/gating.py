@@ -50,7 +50,7 @@ def gate_program(
   return common.program(work, predictor, variables)
 
 
-def gate_section(
+def gate_results(
     work: Workspace, gates: GateSet, program: Program
 ) -> dict[str, Any]:
   """Measures what each gate says of the uniform subnets.
@@ -61,7 +61,7 @@ def gate_section(
     program: `gate_program` of the run.
 
   Returns:
-    The `gates` section of results.json. Bins are of the policies' examples,
+    The entry `gates` of results.json. Bins are of the policies' examples,
     as in the paper, and in `bins_test` of the test split.
   """
   read = functools.partial(
@@ -74,7 +74,7 @@ def gate_section(
   outputs = {name: read(split) for name, split in splits.items()}
   detected = outputs['bins_test']['detected'] == work.dataset.test.labels
   madds = cost.gate_madds(gates, work.supernet)
-  section: dict[str, Any] = {}
+  found: dict[str, Any] = {}
   for n, anchor in enumerate(gates.anchors):
     bins = {
         name: _bins_of_subnets(
@@ -84,14 +84,14 @@ def gate_section(
         )
         for name, split in splits.items()
     }
-    section[str(anchor)] = {
+    found[str(anchor)] = {
         # What the gate itself detects on the largest subnet's anchor.
         'top1': float(detected[0, n].mean()),
         'madds': madds[anchor],
         'rank_correlation': rank_correlation(bins['bins']),
         'rank_correlation_test': rank_correlation(bins['bins_test']),
     } | bins
-  return section
+  return found
 
 
 def _bins_of_subnets(
@@ -206,7 +206,7 @@ def measure_policies(work: Workspace) -> None:
       measured[scope][name] = entry
   write_json(
       Paths(work.workdir).policies,
-      policies.to_json(made, observed.edges),
+      policies.to_json(made, observed.edges, gates.confidence),
   )
   work.results.update(
       policies=measured,
@@ -259,7 +259,7 @@ def _observe(
   """Runs the policies' examples under every subnet.
 
   Returns:
-    What policies are made from, and the section `gate_value` of results.json.
+    What policies are made from, and the entry `gate_value` of results.json.
   """
   net, split = work.supernet, common.policy_split(work)
   outputs = common.predict(

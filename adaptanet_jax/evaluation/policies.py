@@ -326,10 +326,19 @@ def policy_shapes(num_choices: int, num_bins: int) -> Policy:
 
 
 def to_json(
-    mixtures: dict[str, dict[str, Mixture]], edges: Sequence[np.ndarray]
+    mixtures: dict[str, dict[str, Mixture]],
+    edges: Sequence[np.ndarray],
+    confidence: str,
 ) -> dict[str, Any]:
-  """Returns policies, by scope and name, as JSON values."""
+  """Returns policies, by scope and name, as JSON values.
+
+  Args:
+    mixtures: the policies.
+    edges: borders of the bins of each gate's confidence.
+    confidence: one of `gates.CONFIDENCES`, what is cut into these bins.
+  """
   return {
+      'confidence': confidence,
       'edges': [e.tolist() for e in edges],
       'rules': {
           scope: {name: _mixture_json(m) for name, m in by_name.items()}

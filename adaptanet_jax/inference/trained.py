@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run's network, and what it was tested on, from its workdir."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -89,14 +90,19 @@ def load(
   if net.norm not in BATCH_NORMS:
     calibration = 'none'
   calibration = calibration or _measured_calibration(config, workdir)
-  policies = Paths(source).policies
-  has_policies = os.path.exists(policies)
+  routed = routing_gates(gate_set) if GATES in variables['params'] else None
+  policies: dict[str, Any] = {}
+  if routed and os.path.exists(Paths(source).policies):
+    policies = read_json(Paths(source).policies)
+    # A later command may have had another setting; these go by their own.
+    confidence = policies.get('confidence', routed.confidence)
+    routed = dataclasses.replace(routed, confidence=confidence)
   return Supernet(
       net,
-      routing_gates(gate_set) if GATES in variables['params'] else None,
+      routed,
       variables,
       subnets=subnet_table.read(workdir),
-      policy_table=read_json(policies) if has_policies else {},
+      policy_table=policies,
       calibrated=calibration,
       statistics=_statistics(workdir) if calibration != 'none' else (),
       backend=backend,

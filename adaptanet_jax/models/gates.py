@@ -170,7 +170,7 @@ class GateSet:
     every = confidences(*self.run(variables, number, anchor))
     return every[CONFIDENCES.index(self.confidence)]
 
-  def train(
+  def run_all(
       self, variables: Variables, features: Mapping[str, jax.Array]
   ) -> tuple[dict[int, tuple[jax.Array, jax.Array]], Variables]:
     """Runs all gates with the batch's statistics.

@@ -42,7 +42,7 @@ def apply_part(
     x: jax.Array,
     *in_masks: WidthMask,
     rho: float,
-    train: Collection[str],
+    moving: Collection[str],
 ) -> tuple[Any, Variables]:
   """Applies a module to its variables below a path.
 
@@ -53,7 +53,7 @@ def apply_part(
     x: `(B, H, W, C)`.
     *in_masks: what the module takes beside `x`: the channels that it holds.
     rho: width to run at.
-    train: parts whose modules use and move batch statistics.
+    moving: parts whose modules use and move batch statistics.
 
   Returns:
     What the module returns, and its new batch statistics below `path`; `{}` if
@@ -65,7 +65,7 @@ def apply_part(
       tree = tree.get(name, {})
     if tree:
       own[collection] = tree
-  moves = path[0] in train and 'batch_stats' in own
+  moves = path[0] in moving and 'batch_stats' in own
   # Parameters that are there when a program is traced are cut there and then,
   # which takes them past the border of a function that is traced by itself.
   known = trees.is_traced(x) and not trees.is_traced(own['params'])

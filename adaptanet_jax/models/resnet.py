@@ -228,7 +228,7 @@ class ResNet:
       number: int,
       choice: StageChoice,
       *,
-      train: Collection[str] = (),
+      moving: Collection[str] = (),
   ) -> tuple[jax.Array, Variables]:
     """Runs one stage; stage 1 takes images and runs the stem as well.
 
@@ -238,11 +238,11 @@ class ResNet:
         output of the stage before: all of it, or its `active` channels.
       number: 1 to 4.
       choice: how the stage runs.
-      train: those of the parts `BACKBONE` and `DELTA` whose layers use and move
-        batch statistics.
+      moving: those of the parts `BACKBONE` and `DELTA` whose layers use and
+        move batch statistics.
 
     Returns:
-      The stage's output and the new batch statistics of `train`, `{}` if there
+      The stage's output and the new batch statistics of `moving`, `{}` if there
       are none.
 
     Raises:
@@ -250,7 +250,7 @@ class ResNet:
     """
     # Profiles and compiled programs then tell the stages apart.
     with jax.named_scope(stage_name(number)):
-      return self._run_stage(variables, x, number, choice, train)
+      return self._run_stage(variables, x, number, choice, moving)
 
   def _run_stage(
       self,
@@ -258,12 +258,12 @@ class ResNet:
       x: jax.Array,
       number: int,
       choice: StageChoice,
-      train: Collection[str],
+      moving: Collection[str],
   ) -> tuple[jax.Array, Variables]:
     if number == 1:
       x = normalize(x)
     x = x.astype(self.dtype)
-    run: dict[str, Any] = {'rho': choice.rho, 'train': train}
+    run: dict[str, Any] = {'rho': choice.rho, 'moving': moving}
     in_mask = WidthMask(x.shape[-1], self._channels(number - 1))
     stem_stats: Variables = {}
     name = stage_name(number)

@@ -37,7 +37,7 @@ def switch_stage(
     number: int,
     choice: jax.Array,
     *,
-    train: tuple[str, ...] = (),
+    moving: tuple[str, ...] = (),
 ) -> tuple[jax.Array, Variables]:
   """Runs one stage as `choice` says; see `ResNet.run_stage`.
 
@@ -49,15 +49,15 @@ def switch_stage(
     x: `(B, H, W, C)` images for stage 1, else the anchor before.
     number: 1 to 4.
     choice: `int32[]`, index into `net.choices`.
-    train: parts whose batch statistics are used and moved.
+    moving: parts whose batch statistics are used and moved.
 
   Returns:
-    The stage's output and the new batch statistics of the parts `train`.
+    The stage's output and the new batch statistics of the parts `moving`.
   """
   if number == 1:  # Outside, for a switch differentiates all that it is given.
     x = normalize(x)
   branches = tuple(
-      functools.partial(_run_branch, net, number, stage_choice, train)
+      functools.partial(_run_branch, net, number, stage_choice, moving)
       for stage_choice in net.choices
   )
   return switch(branches, choice, stage_variables(net, variables, number), x)
@@ -82,15 +82,15 @@ def _run_branch(
     net: ResNet,
     number: int,
     choice: StageChoice,
-    train: tuple[str, ...],
+    moving: tuple[str, ...],
     variables: Variables,
     x: jax.Array,
 ) -> tuple[jax.Array, Variables]:
-  x, stats = net.run_stage(variables, x, number, choice, train=train)
+  x, stats = net.run_stage(variables, x, number, choice, moving=moving)
   # All branches return the same tree, moved or not.
   old = variables.get('batch_stats', {})
-  moving = {part: old[part] for part in train if part in old}
-  return x, trees.merge(moving, stats)
+  before = {part: old[part] for part in moving if part in old}
+  return x, trees.merge(before, stats)
 
 
 def forward(
@@ -195,7 +195,7 @@ def statistics_by_subnet(
 
   def walk(x: jax.Array, number: int) -> tuple[Variables, ...]:
     def descend(choice: jax.Array) -> tuple[Variables, ...]:
-      y, moved = switch_stage(net, start, x, number, choice, train=parts)
+      y, moved = switch_stage(net, start, x, number, choice, moving=parts)
       own = jax.tree.map(lambda leaf: leaf / (1.0 - MOMENTUM), moved)
       below = walk(y, number + 1) if number < len(choices) else ()
       return {'batch_stats': own}, *below

@@ -4,13 +4,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent import futures
 import contextlib
 import functools
 import hmac
 import importlib.resources
 import json
 import logging
+import time
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,20 +25,15 @@ from adaptanet_jax.serving import payloads, protocol
 from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.failures import failure
-from adaptanet_jax.serving.items import (
-  Answer,
-)
-from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
-from adaptanet_jax.serving.service import Service
+from adaptanet_jax.serving.items import Answer
+from adaptanet_jax.serving.reader import Reader, drain
+from adaptanet_jax.serving.refusals import Limits, RequestError
+from adaptanet_jax.serving.service import Images, Service
 from adaptanet_jax.serving.tensors import INPUT
 
-# Of a picture up to so many pixels decoding takes no longer than a switch to
-# another thread.
-_PIXELS_AT_ONCE = 128 * 128
-_DECODERS = 2
+# What work on a pixel, and on a logit in JSON, counts for: see `Reader.aside`.
+_BYTES_OF_PIXEL, _BYTES_OF_LOGIT = 4, 20
 _VERSION = '1'
-# A client that sends its body more slowly than this is let go.
-_BODY_SECONDS = 10.0
 
 # Returns the engine and the profile of a model that is asked for.
 Loader = Callable[[str], tuple[Engine, Profile]]
@@ -53,16 +48,13 @@ class _App:
       service: Service,
       *,
       loader: Loader | None,
-      shorter_side: int,
       token: str | None,
       token_for_all: bool,
       limits: Limits,
   ) -> None:
     self._service, self._loader = service, loader
-    self._shorter_side, self._limits = shorter_side, limits
+    self._limits, self._reader = limits, Reader(limits)
     self._token, self._token_for_all = token, token_for_all
-    self._pool = futures.ThreadPoolExecutor(_DECODERS, 'pictures')
-    self._loading = asyncio.Lock()
     page = importlib.resources.files(adaptanet_jax.serving) / 'page.html'
     self._page = page.read_text('utf-8')
 
@@ -103,11 +95,27 @@ class _App:
         self._check_model(request)
         response = await handler(request)
       except Exception as error:
-        response = failure(error)
+        return await self.refuse(request, error, route=name)
       self._service.metrics.request(name, response.status_code)
       return response
 
     return Route(path, run, methods=[method], name=handler.__name__.strip('_'))
+
+  async def refuse(
+      self, request: Request, error: Exception, *, route: str = 'unknown'
+  ) -> Response:
+    """Returns what a client is told that gets no answer.
+
+    Args:
+      request: that is refused.
+      error: why.
+      route: that it is counted under.
+    """
+    response = failure(error)
+    if not await drain(request):
+      response.headers['connection'] = 'close'
+    self._service.metrics.request(route, response.status_code)
+    return response
 
   def _check_model(self, request: Request) -> None:
     name = request.path_params.get('model', self._service.name)
@@ -132,104 +140,105 @@ class _App:
           401, 'The token is missing or wrong; expected Authorization: Bearer.'
       )
 
-  async def _body(self, request: Request) -> bytes:
-    """Reads a body, no more than may be, and inflates it."""
-    limit = self._limits.body
-    length = request.headers.get('content-length', '0')
-    if length.isdigit() and int(length) > limit:
-      raise too_large(f'{length} bytes', limit)
-    parts, total = [], 0
-    try:
-      async with asyncio.timeout(_BODY_SECONDS):
-        async for part in request.stream():
-          parts.append(part)
-          total += len(part)
-          if total > limit:
-            raise too_large(f'more than {limit:,} bytes', limit)
-    except TimeoutError as error:
-      raise RequestError(
-          408, f'The body did not come within {_BODY_SECONDS:.0f} s.'
-      ) from error
-    encoding = request.headers.get('content-encoding', '')
-    return payloads.inflate(b''.join(parts), encoding, limit)
+  async def _decode(self, encoded: tuple[bytes, ...], pixels: int) -> Images:
+    """Decodes pictures of so many pixels in all."""
+    engine = self._service.engine
 
-  async def _pictures(self, encoded: tuple[bytes, ...]) -> list[Any]:
-    """Decodes pictures, large ones beside the event loop."""
-    shape = self._service.engine.image_shape
-    pixels = sum(payloads.check_picture(e, self._limits) for e in encoded)
-
-    def read() -> list[Any]:
+    def read() -> Images:
       return [
-          payloads.read_picture(e, shape, self._shorter_side, self._limits)
+          payloads.read_picture(e, engine.image_shape, engine.shorter_side)
           for e in encoded
       ]
 
-    if pixels <= _PIXELS_AT_ONCE:
-      return read()
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(self._pool, read)
+    return await self._reader.aside(_BYTES_OF_PIXEL * pixels, read)
 
   async def _answers(
       self,
       request: Request,
       images: Any,
+      pictures: tuple[bytes, ...],
       parameters: dict[str, Any],
       *,
+      arrived: float,
       start: int = 0,
   ) -> list[Answer]:
-    """Waits for the answers to images, as long as the client does."""
-    pending = self._service.submit(images, parameters, start=start)
+    """Waits for the answers to images, or pictures, as the client does."""
+    if images is None:
+      pixels = payloads.check_pictures(pictures, self._limits)
+      images = functools.partial(self._decode, pictures, pixels)
+    answers = asyncio.ensure_future(self._service.answer(
+        images,
+        parameters,
+        count=len(pictures) if callable(images) else len(images),
+        arrived=arrived,
+        start=start,
+    ))
     gone = asyncio.ensure_future(_left(request))
-    everything: asyncio.Future[Any]
-    everything = asyncio.gather(*pending) if len(pending) > 1 else pending[0]
     try:
       await asyncio.wait(
-          (everything, gone), return_when=asyncio.FIRST_COMPLETED
+          (answers, gone), return_when=asyncio.FIRST_COMPLETED
       )
-      if not everything.done():
+      if not answers.done():
         raise ClientDisconnect
-      found = everything.result()
-      return found if isinstance(found, list) else [found]
+      return answers.result()
     finally:
       gone.cancel()
-      everything.cancel()
-      for future in pending:
-        future.cancel()
+      answers.cancel()
 
   async def _infer(self, request: Request) -> Response:
+    arrived = time.monotonic()
     self._authorize(request)
-    body = await self._body(request)
-    asked = protocol.parse(
-        body,
-        request.headers.get(protocol.JSON_LENGTH),
-        shape=self._service.engine.image_shape,
-        anchors=self._service.engine.anchor_shapes(),
-        limits=self._limits,
-    )
-    images: Any = asked.images
-    if images is None:
-      images = await self._pictures(asked.pictures)
-    answers = await self._answers(
-        request, images, asked.parameters, start=asked.start
-    )
+    engine, aside = self._service.engine, self._reader.aside
+    async with self._reader.body(request) as body:
+      asked = await aside(
+          len(body),
+          protocol.parse,
+          body,
+          request.headers.get(protocol.JSON_LENGTH),
+          shape=engine.image_shape,
+          anchors=engine.anchor_shapes(),
+          limits=self._limits,
+      )
+      answers = await self._answers(
+          request,
+          asked.images,
+          asked.pictures,
+          asked.parameters,
+          arrived=arrived,
+          start=asked.start,
+      )
+      names = self._service.engine.class_names
+      content, headers = await aside(
+          _BYTES_OF_LOGIT * len(answers) * len(names),
+          self._written,
+          asked,
+          answers,
+          names,
+          request.headers.get('accept-encoding', ''),
+      )
+    return Response(content, headers=headers)
+
+  def _written(
+      self,
+      asked: protocol.Request,
+      answers: list[Answer],
+      class_names: tuple[str, ...],
+      accepted: str,
+  ) -> tuple[bytes, dict[str, str]]:
     content, headers = protocol.encode(
-        asked,
-        answers,
-        model=self._service.name,
-        class_names=self._service.engine.class_names,
+        asked, answers, model=self._service.name, class_names=class_names
     )
-    content, more = payloads.deflate(
-        content, request.headers.get('accept-encoding', '')
-    )
-    return Response(content, headers=headers | more)
+    content, more = payloads.deflate(content, accepted)
+    return content, headers | more
 
   async def _classify(self, request: Request) -> Response:
+    arrived = time.monotonic()
     self._authorize(request)
     parameters = protocol.query_parameters(request.query_params)
-    body = await self._body(request)
-    (answer,) = await self._answers(
-        request, await self._pictures((body,)), parameters
-    )
+    async with self._reader.body(request) as body:
+      (answer,) = await self._answers(
+          request, None, (body,), parameters, arrived=arrived
+      )
     names = self._service.engine.class_names
     return JSONResponse({
         'label': names[int(answer.logits.argmax())],
@@ -242,7 +251,7 @@ class _App:
     return JSONResponse({
         'name': 'adaptanet_jax',
         'version': adaptanet_jax.__version__,
-        'extensions': ['binary_tensor_data', 'model_repository'],
+        'extensions': ['binary_tensor_data'],
     })
 
   async def _live(self, request: Request) -> Response:
@@ -297,20 +306,18 @@ class _App:
     self._authorize(request, always=True)
     if not self._loader:
       raise RequestError(409, 'This server cannot load another model.')
-    model = protocol.load_parameter(await self._body(request))
-    if self._loading.locked():
-      raise RequestError(409, 'A model is being loaded already.')
-    async with self._loading:
-      load = functools.partial(self._loader, model)
-      try:
-        return JSONResponse(await self._service.replace(load))
-      except UsageError as error:
-        logging.warning('Not loaded: %s', error)
-        # What the sentence says of files here is for the log alone.
-        raise RequestError(
-            409, 'The model cannot be loaded, and the old one stays; the log '
-            'of the server says why.'
-        ) from error
+    async with self._reader.body(request) as body:
+      model = protocol.load_parameter(body)
+    load = functools.partial(self._loader, model)
+    try:
+      return JSONResponse(await self._service.replace(load))
+    except (UsageError, OSError) as error:
+      logging.warning('Not loaded: %s', error)
+      # What the sentence says of files here is for the log alone.
+      raise RequestError(
+          409, 'The model cannot be loaded, and the old one stays; the log '
+          'of the server says why.'
+      ) from error
 
   async def _metrics(self, request: Request) -> Response:
     batcher = self._service.batcher
@@ -339,7 +346,6 @@ def create_app(
     service: Service,
     *,
     loader: Loader | None = None,
-    shorter_side: int = 0,
     token: str | None = None,
     token_for_all: bool = False,
     limits: Limits | None = None,
@@ -349,7 +355,6 @@ def create_app(
   Args:
     service: which it starts.
     loader: loads another model; None: there is none.
-    shorter_side: what a picture's shorter side is scaled to, see `About`.
     token: that loading a model needs; None: no model can be loaded.
     token_for_all: whether to infer needs it, too.
     limits: how large requests may be.
@@ -357,7 +362,6 @@ def create_app(
   app = _App(
       service,
       loader=loader,
-      shorter_side=shorter_side,
       token=token,
       token_for_all=token_for_all,
       limits=limits or Limits(),
@@ -369,14 +373,10 @@ def create_app(
     yield
     service.batcher.close()
 
-  async def refuse(request: Request, error: Any) -> Response:
-    service.metrics.request('unknown', error.status_code)
-    return failure(error)
-
   return Starlette(
       routes=app.routes(),
       lifespan=lifespan,
-      exception_handlers={HTTPException: refuse},
+      exception_handlers={HTTPException: app.refuse},
   )
 
 

@@ -11,15 +11,19 @@ All times are seconds of `time.monotonic`, the clock of asyncio's loops.
 
 import asyncio
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import functools
 import logging
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
+from adaptanet_jax.serving.allowed import allowed_entries, may_share
 from adaptanet_jax.serving.controller import (
+  HORIZON,
   Decision,
   Margin,
   Profile,
@@ -36,9 +40,13 @@ from adaptanet_jax.serving.items import (
   Ran,
   RefusedError,
 )
+from adaptanet_jax.serving.refusals import RequestError
 
 # Failures of batches in a row after which the server is not ready.
 _MOST_FAILURES = 3
+# From then on a blank image runs where nothing else does, after so long each:
+# while nobody sends any, nothing else would tell that it works again.
+_PROBE_SECONDS = 1.0
 # A batch hangs that takes so many times what was predicted, and this long.
 _HANG_FACTOR, _HANG_SECONDS = 10.0, 10.0
 
@@ -51,6 +59,7 @@ class Batcher:
     profile: the menu and its times.
     margin: how much longer batches take than was measured.
     failures: batches that failed, since the last one that did not.
+    begun: batches that ever began.
   """
 
   def __init__(
@@ -74,11 +83,12 @@ class Batcher:
       clock: gives seconds.
     """
     self.engine, self.profile = engine, profile
-    self.margin, self.failures = Margin(), 0
+    self.margin, self.failures, self.begun = Margin(), 0, 0
     self._limit, self._on_batch, self._clock = queue_limit, on_batch, clock
     self._choose = choose
     self._changed = threading.Condition()
     self._items: list[Item] = []  # By deadline.
+    self._held = 0
     self._closing = False
     # Of the batch that runs: when it was to be done, when it is overdue.
     self._busy_until = self._overdue = 0.0
@@ -104,13 +114,9 @@ class Batcher:
       return self.margin.value(self._clock())
 
   @property
-  def is_idle(self) -> bool:
-    """Whether nothing waits and nothing runs."""
-    return not self._items and not self._running
-
-  @property
   def is_alive(self) -> bool:
     """Whether the thread lives and its batch is not long overdue."""
+    # In this order, the reverse of that in which they are set.
     hangs = self._running and self._clock() > self._overdue
     not_started = self._thread.ident is None
     return (not_started or self._thread.is_alive()) and not hangs
@@ -124,7 +130,7 @@ class Batcher:
       self,
       images: Sequence[np.ndarray],
       deadline: float,
-      allowed: tuple[int, ...] | None = None,
+      parameters: dict[str, Any] | None = None,
       *,
       start: int = 0,
   ) -> list['asyncio.Future[Answer]']:
@@ -133,7 +139,7 @@ class Batcher:
     Args:
       images: `uint8[H, W, C]` each.
       deadline: of all of them.
-      allowed: entries of the menu that may answer, ascending; None: all.
+      parameters: of the request, which say who may answer.
       start: of `Engine.run`.
 
     Returns:
@@ -141,15 +147,20 @@ class Batcher:
       Otherwise they raise `DeadlineError` or `BatchError`.
 
     Raises:
+      RequestError: no entry of the menu may answer, or the images are more
+        than may ever wait.
       RefusedError: the queue is full, or the deadline cannot be met.
     """
     now = self._clock()
+    asked = parameters or {}
+    allowed = allowed_entries(self.profile, asked, start)
     items = [
-        Item(image, start, now, deadline, allowed, self._loop.create_future())
+        Item(image, start, deadline, asked, allowed, self._loop.create_future())
         for image in images
     ]
     with self._changed:
-      self._check_admission(now, deadline, len(items), allowed)
+      self._check_room(len(items))
+      self._check_time(now, deadline, len(items), allowed)
       for item in items:
         bisect.insort(self._items, item, key=_deadline)
       self._changed.notify()
@@ -160,29 +171,47 @@ class Batcher:
       item.future.add_done_callback(functools.partial(self._end, item))
     return [item.future for item in items]
 
+  @contextlib.contextmanager
+  def room(self, count: int) -> Iterator[None]:
+    """Holds places in the queue for images that are not decoded yet.
+
+    Args:
+      count: images.
+
+    Raises:
+      RequestError, RefusedError: as for `submit`.
+    """
+    self._check_room(count)
+    self._held += count
+    try:
+      yield
+    finally:
+      self._held -= count
+
   def swap(self, engine: Engine, profile: Profile) -> None:
     """Has batches from the next one on run on another engine.
 
-    In the event loop. Requests that only entries may answer which the new menu
-    has not are given up.
+    In the event loop. Refused are requests that nothing on the new menu may
+    answer, and anchors, which the first stages of the old model made.
 
     Args:
       engine: of images of the same shape.
       profile: its menu and times.
     """
+    lost = []
     with self._changed:
-      names = [entry.name for entry in self.profile.entries]
-      places = {entry.name: n for n, entry in enumerate(profile.entries)}
       for item in self._items:
-        if item.allowed is not None:
-          kept = {places[names[n]] for n in item.allowed if names[n] in places}
-          item.allowed = tuple(sorted(kept))
-      lost = [item for item in self._items if item.allowed == ()]
-      self._items = [item for item in self._items if item.allowed != ()]
+        try:
+          item.allowed = allowed_entries(profile, item.parameters, item.start)
+        except RequestError:
+          lost.append(item)
+        else:
+          lost += [item] if item.start else []
+      self._leave_out(lost)
       self.engine, self.profile, self.margin = engine, profile, Margin()
       self.failures = 0
     for item in lost:
-      self._give_up(item)
+      self._fail(item, RefusedError('Another model took its place.', 1.0))
 
   def close(self) -> None:
     """Ends the thread after what it runs."""
@@ -190,7 +219,21 @@ class Batcher:
       self._closing = True
       self._changed.notify()
 
-  def _check_admission(
+  def _check_room(self, count: int) -> None:
+    """Raises an error if so many images more may not wait."""
+    if count > self._limit:
+      raise RequestError(
+          413,
+          f'There are {count} images; expected at most {self._limit}, as many '
+          'as may wait.',
+      )
+    waiting = len(self._items) + self._held
+    if waiting + count > self._limit:
+      raise RefusedError(
+          f'{waiting} images wait, and {self._limit} is the limit.', 1.0
+      )
+
+  def _check_time(
       self,
       now: float,
       deadline: float,
@@ -206,15 +249,10 @@ class Batcher:
         begins=max(0.0, self._busy_until - now) if self._running else 0.0,
         allowed=allowed,
     )
-    if len(self._items) + count > self._limit:
-      raise RefusedError(
-          f'{len(self._items)} images wait, and {self._limit} is the limit.',
-          needed,
-      )
     if now + needed > deadline:
       raise RefusedError(
           f'An answer would take {1e3 * needed:.0f} ms, and '
-          f'{1e3 * (deadline - now):.0f} ms are left.',
+          f'{1e3 * max(0.0, deadline - now):.0f} ms are left.',
           needed,
       )
 
@@ -226,9 +264,9 @@ class Batcher:
       self._remove(item)
 
   def _expire(self, item: Item) -> None:
-    if self._remove(item) and not item.future.done():
-      item.future.set_exception(
-          DeadlineError('The deadline passed before its turn came.')
+    if self._remove(item):
+      self._fail(
+          item, DeadlineError('The deadline passed before its turn came.')
       )
 
   def _remove(self, item: Item) -> bool:
@@ -248,11 +286,13 @@ class Batcher:
     """What the thread does."""
     while True:
       with self._changed:
-        while not (self._items or self._closing):
+        while self.is_healthy and not (self._items or self._closing):
           self._changed.wait()
-        if not self._items:
+        if not (self._items or self._closing):
+          self._changed.wait(_PROBE_SECONDS)
+        if self._closing and not self._items:
           return
-        batch = self._take()
+        batch = self._take() if self._items else self._probe()
       if batch:
         self._run(batch)
 
@@ -264,8 +304,8 @@ class Batcher:
         item
         for item in self._items
         if item.start == first.start
-        and _may_share(item.allowed, first.allowed)
-    ]
+        and may_share(item.allowed, first.allowed)
+    ][:HORIZON]  # The controller sees no more.
     decision = self._choose(
         now,
         [item.deadline for item in able],
@@ -273,75 +313,81 @@ class Batcher:
         self.margin.value(now),
         first.allowed,
     )
-    given_up = able if decision is None else able[: decision.given_up]
-    items = []
-    if decision:
-      items = able[decision.given_up :][: decision.size]
-    gone = set(map(id, (*given_up, *items)))
-    self._items = [item for item in self._items if id(item) not in gone]
+    # Of the earlier ones, those that others may answer, too, are not lost.
+    given_up = [
+        item
+        for item in (able[: decision.given_up] if decision else able)
+        if item.allowed == first.allowed
+    ]
+    items = able[decision.given_up :][: decision.size] if decision else []
+    self._leave_out([*given_up, *items])
     for item in given_up:
-      self._call(self._give_up, item)
-    if not decision:
-      return None
+      self._call(
+          self._fail, item,
+          DeadlineError('The deadline cannot be met any more.'),
+      )
+    return self._begin(decision, items) if decision else None
+
+  def _leave_out(self, gone: Sequence[Item]) -> None:
+    ids = set(map(id, gone))
+    self._items = [item for item in self._items if id(item) not in ids]
+
+  def _probe(self) -> Batch:
+    """Returns a batch of a blank image that nobody has sent."""
+    entry = int(self.profile.seconds[:, 0].argmin())
+    image = np.zeros(self.engine.image_shape, np.uint8)
+    future = self._loop.create_future()
+    future.cancel()
+    return self._begin(
+        Decision(0, entry, 1, float(self.profile.seconds[entry, 0])),
+        [Item(image, 0, 0.0, {}, None, future)],
+    )
+
+  def _begin(self, decision: Decision, items: list[Item]) -> Batch:
+    """Returns a batch that runs from now on; the lock is held."""
+    batch = Batch(self.engine, self.profile, self.margin, decision, items)
+    now = self._clock()
+    self._busy_until = now + self.margin.value(now) * batch.seconds
+    self._overdue = now + max(_HANG_FACTOR * batch.seconds, _HANG_SECONDS)
     self._running = len(items)
-    self._busy_until = now + self.margin.value(now) * decision.seconds
-    self._overdue = now + max(_HANG_FACTOR * decision.seconds, _HANG_SECONDS)
-    return Batch(self.engine, self.profile, self.margin, decision, items)
+    self.begun += 1
+    return batch
 
   def _run(self, batch: Batch) -> None:
     started = self._clock()
-    logits: np.ndarray | None = None
-    subnets: list[str] = []
+    answers: list[Answer] = []
     problem = ''
     try:
-      logits, subnets = batch.run()
-      if not np.isfinite(logits).all():
-        problem = 'The network gave numbers that are not finite.'
+      answers = batch.run()
+    except BatchError as error:
+      problem = str(error)
     except Exception:  # Whatever it is, the next batch may do.
       logging.exception('A batch failed.')
       problem = 'The batch failed.'
     done = self._clock()
     with self._changed:
-      batch.margin.record(batch.decision.seconds, done - started, done)
+      batch.margin.record(batch.seconds, done - started, done)
       self._running = 0
-    self._call(
-        self._deliver, batch, logits, subnets, problem, started, done
-    )
+      if batch.engine is self.engine:
+        self.failures = self.failures + 1 if problem else 0
+    self._call(self._deliver, batch, answers, problem, done - started)
 
   def _deliver(
-      self,
-      batch: Batch,
-      logits: np.ndarray | None,
-      subnets: list[str],
-      problem: str,
-      started: float,
-      done: float,
+      self, batch: Batch, answers: list[Answer], problem: str, seconds: float
   ) -> None:
     """Answers the images of a batch; in the event loop."""
-    self.failures = self.failures + 1 if problem else 0
-    entry, count = batch.entry, len(batch.items)
     for number, item in enumerate(batch.items):
-      if item.future.done():  # Its client went away.
-        continue
-      if problem or logits is None:
-        item.future.set_exception(BatchError(problem))
-        continue
-      item.future.set_result(Answer(
-          logits[number],
-          entry.name,
-          subnets[number],
-          entry.accuracy,
-          count,
-          started - item.arrived,
-          done - started,
-      ))
-    self._on_batch(Ran(entry.name, count, done - started, bool(problem)))
+      if problem:
+        self._fail(item, BatchError(problem))
+      elif not item.future.done():  # Its client is still there.
+        item.future.set_result(answers[number])
+    self._on_batch(
+        Ran(batch.entry.name, len(batch.items), seconds, bool(problem))
+    )
 
-  def _give_up(self, item: Item) -> None:
+  def _fail(self, item: Item, error: Exception) -> None:
     if not item.future.done():
-      item.future.set_exception(
-          DeadlineError('The deadline cannot be met any more.')
-      )
+      item.future.set_exception(error)
 
   def _call(self, function: Callable[..., None], *args: object) -> None:
     self._loop.call_soon_threadsafe(function, *args)
@@ -349,12 +395,3 @@ class Batcher:
 
 def _deadline(item: Item) -> float:
   return item.deadline
-
-
-def _may_share(
-    others: tuple[int, ...] | None, allowed: tuple[int, ...] | None
-) -> bool:
-  """Returns whether all that may answer the one may answer the other."""
-  if others is None or others == allowed:
-    return True
-  return allowed is not None and set(allowed) <= set(others)

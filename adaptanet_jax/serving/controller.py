@@ -27,7 +27,7 @@ _QUANTILE = 0.95
 # Batches, and seconds, that the margin remembers.
 _WINDOW, _WINDOW_SECONDS = 200, 5.0
 # Requests that a decision looks at.
-_HORIZON = 256
+HORIZON = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ def choose(
   """
   order = _order(profile, None if allowed is None else tuple(allowed))
   # The same as to multiply all times by the margin.
-  slack = (np.array(deadlines[:_HORIZON]) - now) / margin
+  slack = (np.array(deadlines[:HORIZON]) - now) / margin
   count = len(slack)
   if not count or slack[-1] < order.fastest:
     return None
@@ -194,7 +194,7 @@ class _Order:
   @property
   def done(self) -> np.ndarray:
     """`float[P, N]`."""
-    return self.padded[:, _HORIZON:]
+    return self.padded[:, HORIZON:]
 
 
 @functools.lru_cache(maxsize=64)
@@ -210,13 +210,13 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
   )
   rows, columns = np.array(pairs).T
   sizes = np.array(profile.sizes)[columns]
-  batches = -(-np.arange(1, _HORIZON + 1) // sizes[:, None])
+  batches = -(-np.arange(1, HORIZON + 1) // sizes[:, None])
   done = profile.seconds[rows, columns][:, None] * batches
   return _Order(
       pairs,
       profile.accuracies[rows],
       np.concatenate([np.full_like(done, np.inf), done], 1),
-      np.arange(len(pairs)) * 2 * _HORIZON + _HORIZON,
+      np.arange(len(pairs)) * 2 * HORIZON + HORIZON,
       float(profile.seconds[list(entries), 0].min()),
   )
 

@@ -9,15 +9,18 @@ before the server says that it is ready.
 n = images of a batch, H = height, W = width, C = colours.
 """
 
+import functools
 import hashlib
 import json
 import os
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import platforms
+from adaptanet_jax.data import splits
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
 
@@ -31,11 +34,15 @@ class Engine(Protocol):
     sizes: of batches, ascending, the first is 1.
     image_shape: `(H, W, C)`.
     class_names: of the classes, by label.
+    shorter_side: what a picture's shorter side is scaled to, see `About`.
+    precision: relative step of the type that it computes in.
   """
 
   sizes: tuple[int, ...]
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
+  shorter_side: int
+  precision: float
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -114,6 +121,8 @@ class JaxEngine:
     self.net, self.sizes = net, sizes
     self.image_shape = net.net.image_shape
     self.class_names = net.about.class_names
+    self.shorter_side = net.about.shorter_side
+    self.precision = float(jnp.finfo(net.net.dtype).eps)
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -142,13 +151,17 @@ class JaxEngine:
 
   def fingerprint(self) -> str:
     """See `Engine`."""
+    return self._fingerprint
+
+  @functools.cached_property
+  def _fingerprint(self) -> str:
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves((self.net.variables, self.net.subnets)):
       digest.update(np.asarray(leaf).tobytes())
     described = {
         'device': jax.devices()[0].device_kind,
         'processor': platforms.processor(),
-        'cores': len(os.sched_getaffinity(0)),
+        'cores': splits.num_cores(),
         'jax': jax.__version__,
         'flags': [
             os.environ.get(name, '') for name in ('XLA_FLAGS', 'GLIBC_TUNABLES')
@@ -156,6 +169,7 @@ class JaxEngine:
         'sizes': self.sizes,
         'network': str(self.net.net),
         'weights': digest.hexdigest(),
+        'policies': self.net.policy_table,
     }
     text = json.dumps(described, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -3,7 +3,9 @@
 """What waits in the queue, and what becomes of it."""
 
 import asyncio
+import bisect
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -39,20 +41,16 @@ class Answer:
   Attributes:
     logits: `float32[classes]`.
     entry: of the menu, that ran.
-    subnet: that ran; the entry, unless that is a policy.
-    accuracy: the entry's share of right answers on held-out images.
-    size: images of its batch, before it was filled up.
-    queued: seconds that it waited.
-    ran: seconds that its batch took.
+    subnet: that ran; the entry, unless that is a policy; of an answer to an
+      anchor only the stages that ran here.
+    accuracy: the entry's share of right answers on held-out images; None of an
+      answer to an anchor, for it depends on what the device ran.
   """
 
   logits: np.ndarray
   entry: str
   subnet: str
-  accuracy: float
-  size: int
-  queued: float
-  ran: float
+  accuracy: float | None
 
 
 @dataclasses.dataclass(eq=False)
@@ -62,17 +60,17 @@ class Item:
   Attributes:
     image: `uint8[H, W, C]`, or an anchor.
     start: number of the anchor; 0: an image.
-    arrived: when.
     deadline: when its answer has to be there.
-    allowed: entries that may answer it; None: all.
+    parameters: of its request, which say who may answer it.
+    allowed: positions in the menu of who may; None: all.
     future: of its `Answer`.
     timer: that ends its waiting.
   """
 
   image: np.ndarray
   start: int
-  arrived: float
   deadline: float
+  parameters: dict[str, Any]
   allowed: tuple[int, ...] | None
   future: 'asyncio.Future[Answer]'
   timer: asyncio.TimerHandle | None = None
@@ -110,10 +108,30 @@ class Batch:
     """What runs."""
     return self.profile.entries[self.decision.entry]
 
-  def run(self) -> tuple[np.ndarray, list[str]]:
-    """Returns logits, and the subnet of each image."""
+  @property
+  def seconds(self) -> float:
+    """What it is predicted to take, filled up to the next size."""
+    column = bisect.bisect_left(self.profile.sizes, len(self.items))
+    return float(self.profile.seconds[self.decision.entry, column])
+
+  def run(self) -> list[Answer]:
+    """Returns the answer of each image.
+
+    Raises:
+      BatchError: they are not finite.
+    """
+    entry, start = self.entry, self.items[0].start
     images = np.stack([item.image for item in self.items])
-    if self.entry.policy:
-      return self.engine.route(images, self.entry.name)
-    logits = self.engine.run(images, self.entry.name, self.items[0].start)
-    return logits, [self.entry.name] * len(images)
+    if entry.policy:
+      logits, subnets = self.engine.route(images, entry.name)
+    else:
+      logits = self.engine.run(images, entry.name, start)
+      ran = '-'.join(entry.name.split('-')[start:])
+      subnets = [ran] * len(images)
+    if not np.isfinite(logits).all():
+      raise BatchError('The network gave numbers that are not finite.')
+    accuracy = None if start else entry.accuracy
+    return [
+        Answer(row, entry.name, subnet, accuracy)
+        for row, subnet in zip(logits, subnets)
+    ]

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.items import (
+  Answer,
   Ran,
 )
 
@@ -85,7 +86,7 @@ class Metrics:
     self._latency = make(
         Histogram,
         'latency_seconds',
-        'From the arrival of an image to its answer.',
+        'From the arrival of an image\'s request to the answer.',
         buckets=_SECONDS,
     )
     self._batch_seconds = make(
@@ -108,8 +109,6 @@ class Metrics:
         'Images a second of a subnet, as it was measured.',
         'subnet',
     )
-    for outcome in OUTCOMES:
-      self._images.labels(outcome)
     self._by_outcome = {name: self._images.labels(name) for name in OUTCOMES}
     self._by_subnet: dict[str, Any] = {}
     self._by_request: dict[tuple[str, int], Any] = {}
@@ -137,19 +136,20 @@ class Metrics:
     outcomes = self._part().outcomes
     outcomes[name] = outcomes.get(name, 0) + count
 
-  def answered(
-      self, subnet: str, accuracy: float, seconds: float, *, late: bool
-  ) -> None:
+  def answered(self, answer: Answer, seconds: float, *, late: bool) -> None:
     """Counts an image that was answered."""
     self.outcome('late' if late else 'on_time')
+    self._latency.observe(seconds)
+    if answer.accuracy is None:  # A part of a subnet ran.
+      return
+    subnet = answer.entry
     if subnet not in self._by_subnet:
       self._by_subnet[subnet] = self._answered.labels(subnet)
     self._by_subnet[subnet].inc()
-    self._accuracy.inc(accuracy)
-    self._latency.observe(seconds)
+    self._accuracy.inc(answer.accuracy)
     part = self._part()
     part.subnets[subnet] = part.subnets.get(subnet, 0) + 1
-    part.accuracy += accuracy
+    part.accuracy += answer.accuracy
 
   def batch(self, ran: Ran, waiting: int) -> None:
     """Counts a batch, and how many waited when it was done."""
@@ -176,8 +176,8 @@ class Metrics:
     Returns:
       `now`, the number of the part under way; `parts`, those in which something
       happened, oldest first; `attainment`, the share of images that were
-      answered in time, and `accuracy`, the mean of those answered, None where
-      there was none.
+      answered in time, and `accuracy`, the mean of those that whole subnets
+      answered, None where there was none.
     """
     now = self._number()
     parts = [part for part in self._parts if part.number > now - _PARTS]
@@ -186,7 +186,7 @@ class Metrics:
         for name in OUTCOMES
     }
     ended = sum(outcomes.values()) - outcomes['cancelled']
-    answered = outcomes['on_time'] + outcomes['late']
+    answered = sum(sum(part.subnets.values()) for part in parts)
     accuracy = sum(part.accuracy for part in parts)
     return {
         'now': now,

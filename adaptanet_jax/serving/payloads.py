@@ -5,14 +5,21 @@
 H = height, W = width, C = colours.
 """
 
+from collections.abc import Sequence
 import io
+import re
 import zlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from adaptanet_jax.data.images import FORMATS, ImageError, decode
-from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
+from adaptanet_jax.serving.refusals import (
+  Limits,
+  RequestError,
+  short,
+  too_large,
+)
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
@@ -26,11 +33,13 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
   Raises:
     RequestError: it is something else, damaged, or too large.
   """
+  encoding = encoding.strip().lower()
   if encoding in ('', 'identity'):
     return body
   if encoding not in ('gzip', 'deflate'):
     raise RequestError(
-        415, f'Content-Encoding is {encoding!r}; expected gzip or deflate.'
+        415,
+        f'Content-Encoding is {short(encoding)}; expected gzip or deflate.',
     )
   try:
     # 32: whichever of the two heads it has.
@@ -42,6 +51,11 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     raise too_large(f'more than {limit:,} bytes when it is inflated', limit)
   if not stream.eof:
     raise RequestError(400, f'The body is {encoding} that was cut off.')
+  if stream.unused_data:
+    raise RequestError(
+        400, f'{len(stream.unused_data)} bytes follow the {encoding}; expected '
+        'the end.'
+    )
   return text
 
 
@@ -56,35 +70,43 @@ def deflate(body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
     The body, and its headers.
   """
   bits_of = {'gzip': 16 + zlib.MAX_WBITS, 'deflate': zlib.MAX_WBITS}
+  names = _accepted(accepted)
   for name, bits in bits_of.items():
-    if name in accepted:
+    if name in names:
       stream = zlib.compressobj(1, wbits=bits)
       body = stream.compress(body) + stream.flush()
       return body, {'content-encoding': name}
   return body, {}
 
 
+def _accepted(header: str) -> set[str]:
+  """Returns the encodings that Accept-Encoding names, save those refused."""
+  found = set()
+  for part in header.lower().split(','):
+    name, _, quality = part.partition(';')
+    if not re.fullmatch(r'\s*q\s*=\s*0(\.0*)?\s*', quality):
+      found.add(name.strip())
+  return found
+
+
 def read_picture(
     encoded: bytes,
     shape: tuple[int, int, int],
     shorter_side: int,
-    limits: Limits,
 ) -> np.ndarray:
-  """Decodes a picture, if it is not too large.
+  """Decodes a picture that `check_pictures` has let pass.
 
   Args:
     encoded: a JPEG, a PNG or the like.
     shape: `(H, W, C)` of the result.
     shorter_side: see `images.resize`.
-    limits: how large it may be.
 
   Returns:
     `uint8[H, W, C]`.
 
   Raises:
-    RequestError: 400, it is no picture; 413, it has too many pixels.
+    RequestError: it is no picture.
   """
-  check_picture(encoded, limits)
   try:
     return decode(encoded, shape, shorter_side)
   except ImageError as error:
@@ -93,8 +115,23 @@ def read_picture(
     ) from error
 
 
-def check_picture(encoded: bytes, limits: Limits) -> int:
-  """Returns the pixels of a picture, by its head; see `read_picture`."""
+def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
+  """Returns the pixels of pictures, by their heads.
+
+  Raises:
+    RequestError: 400, one is no picture; 413, they have too many pixels.
+  """
+  total = sum(_pixels(picture, limits) for picture in encoded)
+  if total > limits.pixels:
+    raise RequestError(
+        413,
+        f'The pictures have {total:,} pixels; expected at most '
+        f'{limits.pixels:,} in all.',
+    )
+  return total
+
+
+def _pixels(encoded: bytes, limits: Limits) -> int:
   try:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
       width, height = picture.size

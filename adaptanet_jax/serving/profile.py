@@ -26,7 +26,7 @@ from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
 from adaptanet_jax.serving import policies
 from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.engine import Engine
+from adaptanet_jax.serving.engine import Engine, JaxEngine, load_engine
 from adaptanet_jax.workdir import read_json, write_json
 
 MOST_ENTRIES = 12
@@ -62,10 +62,12 @@ def create(
     folder: str,
     names: Sequence[str] = (),
     policy: str | None = None,
+    begun: Callable[[], int] = lambda: 0,
 ) -> Profile:
   """Chooses a menu and times it; reads what was measured before, if it was.
 
-  Either way every program of the menu has run when it returns.
+  Either way every program of the menu has run when it returns. Times are kept
+  unless batches ran meanwhile, which made them longer than they are.
 
   Args:
     net: the network, for its table of subnets.
@@ -73,6 +75,7 @@ def create(
     folder: of profiles.
     names: subnets of the menu; default: those of `choose_menu`.
     policy: whose rungs are on the menu, too; None: no policy.
+    begun: returns how many batches of other engines have begun so far.
 
   Raises:
     UsageError: the network has no accuracies, or a name is no subnet of it.
@@ -82,6 +85,7 @@ def create(
   if kept:
     warm(engine, kept)
     return kept
+  before = begun()
   if names:
     entries = tuple(_entry(net, name) for name in names)
   else:
@@ -89,13 +93,51 @@ def create(
   if policy:
     entries += policies.rungs(net, policy, _accuracies(net))
   profile = Profile(entries, engine.sizes, _time(engine, entries))
-  os.makedirs(folder, exist_ok=True)
-  write_json(path, {
-      'entries': [dataclasses.asdict(entry) for entry in entries],
-      'sizes': engine.sizes,
-      'seconds': profile.seconds.tolist(),
-  })
+  if begun() == before:
+    _keep(path, profile)
+  else:
+    logging.warning(
+        'Batches ran while the menu was measured: its times are not kept.'
+    )
   return profile
+
+
+def load(
+    model: str,
+    *,
+    most: int,
+    folder: str,
+    menu: str | None,
+    policy: str | None,
+    begun: Callable[[], int] = lambda: 0,
+) -> tuple[JaxEngine, Profile]:
+  """Returns the engine of a model and its profile, all programs warm.
+
+  Args:
+    model: see `load_engine`.
+    most: see `load_engine`.
+    folder: of profiles.
+    menu: subnets, joined by commas; None: see `choose_menu`.
+    policy: see `create`.
+    begun: see `create`.
+
+  Raises:
+    UsageError: there is no such model, or it lacks what is asked for.
+  """
+  engine = load_engine(model, most)
+  return engine, create(
+      engine.net,
+      engine,
+      folder=folder,
+      names=names_of(menu),
+      policy=policy,
+      begun=begun,
+  )
+
+
+def names_of(menu: str | None) -> tuple[str, ...]:
+  """Returns the subnets that a flag names, joined by commas."""
+  return tuple(menu.split(',')) if menu else ()
 
 
 def is_kept(
@@ -228,6 +270,21 @@ def _blank(engine: Engine, size: int) -> np.ndarray:
   return np.zeros((size, *engine.image_shape), np.uint8)
 
 
+def _keep(path: str, profile: Profile) -> None:
+  try:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_json(path, {
+        'entries': [dataclasses.asdict(entry) for entry in profile.entries],
+        'sizes': profile.sizes,
+        'seconds': profile.seconds.tolist(),
+    })
+  except OSError as error:
+    logging.warning(
+        '%s cannot be written (%s): the next start measures again.',
+        path, error.strerror,
+    )
+
+
 def _read(path: str, sizes: tuple[int, ...]) -> Profile | None:
   if not os.path.exists(path):
     return None
@@ -237,7 +294,7 @@ def _read(path: str, sizes: tuple[int, ...]) -> Profile | None:
     seconds = np.array(values['seconds'], float)
     if seconds.shape != (len(entries), len(sizes)) or not (seconds > 0).all():
       raise ValueError('its times are not those of its entries')
-  except (UsageError, KeyError, TypeError, ValueError) as error:
+  except (OSError, UsageError, KeyError, TypeError, ValueError) as error:
     logging.warning('%s is damaged (%s); measuring again.', path, error)
     return None
   return Profile(entries, sizes, seconds)

@@ -13,6 +13,7 @@ n = images, H = height, W = width, C = colours.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,7 @@ def parse(
   else:
     raise RequestError(
         400,
-        f'{INPUT} is {datatype!r}; expected UINT8, or BYTES for encoded '
+        f'{INPUT} is {short(datatype)}; expected UINT8, or BYTES for encoded '
         'pictures.',
     )
   given = _parameters(values.get('parameters'))
@@ -133,9 +134,9 @@ def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
   """Returns the number of the anchor that a tensor is; 0: images."""
   known = [INPUT, *(f'anchor_{n}' for n in range(1, count + 1))]
   if len(heads) > 1 or heads[0][0] not in known:
-    names = ', '.join(head[0][:40] for head in heads)
+    names = [head[0] for head in heads]
     raise RequestError(
-        400, f'The inputs are {names}; expected {" or ".join(known)}.'
+        400, f'The inputs are {short(names)}; expected {" or ".join(known)}.'
     )
   return known.index(heads[0][0])
 
@@ -143,7 +144,8 @@ def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
 def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
   binary = b''
   if json_length is not None:
-    if not json_length.isascii() or not json_length.isdigit() or (
+    # Python reads no number of thousands of digits.
+    if not re.fullmatch('[0-9]{1,20}', json_length) or (
         int(json_length) > len(body)
     ):
       raise RequestError(
@@ -196,18 +198,24 @@ def _outputs(given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
     return tuple((name, binary) for name in OUTPUTS)
   if not isinstance(given, list):
     raise RequestError(400, f'outputs is {short(given)}; expected a list.')
-  found = []
+  found: dict[str, bool] = {}
   for output in given:
-    name = output.get('name') if isinstance(output, dict) else output
+    if not isinstance(output, dict):
+      raise RequestError(
+          400, f'An output is {short(output)}; expected an object.'
+      )
+    name = output.get('name')
     if not isinstance(name, str) or name not in OUTPUTS:
       raise RequestError(
           400,
           f'Unknown output {short(name)}; expected some of '
           f'{", ".join(OUTPUTS)}.',
       )
+    if name in found:
+      raise RequestError(400, f'Output {name} is asked for twice.')
     wanted = mapping(output.get('parameters'), 'parameters')
-    found.append((name, bool(wanted.get('binary_data', binary))))
-  return tuple(found)
+    found[name] = bool(wanted.get('binary_data', binary))
+  return tuple(found.items())
 
 
 def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
@@ -280,7 +288,9 @@ def encode(
       **({'id': request.id} if request.id else {}),
       'parameters': {
           'subnet': ','.join(subnets if len(set(subnets)) > 1 else subnets[:1]),
-          'accuracy': sum(a.accuracy for a in answers) / len(answers),
+          'accuracy': None if None in columns['accuracy'] else (
+              sum(columns['accuracy']) / len(answers)
+          ),
       },
       'outputs': outputs,
   }).encode()
@@ -302,7 +312,7 @@ def _columns(
       'class': best,
       'confidence': confidences(logits),
       'subnet': [answer.subnet for answer in answers],
-      'accuracy': np.array([answer.accuracy for answer in answers]),
+      'accuracy': [answer.accuracy for answer in answers],
       'logits': logits,
   }
 

@@ -3,7 +3,12 @@
 """Why a request is refused, in one sentence: what was got, what is expected."""
 
 import dataclasses
+import reprlib
 from typing import Any
+
+# Bounded, whatever is in it, and nothing in it that cannot be encoded.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
 
 
 class RequestError(Exception):
@@ -20,13 +25,18 @@ class Limits:
 
   Attributes:
     body: bytes, uncompressed.
-    pixels: of a picture before it is scaled.
+    pixels: of the pictures of one request before they are scaled.
     images: of one request.
   """
 
   body: int = 16 * 2**20
   pixels: int = 2**24
   images: int = 32
+
+  @property
+  def under_way(self) -> int:
+    """Bytes of all bodies together, from their first to the answer."""
+    return 16 * self.body
 
 
 def too_large(what: str, limit: int) -> RequestError:
@@ -38,8 +48,8 @@ def too_large(what: str, limit: int) -> RequestError:
 
 def short(value: Any) -> str:
   """Returns a value as a sentence can name it."""
-  text = repr(value) if not isinstance(value, list) else (
-      '[' + ', '.join(repr(v)[:20] for v in value[:4])
+  text = _REPR.repr(value) if not isinstance(value, list) else (
+      '[' + ', '.join(_REPR.repr(v)[:20] for v in value[:4])
       + (f', ... {len(value)} in all]' if len(value) > 4 else ']')
   )
   return text if len(text) <= 60 else f'{text[:57]}...'

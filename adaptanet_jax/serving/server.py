@@ -3,9 +3,10 @@
 """Runs an application until it is asked to stop, or until it has failed.
 
 SIGTERM: not ready any more, but requests are still answered, for it takes a
-balancer some seconds to notice; then what has come is finished. A second one
-ends it at once. Where the thread that runs batches is dead or hangs, nothing
-else will help than another process: it ends with a status that says so.
+balancer some seconds to notice; then what has come is finished. SIGINT: that at
+once. A second signal ends it. Where the thread that runs batches is dead or
+hangs, nothing else will help than another process: it ends with a status that
+says so.
 """
 
 import asyncio
@@ -27,22 +28,67 @@ EXIT_CODE = os.EX_SOFTWARE
 _WATCH_SECONDS = 0.5
 # How long a dead server says so before it ends.
 _LAST_SECONDS = 1.0
-# A connection without a whole request is closed after these.
-_IDLE_SECONDS = 10.0
+# The head of a request has so long, and may be so long.
+_HEAD_SECONDS, _HEAD_BYTES = 10.0, 64 * 2**10
 # What is being answered has so long once the rest is done.
 _FINISH_SECONDS = 10
 
 
 class _Protocol(HttpToolsProtocol):
-  """Closes a connection that sends no request; uvicorn waits for ever."""
+  """Closes a connection that sends no request; uvicorn waits for ever.
+
+  Wherever no request is unfinished there is a deadline for the head of the
+  next one, which nothing but that whole head puts off.
+  """
+
+  def __init__(self, *args: Any, **options: Any) -> None:
+    super().__init__(*args, **options)
+    self._deadline: asyncio.TimerHandle | None = None
+    # Of a head that has begun; None: of none. How many began, to tell them.
+    self._head_bytes: int | None = None
+    self._heads = 0
 
   def connection_made(self, transport: Any) -> None:
     super().connection_made(transport)
-    self.loop.call_later(_IDLE_SECONDS, self._check_begun)
+    self._close_in(_HEAD_SECONDS)
 
-  def _check_begun(self) -> None:
-    if self.cycle is None and not self.transport.is_closing():
-      self.transport.close()
+  def connection_lost(self, exc: Exception | None) -> None:
+    super().connection_lost(exc)
+    self._close_in(None)
+
+  def data_received(self, data: bytes) -> None:
+    before = self._heads
+    super().data_received(data)
+    # What came with the end of the request before it does not count.
+    if self._head_bytes is None or before != self._heads:
+      return
+    self._head_bytes += len(data)
+    if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+      self.send_400_response('The head of the request is too long.')
+
+  def on_message_begin(self) -> None:
+    super().on_message_begin()
+    self._head_bytes, self._heads = 0, self._heads + 1
+    if self.cycle is None or self.cycle.response_complete:
+      self._close_in(_HEAD_SECONDS)
+
+  def on_headers_complete(self) -> None:
+    self._close_in(None)
+    self._head_bytes = None
+    super().on_headers_complete()
+
+  def on_response_complete(self) -> None:
+    super().on_response_complete()
+    if self.cycle.response_complete and not self.transport.is_closing():
+      begun = self._head_bytes is not None
+      self._close_in(_HEAD_SECONDS if begun else self.timeout_keep_alive)
+
+  def _close_in(self, seconds: float | None) -> None:
+    if self._deadline:
+      self._deadline.cancel()
+      self._deadline = None
+    if seconds is not None:
+      self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -54,7 +100,8 @@ class Server(uvicorn.Server):
       app: Starlette,
       *,
       drain_seconds: float,
-      on_start: Callable[[], None] = lambda: None,
+      keep_alive_seconds: int = 75,
+      on_start: Callable[[], None] | None = None,
       **options: Any,
   ) -> None:
     """Listens to nothing yet.
@@ -63,6 +110,7 @@ class Server(uvicorn.Server):
       service: of the application.
       app: what answers.
       drain_seconds: between SIGTERM and the end, in which it still answers.
+      keep_alive_seconds: that a connection without a request is kept.
       on_start: called once it listens.
       **options: of `uvicorn.Config`.
     """
@@ -73,11 +121,13 @@ class Server(uvicorn.Server):
         log_level='warning',
         server_header=False,
         timeout_graceful_shutdown=_FINISH_SECONDS,
+        timeout_keep_alive=keep_alive_seconds,
         **options,
     )
     super().__init__(config)
     self._service, self._drain_seconds = service, drain_seconds
     self._on_start = on_start
+    self._loop: asyncio.AbstractEventLoop | None = None
     self._tasks: set[asyncio.Task[None]] = set()
 
   async def startup(self, sockets: Any = None) -> None:
@@ -85,18 +135,22 @@ class Server(uvicorn.Server):
     await super().startup(sockets)
     self._loop = asyncio.get_running_loop()
     self._tasks.add(asyncio.create_task(self._watch()))
-    self._on_start()
+    if self._on_start:
+      self._on_start()
+    # It may hold a model, which need not outlive its place here.
+    self._on_start = None
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-    """Drains at the first signal, ends at the second."""
-    if self._service.draining or sig == signal.SIGINT:
+    """Drains at SIGTERM, finishes at SIGINT, ends at a second signal."""
+    if self._service.draining:
+      self.should_exit = self.force_exit = True
+    elif sig == signal.SIGINT or not self._loop:
       self.should_exit = True
-      self.force_exit = self._service.draining
-      return
+    else:
+      self._loop.call_soon_threadsafe(
+          self._loop.call_later, self._drain_seconds, self._stop
+      )
     self._service.draining = True
-    self._loop.call_soon_threadsafe(
-        self._loop.call_later, self._drain_seconds, self._stop
-    )
 
   def _stop(self) -> None:
     self.should_exit = True

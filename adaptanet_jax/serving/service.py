@@ -10,7 +10,7 @@ n = images of a request, H = height, W = width, C = colours.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 import contextlib
 import functools
 import threading
@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.serving.allowed import allowed_entries
 from adaptanet_jax.serving.batcher import Batcher
 from adaptanet_jax.serving.controller import Decision, Profile, choose
 from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.items import (
   Answer,
-  BatchError,
   DeadlineError,
   Ran,
   RefusedError,
@@ -33,8 +33,17 @@ from adaptanet_jax.serving.items import (
 from adaptanet_jax.serving.metrics import Metrics
 from adaptanet_jax.serving.refusals import RequestError
 
-# How far one image's logits may be from its logits in a batch.
-_TOLERANCE = 1e-3
+Images = Sequence[np.ndarray]
+
+# How far one image's logits may be from its logits in a batch, relatively; and
+# in steps of the type that they are computed in, where that is more.
+_TOLERANCE, _TOLERANCE_STEPS = 1e-3, 8
+# What becomes of the images of a request that ends so.
+_OUTCOMES = {
+    RefusedError: 'refused',
+    DeadlineError: 'expired',
+    asyncio.CancelledError: 'cancelled',
+}
 
 
 class Service:
@@ -71,6 +80,7 @@ class Service:
     self.name, self.seconds, self.draining = name, seconds, False
     self.metrics = Metrics()
     self.metrics.describe(profile)
+    self._replacing = asyncio.Lock()
     self.batcher = Batcher(
         engine,
         profile,
@@ -104,108 +114,51 @@ class Service:
     batcher = self.batcher
     return batcher.is_alive and batcher.is_healthy and not self.draining
 
-  def submit(
+  async def answer(
       self,
-      images: Sequence[np.ndarray],
+      images: Images | Callable[[], Awaitable[Images]],
       parameters: dict[str, Any],
       *,
+      count: int,
+      arrived: float,
       start: int = 0,
-  ) -> list['asyncio.Future[Answer]']:
-    """Puts the images of a request in the queue.
+  ) -> list[Answer]:
+    """Answers a request; to cancel it takes its images out of the queue.
 
     Args:
-      images: `uint8[H, W, C]` each.
+      images: `uint8[H, W, C]` each; or what decodes them.
       parameters: of the request, see `protocol.PARAMETERS`.
+      count: of the images.
+      arrived: when the request came, on the clock of `time.monotonic`: from
+        then on its time runs.
       start: of `Engine.run`.
 
-    Returns:
-      A future of each answer, to be cancelled if its client goes away.
-
     Raises:
-      RequestError: no entry of the menu is what the parameters ask for.
+      RequestError: no entry of the menu is what the parameters ask for, or a
+        picture is damaged.
       RefusedError: there is no time, or no room.
+      DeadlineError: the deadline passed.
+      BatchError: the network failed.
     """
-    allowed = self._allowed(parameters, start)
-    self.metrics.arrived(len(images))
-    now = time.monotonic()
-    seconds = 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
-    deadline = now + seconds
+    allowed_entries(self.profile, parameters, start)
+    deadline = arrived + 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
+    self.metrics.arrived(count)
     try:
-      futures = self.batcher.submit(
-          images, deadline, allowed, start=start
+      if callable(images):
+        with self.batcher.room(count):
+          images = await _until(deadline, images())
+      answers = await _all(
+          self.batcher.submit(images, deadline, parameters, start=start)
       )
-    except RefusedError:
-      self.metrics.outcome('refused', len(images))
+    except RequestError:
       raise
-    for future in futures:
-      future.add_done_callback(
-          lambda future: self._count(future, now, deadline)
-      )
-    return futures
-
-  def _allowed(
-      self, parameters: dict[str, Any], start: int
-  ) -> tuple[int, ...] | None:
-    """Returns the entries that may answer; None for all."""
-    entries = self.profile.entries
-    allowed = [n for n, e in enumerate(entries) if not e.policy]
-    if 'policy' in parameters:
-      if start or 'subnet' in parameters:
-        raise RequestError(
-            400, 'A policy chooses subnets of images; expected no subnet and '
-            'no anchor with it.'
-        )
-      allowed = self._policy(parameters['policy'], allowed)
-    if 'subnet' in parameters:
-      name = parameters['subnet']
-      names = ', '.join(entries[n].name for n in allowed)
-      allowed = [n for n in allowed if entries[n].name == name]
-      if not allowed:
-        raise RequestError(
-            400, f'{name[:60]!r} is not on the menu; expected one of {names}.'
-        )
-    if 'min_accuracy' in parameters:
-      least = parameters['min_accuracy']
-      allowed = [n for n in allowed if entries[n].accuracy >= least]
-      if not allowed:
-        best = max(entry.accuracy for entry in entries)
-        raise RequestError(
-            400,
-            f'Nothing that may answer has an accuracy of {least}; the best of '
-            f'the menu has {best:.4f}.',
-        )
-    return None if len(allowed) == len(entries) else tuple(allowed)
-
-  def _policy(self, policy: str, fixed: list[int]) -> list[int]:
-    """Returns the rungs of a policy, and what is cheaper than all of them."""
-    entries = self.profile.entries
-    rungs = [n for n, e in enumerate(entries) if e.policy == policy]
-    if not rungs:
-      names = {e.policy for e in entries if e.policy}
-      raise RequestError(
-          400,
-          f'{policy[:60]!r} is no policy of this server; expected '
-          f'{" or ".join(sorted(names)) or "one that it was started with"}.',
-      )
-    least = min(entries[n].madds for n in rungs)
-    return sorted([n for n in fixed if entries[n].madds < least] + rungs)
-
-  def _count(
-      self, future: 'asyncio.Future[Answer]', arrived: float, deadline: float
-  ) -> None:
-    if future.cancelled():
-      self.metrics.outcome('cancelled')
-      return
-    error = future.exception()
-    if isinstance(error, DeadlineError):
-      self.metrics.outcome('expired')
-    elif isinstance(error, BatchError):
-      self.metrics.outcome('failed')
-    elif error is None:
-      answer, now = future.result(), time.monotonic()
-      self.metrics.answered(
-          answer.entry, answer.accuracy, now - arrived, late=now > deadline
-      )
+    except BaseException as error:
+      self.metrics.outcome(_OUTCOMES.get(type(error), 'failed'), count)
+      raise
+    now = time.monotonic()
+    for answer in answers:
+      self.metrics.answered(answer, now - arrived, late=now > deadline)
+    return answers
 
   def _on_batch(self, ran: Ran) -> None:
     self.metrics.batch(ran, self.batcher.waiting)
@@ -225,14 +178,20 @@ class Service:
       largest, give the same class; and `menu`.
 
     Raises:
+      RequestError: another one is being loaded.
       UsageError: it cannot be loaded, or does not fit; the old one stays.
     """
-    engine, profile = await _in_thread(load)
-    agreement = await _in_thread(
-        functools.partial(self._compare, engine, profile)
-    )
-    self.batcher.swap(engine, profile)
-    self.metrics.describe(profile)
+    if self._replacing.locked():
+      raise RequestError(
+          409, 'A model, or the rest of its menu, is being loaded already.'
+      )
+    async with self._replacing:
+      engine, profile = await _in_thread(load)
+      agreement = await _in_thread(
+          functools.partial(self._compare, engine, profile)
+      )
+      self.batcher.swap(engine, profile)
+      self.metrics.describe(profile)
     return {
         'agreement': agreement,
         'menu': [entry.name for entry in profile.entries],
@@ -243,6 +202,7 @@ class Service:
     for what, ours, theirs in (
         ('images', old.image_shape, engine.image_shape),
         ('classes', old.class_names, engine.class_names),
+        ('anchors', old.anchor_shapes(), engine.anchor_shapes()),
     ):
       if ours != theirs:
         raise UsageError(f'The new model has other {what} than the old one.')
@@ -255,6 +215,25 @@ class Service:
         for each, menu in ((engine, profile), (old, self.profile))
     )
     return float((theirs == ours).mean())
+
+
+async def _until(deadline: float, coming: Awaitable[Images]) -> Images:
+  try:
+    async with asyncio.timeout(deadline - time.monotonic()):
+      return await coming
+  except TimeoutError as error:
+    raise DeadlineError(
+        'The deadline passed before the pictures were decoded.'
+    ) from error
+
+
+async def _all(pending: Sequence['asyncio.Future[Answer]']) -> list[Answer]:
+  """Waits for all; where one fails the others leave the queue."""
+  try:
+    return await asyncio.gather(*pending)
+  finally:
+    for future in pending:
+      future.cancel()
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
@@ -298,6 +277,7 @@ def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
   Raises:
     UsageError: an entry gives what is not finite, or another answer in a batch.
   """
+  tolerance = max(_TOLERANCE, _TOLERANCE_STEPS * engine.precision)
   for entry in profile.entries:
     if entry.policy:
       continue
@@ -306,7 +286,7 @@ def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
     if not np.isfinite(together).all():
       raise UsageError(f'Subnet {entry.name} gives what is not finite.')
     largest = np.abs(together).max()
-    if np.abs(together[:1] - alone).max() > _TOLERANCE * largest:
+    if np.abs(together[:1] - alone).max() > tolerance * largest:
       raise UsageError(
           f'Subnet {entry.name} gives an image other logits in a batch.'
       )

@@ -9,6 +9,7 @@ does not do.
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+import itertools
 import math
 from typing import Any
 
@@ -25,6 +26,8 @@ from adaptanet_jax.serving.refusals import (
 
 INPUT = 'images'
 _ANCHORS = {'UINT8': 'u1', 'FP16': '<f2'}
+# Of a shape; products of many, or of large ones, would take long.
+_MOST_DIMS, _MOST_LENGTH = 8, 2**31
 
 
 def head(tensor: Any) -> tuple[str, str, list[int]]:
@@ -34,14 +37,14 @@ def head(tensor: Any) -> tuple[str, str, list[int]]:
         400, f'An input is {short(tensor)}; expected an object.'
     )
   name = string(tensor.get('name'), 'The name of an input')
-  datatype = string(tensor.get('datatype'), f'The datatype of {name}')
+  datatype = string(tensor.get('datatype'), f'The datatype of {short(name)}')
   dims = tensor.get('shape')
-  if not isinstance(dims, list) or not all(
-      type(n) is int and n >= 0 for n in dims
+  if not isinstance(dims, list) or len(dims) > _MOST_DIMS or not all(
+      type(n) is int and 0 <= n < _MOST_LENGTH for n in dims
   ):
     raise RequestError(
-        400, f'The shape of {name} is {short(dims)}; expected a list of '
-        'numbers.'
+        400, f'The shape of {short(name)} is {short(dims)}; expected a list of '
+        f'up to {_MOST_DIMS} numbers.'
     )
   return name, datatype, dims
 
@@ -94,21 +97,28 @@ def pixels(
           400, f'{INPUT} has {len(raw)} bytes; expected {count}.'
       )
     return np.frombuffer(raw, np.uint8).reshape(dims)
+  values = _flat(tensor.get('data'), len(dims))
   try:
-    values = np.array(tensor.get('data'))
-  except (ValueError, OverflowError) as error:  # Lists of unequal lengths.
-    raise RequestError(
-        400, f'The data of {INPUT} is no array ({line(error)}).'
-    ) from error
-  if values.dtype.kind != 'i' or values.size != count or not (
-      0 <= values.min() and values.max() <= 255
-  ):
+    # Not by NumPy, which makes room for the longest string in it n times.
+    if len(values) != count or set(map(type, values)) != {int}:
+      raise ValueError
+    return np.frombuffer(bytes(values), np.uint8).reshape(dims)
+  except ValueError as error:
     raise RequestError(
         400,
         f'The data of {INPUT} is {short(tensor.get("data"))}; expected '
         f'{count} numbers from 0 to 255.',
-    )
-  return values.astype(np.uint8).reshape(dims)
+    ) from error
+
+
+def _flat(data: Any, levels: int) -> list[Any]:
+  """Returns what is in nested lists, `[]` where there is no list."""
+  values = data if isinstance(data, list) else []
+  for _ in range(levels - 1):
+    if not all(isinstance(value, list) for value in values):
+      break
+    values = list(itertools.chain.from_iterable(values))
+  return values
 
 
 def anchor(
@@ -122,7 +132,7 @@ def anchor(
   if datatype not in _ANCHORS or tuple(dims[1:]) != shape or raw is None:
     raise RequestError(
         400,
-        f'An anchor is {datatype[:20]!r} {list(dims)[:9]}; expected UINT8 or '
+        f'An anchor is {short(datatype)} {list(dims)}; expected UINT8 or '
         f'FP16 [n, {", ".join(map(str, shape))}] as a binary tensor.',
     )
   dtype = np.dtype(_ANCHORS[datatype])

@@ -68,7 +68,7 @@ def baseline_gradients(
     soft = _bootstrapped(net, inputs, subnets, ensemble)
     targets = jnp.concatenate([hard[None], soft])
   run = functools.partial(
-      run_module, Networks(net, net), stages=stage_numbers(), train=(BACKBONE,)
+      run_module, Networks(net, net), stages=stage_numbers(), moving=(BACKBONE,)
   )
 
   def loss_fn(

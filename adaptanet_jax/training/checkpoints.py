@@ -131,7 +131,7 @@ class PhaseCheckpoints:
     if processes.here()[1] == 1:
       state = jax.device_get(state)  # Else each writes its share.
     items = ocp.args.Composite(
-        variables=ocp.args.StandardSave(_variables(state)),
+        variables=ocp.args.StandardSave(state.trained),
         opt_state=ocp.args.StandardSave(_leaves(_optimizing(state))),
     )
     self._remove_fragments()
@@ -168,7 +168,7 @@ class PhaseCheckpoints:
     step = self.latest_step()
     treedef = jax.tree.structure(_optimizing(like))
     items = self._restore(
-        variables=_variables(like), opt_state=_leaves(_optimizing(like))
+        variables=like.trained, opt_state=_leaves(_optimizing(like))
     )
     count = len(items['opt_state'])
     opt_state, average = jax.tree.unflatten(
@@ -217,11 +217,6 @@ class PhaseCheckpoints:
     raise UsageError(
         f'Checkpoint {path} is of another network: ' + '; '.join(problems)
     )
-
-
-def _variables(state: TrainState) -> trees.Tree:
-  stats = {'batch_stats': state.batch_stats} if state.batch_stats else {}
-  return {'params': state.params} | stats
 
 
 def _optimizing(state: TrainState) -> Any:

@@ -37,7 +37,7 @@ class Networks:
 
 def run_full(
     net: ResNet, variables: Variables, x: jax.Array, *, first: int = 1,
-    train: tuple[str, ...] = (),
+    moving: tuple[str, ...] = (),
 ) -> tuple[losses.Outputs, Variables]:
   """Runs a network at full width from one stage to the logits.
 
@@ -46,7 +46,7 @@ def run_full(
     variables: its collections.
     x: `(B, H, W, C)` images if `first` is 1, else the anchor before it.
     first: first stage to run; 5 runs the head alone.
-    train: parts whose batch statistics are used and moved.
+    moving: parts whose batch statistics are used and moved.
 
   Returns:
     Anchors `first` to 4 and logits, by name; new batch statistics.
@@ -54,7 +54,7 @@ def run_full(
   outputs = {}
   stats: Variables = {}
   for n in range(first, NUM_STAGES + 1):
-    x, new = net.run_stage(variables, x, n, StageChoice(), train=train)
+    x, new = net.run_stage(variables, x, n, StageChoice(), moving=moving)
     stats = trees.merge(stats, new)
     outputs[anchor_name(n)] = x
   outputs['logits'] = net.run_head(variables, x)
@@ -69,7 +69,7 @@ def run_module(
     choices: jax.Array | None,
     *,
     stages: range,
-    train: tuple[str, ...],
+    moving: tuple[str, ...],
 ) -> tuple[losses.Outputs, Variables]:
   """Runs student stages, then the teacher's from there on (Eq. 2).
 
@@ -80,7 +80,7 @@ def run_module(
     x: `(B, H, W, C)` images if `stages` starts at 1, else the anchor before.
     choices: `int32[4]` branch indices; None for the largest subnet.
     stages: numbers of the student's stages to run.
-    train: parts whose batch statistics are used and moved.
+    moving: parts whose batch statistics are used and moved.
 
   Returns:
     Anchors from the first of `stages` on and logits, by name; the student's
@@ -91,11 +91,11 @@ def run_module(
   for n in stages:
     if choices is None:
       x, new = nets.student.run_stage(
-          student, x, n, StageChoice(), train=train
+          student, x, n, StageChoice(), moving=moving
       )
     else:
       x, new = supernet.switch_stage(
-          nets.student, student, x, n, choices[n - 1], train=train
+          nets.student, student, x, n, choices[n - 1], moving=moving
       )
     stats = trees.merge(stats, new)
     outputs[anchor_name(n)] = x
@@ -152,9 +152,13 @@ def scan_subnets(
   return grads, stats, metrics
 
 
+def collections_of(params: trees.Tree, stats: trees.Tree) -> Variables:
+  """Returns parameters and batch statistics, `{}` if none, as collections."""
+  return {'params': params} | ({'batch_stats': stats} if stats else {})
+
+
 def with_trained(
     frozen: Variables, params: trees.Tree, stats: trees.Tree
 ) -> Variables:
   """Returns a network's collections from those that train and the rest."""
-  trained = {'params': params} | ({'batch_stats': stats} if stats else {})
-  return trees.merge(frozen, trained)
+  return trees.merge(frozen, collections_of(params, stats))

@@ -321,10 +321,7 @@ def first_state(
 
 def merged(frozen: Variables, state: TrainState) -> Variables:
   """Returns a network's collections: what is frozen, and what has trained."""
-  trained = {'params': state.params}
-  if state.batch_stats:
-    trained['batch_stats'] = state.batch_stats
-  return trees.merge(frozen, jax.device_get(trained))
+  return trees.merge(frozen, jax.device_get(state.trained))
 
 
 def finite_values(

@@ -85,7 +85,7 @@ def label_gradients(
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
     variables = with_trained(inputs.frozen, params, stats)
     outputs, new_stats = run_full(
-        net, variables, inputs.images, train=(BACKBONE,)
+        net, variables, inputs.images, moving=(BACKBONE,)
     )
     logits = outputs['logits']
     loss = losses.cross_entropy(
@@ -133,7 +133,7 @@ def anchor_gradients(
     largest = jax.tree.map(jnp.zeros_like, targets)
   else:
     variables = with_trained(inputs.frozen, params, stats)
-    largest, _ = run(variables, inputs.teacher, x, None, train=())
+    largest, _ = run(variables, inputs.teacher, x, None, moving=())
 
   def loss_fn(
       params: trees.Tree,
@@ -145,7 +145,7 @@ def anchor_gradients(
     variables = with_trained(inputs.frozen, params, stats)
     # A part of a network is trained with its own batch statistics only.
     outputs, stats = run(
-        variables, inputs.teacher, x, choices, train=tuple(params)
+        variables, inputs.teacher, x, choices, moving=tuple(params)
     )
     loss, metrics = _module_loss(
         outputs, targets, largest, weights, inputs.step, soft_from
@@ -259,7 +259,7 @@ def gate_gradients(
 
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
     variables = {'params': params, 'batch_stats': stats}
-    outputs, new_stats = gates.train(variables, features)
+    outputs, new_stats = gates.run_all(variables, features)
     by_gate = {
         gate_name(n): losses.gate_loss(*output, target, divergence)
         for n, output in outputs.items()

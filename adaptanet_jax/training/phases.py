@@ -16,6 +16,7 @@ from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   DELTA,
+  ResNet,
   stage_name,
   stage_numbers,
 )
@@ -50,7 +51,9 @@ class Phase:
     name: unique; also the folder of its checkpoints.
     group: one of `GROUPS` or `BASELINE_GROUPS`.
     network: 'teacher' or 'student', the network whose part is trained.
-    trains: path prefixes of the trained part of that network's parameters.
+    parts: of that network, those that are there: the backbone, and later the
+      deltas and the gates.
+    trains: path prefixes of the trained part of its parameters.
     space: the subnets that are run; None for the full network alone.
     reads: what the first trained stage reads: 'student' or 'teacher'.
     section: dotted key of the section of the configuration with `settings`.
@@ -63,6 +66,7 @@ class Phase:
   name: str
   group: str
   network: str
+  parts: tuple[str, ...]
   trains: tuple[str, ...]
   space: SubnetSpace | None
   reads: str
@@ -75,6 +79,13 @@ class Phase:
   def reads_teacher(self) -> bool:
     """Whether a step reads the frozen teacher."""
     return self.group not in ('teacher', 'gates', 'baseline')
+
+  def network_of(self, nets: Networks) -> ResNet:
+    """Returns the network that trains, with the parts that are there."""
+    if self.network == 'teacher':
+      return nets.teacher
+    has_delta = DELTA in self.parts
+    return nets.student if has_delta else nets.student.without_delta
 
 
 # The sections that training phases are set in, in order.
@@ -173,23 +184,31 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
     return (_baseline(config),)
   everything = SubnetSpace(1, NUM_STAGES)
   joint = dataclasses.replace(everything, vary='joint')
+  deltas = (BACKBONE, DELTA)
   return (
       _phase(config, 'teacher', network='teacher', trains=(BACKBONE,)),
-      *_cascade(config, 'cascade', BACKBONE, 'width'),
+      *_cascade(config, 'cascade', (BACKBONE,), 'width'),
       _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
-      *_cascade(config, 'delta.cascade', DELTA, 'delta'),
+      *_cascade(config, 'delta.cascade', deltas, 'delta'),
       _phase(
           config,
           'delta.lock_in',
+          parts=deltas,
           trains=(DELTA,),
           space=dataclasses.replace(everything, vary='delta'),
       ),
       *(
-          [_phase(config, 'joint', trains=(BACKBONE, DELTA), space=joint)]
+          [_phase(config, 'joint', parts=deltas, trains=deltas, space=joint)]
           if config.joint.epochs
           else []
       ),
-      _phase(config, 'gates', trains=(GATES,), space=joint),
+      _phase(
+          config,
+          'gates',
+          parts=(*deltas, GATES),
+          trains=(GATES,),
+          space=joint,
+      ),
   )
 
 
@@ -200,6 +219,7 @@ def _phase(
   defaults = {
       'name': section.replace('.', '_'),
       'network': 'student',
+      'parts': (BACKBONE,),
       'space': None,
       'reads': 'student',
       'epochs': settings.epochs,
@@ -222,15 +242,20 @@ def _baseline(config: ml_collections.ConfigDict) -> Phase:
 
 
 def _cascade(
-    config: ml_collections.ConfigDict, section: str, part: str, vary: str
+    config: ml_collections.ConfigDict,
+    section: str,
+    parts: tuple[str, ...],
+    vary: str,
 ) -> list[Phase]:
+  """Returns the phases that train the last of some parts module by module."""
   settings = section_of(config, section)
   return [
       _phase(
           config,
           section,
           name=f'{section.replace(".", "_")}{n}',
-          trains=_module_parts(n, part),
+          parts=parts,
+          trains=_module_parts(n, parts[-1]),
           space=SubnetSpace(n, n, vary),
           reads=settings.input,
           epochs=settings.epochs[n - 1],
@@ -284,13 +309,13 @@ def objective_for(
   Returns:
     What `loop.make_step` takes.
   """
-  folded = Networks(nets.teacher.folded, nets.student.folded)
-  settings = phase.settings
+  net = phase.network_of(nets)
+  folded, settings = net.folded, phase.settings
   objective: objectives.Objective
   if phase.group == 'baseline':
     objective = functools.partial(
         baseline_gradients,
-        net=folded.student,
+        net=folded,
         method=METHODS[settings.network],
         label_smoothing=settings.label_smoothing,
         ensemble=settings.ensemble,
@@ -298,36 +323,33 @@ def objective_for(
   elif phase.space is None:
     objective = functools.partial(
         objectives.label_gradients,
-        net=folded.teacher,
+        net=folded,
         label_smoothing=settings.label_smoothing,
     )
   elif phase.group == 'gates':
     objective = functools.partial(
         objectives.gate_gradients,
-        net=folded.student,
+        net=folded,
         gates=gates,
         space=phase.space,
         num_random=config.mdsr.num_random,
         divergence=settings.divergence,
     )
   else:
-    if not any(part.startswith(DELTA) for part in phase.trains):
-      folded = Networks(folded.teacher, folded.student.without_delta)
     soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
     length = num_steps(phase, epoch_steps)
     objective = functools.partial(
         objectives.anchor_gradients,
-        nets=folded,
+        nets=Networks(nets.teacher.folded, folded),
         space=phase.space,
         reads=phase.reads,
         num_random=config.mdsr.num_random,
         teacher_weight=config.mdsr.teacher_weight,
         soft_from=max(0, length - soft_steps) if soft_steps else None,
     )
-  trained = nets.teacher if phase.network == 'teacher' else nets.student
   # Where a baseline has a teacher, that is its own moving average.
-  teacher = nets.teacher if phase.reads_teacher else trained
-  return objectives.folding(objective, trained, teacher)
+  teacher = nets.teacher if phase.reads_teacher else net
+  return objectives.folding(objective, net, teacher)
 
 
 def make_optimizer(

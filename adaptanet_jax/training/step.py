@@ -15,7 +15,7 @@ import optax
 from adaptanet_jax import devices, trees
 from adaptanet_jax.data import augment
 from adaptanet_jax.models.resnet import Variables
-from adaptanet_jax.training.forward import Metrics
+from adaptanet_jax.training.forward import Metrics, collections_of
 from adaptanet_jax.training.objectives import Objective, StepInputs
 
 
@@ -37,6 +37,11 @@ class TrainState:
   batch_stats: trees.Tree
   opt_state: optax.OptState
   average: Variables = flax.struct.field(default_factory=dict)
+
+  @property
+  def trained(self) -> Variables:
+    """The collections of the trained part."""
+    return collections_of(self.params, self.batch_stats)
 
 
 def train_step(

@@ -130,10 +130,10 @@ class RunTest(parameterized.TestCase):
     self._run()
     found, table = self.work.results, Paths(self.workdir).subnets
     subnet_table.write(self.workdir, {'madds': np.ones((4,) * 4, int)})
-    found.update(supernet={}, subnets={}, gates={}, policies={})
+    found.update(supernet={}, subnets={}, gates={}, gate_value={})
     analyses.discard(self.work, _GATES)
     self.assertContainsSubset({'supernet', 'subnets'}, found.values)
-    self.assertNoCommonElements({'gates', 'policies'}, found.values)
+    self.assertNoCommonElements({'gates', 'gate_value'}, found.values)
     self.assertTrue(os.path.exists(table))
     # The evaluation reads gates, so it is done again.
     self.assertTrue(self._run())

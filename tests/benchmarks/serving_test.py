@@ -6,6 +6,7 @@ import asyncio
 import json
 import pathlib
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -76,6 +77,14 @@ class SimulatorTest(parameterized.TestCase):
     answered = found.latencies[found.entries >= 0]
     self.assertGreater((answered <= 0.05).mean(), 0.99)
 
+  def test_a_batch_is_filled_up_to_the_next_size_only(self):
+    menu = fakes.profile(0.01)
+    found = serving_simulator.simulate(
+        np.array([0.0]), menu, slo=1.0, chooser=serving_simulator.slack_fit
+    )
+    # It asks for batches of 8; one image takes the time of one.
+    np.testing.assert_allclose(found.latencies, [0.01])
+
   def test_slack_fit_takes_the_slowest_that_the_slack_admits(self):
     menu = fakes.profile(0.01)
     for slack, expected in ((1.0, ('wide', 8)), (0.008, ('narrow', 8))):
@@ -115,6 +124,16 @@ class LoadTest(parameterized.TestCase):
     ]
     expected = engine.logits(images, 'narrow').argmax(-1)
     self.assertEqual(classes, expected[np.arange(50) % 7].tolist())
+
+  def test_without_a_free_connection_a_request_is_late_not_lost(self):
+    with fakes.Running() as running, mock.patch.object(
+        serving_load, '_MOST_CONNECTIONS', 2
+    ):
+      bodies = serving_load.requests(fakes.images(1), 'fake', {})
+      statuses, _, _ = asyncio.run(
+          serving_load.play(running.port, np.zeros(50), bodies)
+      )
+    self.assertEqual(statuses.tolist(), [200] * 50)
 
 
 if __name__ == '__main__':

@@ -74,7 +74,7 @@ class CalibrateTest(parameterized.TestCase):
     @jax.jit
     def train_mode(variables, x):
       for n, choice in zip(stage_numbers(), subnet.stages):
-        x, _ = net.run_stage(variables, x, n, choice, train=(BACKBONE,))
+        x, _ = net.run_stage(variables, x, n, choice, moving=(BACKBONE,))
       return net.run_head(variables, x)
 
     found = calibration.of_subnet(_calibrated(_BATCH_SIZE), subnet, 'subnet')
@@ -111,7 +111,7 @@ class CalibrateTest(parameterized.TestCase):
             {'batch_stats': jax.tree.map(lambda a, p=place: a[p], of_stage)},
         )
         trained, _ = net.run_stage(
-            variables, x, n, run_as, train=(BACKBONE, DELTA)
+            variables, x, n, run_as, moving=(BACKBONE, DELTA)
         )
         evaluated, _ = net.run_stage(own, x, n, run_as)
         chex.assert_trees_all_close(evaluated, trained, rtol=1e-3, atol=1e-3)

@@ -173,7 +173,9 @@ class JsonTest(parameterized.TestCase):
     )
     policy = policies.to_policy(mixture, observed.edges)
     text = json.dumps(
-        policies.to_json({'joint': {'budget': mixture}}, observed.edges)
+        policies.to_json(
+            {'joint': {'budget': mixture}}, observed.edges, 'variance'
+        )
     )
     again = policies.from_json(json.loads(text), 'joint', 'budget')
     self.assertIsInstance(again, routing.Policy)

@@ -72,7 +72,9 @@ def supernet():
       net.variables,
       subnets=net.subnets,
       policy_table=policies.to_json(
-          {'joint': dict(zip(('pull_up', 'budget'), mixtures))}, edges
+          {'joint': dict(zip(('pull_up', 'budget'), mixtures))},
+          edges,
+          net.gates.confidence,
       ),
       about=net.about,
   )

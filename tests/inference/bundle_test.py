@@ -76,7 +76,9 @@ def supernet():
       trees.draw_like(shapes),
       subnets={'madds': madds.astype(int), 'expected_top1': madds / 4096.0},
       policy_table=policies.to_json(
-          {'joint': {'budget': policies.Mixture.of(rule)}}, edges
+          {'joint': {'budget': policies.Mixture.of(rule)}},
+          edges,
+          _GATES.confidence,
       ),
       about=_about(),
   )

@@ -147,7 +147,7 @@ class DeltaStageTest(parameterized.TestCase):
   def test_batch_statistics_move_in_the_substitute_alone(self):
     net, variables = _net(norm='bn'), _variables(norm='bn')
     choice = StageChoice(0.5, delta=True)
-    _, stats = net.run_stage(variables, _anchor1(), 2, choice, train=(DELTA,))
+    _, stats = net.run_stage(variables, _anchor1(), 2, choice, moving=(DELTA,))
     self.assertEqual(set(stats), {'delta'})
     old = variables['batch_stats']['delta']['stage2']['conv']['norm']['mean']
     new = stats['delta']['stage2']['conv']['norm']['mean']
@@ -160,7 +160,7 @@ class DeltaStageTest(parameterized.TestCase):
     @jax.jit
     def run(index):
       return supernet.switch_stage(
-          net, variables, _anchor1(), 2, index, train=(DELTA,)
+          net, variables, _anchor1(), 2, index, moving=(DELTA,)
       )[1]
 
     # A width moves nothing of the substitute.

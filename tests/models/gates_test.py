@@ -76,7 +76,7 @@ class VarGateTest(parameterized.TestCase):
     gates = _gates((1, 3))
     variables = _variables(gates)
     features = {f'anchor{n}': _anchor(n) for n in (1, 2, 3, 4)}
-    outputs, stats = gates.train(variables, features)
+    outputs, stats = gates.run_all(variables, features)
     self.assertEqual(set(outputs), {1, 3})
     old = variables['batch_stats']
     chex.assert_trees_all_equal_shapes(stats, old)

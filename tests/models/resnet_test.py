@@ -432,7 +432,7 @@ class BatchStatsTest(parameterized.TestCase):
 
     def run(variables, x):
       return net.run_stage(
-          variables, x, number, StageChoice(rho), train=(BACKBONE,)
+          variables, x, number, StageChoice(rho), moving=(BACKBONE,)
       )[1]
 
     new = jax.jit(run)(old_variables, x)['backbone']
@@ -456,17 +456,18 @@ class BatchStatsTest(parameterized.TestCase):
         if 'shortcut' not in leaf and 'block2/conv3' not in leaf:
           self.assertEqual(count, rho * len(moved), leaf)
 
-  @parameterized.product(norm=tuple(NORMS), train=((), (BACKBONE,)))
+  @parameterized.product(norm=tuple(NORMS), moving=((), (BACKBONE,)))
   def test_there_are_none_without_training_or_without_batch_norm(
-      self, norm, train
+      self, norm, moving
   ):
     net = _net(norm)
 
     def run(variables, x):
-      return net.run_stage(variables, x, 1, StageChoice(0.5), train=train)[1]
+      choice = StageChoice(0.5)
+      return net.run_stage(variables, x, 1, choice, moving=moving)[1]
 
     stats = jax.eval_shape(run, _shapes(net), _images())
-    self.assertEqual(bool(stats), bool(train) and norm.startswith('bn'))
+    self.assertEqual(bool(stats), bool(moving) and norm.startswith('bn'))
 
   @parameterized.product(
       norm=('bn', 'bn_private', 'bn_switchable'), train=(False, True)

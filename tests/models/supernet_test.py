@@ -229,12 +229,12 @@ class BatchStatsTest(parameterized.TestCase):
     @_jit
     def switched(variables, x, index):
       return supernet.switch_stage(
-          net, variables, x, 2, index, train=(BACKBONE,)
+          net, variables, x, 2, index, moving=(BACKBONE,)
       )
 
     @_jit
     def static(variables, x):
-      return net.run_stage(variables, x, 2, choice, train=(BACKBONE,))
+      return net.run_stage(variables, x, 2, choice, moving=(BACKBONE,))
 
     actual = switched(variables, x, choice.index)
     expected = static(variables, x)

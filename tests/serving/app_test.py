@@ -4,38 +4,23 @@
 
 import base64
 import concurrent.futures
-import io
 import json
 import shutil
-import socket
 import struct
 import subprocess
 import time
-from unittest import mock
+import unittest
 import zlib
 
 from absl.testing import absltest, parameterized
 import numpy as np
-from PIL import Image
 
 from adaptanet_jax.data import images as images_lib
-from adaptanet_jax.serving import (
-  app as app_lib,
-  server as server_lib,
-)
 from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.refusals import Limits
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
 _PATH = '/v2/models/fake/infer'
-_TOKEN = 'a-token-of-sixteen'
-
-
-def _png(pixels):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG')
-  return file.getvalue()
 
 
 def _bomb():
@@ -59,24 +44,11 @@ def _body(**changes):
   return json.dumps({'inputs': [tensor | changes]})
 
 
-class AppTest(parameterized.TestCase):
+def _outputs(*outputs):
+  return json.dumps(json.loads(_body()) | {'outputs': outputs})
 
-  def setUp(self):
-    super().setUp()
-    self.running = self.enter_context(
-        fakes.Running(
-            token=_TOKEN, limits=Limits(body=10_000, pixels=10_000, images=8)
-        )
-    )
 
-  def _refused(self, answer, status, message):
-    got, _, body = answer
-    self.assertEqual(got, status, body)
-    values = json.loads(body)
-    self.assertEqual(list(values), ['error'])
-    self.assertRegex(values['error'], message)
-    self.assertLen(values['error'].splitlines(), 1)
-    self.assertNotRegex(values['error'], r'/srv|/usr|/home|Traceback|\.py')
+class AppTest(fakes.HttpTest):
 
   def test_an_answer_has_all_that_was_promised(self):
     images = fakes.images(3)
@@ -120,16 +92,22 @@ class AppTest(parameterized.TestCase):
       ('[1]', 400, r'is \[1\]; expected a JSON object'),
       ('{}', 400, 'inputs is None; expected a list of one tensor'),
       ('{"inputs": [3]}', 400, 'is 3; expected an object'),
-      (_body(name='x'), 400, 'The inputs are x; expected images'),
+      (_body(name='x'), 400, r"The inputs are \['x'\]; expected images"),
+      (_body(name='\ud800'), 400, r"The inputs are \['.ud800'\]; exp"),
+      (_body(name='\ud800', datatype=3), 400, r"datatype of '.ud800' is 3"),
+      (_body(datatype='F' * 5000), 400, r"is 'F+\.\.\.F+'; expected UINT8"),
+      (_body(shape=[1] * 9), 400, '9 in all.; expected a list of up to 8'),
+      (_body(shape=[1, 2**31]), 400, '2147483648.; expected a list of up to'),
       (_body(datatype='FP32'), 400, "is 'FP32'; expected UINT8, or BYTES"),
       (_body(shape=[1, 4, 4]), 400, r'\[1, 4, 4\]; expected \[n, 4, 4, 1\]'),
       (_body(shape=[0, 4, 4, 1]), 400, 'expected an image'),
-      (_body(shape=[-1, 4, 4, 1]), 400, 'expected a list of numbers'),
-      (_body(shape='x'), 400, "shape of images is 'x'; expected a list"),
+      (_body(shape=[-1, 4, 4, 1]), 400, 'expected a list of up to 8 numbers'),
+      (_body(shape='x'), 400, "shape of 'images' is 'x'; expected a list"),
       (_body(data=[1] * 15), 400, r'15 in all\]; expected 16 numbers'),
       (_body(data=[256] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=[0.5] * 16), 400, 'expected 16 numbers from 0 to 255'),
-      (_body(data=[[1], [2, 3]]), 400, 'is no array'),
+      (_body(data=[[1], [2, 3]]), 400, 'expected 16 numbers from 0 to 255'),
+      (_body(data=[True] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=None), 400, 'The data of images is None'),
       (_body(data=['x'] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=[10**30] * 16), 400, 'expected 16 numbers from 0 to 255'),
@@ -138,10 +116,13 @@ class AppTest(parameterized.TestCase):
       (_body(datatype='BYTES', shape=[1], data=[1]), 400, 'expected strings'),
       (_body(datatype='BYTES', shape=[2], data=['']), 400, '1 pictures; exp'),
       (_body(datatype='BYTES', shape=[1], data=['AAAA']), 400, 'starts with'),
+      (_outputs('label'), 400, "An output is 'label'; expected an object"),
+      (_outputs({'name': [[]]}), 400, r'Unknown output \[\[\]\]; expected'),
+      (_outputs(*[{'name': 'logits'}] * 2), 400, 'logits is asked for twice'),
       (' ' * 10_001, 413, '10001 bytes; expected at most 10,000'),
   )
   def test_a_bad_body_is_refused(self, body, status, message):
-    self._refused(self.running.ask('POST', _PATH, body), status, message)
+    self.refused(self.running.ask('POST', _PATH, body), status, message)
     self.assertEqual(self.running.engine.batches, [])
 
   @parameterized.parameters(
@@ -167,31 +148,41 @@ class AppTest(parameterized.TestCase):
       ('POST', '/classify?timeout=x', 400, "timeout is 'x'; expected a num"),
   )
   def test_what_there_is_not(self, method, path, status, message):
-    self._refused(self.running.ask(method, path), status, message)
+    self.refused(self.running.ask(method, path), status, message)
 
   def test_sizes_are_known_before_anything_is_read(self):
     ask = self.running.ask
-    self._refused(
+    self.refused(
         ask('POST', '/classify', _bomb()), 413, '50000 x 50000|too large'
     )
-    large = _png(np.zeros((200, 200), np.uint8))
-    self._refused(ask('POST', '/classify', large), 413, '200 x 200 pixels')
+    large = fakes.png(np.zeros((200, 200), np.uint8))
+    self.refused(ask('POST', '/classify', large), 413, '200 x 200 pixels')
+    # Each of them would do.
+    half = base64.b64encode(fakes.png(np.zeros((90, 90), np.uint8))).decode()
+    two = _body(datatype='BYTES', shape=[2], data=[half, half])
+    self.refused(ask('POST', _PATH, two), 413, 'have 16,200 pixels')
     bomb = zlib.compress(bytes(10**7))
-    self._refused(
+    self.refused(
         ask('POST', _PATH, bomb, {'Content-Encoding': 'deflate'}),
         413,
         'more than 10,000 bytes when it is inflated',
     )
     for body, message in ((b'no', 'is no gzip'), (b'', 'was cut off')):
-      self._refused(
+      self.refused(
           ask('POST', _PATH, body, {'Content-Encoding': 'gzip'}), 400, message
       )
-    self._refused(
+    self.refused(
         ask('POST', _PATH, b'', {'Content-Encoding': 'br'}), 415, "is 'br'"
+    )
+    twice = 2 * zlib.compress(b'{}')
+    self.refused(
+        ask('POST', _PATH, twice, {'Content-Encoding': 'deflate'}),
+        400,
+        'bytes follow the deflate',
     )
     # No length is given beforehand.
     parts = (bytes(5000) for _ in range(3))
-    self._refused(ask('POST', _PATH, parts), 413, 'more than 10,000 bytes')
+    self.refused(ask('POST', _PATH, parts), 413, 'more than 10,000 bytes')
 
   def test_a_policy_and_its_rungs(self):
     rungs = [
@@ -236,7 +227,7 @@ class AppTest(parameterized.TestCase):
 
   def test_a_picture_is_scaled_as_in_evaluation(self):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
-    encoded = _png(pixels)
+    encoded = fakes.png(pixels)
     expected = images_lib.decode(encoded, fakes.SHAPE)[None]
     logits = self.running.engine.logits(expected, 'wide')
     status, _, body = self.running.ask('POST', '/classify', encoded)
@@ -267,65 +258,33 @@ class AppTest(parameterized.TestCase):
     with fakes.Running(seconds=1.0) as slow:
       started = time.monotonic()
       status, headers, body = slow.ask(
-          'POST', '/classify?timeout=100000', _png(np.zeros((4, 4), np.uint8))
+          'POST',
+          '/classify?timeout=100000',
+          fakes.png(np.zeros((4, 4), np.uint8)),
       )
       self.assertLess(time.monotonic() - started, 1.0)
-      self._refused((status, headers, body), 503, 'would take 250 ms')
+      self.refused((status, headers, body), 503, 'would take 250 ms')
       self.assertEqual(headers['Retry-After'], '1')
 
-  def test_a_deadline_that_passes_in_the_queue(self):
-    self.running.engine.gate.clear()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-      first = pool.submit(self.running.infer, fakes.images(1))
-      while not self.running.engine.batches:
-        time.sleep(0.01)
-      self.running.service.batcher._busy_until = 0.0
-      status, values = self.running.infer(
-          fakes.images(1), {'timeout': 100_000}
-      )
-      self.assertEqual(status, 504)
-      self.assertRegex(values['error'], 'The deadline passed')
-      self.running.engine.gate.set()
-      self.assertEqual(first.result()[0], 200)
+  def test_images_are_counted_by_how_their_request_ends(self):
+    # One by one: the first fails, and the others are not needed any more.
+    self.running.engine.problems = [np.nan]
+    self.assertEqual(self.running.infer(fakes.images(3))[0], 500)
+    minute = json.loads(self.running.ask('GET', '/last_minute')[2])
+    self.assertEqual(
+        {name: n for name, n in minute['outcomes'].items() if n}, {'failed': 3}
+    )
 
-  def test_who_goes_away_leaves_the_queue(self):
-    self.running.engine.gate.clear()
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-      first = pool.submit(self.running.infer, fakes.images(1))
-      while not self.running.engine.batches:
-        time.sleep(0.01)
-      batcher = self.running.service.batcher
-      batcher._busy_until = 0.0
-      body = _body().encode()
-      with socket.create_connection(('127.0.0.1', self.running.port)) as gone:
-        gone.sendall(
-            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\n'
-            f'Content-Length: {len(body)}\r\n\r\n'.encode() + body
-        )
-        while not batcher.waiting:
-          time.sleep(0.01)
-      end = time.monotonic() + 10.0
-      while batcher.waiting and time.monotonic() < end:
-        time.sleep(0.01)
-      self.assertEqual(batcher.waiting, 0)
-      self.running.engine.gate.set()
-      self.assertEqual(first.result()[0], 200)
-    self.assertEqual(sum(n for _, n in self.running.engine.batches), 1)
-
-  def test_who_sends_nothing_is_let_go(self):
-    with mock.patch.object(server_lib, '_IDLE_SECONDS', 0.2):
-      with socket.create_connection(('127.0.0.1', self.running.port)) as half:
-        half.settimeout(10.0)
-        self.assertEqual(half.recv(1), b'')
-    with mock.patch.object(app_lib, '_BODY_SECONDS', 0.2):
-      with socket.create_connection(('127.0.0.1', self.running.port)) as slow:
-        slow.settimeout(10.0)
-        slow.sendall(
-            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{'
-            .encode()
-        )
-        self.assertIn(b'408', slow.recv(100).splitlines()[0])
-    self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+  @parameterized.parameters(
+      ('gzip;q=0', None), ('br, GZIP;q=0.5', 'gzip'), ('gzip;q=0, deflate',
+       'deflate'), ('xgzip', None),
+  )
+  def test_answers_are_compressed_as_the_client_has_it(self, header, expected):
+    status, headers, _ = self.running.ask(
+        'POST', _PATH, _body(), {'Accept-Encoding': header}
+    )
+    self.assertEqual(status, 200)
+    self.assertEqual(headers['Content-Encoding'], expected)
 
   def test_the_live_page_is_whole(self):
     status, headers, page = self.running.ask('GET', '/')
@@ -337,13 +296,18 @@ class AppTest(parameterized.TestCase):
 
   def test_failed_batches(self):
     error = ValueError('/srv/secret.py')
-    self.running.engine.problems = [error, np.nan, np.nan]
+    self.running.engine.problems = [error, *[np.nan] * 10_000]
     for _ in range(3):
       self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
       answer = self.running.ask('POST', _PATH, _body())
-      self._refused(answer, 500, 'The batch failed|not finite')
+      self.refused(answer, 500, 'The batch failed|not finite')
     self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 503)
     self.assertEqual(self.running.ask('GET', '/v2/health/live')[0], 200)
+    # It tries by itself, for whom is not ready nobody asks.
+    self.running.engine.problems = []
+    fakes.until(
+        lambda: self.running.ask('GET', '/v2/health/ready')[0] == 200
+    )
 
   def test_metrics_are_what_prometheus_reads(self):
     self.running.infer(fakes.images(3))
@@ -366,12 +330,17 @@ class AppTest(parameterized.TestCase):
     minute = json.loads(self.running.ask('GET', '/last_minute')[2])
     self.assertEqual(minute['attainment'], 0.8)
     self.assertAlmostEqual(minute['accuracy'], (3 * 0.9 + 0.6) / 4)
-    if shutil.which('promtool'):
-      checked = subprocess.run(
-          ['promtool', 'check', 'metrics'], input=text, check=False,
-          capture_output=True,
-      )
-      self.assertEqual((checked.returncode, checked.stderr), (0, b''))
+
+  @unittest.skipUnless(shutil.which('promtool'), 'promtool is not installed')
+  def test_metrics_are_as_promtool_has_them(self):
+    self.running.infer(fakes.images(1))
+    checked = subprocess.run(
+        ['promtool', 'check', 'metrics'],
+        input=self.running.ask('GET', '/metrics')[2],
+        check=False,
+        capture_output=True,
+    )
+    self.assertEqual((checked.returncode, checked.stderr), (0, b''))
 
 
 if __name__ == '__main__':

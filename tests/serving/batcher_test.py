@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.serving.batcher: every image gets its own end."""
 
 import asyncio
+import dataclasses
 import threading
 import time
 import unittest
@@ -11,7 +12,7 @@ from unittest import mock
 from absl.testing import absltest
 import numpy as np
 
-from adaptanet_jax.serving import batcher as batcher_lib
+from adaptanet_jax.serving import batcher as batcher_lib, controller
 from adaptanet_jax.serving.batcher import Batcher
 from adaptanet_jax.serving.items import (
   BatchError,
@@ -19,6 +20,8 @@ from adaptanet_jax.serving.items import (
   RefusedError,
 )
 from tests.serving import fakes
+
+_WIDE, _NARROW = {'subnet': 'wide'}, {'subnet': 'narrow'}
 
 
 async def _until(condition):
@@ -28,7 +31,7 @@ async def _until(condition):
     await asyncio.sleep(0.002)
 
 
-class BatcherTest(unittest.IsolatedAsyncioTestCase):
+class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
 
   def _start(self, *, seconds=1e-3, **options):
     self.engine = fakes.FakeEngine()
@@ -38,8 +41,8 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     self.addCleanup(batcher.close)
     return batcher
 
-  def _submit(self, batcher, images, seconds=5.0, allowed=None):
-    return batcher.submit(images, time.monotonic() + seconds, allowed)
+  def _submit(self, batcher, images, seconds=5.0, parameters=None):
+    return batcher.submit(images, time.monotonic() + seconds, parameters)
 
   async def test_every_image_gets_its_own_answer(self):
     batcher = self._start()
@@ -57,13 +60,13 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
           self.engine.logits(image[None], answer.subnet)[0],
           rtol=1e-5,
       )
-    self.assertTrue(batcher.is_idle)
+    self.assertEqual(batcher.waiting, 0)
     self.assertEqual(sum(count for _, count in self.engine.batches), 200)
 
   async def test_what_waits_together_runs_together(self):
     batcher = self._start(seconds=0.1)
     self.engine.gate.clear()
-    running = self._submit(batcher, fakes.images(1), allowed=(1,))
+    running = self._submit(batcher, fakes.images(1), parameters=_WIDE)
     await _until(lambda: self.engine.batches)
     # One by one even narrow would take .025 s each, .4 s in all.
     waiting = self._submit(batcher, fakes.images(16), 0.35)
@@ -119,7 +122,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     self.assertAlmostEqual(caught.exception.retry_after, 1.5)
     # Wide alone takes 1 s.
     with self.assertRaises(RefusedError):
-      self._submit(batcher, fakes.images(1), 0.9, (1,))
+      self._submit(batcher, fakes.images(1), 0.9, _WIDE)
     self.assertEqual(self.engine.batches, [])
 
   async def test_a_batch_that_fails_takes_only_its_own_with_it(self):
@@ -134,6 +137,56 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     self.assertTrue(batcher.is_alive)
     await self._submit(batcher, fakes.images(1))[0]
     self.assertTrue(batcher.is_healthy)
+
+  async def test_one_that_failed_tries_itself_while_nobody_asks(self):
+    self.enter_context(
+        mock.patch.object(batcher_lib, '_PROBE_SECONDS', 0.01)
+    )
+    batcher = self._start()
+    self.engine.problems = [np.nan] * 5
+    for _ in range(3):
+      (future,) = self._submit(batcher, fakes.images(1))
+      with self.assertRaises(BatchError):
+        await future
+    await _until(lambda: batcher.is_healthy)
+    # Two that failed, one that did not, and no more of them.
+    self.assertLen(self.engine.batches, 6)
+
+  async def test_of_more_than_the_controller_sees_none_is_lost(self):
+    seen = []
+
+    def choose(now, deadlines, *rest):
+      seen.append(len(deadlines))
+      # As if none of those that it saw could be answered in time.
+      return None if len(seen) == 1 else controller.choose(
+          now, deadlines, *rest
+      )
+
+    batcher = self._start(queue_limit=400, choose=choose)
+    futures = self._submit(batcher, fakes.images(300))
+    ends = await asyncio.gather(*futures, return_exceptions=True)
+    self.assertEqual(seen[0], 256)
+    self.assertEqual(
+        [isinstance(end, DeadlineError) for end in ends],
+        [True] * 256 + [False] * 44,
+    )
+
+  async def test_only_who_can_be_answered_by_no_other_is_given_up(self):
+
+    def choose(now, deadlines, profile, margin, allowed):
+      # As if only narrow were fast enough.
+      return None if allowed == (1,) else controller.choose(
+          now, deadlines, profile, margin, allowed
+      )
+
+    batcher = self._start(choose=choose)
+    batcher._changed.acquire()  # It takes both at once.
+    pinned = self._submit(batcher, fakes.images(1), parameters=_WIDE)
+    free = self._submit(batcher, fakes.images(1), 6.0)
+    batcher._changed.release()
+    ends = await asyncio.gather(*pinned, *free, return_exceptions=True)
+    self.assertIsInstance(ends[0], DeadlineError)
+    self.assertEqual(ends[1].entry, 'wide')
 
   async def test_a_thread_that_hangs_is_not_alive(self):
     with mock.patch.object(batcher_lib, '_HANG_SECONDS', 0.1):
@@ -157,7 +210,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     batcher = self._start(seconds=0.01)
     # Without a pin so little time leaves only narrow.
     free = self._submit(batcher, fakes.images(4), 0.5)
-    pinned = self._submit(batcher, fakes.images(4), 0.5, (1,))
+    pinned = self._submit(batcher, fakes.images(4), 0.5, _WIDE)
     answers = await asyncio.gather(*free, *pinned)
     self.assertEqual({a.subnet for a in answers[4:]}, {'wide'})
 
@@ -165,16 +218,22 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     batcher = self._start()
     other = fakes.FakeEngine(seed=1)
     self.engine.gate.clear()
-    (running,) = self._submit(batcher, fakes.images(1), allowed=(1,))
+    (running,) = self._submit(batcher, fakes.images(1), parameters=_WIDE)
     await _until(lambda: self.engine.batches)
-    (gone,) = self._submit(batcher, fakes.images(1), allowed=(0,))
-    (stays,) = self._submit(batcher, fakes.images(1), allowed=(1,))
+    (gone,) = self._submit(batcher, fakes.images(1), parameters=_NARROW)
+    (stays,) = self._submit(batcher, fakes.images(1), parameters=_WIDE)
+    (anchor,) = batcher.submit(
+        fakes.images(1), time.monotonic() + 5.0, _WIDE, start=1
+    )
     menu = batcher_lib.Profile(
         fakes.ENTRIES[1:], fakes.SIZES, batcher.profile.seconds[1:]
     )
     batcher.swap(other, menu)
-    with self.assertRaises(DeadlineError):
+    with self.assertRaises(RefusedError):
       await gone
+    # The stages before an anchor were the old model's.
+    with self.assertRaises(RefusedError):
+      await anchor
     self.engine.gate.set()
     for future, engine in ((running, self.engine), (stays, other)):
       answer = await future
@@ -182,6 +241,31 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
       np.testing.assert_allclose(
           answer.logits, engine.logits(fakes.images(1), 'wide')[0], rtol=1e-5
       )
+
+  async def test_what_a_request_asks_for_holds_on_another_menu(self):
+
+    def choose(now, deadlines, profile, margin, allowed):
+      entry = min(range(2) if allowed is None else allowed)
+      return controller.Decision(0, entry, 1, 1e-3)
+
+    batcher = self._start(choose=choose)
+    self.engine.gate.clear()
+    (running,) = self._submit(batcher, fakes.images(1))
+    await _until(lambda: self.engine.batches)
+    # All of the old menu may answer it, and not all of the new one.
+    (waiting,) = self._submit(
+        batcher, fakes.images(1), parameters={'min_accuracy': 0.5}
+    )
+    worse = dataclasses.replace(fakes.ENTRIES[0], accuracy=0.3)
+    batcher.swap(
+        self.engine,
+        batcher_lib.Profile(
+            (worse, fakes.ENTRIES[1]), fakes.SIZES, batcher.profile.seconds
+        ),
+    )
+    self.engine.gate.set()
+    self.assertEqual((await running).subnet, 'narrow')
+    self.assertEqual((await waiting).subnet, 'wide')
 
 
 if __name__ == '__main__':

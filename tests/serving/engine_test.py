@@ -4,6 +4,7 @@
 """
 
 import concurrent.futures
+import itertools
 import json
 import pathlib
 import shutil
@@ -19,6 +20,7 @@ import numpy as np
 import tritonclient.http as triton
 
 import adaptanet_jax
+from adaptanet_jax import serve as serve_lib
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
@@ -82,6 +84,33 @@ class EngineTest(parameterized.TestCase):
         self.engine.net, self.engine, folder=str(self.root), names=_MENU[:1]
     )
     self.assertEqual(again.seconds.shape, (1, 3))
+
+  def test_what_was_measured_beside_batches_is_not_kept(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    counts = itertools.count()
+    with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
+      for begun in (lambda: next(counts), lambda: 0):
+        profile_lib.create(
+            self.engine.net, self.engine, folder=folder, names=_MENU[:1],
+            begun=begun,
+        )
+        self.assertEqual(
+            profile_lib.is_kept(self.engine, folder=folder, names=_MENU[:1]),
+            begun() == 0,
+        )
+
+  def test_a_folder_that_cannot_be_written(self):
+    file = self.enter_context(tempfile.NamedTemporaryFile())
+    with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
+      with self.assertLogs('absl', 'WARNING') as logs:
+        profile = profile_lib.create(
+            self.engine.net,
+            self.engine,
+            folder=f'{file.name}/x',
+            names=_MENU[:1],
+        )
+    self.assertEqual(profile.entries[0].name, _MENU[0])
+    self.assertIn('cannot be written (Not a directory)', logs.output[0])
 
   def test_a_name_that_is_no_subnet(self):
     with self.assertRaisesRegex(UsageError, "'x' is no subnet of this model"):
@@ -163,6 +192,15 @@ class EngineTest(parameterized.TestCase):
     np.testing.assert_allclose(
         found.as_numpy('logits'), expected, atol=0.02 * np.abs(expected).max()
     )
+    # It tells what ran here, and claims nothing of what ran before.
+    ran = '-'.join(['0.25'] * (4 - number))
+    self.assertEqual(found.as_numpy('subnet').tolist(), [ran.encode()] * 3)
+    self.assertEqual(
+        found.get_response()['parameters'], {'subnet': ran, 'accuracy': None}
+    )
+    self.assertTrue(np.isnan(found.as_numpy('accuracy')).all())
+    with self.assertRaisesRegex(Exception, 'expected no min_accuracy'):
+      client.infer('fake', [tensor], parameters={'min_accuracy': 0.1})
     scaled = np.round(anchor / anchor.max() * 255.0).astype(np.uint8)
     tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'UINT8')
     tensor.set_data_from_numpy(scaled)
@@ -177,10 +215,6 @@ class MenuTest(parameterized.TestCase):
 
   def test_it_is_a_front_of_few_with_the_uniform_widths(self):
     net = bundle_test.supernet()
-
-    class Engine(fakes.FakeEngine):
-      """Times of subnets are those that are made up here."""
-
     rng = np.random.default_rng(0)
     times = rng.random((8,) * 4)
     self.enter_context(
@@ -188,7 +222,7 @@ class MenuTest(parameterized.TestCase):
             profile_lib, 'estimate', return_value=times
         )
     )
-    menu = profile_lib.choose_menu(net, Engine())
+    menu = profile_lib.choose_menu(net, fakes.FakeEngine())
     names = [entry.name for entry in menu]
     self.assertLessEqual(len(menu), profile_lib.MOST_ENTRIES)
     self.assertContainsSubset([str(subnet) for subnet in UNIFORM], names)
@@ -203,20 +237,13 @@ class MenuTest(parameterized.TestCase):
         )
 
   def test_estimates_add_up(self):
-    seen = []
-
-    class Engine(fakes.FakeEngine):
-
-      def run(self, images, name):
-        seen.append(name)
-
     milliseconds = np.arange(29.0) + 100.0
     self.enter_context(
         mock.patch.object(
             profile_lib, '_measure', return_value=milliseconds
         )
     )
-    found = profile_lib.estimate(Engine(), 8)
+    found = profile_lib.estimate(fakes.FakeEngine(), 8)
     # Stage by stage seven changes; the largest takes 100 ms.
     self.assertAlmostEqual(found[0, 0, 0, 0], 0.1)
     self.assertAlmostEqual(found[3, 0, 0, 2], 0.1 + 0.003 + 0.023)
@@ -238,37 +265,41 @@ class ServeTest(parameterized.TestCase):
     self.addCleanup(process.kill)
     return process
 
-  def test_the_command(self):
+  def test_the_command_and_again_after_it_was_killed(self):
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     bundle_test.supernet().save(str(root / 'bundle'))
-    process = self._run(
-        f'--model={root / "bundle"}', f'--cache_dir={root}', '--port=0',
-        '--max_batch=1', f'--menu={_MENU[1]}', '--drain_seconds=0',
-        '--slo_ms=20000',
-    )
-    lines = []
-    while not lines or not lines[-1].startswith('Serving'):
-      line = process.stderr.readline()
-      self.assertTrue(line, lines)
-      lines.append(line)
-    self.assertIn(_MENU[1], ''.join(lines))
-    address = lines[-1].split(' at ')[1].split(',')[0]
-    image = bundle_test.images(1)
-    body = json.dumps({'inputs': [{
-        'name': 'images', 'datatype': 'UINT8', 'shape': list(image.shape),
-        'data': image.ravel().tolist(),
-    }]})
-    with urllib.request.urlopen(
-        f'{address}/v2/models/a-test/infer', body.encode()
-    ) as answer:
-      outputs = fakes.outputs(json.load(answer))
-    self.assertEqual(outputs['subnet'], [_MENU[1]])
     net = load(str(root / 'bundle'), backend='stages')
-    np.testing.assert_allclose(
-        outputs['logits'], net(image, _MENU[1])[0], atol=1e-4
-    )
-    process.terminate()
-    self.assertEqual(process.wait(20), 0)
+    image = bundle_test.images(1)
+    port, measured = 0, set()
+    for how in ('kill', 'terminate'):
+      process = self._run(
+          f'--model={root / "bundle"}', f'--cache_dir={root}', f'--port={port}',
+          '--max_batch=1', f'--menu={_MENU[1]}', '--drain_seconds=0',
+          '--slo_ms=20000',
+      )
+      lines = []
+      while not lines or not lines[-1].startswith('Serving'):
+        line = process.stderr.readline()
+        self.assertTrue(line, lines)
+        lines.append(line)
+      self.assertIn(_MENU[1], ''.join(lines))
+      address = lines[-1].split(' at ')[1].split(',')[0]
+      with urllib.request.urlopen(
+          f'{address}/v2/models/a-test/infer', fakes.body(image).encode()
+      ) as answer:
+        outputs = fakes.outputs(json.load(answer))
+      self.assertEqual(outputs['subnet'], [_MENU[1]])
+      np.testing.assert_allclose(
+          outputs['logits'], net(image, _MENU[1])[0], atol=1e-4
+      )
+      # The same port, and what was measured the first time.
+      port = address.rpartition(':')[2]
+      (profile,) = root.glob('profile-*.json')
+      measured.add(profile.stat().st_mtime_ns)
+      getattr(process, how)()
+      status = process.wait(20)
+    self.assertEqual(status, 0)
+    self.assertLen(measured, 1)
 
   def test_a_machine_that_is_new_answers_before_all_is_measured(self):
     root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -300,6 +331,12 @@ class ServeTest(parameterized.TestCase):
       (('--require_token',), 'expected --token_file with it'),
       (('--token_file=/nowhere',), '/nowhere: No such file'),
       (('--ssl_keyfile=x',), 'Expected both of --ssl_certfile and'),
+      (
+          (f'--ssl_keyfile={__file__}', f'--ssl_certfile={__file__}'),
+          'expected a certificate and its key, not encrypted, as PEM',
+      ),
+      ((f'--token_file={sys.executable}',), 'holds no token; expected'),
+      (('--name=a/b',), "--name='a/b'; expected up to 100 letters"),
   )
   def test_what_does_not_do_is_one_line(self, flags, message):
     process = self._run('--model=/nowhere', *flags)
@@ -307,6 +344,11 @@ class ServeTest(parameterized.TestCase):
     self.assertEqual(process.wait(60), 1)
     self.assertRegex(error, f'^adaptanet_jax.serve: .*{message}')
     self.assertLen(error.splitlines(), 1)
+
+  def test_a_port_of_another_that_still_loads(self):
+    with serve_lib._bind('127.0.0.1', 0) as other:
+      with self.assertRaisesRegex(UsageError, 'Address already in use'):
+        serve_lib._bind('127.0.0.1', other.getsockname()[1])
 
   def test_a_port_that_is_taken(self):
     with socket.create_server(('127.0.0.1', 0)) as other:

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server of a fake engine as a process; prints its port, then serves.
 
-  python -m tests.serving.fake_server [hang | die]
+  python -m tests.serving.fake_server [hang | die | drain]
 
 A batch takes half a second, so that a test can act while it runs. With an
-argument the first one hangs or ends its thread.
+argument the first one hangs or ends its thread, or a signal has the server
+drain for long.
 """
 
 import sys
@@ -30,7 +31,8 @@ class _Engine(fakes.FakeEngine):
 def main():
   """Serves in the main thread, where signals arrive."""
   batcher._HANG_SECONDS = 1.0
-  running = fakes.Running(_Engine(), seconds=0.1)
+  drain_seconds = 600.0 if 'drain' in sys.argv else 0.3
+  running = fakes.Running(_Engine(), seconds=0.1, drain_seconds=drain_seconds)
 
   def tell():
     while not running.server.started:

@@ -4,15 +4,19 @@
 
 import contextlib
 import http.client
+import io
 import json
 import threading
 import time
 
+from absl.testing import parameterized
 import numpy as np
+from PIL import Image
 
 from adaptanet_jax.serving.app import create_app
 from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.engine import padded
+from adaptanet_jax.serving.refusals import Limits
 from adaptanet_jax.serving.server import Server
 from adaptanet_jax.serving.service import Service
 
@@ -20,6 +24,7 @@ SHAPE = (4, 4, 1)
 SIZES = (1, 2, 4, 8)
 ENTRIES = (Entry('narrow', 0.6, 10), Entry('wide', 0.9, 40))
 CLASSES = tuple('zero one two three four'.split())
+TOKEN = 'a-token-of-sixteen'
 
 
 def profile(seconds=1e-3):
@@ -28,10 +33,38 @@ def profile(seconds=1e-3):
   return Profile(ENTRIES, SIZES, np.stack([row / 4.0, row]))
 
 
+def png(pixels):
+  """Returns an encoded picture."""
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, 'PNG')
+  return file.getvalue()
+
+
+def until(condition):
+  """Waits until a condition holds."""
+  end = time.monotonic() + 20.0
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.01)
+
+
 def images(count, seed=0):
   return np.random.default_rng(seed).integers(
       0, 256, (count, *SHAPE), np.uint8
   )
+
+
+def body(images, **more):
+  """Returns a request for the answers to images, in JSON."""
+  return json.dumps({
+      'inputs': [{
+          'name': 'images',
+          'datatype': 'UINT8',
+          'shape': list(images.shape),
+          'data': images.ravel().tolist(),
+      }],
+      **more,
+  })
 
 
 class FakeEngine:
@@ -46,6 +79,7 @@ class FakeEngine:
   def __init__(self, seed=0):
     rng = np.random.default_rng(seed)
     self.sizes, self.image_shape, self.class_names = SIZES, SHAPE, CLASSES
+    self.shorter_side, self.precision = 0, 1e-7
     self.weights = {
         entry.name: rng.standard_normal((16, 5)).astype(np.float32)
         for entry in ENTRIES
@@ -89,23 +123,27 @@ class Running:
     port: that it listens at.
   """
 
-  def __init__(self, engine=None, *, seconds=1e-3, service=None, **options):
+  def __init__(
+      self, engine=None, *, seconds=1e-3, service=None, drain_seconds=0.3,
+      **options,
+  ):
     self.engine = engine or FakeEngine()
     self.service = service or Service(
         'fake', self.engine, profile(seconds), seconds=5.0
     )
-    app = create_app(self.service, **options)
     self.server = Server(
-        self.service, app, drain_seconds=0.3, host='127.0.0.1', port=0
+        self.service,
+        create_app(self.service, **options),
+        drain_seconds=drain_seconds,
+        host='127.0.0.1',
+        port=0,
     )
     self._thread = threading.Thread(target=self.server.run, daemon=True)
 
   def __enter__(self):
     self._thread.start()
-    end = time.monotonic() + 20.0
-    while not self.server.started:
-      assert self._thread.is_alive() and time.monotonic() < end
-      time.sleep(0.01)
+    until(lambda: self.server.started or not self._thread.is_alive())
+    assert self.server.started
     (listening,) = self.server.servers[0].sockets
     self.port = listening.getsockname()[1]
     return self
@@ -117,33 +155,43 @@ class Running:
     self._thread.join(20.0)
     assert not self._thread.is_alive()
 
-  def ask(self, method, path, body=None, headers=None):
+  def ask(self, method, path, content=None, headers=None):
     """Returns the status, the headers and the body of an answer."""
     with contextlib.closing(
         http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
     ) as connection:
-      connection.request(method, path, body, headers or {})
+      connection.request(method, path, content, headers or {})
       response = connection.getresponse()
       return response.status, response.headers, response.read()
 
   def infer(self, images, parameters=None, **more):
     """Asks for the answers to images, in JSON; returns status and values."""
-    values = {
-        'inputs': [{
-            'name': 'images',
-            'datatype': 'UINT8',
-            'shape': list(images.shape),
-            'data': images.ravel().tolist(),
-        }],
-        **({'parameters': parameters} if parameters else {}),
-        **more,
-    }
-    status, _, body = self.ask(
-        'POST', '/v2/models/fake/infer', json.dumps(values)
+    more |= {'parameters': parameters} if parameters else {}
+    status, _, answer = self.ask(
+        'POST', '/v2/models/fake/infer', body(images, **more)
     )
-    return status, json.loads(body)
+    return status, json.loads(answer)
 
 
 def outputs(values):
   """Returns the outputs of an answer by name."""
   return {output['name']: output['data'] for output in values['outputs']}
+
+
+class HttpTest(parameterized.TestCase):
+  """Tests of a server with low limits."""
+
+  def setUp(self):
+    super().setUp()
+    limits = Limits(body=10_000, pixels=10_000, images=8)
+    self.running = self.enter_context(Running(token=TOKEN, limits=limits))
+
+  def refused(self, answer, status, message):
+    """Checks that an answer is an error, said in one sentence."""
+    got, _, content = answer
+    self.assertEqual(got, status, content)
+    values = json.loads(content)
+    self.assertEqual(list(values), ['error'])
+    self.assertRegex(values['error'], message)
+    self.assertLen(values['error'].splitlines(), 1)
+    self.assertNotRegex(values['error'], r'/srv|/usr|/home|Traceback|\.py')

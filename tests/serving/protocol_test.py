@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.serving.protocol: bytes that no client would send."""
 
 import json
+import tracemalloc
 
 from absl.testing import absltest, parameterized
 
@@ -13,19 +14,20 @@ from tests.serving import fakes
 
 class ProtocolTest(parameterized.TestCase):
 
-  def _parse(self, tensor, binary, length=None):
+  def _parse(self, tensor, binary, length=None, **limits):
     text = json.dumps({'inputs': [tensor]}).encode()
     return protocol.parse(
         text + binary,
-        str(len(text)) if length is None else length,
+        str(len(text)) if length is None else length or None,
         shape=fakes.SHAPE,
-        limits=Limits(),
+        limits=Limits(**limits),
     )
 
   @parameterized.parameters(
       (16, bytes(15), None, 'binary_data_size is 16, and 15 bytes follow'),
       (15, bytes(15), None, 'images has 15 bytes; expected 16'),
       (16, bytes(16), '9' * 9, 'Content-Length is .*; expected a number up'),
+      (16, bytes(16), '9' * 5000, "Content-Length is '9{20}'; expected"),
       (16, bytes(16), '-1', "Content-Length is '-1'"),
       (None, bytes(16), None, 'no binary_data_size tells whose'),
   )
@@ -35,6 +37,18 @@ class ProtocolTest(parameterized.TestCase):
       tensor['parameters'] = {'binary_data_size': size}
     with self.assertRaisesRegex(RequestError, message):
       self._parse(tensor, binary, length)
+
+  def test_what_is_no_array_takes_no_more_than_itself(self):
+    # An array of strings would make room for the longest one a thousand times.
+    tensor = {
+        'name': 'images', 'datatype': 'UINT8', 'shape': [1000, 4, 4, 1],
+        'data': [*['x'] * 999, 'x' * 10_000],
+    }
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
+    with self.assertRaisesRegex(RequestError, 'expected 16000 numbers'):
+      self._parse(tensor, b'', '', images=1000)
+    self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
   @parameterized.parameters(bytes(3), b'\x05\0\0\0abc', b'\xff\xff\xff\xff')
   def test_bad_binary_pictures(self, binary):

@@ -2,32 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of another model in place of the one that is served."""
 
-import io
+import asyncio
 import json
+import threading
 
 from absl.testing import absltest, parameterized
 import numpy as np
-from PIL import Image
 
+from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.serving import service as service_lib
 from tests.serving import fakes
-
-_TOKEN = 'a-token-of-sixteen'
-
-
-def _png(pixels):
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG')
-  return file.getvalue()
 
 
 class LoadTest(parameterized.TestCase):
 
   def _start(self, loader):
-    running = fakes.Running(loader=loader, token=_TOKEN, token_for_all=True)
-    self.running = self.enter_context(running)
+    self.running = self.enter_context(
+        fakes.Running(loader=loader, token=fakes.TOKEN, token_for_all=True)
+    )
 
-  def _load(self, model, token=_TOKEN):
+  def _load(self, model, token=fakes.TOKEN):
     return self.running.ask(
         'POST',
         '/v2/repository/models/fake/load',
@@ -37,8 +32,8 @@ class LoadTest(parameterized.TestCase):
 
   def _classify(self):
     status, _, body = self.running.ask(
-        'POST', '/classify', _png(np.full((4, 4), 7, np.uint8)),
-        {'Authorization': f'Bearer {_TOKEN}'},
+        'POST', '/classify', fakes.png(np.full((4, 4), 7, np.uint8)),
+        {'Authorization': f'Bearer {fakes.TOKEN}'},
     )
     return status, json.loads(body)
 
@@ -57,20 +52,66 @@ class LoadTest(parameterized.TestCase):
     self.assertEqual(self._classify()[0], 200)
     self.assertEqual(other.batches[-1], ('wide', 1))
 
+  def test_its_pictures_are_scaled_as_it_has_them(self):
+    other = fakes.FakeEngine(seed=1)
+    other.shorter_side = 6
+    self._start(lambda model: (other, fakes.profile()))
+    self.assertEqual(self._load('/some/folder')[0], 200)
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
+    seen = []
+    other.run = lambda images, name, start=0: (
+        seen.append(images) or other.logits(images, name)
+    )
+    status, _, _ = self.running.ask(
+        'POST', '/classify', fakes.png(pixels),
+        {'Authorization': f'Bearer {fakes.TOKEN}'},
+    )
+    self.assertEqual(status, 200)
+    np.testing.assert_array_equal(
+        seen[0][0], images_lib.decode(fakes.png(pixels), fakes.SHAPE, 6)
+    )
+
+  def test_one_at_a_time(self):
+    other, begun = fakes.FakeEngine(seed=1), threading.Event()
+    go_on = threading.Event()
+    self.addCleanup(go_on.set)
+
+    def rest():
+      begun.set()
+      go_on.wait()
+      return other, fakes.profile()
+
+    self._start(lambda model: (fakes.FakeEngine(seed=2), fakes.profile()))
+    # As a server does for the rest of its menu.
+    first = asyncio.run_coroutine_threadsafe(
+        self.running.service.replace(rest), self.running.server._loop
+    )
+    self.assertTrue(begun.wait(20.0))
+    status, _, body = self._load('x')
+    self.assertEqual(status, 409)
+    self.assertIn(b'already', body)
+    go_on.set()
+    first.result(20.0)
+    self.assertIs(self.running.service.engine, other)
+
   def test_the_old_one_stays_where_the_new_one_does_not_do(self):
     other = fakes.FakeEngine(seed=1)
 
     def load(model):
       if model == 'missing':
         raise UsageError('/secret/place is damaged.')
+      if model == 'full':
+        raise OSError(28, 'No space left', '/secret/place')
       if model == 'classes':
         other.class_names = ('a', 'b')
+      if model == 'anchors':
+        other.anchor_shapes = lambda: ((2, 2, 4),)
       if model == 'nan':
         other.problems = [np.nan]
       return other, fakes.profile()
 
     self._start(load)
-    for model in ('missing', 'nan', 'classes'):
+    for model in ('missing', 'full', 'nan', 'anchors', 'classes'):
       status, _, body = self._load(model)
       self.assertEqual(status, 409)
       self.assertNotIn(b'secret', body)
@@ -85,6 +126,16 @@ class LoadTest(parameterized.TestCase):
     status, headers, _ = self.running.ask('POST', '/classify', b'')
     self.assertEqual((status, headers['WWW-Authenticate']), (401, 'Bearer'))
     self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
+
+  def test_how_far_logits_may_differ_depends_on_their_type(self):
+    engine, run = fakes.FakeEngine(), fakes.FakeEngine().run
+    engine.run = lambda images, name, start=0: (
+        run(images, name) * (1.01 if len(images) > 1 else 1.0)
+    )
+    with self.assertRaisesRegex(UsageError, 'other logits in a batch'):
+      service_lib.check(engine, fakes.profile(), fakes.images(4))
+    engine.precision = 2.0**-7  # bfloat16's.
+    service_lib.check(engine, fakes.profile(), fakes.images(4))
 
 
 if __name__ == '__main__':

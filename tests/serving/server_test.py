@@ -4,7 +4,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -43,13 +42,7 @@ class ServerTest(parameterized.TestCase):
       return response.status, response.read()
 
   def _infer(self, answers):
-    images = fakes.images(1)
-    body = json.dumps({'inputs': [{
-        'name': 'images',
-        'datatype': 'UINT8',
-        'shape': list(images.shape),
-        'data': images.ravel().tolist(),
-    }]})
+    body = fakes.body(fakes.images(1))
     try:
       answers.append(self._ask('POST', '/v2/models/fake/infer', body)[0])
     except (OSError, http.client.HTTPException) as error:
@@ -77,15 +70,25 @@ class ServerTest(parameterized.TestCase):
     self.assertEqual(process.wait(20), 0)
 
   def test_a_second_signal_ends_it_at_once(self):
-    process = self._start()
-    answers = []
-    client = threading.Thread(target=self._infer, args=(answers,))
-    client.start()
-    time.sleep(0.2)
+    process = self._start('drain')
     process.send_signal(signal.SIGTERM)
+    fakes.until(lambda: self._ask('GET', '/v2/health/ready')[0] == 503)
+    self.assertEqual(self._ask('GET', '/v2/health/live')[0], 200)
     process.send_signal(signal.SIGTERM)
-    self.assertEqual(process.wait(20), 0)
-    client.join()
+    self.assertEqual(process.wait(60), 0)
+
+  def test_what_each_signal_does(self):
+    for signals, expected in (
+        # Before it listens there is nothing to drain.
+        ((signal.SIGTERM,), (True, False)),
+        ((signal.SIGINT,), (True, False)),
+        ((signal.SIGINT, signal.SIGINT), (True, True)),
+    ):
+      server = fakes.Running().server
+      for one in signals:
+        server.handle_exit(one, None)
+      self.assertEqual((server.should_exit, server.force_exit), expected)
+      self.assertFalse(server._service.is_ready)
 
   @parameterized.parameters('hang', 'die')
   def test_without_its_thread_it_is_dead_and_says_so(self, how):

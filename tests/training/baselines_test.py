@@ -53,7 +53,7 @@ def _train_mode(net, variables, subnet):
   """Runs a static subnet in training mode; returns logits and statistics."""
   x, stats = _batch()[0], variables['batch_stats']
   for n, choice in zip(stage_numbers(), subnet.stages):
-    x, new = net.run_stage(variables, x, n, choice, train=(BACKBONE,))
+    x, new = net.run_stage(variables, x, n, choice, moving=(BACKBONE,))
     stats = trees.merge(stats, new)
   return net.run_head(variables, x), stats
 

@@ -241,7 +241,7 @@ class RunModuleTest(parameterized.TestCase):
           targets[f'anchor{first - 1}'],
           choices,
           stages=range(first, last + 1),
-          train=(),
+          moving=(),
       )
       targets = {name: targets[name] for name in outputs}
       return outputs, losses.anchor_loss(outputs, targets)

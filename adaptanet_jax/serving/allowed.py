@@ -1,0 +1,85 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which entries of the menu may answer a request."""
+
+from typing import Any
+
+from adaptanet_jax.serving.controller import Profile
+from adaptanet_jax.serving.refusals import RequestError, short
+
+
+def allowed_entries(
+    profile: Profile, parameters: dict[str, Any], start: int
+) -> tuple[int, ...] | None:
+  """Returns the positions of those that may; None for all.
+
+  Args:
+    profile: the menu.
+    parameters: of the request, see `protocol.PARAMETERS`.
+    start: of `Engine.run`.
+
+  Raises:
+    RequestError: no entry is what the parameters ask for.
+  """
+  entries = profile.entries
+  found = [n for n, e in enumerate(entries) if not e.policy]
+  if start and 'min_accuracy' in parameters:
+    raise RequestError(
+        400, 'How accurate an answer to an anchor is depends on what the '
+        'device ran; expected no min_accuracy with it.'
+    )
+  if 'policy' in parameters:
+    if start or 'subnet' in parameters:
+      raise RequestError(
+          400, 'A policy chooses subnets of images; expected no subnet and '
+          'no anchor with it.'
+      )
+    found = _of_policy(profile, parameters['policy'], found)
+  if 'subnet' in parameters:
+    name = parameters['subnet']
+    names = ', '.join(entries[n].name for n in found)
+    found = [n for n in found if entries[n].name == name]
+    if not found:
+      raise RequestError(
+          400, f'{short(name)} is not on the menu; expected one of {names}.'
+      )
+  if 'min_accuracy' in parameters:
+    least = parameters['min_accuracy']
+    best = max(entries[n].accuracy for n in found)
+    found = [n for n in found if entries[n].accuracy >= least]
+    if not found:
+      raise RequestError(
+          400,
+          f'Nothing that may answer has an accuracy of {least}; the best of '
+          f'it has {best:.4f}.',
+      )
+  return None if len(found) == len(entries) else tuple(found)
+
+
+def may_share(
+    others: tuple[int, ...] | None, allowed: tuple[int, ...] | None
+) -> bool:
+  """Returns whether all that may answer the one may answer the other.
+
+  Args:
+    others: positions of those that may answer the other; None: all.
+    allowed: the same of the one.
+  """
+  if others is None or others == allowed:
+    return True
+  return allowed is not None and set(allowed) <= set(others)
+
+
+def _of_policy(profile: Profile, policy: str, fixed: list[int]) -> list[int]:
+  """Returns the rungs of a policy, and what is cheaper than all of them."""
+  entries = profile.entries
+  rungs = [n for n, e in enumerate(entries) if e.policy == policy]
+  if not rungs:
+    names = {e.policy for e in entries if e.policy}
+    raise RequestError(
+        400,
+        f'{short(policy)} is no policy of this server; expected '
+        f'{" or ".join(sorted(names)) or "one that it was started with"}.',
+    )
+  least = min(entries[n].madds for n in rungs)
+  return sorted([n for n in fixed if entries[n].madds < least] + rungs)

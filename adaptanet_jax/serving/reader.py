@@ -1,0 +1,141 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Reads bodies, no more of them at once than may be.
+
+What takes long, for its size, runs in a thread beside the event loop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent import futures
+import contextlib
+import functools
+import re
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from adaptanet_jax.serving import payloads
+from adaptanet_jax.serving.items import RefusedError
+from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
+
+# Of so many bytes nothing here takes longer than a switch to another thread.
+BYTES_AT_ONCE = 64 * 2**10
+_THREADS = 2
+# A client that sends its body more slowly than this is let go.
+_BODY_SECONDS = 10.0
+# What follows a refusal is read for so long.
+_DRAIN_SECONDS = 1.0
+# So many times its size a body can become at most when it is inflated.
+_MOST_INFLATED = 1032
+
+_T = TypeVar('_T')
+
+
+class Reader:
+  """Reads the bodies of requests."""
+
+  def __init__(self, limits: Limits) -> None:
+    self._limits, self._under_way = limits, 0
+    self._pool = futures.ThreadPoolExecutor(_THREADS, 'bodies')
+
+  @contextlib.asynccontextmanager
+  async def body(self, request: Request) -> AsyncIterator[bytes]:
+    """Yields a body, inflated; it counts as under way within.
+
+    Raises:
+      RequestError: it is too large, too slow, or cannot be inflated.
+      RefusedError: too much is under way.
+    """
+    taken = 0
+
+    def take(count: int) -> None:
+      nonlocal taken
+      taken += count
+      self._under_way += count
+      if self._under_way > self._limits.under_way:
+        raise RefusedError(
+            f'More than {self._limits.under_way:,} bytes of bodies are under '
+            'way.',
+            1.0,
+        )
+
+    try:
+      raw = await self._read(request, take)
+      encoding = request.headers.get('content-encoding', '')
+      text = await self.aside(
+          _MOST_INFLATED * len(raw) if encoding else 0,
+          payloads.inflate, raw, encoding, self._limits.body,
+      )
+      take(len(text) if text is not raw else 0)
+      yield text
+    finally:
+      self._under_way -= taken
+
+  async def _read(
+      self, request: Request, take: Callable[[int], None]
+  ) -> bytes:
+    limit = self._limits.body
+    length = request.headers.get('content-length', '0')
+    if not re.fullmatch('[0-9]{1,20}', length) or int(length) > limit:
+      raise too_large(f'{length[:20]} bytes', limit)
+    parts, total = [], 0
+    try:
+      async with asyncio.timeout(_BODY_SECONDS):
+        async for part in request.stream():
+          parts.append(part)
+          take(len(part))
+          total += len(part)
+          if total > limit:
+            raise too_large(f'more than {limit:,} bytes', limit)
+    except TimeoutError as error:
+      raise RequestError(
+          408, f'The body did not come within {_BODY_SECONDS:.0f} s.'
+      ) from error
+    request.state.is_read = True
+    return b''.join(parts)
+
+  async def aside(
+      self, size: int, function: Callable[..., _T], *args: Any, **options: Any
+  ) -> _T:
+    """Calls a function, beside the event loop if it works on much.
+
+    Args:
+      size: bytes that it works on.
+      function: what is called.
+      *args: of it.
+      **options: of it.
+    """
+    if size <= BYTES_AT_ONCE:
+      return function(*args, **options)
+    return await asyncio.get_running_loop().run_in_executor(
+        self._pool, functools.partial(function, *args, **options)
+    )
+
+
+async def drain(request: Request) -> bool:
+  """Reads on, for a while, where a request was refused before it was read.
+
+  Were the connection closed at once, a client that still sends would be cut off
+  before it has read why.
+
+  Returns:
+    Whether nothing more of this request can come.
+  """
+  headers = request.headers
+  has_body = 'transfer-encoding' in headers or (
+      headers.get('content-length', '0') != '0'
+  )
+  if getattr(request.state, 'is_read', False) or not has_body:
+    return True
+  if 'expect' in headers:  # It sends nothing unless it is told to.
+    return False
+  with contextlib.suppress(TimeoutError):
+    async with asyncio.timeout(_DRAIN_SECONDS):
+      while True:
+        message = await request.receive()
+        if message['type'] == 'http.disconnect':
+          return False
+        if not message.get('more_body', False):
+          return True
+  return False

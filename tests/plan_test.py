@@ -1,0 +1,106 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.plan: what was trained where, and what is missing."""
+
+import os
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+
+from adaptanet_jax import experiment, plan
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.training import phases
+from adaptanet_jax.workdir import Paths, write_json
+from configs import digits
+
+_NUM_EXAMPLES = 1000
+_CASCADE = [f'cascade{n}' for n in (1, 2, 3, 4)]
+
+
+class PlanTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.folder = self.enterContext(tempfile.TemporaryDirectory())
+    self.trained = {}
+    self.enterContext(
+        mock.patch.object(
+            plan,
+            'is_complete',
+            lambda workdir, phase, step: phase in self.trained[workdir],
+        )
+    )
+
+  def _workdir(self, name, *trained, reuse='', **changes):
+    config = digits.get_config('smoke')
+    config.reuse = reuse
+    config.update_from_flattened_dict(changes)
+    workdir = os.path.join(self.folder, name)
+    os.makedirs(workdir)
+    write_json(Paths(workdir).config, config.to_dict())
+    self.trained[workdir] = trained
+    return workdir, config
+
+  def _found(self, workdir, config):
+    return plan.find_trained(config, workdir, _NUM_EXAMPLES)
+
+  def test_what_stands_on_other_weights_is_not_taken_over(self):
+    first, _ = self._workdir(
+        'first', 'teacher', *_CASCADE, 'lock_in', 'delta_cascade1'
+    )
+    # It trained the lock-in when the first one had not come so far.
+    second, config = self._workdir('second', 'lock_in', reuse=first)
+    self.assertEqual(
+        self._found(second, config),
+        dict.fromkeys(['teacher', *_CASCADE], first) | {'lock_in': second},
+    )
+    # Nor does a third one take the first one's deltas to that lock-in.
+    third, config = self._workdir('third', reuse=second)
+    self.assertEqual(
+        self._found(third, config),
+        dict.fromkeys(['teacher', *_CASCADE], first) | {'lock_in': second},
+    )
+
+  def test_what_has_other_settings_is_not_taken_over(self):
+    first, _ = self._workdir('first', 'teacher', *_CASCADE, 'lock_in')
+    second, config = self._workdir(
+        'second', reuse=first, **{'cascade.learning_rate': 0.5}
+    )
+    self.assertEqual(self._found(second, config), {'teacher': first})
+
+  def test_the_phase_that_is_missing_is_named(self):
+    names = [p.name for p in phases.build_phases(digits.get_config('smoke'))]
+    done = names[: names.index('delta_cascade3')]
+    workdir, config = self._workdir('own', *done)
+    config.phases = 'gates'
+    with self.assertRaisesRegex(UsageError, "needs 'delta_cascade3'"):
+      plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
+
+  def test_an_evaluation_that_cannot_read_the_gates_is_refused_at_once(self):
+    workdir, config = self._workdir('own')
+    gates = {p.name: p for p in phases.build_phases(config)}['gates']
+    config.phases = 'evaluation'
+    dataset = mock.Mock(train=range(_NUM_EXAMPLES), held_out=None)
+
+    def make(action, **changes):
+      now = config.copy_and_resolve_references()
+      now.update_from_flattened_dict(changes)
+      tasks = [plan.Task(gates, action, workdir)]
+      with (
+          mock.patch.object(plan, 'make_plan', lambda *_, **__: tasks),
+          mock.patch.object(experiment, 'describe', lambda _: {}),
+      ):
+        return experiment._plan(now, workdir, dataset)
+
+    norms = {'model.norm': 'bn', 'evaluation.calibration': 'subnet'}
+    with self.assertRaisesRegex(UsageError, "'evaluation' runs.*calibrated"):
+      make('restore', **norms)
+    with self.assertRaisesRegex(UsageError, 'holds out none'):
+      make('restore', **{'data.held_out': 0.0})
+    # Without gates it reads none.
+    self.assertLen(make('skip', **norms, **{'data.held_out': 0.0}), 1)
+
+
+if __name__ == '__main__':
+  absltest.main()

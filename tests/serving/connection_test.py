@@ -1,0 +1,198 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of who sends slowly, much, or no request, and of who goes away."""
+
+import concurrent.futures
+import contextlib
+import json
+import socket
+import threading
+import time
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+import numpy as np
+
+from adaptanet_jax.serving import payloads, reader, server as server_lib
+from adaptanet_jax.serving.service import Service
+from tests.serving import fakes
+
+_PATH = '/v2/models/fake/infer'
+
+
+def _body():
+  return fakes.body(fakes.images(1)).encode()
+
+
+class ConnectionTest(fakes.HttpTest):
+
+  def test_a_deadline_that_passes_in_the_queue(self):
+    self.running.engine.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      first = pool.submit(self.running.infer, fakes.images(1))
+      while not self.running.engine.batches:
+        time.sleep(0.01)
+      self.running.service.batcher._busy_until = 0.0
+      status, values = self.running.infer(
+          fakes.images(1), {'timeout': 100_000}
+      )
+      self.assertEqual(status, 504)
+      self.assertRegex(values['error'], 'The deadline passed')
+      self.running.engine.gate.set()
+      self.assertEqual(first.result()[0], 200)
+
+  def test_who_goes_away_leaves_the_queue(self):
+    self.running.engine.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      first = pool.submit(self.running.infer, fakes.images(1))
+      while not self.running.engine.batches:
+        time.sleep(0.01)
+      batcher = self.running.service.batcher
+      batcher._busy_until = 0.0
+      body = _body()
+      with socket.create_connection(('127.0.0.1', self.running.port)) as gone:
+        gone.sendall(
+            f'POST {_PATH} HTTP/1.1\r\nHost: x\r\n'
+            f'Content-Length: {len(body)}\r\n\r\n'.encode() + body
+        )
+        while not batcher.waiting:
+          time.sleep(0.01)
+      end = time.monotonic() + 10.0
+      while batcher.waiting and time.monotonic() < end:
+        time.sleep(0.01)
+      self.assertEqual(batcher.waiting, 0)
+      self.running.engine.gate.set()
+      self.assertEqual(first.result()[0], 200)
+    self.assertEqual(sum(n for _, n in self.running.engine.batches), 1)
+
+  def _connect(self):
+    return contextlib.closing(
+        socket.create_connection(('127.0.0.1', self.running.port), 20.0)
+    )
+
+  def _rest(self, connection, trickle=b''):
+    """Returns what comes until the connection is closed, trickling into it."""
+    found = b''
+    connection.settimeout(0.02)
+    end = time.monotonic() + 20.0
+    while True:
+      self.assertLess(time.monotonic(), end)
+      try:
+        part = connection.recv(1000)
+        if not part:
+          return found
+        found += part
+      except TimeoutError:
+        with contextlib.suppress(OSError):
+          connection.sendall(trickle)
+      except ConnectionError:
+        return found
+
+  @parameterized.parameters(
+      # Nothing; half a head; half of one after a whole request; a head without
+      # an end.
+      (b'', b''),
+      (b'GET / HTTP/1.1\r\nA: ', b'x'),
+      (b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nA: ', b'x'),
+      # The rest of a body that nobody has asked for.
+      (b'GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n', b'x'),
+  )
+  def test_who_sends_no_request_is_let_go(self, first, trickle):
+    self.running.server.config.timeout_keep_alive = 0.2
+    with mock.patch.object(server_lib, '_HEAD_SECONDS', 0.2):
+      with self._connect() as connection:
+        connection.sendall(first)
+        found = self._rest(connection, trickle)
+    self.assertEqual(found[:12], b'HTTP/1.1 200' if b'/v2' in first else b'')
+
+  def test_a_head_without_an_end(self):
+    with self._connect() as connection:
+      connection.sendall(b'GET /v2 HTTP/1.1\r\nA: ')
+      found = self._rest(connection, bytes(1000).replace(b'\0', b'x'))
+    self.assertIn(b'400 Bad Request', found)
+    self.assertIn(b'head of the request is too long', found)
+
+  @parameterized.parameters(
+      (_PATH, 9999, b'408 '),
+      (_PATH, 99_999, b'413 '),
+      ('/nowhere', 9999, b'404 '),
+      ('/v2/repository/models/fake/load', 9999, b'401 '),
+  )
+  def test_who_is_refused_before_its_body_was_read(self, path, length, status):
+    with (
+        mock.patch.object(reader, '_BODY_SECONDS', 0.2),
+        mock.patch.object(reader, '_DRAIN_SECONDS', 0.2),
+        self._connect() as slow,
+    ):
+      slow.sendall(
+          f'POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}'
+          '\r\n\r\n{'.encode()
+      )
+      found = self._rest(slow, b'x')
+    self.assertIn(status, found.splitlines()[0])
+    self.assertIn(b'connection: close', found)
+    self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+
+  def test_bodies_together_are_limited(self):
+    head = f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n'
+    with contextlib.ExitStack() as stack:
+      # Their last bytes are still to come: 16 bodies are under way.
+      for _ in range(16):
+        connection = stack.enter_context(self._connect())
+        connection.sendall(head.encode() + bytes(9990))
+      fakes.until(
+          lambda: self.running.ask('POST', _PATH, bytes(500))[0] == 503
+      )
+    fakes.until(lambda: self.running.infer(fakes.images(1))[0] == 200)
+
+  def test_pictures_that_are_decoded_count_and_have_their_time(self):
+    service = Service(
+        'fake', fakes.FakeEngine(), fakes.profile(), seconds=600.0,
+        queue_limit=1,
+    )
+    running = self.enter_context(fakes.Running(service=service))
+    encoded = fakes.png(np.zeros((200, 200), np.uint8))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read(*args):
+      del args
+      begun.set()
+      go_on.wait()
+      return fakes.images(1)[0]
+
+    with (
+        mock.patch.object(payloads, 'read_picture', read),
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      # The deadline passes while it is decoded.
+      late = running.ask('POST', '/classify?timeout=50000', encoded)
+      self.refused(late, 504, 'before the pictures were decoded')
+      begun.clear()
+      first = pool.submit(running.ask, 'POST', '/classify', encoded)
+      self.assertTrue(begun.wait(20.0))
+      second = running.ask('POST', '/classify', encoded)
+      self.refused(second, 503, '1 images wait, and 1 is the limit')
+      self.assertEqual(second[1]['Retry-After'], '1')
+      go_on.set()
+      self.assertEqual(first.result()[0], 200)
+    # More than may ever wait is not worth to be tried again.
+    self.assertEqual(running.infer(fakes.images(2))[0], 413)
+
+  def test_a_request_s_time_runs_from_its_arrival(self):
+    values = json.loads(_body()) | {'parameters': {'timeout': 100_000}}
+    body = json.dumps(values).encode()
+    with self._connect() as slow:
+      slow.sendall(
+          f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n'
+          f'Content-Length: {len(body)}\r\n\r\n'.encode() + body[:-1]
+      )
+      time.sleep(0.3)
+      slow.sendall(body[-1:])
+      found = self._rest(slow)
+    self.assertIn(b'503 ', found.splitlines()[0])
+    self.assertIn(b'and 0 ms are left', found)
+
+
+if __name__ == '__main__':
+  absltest.main()

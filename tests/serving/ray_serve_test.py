@@ -1,0 +1,99 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of launch/ray_serve.py: what Ray is told, and what a replica is."""
+
+import importlib.util
+import sys
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from adaptanet_jax.serving import app, profile
+from adaptanet_jax.serving.refusals import Limits
+from tests.serving import fakes
+from tests.testing import ROOT
+
+
+class RayServeTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    # Ray is not installed with the rest.
+    self.ray = mock.MagicMock()
+    self.ray.serve.ingress = lambda: lambda replica: replica
+    self.enter_context(mock.patch.dict(
+        sys.modules, {'ray': self.ray, 'ray.serve': self.ray.serve}
+    ))
+    spec = importlib.util.spec_from_file_location(
+        'ray_serve', ROOT / 'launch' / 'ray_serve.py'
+    )
+    self.module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(self.module)
+
+  def _args(self, *flags):
+    return self.module.parser().parse_args(['--model=x', *flags])
+
+  @parameterized.parameters(
+      # 400 a second, each under way for 50 of at most 100 ms.
+      (('--rate=400', '--slo_ms=100'), 20.0),
+      (('--rate=1',), 1.0),
+  )
+  def test_replicas_are_started_as_the_rate_and_the_deadline_have_it(
+      self, flags, expected
+  ):
+    args = self._args('--max_replicas=3', *flags)
+    self.module.application(args, 'a-token')
+    (replica,), options = self.ray.serve.deployment.call_args
+    self.assertEqual(
+        options['autoscaling_config'],
+        {
+            'min_replicas': 1,
+            'max_replicas': 3,
+            'target_ongoing_requests': expected,
+        },
+    )
+    self.assertIs(replica, self.module.Replica)
+    bound = self.ray.serve.deployment.return_value.bind
+    bound.assert_called_once_with(args, 'a-token')
+
+  def test_a_replica_is_the_application_with_all_flags(self):
+    args = self._args(
+        '--slo_ms=70', '--queue_limit=3', '--menu=a,b', '--policy=p',
+        '--max_batch=8', '--cache_dir=/cache', '--require_token',
+        '--max_pixels=99',
+    )
+    loaded = fakes.FakeEngine(), fakes.profile()
+    with (
+        mock.patch.object(profile, 'load', return_value=loaded) as load,
+        mock.patch.object(profile, 'keep_programs') as keep,
+        mock.patch.object(app, 'create_app') as create_app,
+    ):
+      replica = self.module.Replica(args, fakes.TOKEN)
+      self.assertIs(
+          replica.__serve_build_asgi_app__(), create_app.return_value
+      )
+    keep.assert_called_once_with('/cache')
+    load.assert_called_once_with(
+        'x', most=8, folder='/cache', menu='a,b', policy='p'
+    )
+    (service,), options = create_app.call_args
+    self.assertEqual((service.name, service.seconds), ('model', 0.07))
+    self.assertIs(service.engine, loaded[0])
+    self.assertEqual(
+        options,
+        {
+            'loader': None,
+            'token': fakes.TOKEN,
+            'token_for_all': True,
+            'limits': Limits(pixels=99),
+        },
+    )
+    replica.check_health()
+    with mock.patch.object(service.batcher, '_thread') as thread:
+      thread.is_alive.return_value = False
+      with self.assertRaisesRegex(RuntimeError, 'is dead, or hangs'):
+        replica.check_health()
+
+
+if __name__ == '__main__':
+  absltest.main()

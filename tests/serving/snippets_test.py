@@ -1,0 +1,76 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests that clients of docs/serving.md get answers from a server."""
+
+import contextlib
+import io
+import json
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+import numpy as np
+
+from adaptanet_jax.serving.controller import Entry, Profile
+from adaptanet_jax.serving.service import Service
+from tests import docs_test
+from tests.serving import fakes
+
+# Milliseconds would be too few on a machine that does other work, too.
+_TIMES = {'=20000': '=20000000', '=20_000': '=20_000_000'}
+
+
+class _Engine(fakes.FakeEngine):
+  """Of images as those of digits."""
+
+  def __init__(self):
+    super().__init__()
+    self.image_shape = (16, 16, 1)
+    self.weights = {'wide': np.ones((256, 5), np.float32)}
+
+
+class SnippetsTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    engine = _Engine()
+    menu = Profile(
+        (Entry('wide', 0.99, 40),), fakes.SIZES, fakes.profile().seconds[1:]
+    )
+    service = Service('digits', engine, menu, seconds=20.0)
+    self.running = self.enter_context(fakes.Running(engine, service=service))
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.enter_context(contextlib.chdir(folder))
+    pixels = np.zeros((20, 20), np.uint8)
+    pathlib.Path('picture.png').write_bytes(fakes.png(pixels))
+
+  def _printed(self, text):
+    """Runs the snippet that has a text in it; returns what it prints."""
+    (code,) = [
+        block for block in docs_test._blocks('docs/serving.md') if text in block
+    ]
+    self.assertIn('127.0.0.1:8000', code)
+    code = code.replace(':8000', f':{self.running.port}')
+    for old, new in _TIMES.items():
+      code = code.replace(old, new)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+      exec(compile(code, 'docs/serving.md', 'exec'), {})  # The project's own.
+    return out.getvalue()
+
+  def test_the_standard_library(self):
+    printed = self._printed('from urllib.request import urlopen')
+    values = json.loads(printed.replace("'", '"'))
+    self.assertEqual(
+        list(values), ['label', 'confidence', 'subnet', 'accuracy']
+    )
+    self.assertEqual((values['subnet'], values['accuracy']), ('wide', 0.99))
+
+  def test_tritonclient(self):
+    printed = self._printed('import tritonclient.http')
+    self.assertEqual(printed.count("b'zero'"), 3)
+    self.assertEqual(printed.count("b'wide'"), 3)
+    self.assertEqual(printed.count('0.99'), 3)
+
+
+if __name__ == '__main__':
+  absltest.main()
