@@ -21,9 +21,9 @@ _KERNELS: dict[str, Any] = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE',
 }
 # A fifth of the compile time for two to three times the run time (jaxlib
-# 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, 0.29 to 0.8 s a
-# step). Unoptimised code is compiled in less time than it takes to split up.
-# Without the second, as since JAX 0.12, it is two thirds
+# 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, 0.29 to 0.8 s
+# a step). Unoptimised code is compiled in less time than it takes to split up.
+# Without the second option, which JAX 0.12 has lost, it is two thirds
 # (docs/performance-notes.md).
 FAST_COMPILE = {
     'xla_backend_optimization_level': 0,
