@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     workdir: folder for all that the run writes.
 
   Raises:
-    UsageError: the configuration, the data or the workdir does not do.
+    UsageError: the configuration, the data or the workdir is not valid.
   """
   settings.check(config)
   if config.tensorboard:
@@ -80,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       busy = _run_tasks(work, tasks)
     if processes.is_writer():
       if not busy:
-        print(f'All is done in {workdir}; nothing to run again.')
+        print(f'Everything is done in {workdir}; there is nothing to run.')
       _tell(config, workdir, work.results)
 
 
@@ -227,8 +227,8 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   before = work.results.values.get('compute_dtype', dtype)
   if before != dtype and any(task.action == 'train' for task in tasks):
     logging.warning(
-        'Training goes on in %s, and was in %s; --config.compute_dtype=%s '
-        'keeps to that.', dtype, before, before
+        'Training resumes in %s and was in %s before; '
+        '--config.compute_dtype=%s keeps the old type.', dtype, before, before
     )
   steps = {}
   done = [
@@ -260,7 +260,7 @@ def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
     path = Paths(work.workdir).checkpoints(name)
     if os.path.exists(path) and processes.is_writer():
       logging.warning(
-          'Training %s anew: it stood on an older %s.', name, trains[0]
+          'Training %s again: it was trained on an older %s.', name, trains[0]
       )
     common.drop_folder(path)
   processes.wait('stale checkpoints are gone')

@@ -245,7 +245,7 @@ class BadInputTest(parameterized.TestCase):
     shutil.rmtree(newest)
     again = testing.run(workdir, *TEACHER, '--config.compute_dtype=bfloat16')
     self.assertEqual(again.returncode, 0, again.stderr)
-    self.assertIn('goes on in bfloat16, and was in float32', again.stderr)
+    self.assertIn('resumes in bfloat16 and was in float32', again.stderr)
 
   def test_checkpoint_of_another_network(self):
     workdir = self.folder / 'foreign'
@@ -341,7 +341,7 @@ class OutOfDiskTest(absltest.TestCase):
     ):
       job.run(testing.config(*testing.TINY), '/somewhere', (None, None, None))
     reason, code = leave.call_args.args
-    self.assertRegex(reason, 'No space left.* /somewhere.*goes on')
+    self.assertRegex(reason, 'No space left.* /somewhere.*resumes')
     self.assertEqual(code, 1)
 
 

@@ -133,7 +133,7 @@ CASES = {
             ('page for weights', 'page.pth', "starts with b'<!DOCTYPE html>"),
             ('empty weights', 'none.pth', 'cannot be read (it is empty)'),
             ('cut-off weights', 'cut.pth', 'cut.pth\' cannot be read'),
-            ('pickle of something else', 'list.pth', 'none of PyTorch'),
+            ('pickle of something else', 'list.pth', 'not one of PyTorch'),
             ('whole network', 'module.pth', 'holds a Linear and no tensors'),
             ('other network', 'other.safetensors', 'it lacks bn1.bias'),
         )

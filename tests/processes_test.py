@@ -270,7 +270,7 @@ class ProcessesTest(parameterized.TestCase):
           'gathered [[0, 1, 2, 100, 101, 102], [3, 4, 5, 103, 104, 105]]',
           'any True False',
           'stops',
-          'processes [1] do not see; expected a folder that all',
+          'Processes [1] do not see what process 0 wrote to ',
           f'differ in numbers; that of process {number} is {number}.',
       ):
         self.assertIn(text, told)

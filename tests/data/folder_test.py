@@ -268,7 +268,7 @@ class FolderTest(parameterized.TestCase):
     write(self.folder, 20, ('only',), suffixes=('.png',))
     with self.assertLogs('absl', 'WARNING') as logs:
       self.assertEqual(self._load().num_classes, 1)
-    self.assertIn('one class only, only', logs.output[0])
+    self.assertIn('only one class, only', logs.output[0])
 
   def test_a_class_that_is_not_tested_is_warned_of(self):
     write(self.folder / 'train', 3, ('a', 'b', 'c'))
