@@ -120,7 +120,7 @@ def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
   if os.path.exists(path):
     old = read_json(path)
     plan.check_same(old, config, workdir)
-    # If it were forgotten, a run that goes on would train what it took over.
+    # If it were forgotten, a run that resumes would train what it took over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
 
@@ -254,7 +254,7 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
 
 
 def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
-  """Removes checkpoints of phases that stood on one that is trained anew."""
+  """Removes checkpoints of phases that stood on one that is trained again."""
   trains = [task.phase.name for task in tasks if task.action == 'train']
   for name in trains[1:]:
     path = Paths(work.workdir).checkpoints(name)

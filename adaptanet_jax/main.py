@@ -34,7 +34,7 @@ _PROCESS_ID = flags.DEFINE_integer(
     'process_id', None, 'Number of this process, from 0; with --coordinator.'
 )
 # Tracing makes millions of objects that stay. Python's collector, which by
-# default runs after 700 new ones, took 5 to 10 % of the CPU time of a smoke run.
+# default runs after 700 new ones, took 5 to 10% of the CPU time of a smoke run.
 _GARBAGE_THRESHOLD = 10_000
 
 

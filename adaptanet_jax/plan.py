@@ -113,7 +113,7 @@ def make_plan(
 
   Raises:
     UsageError: a selected phase needs one that is skipped, one that is done
-      would have another one trained anew before it, a batch is larger than the
+      would have an earlier one trained again, a batch is larger than the
       training split, or as `find_trained` does.
   """
   groups = settings.selected_groups(config)

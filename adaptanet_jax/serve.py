@@ -142,7 +142,7 @@ def _create(
     import uvicorn  # noqa: F401
   except ImportError as error:
     raise UsageError(
-        f"{error.name} is missing; expected pip install '.[serve]' in the clone."
+        f"{error.name} is missing; run pip install '.[serve]' in the clone."
     ) from error
   # Late: a mistyped flag need not wait for JAX.
   from adaptanet_jax.serving import app, profile, refusals, server, service

@@ -220,7 +220,7 @@ class BadInputTest(parameterized.TestCase):
     (place / 'results.json').write_text(json.dumps(results))
     error = self._refused_reuse(place)
     self.assertIn(f'{place}, which was made with other data', error)
-    self.assertIn('(num_classes: 7 -> 10); expected the same.', error)
+    self.assertIn('(num_classes: 7 -> 10); expected the same data.', error)
 
   def test_loss_that_is_not_finite(self):
     workdir = self.folder / 'nan'

@@ -134,7 +134,8 @@ def _shape(data: ml_collections.ConfigDict) -> tuple[int, int, int]:
   if not side:
     raise UsageError(
         'config.data.image_size = 0 does not suit a folder of pictures, which '
-        'differ in size; expected the side to scale and crop them to, in pixels.'
+        'differ in size; expected the side to scale and crop them to, in '
+        'pixels.'
     )
   return side, side, 3
 

@@ -122,7 +122,7 @@ def find(pattern: str, problems: list[str] | None = None) -> list[str]:
       _raise_or_note(
           UsageError(
               f'config.compare names {part!r}, but there is no results.json; '
-              'expected comma-separated workdirs of runs; * stands for any name.'
+              'expected workdirs of runs, comma-separated; * is any name.'
           ),
           problems,
       )

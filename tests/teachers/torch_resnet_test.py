@@ -190,7 +190,7 @@ class TorchResNetTest(parameterized.TestCase):
     )
 
   def test_a_missing_or_damaged_file_is_refused(self):
-    self._assert_refused('/no/such.pth', _net('bn'), 'is no file')
+    self._assert_refused('/no/such.pth', _net('bn'), 'is not a file')
     path = self.folder / 'torn.safetensors'
     path.write_bytes(b'\x00\x01')
     self._assert_refused(str(path), _net('bn'), 'cannot be read')
