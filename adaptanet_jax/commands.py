@@ -18,12 +18,12 @@ from adaptanet_jax.errors import UsageError
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-  """Ends the process with one line where what a user gave does not do.
+  """Ends the process with one line if what a user gave is not valid.
 
   Args:
     command: that the line begins with.
   """
-  # Orbax tells much that is of no use to a user.
+  # Orbax logs much that is of no use to a user.
   logging.set_verbosity(logging.WARNING)
   try:
     yield
@@ -54,7 +54,7 @@ def parser_for_model(
   parser.add_argument(
       '--model',
       required=True,
-      help='a model that comes along, such as digits; a bundle, or a workdir',
+      help='an included model, such as digits; a bundle, or a workdir',
   )
   return parser
 

@@ -1,7 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Loads a network: one that comes along, a bundle's, or what a run has trained.
-"""
+"""Loads a network: an included one, a bundle's, or what a run has trained."""
 
 import os
 from typing import Any
@@ -27,7 +26,7 @@ def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
     A function of images.
 
   Raises:
-    UsageError: there is no such model, it is damaged, or an option does not do.
+    UsageError: there is no such model, it is damaged, or an option is not valid.
   """
   if backend not in BACKENDS:
     raise UsageError(
