@@ -34,9 +34,9 @@ SUFFIXES = frozenset((
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.gif'),
     *('.bmp', '.dib', '.tif', '.tiff'),
 ))
-# Names that a test split goes by, where the one that is asked for is not there.
+# Other names of a test split, tried if the one that is set is missing.
 _TEST_NAMES = ('test', 'val', 'validation', 'valid')
-# One picture in so many is of the test split, unless that has its own folder.
+# One picture in this many belongs to the test split, unless that has a folder.
 _TEST_SHARE = 5
 # Photographs take long to decode: processes pay from a few hundred on.
 _CHUNK = 128

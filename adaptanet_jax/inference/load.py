@@ -26,7 +26,7 @@ def load(model: str, *, backend: str = BACKENDS[0], **options: Any) -> Supernet:
     A function of images.
 
   Raises:
-    UsageError: there is no such model, it is damaged, or an option is not valid.
+    UsageError: there is no such model, it is damaged, or an option is invalid.
   """
   if backend not in BACKENDS:
     raise UsageError(
@@ -86,5 +86,5 @@ def _find(model: str) -> str:
 
 def _choices() -> str:
   names = ', '.join(map(repr, bundle.packaged()))
-  own = f'the name of a model that comes along ({names}), ' if names else ''
+  own = f'the name of an included model ({names}), ' if names else ''
   return f'{own}the folder of a bundle or the workdir of a run'

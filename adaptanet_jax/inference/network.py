@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained supernet or baseline as a function of images.
 
-There are two back ends. 'switch' is one program for all subnets. 'stages' is one
-program for each choice of each stage, compiled when it is first used, with its
-own copy of the weights; a CPU starts and runs it faster (see `models.stages`).
-'auto' is 'stages' on a CPU and 'switch' otherwise.
+There are two back ends. 'switch' is one program for all subnets. 'stages' is
+one program for each choice of each stage, compiled when it is first used, with
+its own copy of the weights; a CPU starts and runs it faster (see
+`models.stages`). 'auto' is 'stages' on a CPU and 'switch' otherwise.
 """
 
 from collections.abc import Sequence

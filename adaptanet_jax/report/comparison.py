@@ -57,7 +57,7 @@ class Network(Column):
   passed_over: list[str] = dataclasses.field(default_factory=list)
 
   def uniform_mixture(self, madds: float) -> np.ndarray | None:
-    """Returns what uniform widths reach when mixed to cost so many MAdds.
+    """Returns what uniform widths reach when mixed to a mean cost in MAdds.
 
     Args:
       madds: mean of an image; see `mixtures.uniform_mixture`.

@@ -202,7 +202,7 @@ def train_phase(
         values = finite_values(phase, number, metrics)
         log.write(phase.name, number, clock.seconds(), values)
         progress.show({'loss': values['loss']})
-      if stop:  # At once: whoever asks does not wait for long.
+      if stop:  # At once: what asks does not wait for long.
         checkpoints.save(state)
         raise preemption.Preempted(
             f'Phase {phase.name!r} is saved at step {number}.'
