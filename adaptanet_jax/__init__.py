@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdaptaNet in JAX: networks that change their width and depth while they run.
 
-`load` gives a trained network as a function of images, `examples` what it was
-tested on; both raise `UsageError` where an argument does not do. All are
-those of `inference`.
+`load` returns a trained network as a function of images, `examples` images that
+it was tested on; both raise `UsageError` if an argument is not valid. All are
+defined in `inference`.
 """
 
 import importlib

@@ -34,10 +34,10 @@ def _parser() -> argparse.ArgumentParser:
   how = parser.add_mutually_exclusive_group()
   how.add_argument('--subnet', help='such as 1.0-0.5d-0.25-1.0; default: x1.0')
   how.add_argument(
-      '--madds', type=float, help='the best subnet of at most so many MAdds'
+      '--madds', type=float, help='budget: the most accurate subnet within it'
   )
   how.add_argument(
-      '--policy', help='such as joint/budget: gates choose for each picture'
+      '--policy', help='such as joint/budget: picks a subnet for each picture'
   )
   parser.add_argument('--json', action='store_true', help='a list of objects')
   parser.add_argument('files', nargs='+', metavar='FILE')

@@ -22,12 +22,12 @@ _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-  """Ends the process with one line where what a user gave does not do.
+  """Ends the process with one line if what a user gave is not valid.
 
   Args:
     command: that the line begins with.
   """
-  # Orbax tells much that is of no use to a user.
+  # Orbax logs much that is of no use to a user.
   logging.set_verbosity(logging.WARNING)
   try:
     yield
@@ -67,7 +67,7 @@ def parser_for_model(
   found.add_argument(
       '--model',
       required=True,
-      help='a model that comes along, such as digits; a bundle, or a workdir',
+      help='an included model, such as digits; a bundle, or a workdir',
   )
   return found
 

@@ -12,18 +12,19 @@ import jax
 
 from adaptanet_jax import platforms, trees
 
-# By itself XLA hands sums, matrix products and convolutions to YNNPACK, which
-# runs a convolution of 64 channels or fewer on one core; with Eigen in its
-# place two cores take half the time, and products as long as before. Sums stay:
-# with XLA's own a teacher's step takes 1.8 times as long (jaxlib 0.10.2, 2
-# cores, docs/performance.md).
+# By default XLA hands sums, matrix products and convolutions to YNNPACK, which
+# runs a convolution of 64 channels or fewer on one core. With Eigen instead,
+# two cores take half the time, and products as long as before. Sums stay with
+# YNNPACK: with XLA's own code a teacher's step takes 1.8 times as long (jaxlib
+# 0.10.2, 2 cores, docs/performance-notes.md).
 _KERNELS: dict[str, Any] = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE',
 }
 # A fifth of the compile time for two to three times the run time (jaxlib
-# 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, .29 to .8 s a
-# step). Unoptimised code is compiled in less time than it takes to split up.
-# Without the second, as since JAX 0.12, it is two thirds (docs/performance.md).
+# 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, 0.29 to 0.8 s
+# a step). Unoptimised code is compiled in less time than it takes to split up.
+# Without the second option, which JAX 0.12 has lost, it is two thirds
+# (docs/performance-notes.md).
 FAST_COMPILE = {
     'xla_backend_optimization_level': 0,
     'xla_cpu_use_fusion_emitters': False,

@@ -50,7 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     workdir: folder for all that the run writes.
 
   Raises:
-    UsageError: the configuration, the data or the workdir does not do.
+    UsageError: the configuration, the data or the workdir is not valid.
   """
   settings.check(config)
   if config.tensorboard:
@@ -80,7 +80,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       busy = _run_tasks(work, tasks)
     if processes.is_writer():
       if not busy:
-        print(f'All is done in {workdir}; nothing to run again.')
+        print(f'Everything is done in {workdir}; there is nothing to run.')
       _tell(config, workdir, work.results)
 
 
@@ -120,7 +120,7 @@ def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
   if os.path.exists(path):
     old = read_json(path)
     plan.check_same(old, config, workdir)
-    # If it were forgotten, a run that goes on would train what it took over.
+    # If it were forgotten, a run that resumes would train what it took over.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
 
@@ -227,8 +227,8 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   before = work.results.values.get('compute_dtype', dtype)
   if before != dtype and any(task.action == 'train' for task in tasks):
     logging.warning(
-        'Training goes on in %s, and was in %s; --config.compute_dtype=%s '
-        'keeps to that.', dtype, before, before
+        'Training resumes in %s and was in %s before; '
+        '--config.compute_dtype=%s keeps the old type.', dtype, before, before
     )
   steps = {}
   done = [
@@ -254,13 +254,13 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
 
 
 def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
-  """Removes checkpoints of phases that stood on one that is trained anew."""
+  """Removes checkpoints of phases that stood on one that is trained again."""
   trains = [task.phase.name for task in tasks if task.action == 'train']
   for name in trains[1:]:
     path = Paths(work.workdir).checkpoints(name)
     if os.path.exists(path) and processes.is_writer():
       logging.warning(
-          'Training %s anew: it stood on an older %s.', name, trains[0]
+          'Training %s again: it was trained on an older %s.', name, trains[0]
       )
     common.drop_folder(path)
   processes.wait('stale checkpoints are gone')

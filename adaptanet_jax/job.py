@@ -13,7 +13,7 @@ import ml_collections
 from adaptanet_jax import experiment, preemption, processes
 from adaptanet_jax.errors import UsageError
 
-_GO_ON = 'Run the same command again to go on.'
+_RESUME = 'Run the same command again to resume.'
 
 
 def run(
@@ -23,8 +23,8 @@ def run(
 ) -> None:
   """Joins the other processes of the job, if there are any, and runs.
 
-  What a user can mend, a request to stop and an interrupt end the process,
-  each with one line of why.
+  Errors that a user can correct, a request to stop and an interrupt end the
+  process with one line that says why.
 
   Args:
     config: the whole configuration.
@@ -41,7 +41,7 @@ def run(
     if error.errno == errno.ENOSPC:
       _leave(
           f'No space left on the device of {workdir}. Free some and run the '
-          'same command again: it goes on from its newest checkpoint.',
+          'same command again: it resumes from its newest checkpoint.',
           1,
           told_by_all=True,
       )
@@ -49,10 +49,10 @@ def run(
       raise
     _leave(f'{error.filename}: {error.strerror}.', 1, told_by_all=True)
   except KeyboardInterrupt:
-    _leave(f'Interrupted. {_GO_ON}', 128 + signal.SIGINT)
+    _leave(f'Interrupted. {_RESUME}', 128 + signal.SIGINT)
   except preemption.Preempted as notice:
     saved = f'{notice} ' if str(notice) else ''
-    _leave(f'Asked to stop. {saved}{_GO_ON}', preemption.EXIT_CODE)
+    _leave(f'Asked to stop. {saved}{_RESUME}', preemption.EXIT_CODE)
 
 
 def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:

@@ -113,7 +113,7 @@ def make_plan(
 
   Raises:
     UsageError: a selected phase needs one that is skipped, one that is done
-      would have another one trained anew before it, a batch is larger than the
+      would have an earlier one trained again, a batch is larger than the
       training split, or as `find_trained` does.
   """
   groups = settings.selected_groups(config)
@@ -136,8 +136,8 @@ def make_plan(
     elif anew and phase.name in trained:
       raise UsageError(
           f'Phase {phase.name!r} is done, and {anew!r} before it would be '
-          f'trained anew; expected {phase.group!r} among --config.phases='
-          f'{config.phases}, to train it anew as well, or another --workdir.'
+          f'trained again; expected {phase.group!r} among --config.phases='
+          f'{config.phases}, to train it again as well, or another --workdir.'
       )
     else:
       tasks.append(Task(phase, 'skip', workdir))
@@ -237,5 +237,5 @@ def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
     if other := differences(old, described):
       raise UsageError(
           f'config.reuse leads to {place}, which was made with other data than '
-          f'config.data now gives ({"; ".join(other)}); expected the same.'
+          f'config.data now gives ({"; ".join(other)}); expected the same data.'
       )

@@ -3,10 +3,10 @@
 """Which platform a program is for: the one place that says so.
 
 A program can be lowered and compiled on a host for a device that the host does
-not have, and JAX keeps what it has traced for whoever asks next. So no function
-that is traced may ask where it is: it gives both forms to `select`, and JAX
-takes the right one when it lowers. What is decided before tracing, such as the
-type of activations, goes by `target`.
+not have, and JAX reuses what it has traced. So no function that is traced may
+ask where it runs: it gives both forms to `select`, and JAX takes the right one
+when it lowers. What is decided before tracing, such as the type of activations,
+uses `target`.
 """
 
 from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
-# "Temporary failure, try again": the same command goes on.
+# "Temporary failure, try again": the same command resumes.
 EXIT_CODE = os.EX_TEMPFAIL
 # Seconds after which to ask again.
 _SOON = 0.01

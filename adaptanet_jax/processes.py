@@ -48,12 +48,12 @@ def initialize(
     raise UsageError(
         f'--coordinator={coordinator} --num_processes={num_processes} '
         f'--process_id={process_id} is incomplete; expected all three, or none '
-        'of them where a TPU pod or SLURM says who takes part.'
+        'of them on a TPU pod or under SLURM, which provide them.'
     )
   if coordinator is not None and not _is_address(coordinator):
     raise UsageError(
-        f'--coordinator={coordinator} is no address; expected host:port, such '
-        'as 10.0.0.1:8476.'
+        f'--coordinator={coordinator} is not an address; expected host:port, '
+        'such as 10.0.0.1:8476.'
     )
   if num_processes is not None and not 0 <= (process_id or 0) < num_processes:
     raise UsageError(
@@ -150,9 +150,8 @@ def check_shared(folder: str) -> None:
     os.remove(path)
   if not seen.all():
     raise UsageError(
-        f'What process 0 has written to {folder}, processes '
-        f'{np.flatnonzero(~seen).tolist()} do not see; expected a folder that '
-        'all of them share.'
+        f'Processes {np.flatnonzero(~seen).tolist()} do not see what process 0 '
+        f'wrote to {folder}; expected a folder that all of them share.'
     )
 
 
@@ -174,7 +173,7 @@ def sole_user(folder: str) -> Iterator[None]:
     if any_of(not is_ours):
       raise UsageError(
           f'{folder} is in use by another run; expected one at a time. Wait '
-          'for its end, or use another --workdir.'
+          'until it ends, or use another --workdir.'
       )
     yield
 

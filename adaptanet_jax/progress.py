@@ -103,7 +103,7 @@ def check_tensorboard() -> None:
   if importlib.util.find_spec('tensorboardX') is None:
     raise UsageError(
         'config.tensorboard = True needs the package tensorboardX, which is '
-        'not installed. Install it (pip install tensorboardX), or use '
+        "not installed; run pip install '.[tensorboard]' in the clone, or use "
         '--config.tensorboard=False.'
     )
 

@@ -195,7 +195,7 @@ def _create(
     import uvicorn  # noqa: F401
   except ImportError as error:
     raise UsageError(
-        f'{error.name} is missing; expected pip install adaptanet_jax[serve].'
+        f"{error.name} is missing; run pip install '.[serve]' in the clone."
     ) from error
   # Late: a mistyped flag need not wait for JAX.
   from adaptanet_jax.serving import server

@@ -131,7 +131,7 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Raises UsageError for the first setting that cannot be."""
+  """Raises UsageError for the first setting that is not valid."""
   values = flatten(config)
   for key, value in values.items():
     if value is None:
@@ -151,8 +151,8 @@ def check(config: ml_collections.ConfigDict) -> None:
       )
   if config.data.name == 'digits' and config.data.augment in ON_HOST:
     raise UsageError(
-        f'config.data.augment = {config.data.augment} for digits, which are '
-        'pixels from the start; expected none, crop or crop_flip.'
+        f'config.data.augment = {config.data.augment} does not suit digits, '
+        'which are not files to decode; expected none, crop or crop_flip.'
     )
   if 0 < config.data.shorter_side < config.data.image_size:
     raise UsageError(
@@ -184,16 +184,16 @@ def check(config: ml_collections.ConfigDict) -> None:
       and not config.data.held_out
   ):
     raise UsageError(
-        'config.data.held_out = 0 leaves policies nothing to be made from; '
+        'config.data.held_out = 0 leaves no images to make policies from; '
         'expected more, --config.policies.examples=training, or '
         '--config.phases without gates and policies.'
     )
   network = config.baseline.network
   if network and METHODS[network].moving_average and config.model.norm == 'bn':
     raise UsageError(
-        f'config.model.norm = bn for {network}: its moving average would teach '
-        'with one set of batch statistics for all widths; expected bn_private, '
-        'bn_switchable, gn or ln.'
+        f'config.model.norm = bn does not suit {network}: its moving average '
+        'would teach with one set of batch statistics for all widths; expected '
+        'bn_private, bn_switchable, gn or ln.'
     )
   check_reads_anchors(config, [g for g in ('gates', 'policies') if g in groups])
   for section in sections_of(config):
@@ -260,7 +260,7 @@ def _check_warmup(section: str, values: Mapping[str, Any]) -> None:
 def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
 ) -> dict[str, tuple[Any, Any]]:
-  """Returns the old and the new value of what has a say in the training.
+  """Returns the old and the new value of settings that influence training.
 
   Args:
     old: one configuration.

@@ -93,7 +93,7 @@ def create(
   if other:
     raise UsageError(
         f'{workdir} was made with other data than config.data now gives '
-        f'({"; ".join(other)}); expected the same.'
+        f'({"; ".join(other)}); expected the same data.'
     )
   nets, gates = networks(config, dataset.num_classes, dataset.image_shape)
   return Workspace(
@@ -157,7 +157,7 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
 
 
 def first_variables(work: Workspace, phase: Phase) -> Variables:
-  """Returns the variables that a phase goes on from.
+  """Returns the variables that a phase resumes from.
 
   The network's own, if it has been trained, with its newer parts drawn at
   random.

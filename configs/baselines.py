@@ -1,17 +1,17 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""USNet and DSNet, the networks that the paper compares itself with.
+"""USNet and DSNet, the networks that the paper compares AdaptaNet with.
 
   launch/local.sh --config=configs/baselines.py:usnet,digits \
       --workdir=/tmp/usnet
 
 The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
 and a configuration of AdaptaNet (digits, cifar100, cifar100:small, imagenet,
-each with or without smoke). The baseline has its data and network, and DSNet
-its norm as well. It makes as many passes over the data as the base's teacher,
-cascade, lock-in and joint lock-in together: as many gradient steps, too, where
-these have one batch size, as in digits and cifar100:small. Settings on the
-command line come later, and change one side only: another
+each with or without smoke). The baseline has the data and network of that
+configuration, and DSNet its norm as well. It makes as many passes over the data
+as its teacher, cascade, lock-in and joint lock-in together, and as many
+gradient steps where these have one batch size, as in digits and cifar100:small.
+Settings on the command line are applied later and change one side only: another
 --config.teacher.epochs needs another --config.baseline.epochs.
 """
 

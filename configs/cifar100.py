@@ -5,11 +5,10 @@
   python -m adaptanet_jax.main --config=configs/cifar100.py \
       --workdir=/tmp/cifar100 --config.data.dir=DIR
 
-The full run has not been made yet. `:small` shows on two CPU cores how far the
-method goes, in 2 h 48 beside other work: teacher 35.5 %, x1.0 34.5 %, x0.25
-21.6 %, runtime-random 27.8 %, every stage a delta 14.3 % (x1.0) to 5.2 %
-(x0.25) top-1 (2026-11-23, AMD EPYC, one seed; docs/results.md). `:smoke`
-shows that it runs.
+The full run has not been made yet. `:small` took 2 h 48 on two CPU cores beside
+other work: top-1 of the teacher 35.5%, x1.0 34.5%, x0.25 21.6%, runtime-random
+27.8%, every stage a delta 14.3% (x1.0) to 5.2% (x0.25) (2026-11-23, AMD EPYC,
+one seed; docs/results.md). `:smoke` shows that it runs.
 """
 
 import ml_collections
@@ -34,20 +33,20 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.lock_in.epochs = 16.0
     c.delta.cascade.epochs = (2.0, 2.0, 3.0, 3.0)
     c.delta.lock_in.epochs = 4.0
-    # The gates take more than a third of the MAdds of so small a net.
+    # The gates take more than a third of the MAdds of a network this small.
     c.policies.budget = 0.75
   elif arg == 'medium':
     c.model.architecture = 'resnet26x16'
     c.model.stem = 'cifar_half'
-    # With plain GroupNorm so small a teacher learns slowly: after 5 epochs 27.8
-    # %, with standardised kernels 33.1 % (2 CPU cores, 2026-11-24).
+    # With plain GroupNorm a teacher this small learns slowly: after 5 epochs
+    # 27.8%, with standardised kernels 33.1% (2 CPU cores, 2026-11-24).
     c.model.norm = c.teacher.norm = 'gn_ws'
     c.teacher.epochs = 60.0
     c.teacher.warmup_epochs = 1.0
     c.teacher.batch_size = 64
     common.short_schedule(c)
     c.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
-    # What is seen of a network is first of all what its teacher is: of the same
+    # A network is first of all as good as its teacher: with the same number of
     # steps on `small`, more for the teacher gave x1.0 3.7 points more.
     c.lock_in.epochs = 15.0
     c.delta.cascade.epochs = (1.5, 2.0, 2.5, 3.0)

@@ -16,56 +16,58 @@ def get_config() -> ml_collections.ConfigDict:
   # Seed of parameters, data order, augmentation and subnets.
   c.seed = 0
   # What to run, comma-separated: teacher, cascade, lock_in, delta, joint,
-  # gates, evaluation, policies, latency, report; of a baseline: baseline,
+  # gates, evaluation, policies, latency, report; for a baseline: baseline,
   # evaluation, report; or all.
   c.phases = 'all'
-  # A workdir whose phases are taken as they are, as far as its configuration
+  # A workdir whose trained phases are taken over, as far as its configuration
   # agrees with this one; empty: none.
   c.reuse = ''
-  # Workdirs whose networks the report sets beside this run's, comma-separated,
-  # * for any name; empty: none.
+  # Workdirs whose networks the report shows beside this run's, comma-separated;
+  # * is any name; empty: none.
   c.compare = ''
-  # Type of activations: float32, bfloat16, or auto: bfloat16 but on a CPU.
+  # Type of activations: float32, bfloat16, or auto: float32 on a CPU, bfloat16
+  # otherwise.
   c.compute_dtype = 'auto'
-  # Whether programs are to compile fast rather than to run fast, for few steps.
+  # Whether programs should compile fast rather than run fast, for few steps.
   c.fast_compile = False
   # Steps between two lines of metrics.jsonl.
   c.log_every_steps = 50
-  # Whether to write their numbers for TensorBoard as well; needs tensorboardX.
+  # Whether to write the same metrics for TensorBoard; needs the extra
+  # [tensorboard].
   c.tensorboard = False
 
   c.data = ml_collections.ConfigDict()
-  # digits (bundled), fake, folder (of pictures), or the name of an
+  # digits (included), fake, folder (of pictures), or the name of an
   # image-classification set of TFDS.
   c.data.name = 'cifar100'
-  # The folder of pictures; or that of TFDS's prepared data sets, empty:
+  # The folder of pictures, or the one of TFDS's prepared data sets; empty:
   # ~/tensorflow_datasets.
   c.data.dir = ''
-  # Splits to train on and to evaluate on: of a TFDS set, or slices of them,
-  # such as train[:80%]; of a folder, the folders in it.
+  # Splits to train on and to evaluate on. For a TFDS set: splits, or slices of
+  # them such as train[:80%]; for a folder of pictures: the folders in it.
   c.data.train_split = 'train'
   c.data.test_split = 'test'
-  # Side that images are scaled and cut to, in pixels; 0: as they are.
+  # Side that images are scaled and cropped to, in pixels; 0: as they are.
   c.data.image_size = 0
-  # What the shorter side is scaled to before the centre is cut, in pixels; 0:
-  # image_size. Training with resized_crop cuts another part.
+  # What the shorter side is scaled to before the centre is cropped, in pixels;
+  # 0: image_size. Training with resized_crop crops random parts instead.
   c.data.shorter_side = 0
-  # What becomes of examples that cannot be decoded: refuse, with one line; or
-  # skip, after a look at all of them.
+  # What happens to examples that cannot be decoded: refuse ends the run with
+  # one line; skip checks all of them first and leaves out the damaged ones.
   c.data.damaged = 'refuse'
-  # Examples to use of each split, from its start; 0: all.
+  # How many examples of each split to use, from its start; 0: all.
   c.data.train_examples = 0
   c.data.test_examples = 0
-  # Share of the training split that nothing trains on: policies, and whoever
-  # chooses among subnets, go by it. Always the same examples.
+  # Share of the training split that nothing trains on: policies, and all that
+  # choose among subnets, use it. Always the same examples.
   c.data.held_out = 0.05
   # none, crop (after padding by 4 pixels), crop_flip (and mirrored), or
-  # resized_crop (a random part of 8 to 100 % of the image, and mirrored; of
-  # TFDS sets and folders, whose images are then decoded for every batch).
+  # resized_crop (a random part of 8 to 100% of the image, and mirrored; only
+  # for TFDS sets and folders, whose images are then decoded for every batch).
   c.data.augment = 'crop_flip'
   # Processes that decode such images; 0: threads of the one that trains.
   c.data.workers = 0
-  # Whether a missing set is replaced by a fake one, saying so.
+  # Whether a missing set is replaced by a fake one, with a warning.
   c.data.fake_if_missing = False
   # Classes of a fake set.
   c.data.fake_classes = 10
@@ -81,18 +83,18 @@ def get_config() -> ml_collections.ConfigDict:
   c.model.norm = 'gn'
   # Whether the supernet starts from the teacher's parameters.
   c.model.init_from_teacher = True
-  # Whether the teacher's channels are put in order of importance before that:
-  # narrow widths keep the first ones. It computes what it did.
+  # Whether the teacher's channels are sorted by importance before that: narrow
+  # widths keep the first ones. The teacher computes the same as before.
   c.model.sort_channels = False
 
   c.teacher = _optimizer('sgd', learning_rate=0.1, schedule='cosine')
-  # Normalisation of the teacher: gn, gn_ws, ln, bn, or gn32 (timm's, of 32
+  # Normalisation of the teacher: gn, gn_ws, ln, bn, or gn32 (timm's, with 32
   # groups).
   c.teacher.norm = 'gn'
   # A ResNet of torchvision or timm to start from, .safetensors or .pth; empty:
   # random weights.
   c.teacher.weights = ''
-  # Passes over the training split; with weights, 0 takes them as they are.
+  # Passes over the training split; with weights, 0 keeps them as they are.
   c.teacher.epochs = 200.0
   c.teacher.warmup_epochs = 5.0
   # Images in a batch, over all devices.
@@ -106,11 +108,11 @@ def get_config() -> ml_collections.ConfigDict:
   c.delta = ml_collections.ConfigDict()
   # The delta substitutes: conv3x3 (the paper's), separable or bottleneck.
   c.delta.kind = 'conv3x3'
-  # A second cascade and lock-in, of the substitutes alone.
+  # A second cascade and lock-in, which train only the substitutes.
   c.delta.cascade = _cascade()
   c.delta.lock_in = _lock_in()
 
-  # Beyond the paper, a last lock-in of backbone and substitutes together, over
+  # Beyond the paper: a last lock-in of backbone and substitutes together, over
   # all 4,096 subnets; with 0 epochs there is none.
   c.joint = _lock_in()
   c.joint.epochs = 0.0
@@ -127,8 +129,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.gates.divergence = 'forward'
 
   c.baseline = _optimizer('sgd', learning_rate=0.1, schedule='step')
-  # What to train in AdaptaNet's stead: usnet, usnet_random, dsnet, dsnet_random
-  # (the paper's USNet, USNet*, DSNet, DSNet*); empty: nothing.
+  # What to train instead of AdaptaNet: usnet, usnet_random, dsnet, dsnet_random
+  # (the paper's USNet, USNet*, DSNet, DSNet*); empty: AdaptaNet.
   c.baseline.network = ''
   # Passes over the training split, and images in a batch, over all devices.
   c.baseline.epochs = 100.0
@@ -136,15 +138,15 @@ def get_config() -> ml_collections.ConfigDict:
   c.baseline.weight_decay = 1e-4
   # Share of the hard labels' target spread evenly over the classes.
   c.baseline.label_smoothing = 0.0
-  # Share of the old in DSNet's moving average; less over the first steps n,
-  # (1 + n) / (10 + n), which reaches .997 after 3,000.
+  # Share of the old value in DSNet's moving average; smaller in the first steps
+  # n, (1 + n) / (10 + n), which reaches 0.997 after 3,000.
   c.baseline.average_decay = 0.997
-  # Who teaches DSNet's smallest subnet: ieb, the mean of the moving averages of
-  # the others; or ib, that of the largest.
+  # What teaches DSNet's smallest subnet: ieb, the mean of the moving averages
+  # of the others; or ib, that of the largest.
   c.baseline.ensemble = 'ieb'
 
   c.mdsr = ml_collections.ConfigDict()
-  # Random subnets of a step, beside the largest and the smallest.
+  # Random subnets in a step, beside the largest and the smallest.
   c.mdsr.num_random = 3
   # v of Eq. 3: the teacher's share against the largest subnet's.
   c.mdsr.teacher_weight = 0.5
@@ -160,7 +162,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Batch statistics that the subnets of a BatchNorm network are measured with:
   # subnet, each with its own, taken after training; uniform, those of the
   # uniform subnets, stage by stage; none, those of training. With either of the
-  # first two all three are measured, and this one counts.
+  # first two, all three are measured, and this one is reported.
   c.evaluation.calibration = 'subnet'
   # Training images that they are taken from.
   c.evaluation.calibration_examples = 5120
@@ -169,12 +171,12 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluation.every_epoch = True
 
   c.policies = ml_collections.ConfigDict()
-  # What policies are made from: held_out, the examples of data.held_out; or
-  # training, as in the paper, a share of what the network was trained on.
+  # What policies are made from: held_out, the examples of data.held_out; or, as
+  # in the paper, training, a share of what the network was trained on.
   c.policies.examples = 'held_out'
   c.policies.training_share = 0.1
-  # What a gate's confidence is: variance (the paper's), or of what it detects
-  # the margin or the entropy.
+  # What a gate's confidence is: variance (the paper's), or the margin or
+  # entropy of the classes that it predicts.
   c.policies.confidence = 'variance'
   # Equal-frequency bins of each gate's confidence.
   c.policies.bins = 8
@@ -203,11 +205,11 @@ def _optimizer(
   # adam or sgd (Nesterov).
   c.optimizer = name
   c.learning_rate = learning_rate
-  # constant, cosine (to zero) or step (to a tenth at 30, 60 and 90 % of all
+  # constant, cosine (to zero) or step (to a tenth at 30, 60 and 90% of all
   # steps), after a linear warm-up.
   c.schedule = schedule
   c.warmup_epochs = 0.0
-  # Both are read by sgd alone; the decay applies to kernels alone.
+  # Only sgd reads these two; the decay applies only to kernels.
   c.momentum = 0.9
   c.weight_decay = 5e-4
   return c
@@ -231,7 +233,7 @@ def _lock_in() -> ml_collections.ConfigDict:
 
 
 def short_schedule(c: ml_collections.ConfigDict) -> None:
-  """Sets what makes few steps go far: a lock-in at full rate, and decay."""
+  """Sets what suits few steps: a lock-in at full rate, and decay."""
   for part in (c, c.delta):
     part.cascade.schedule = 'cosine'
     part.lock_in.schedule = 'cosine'
@@ -239,12 +241,12 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
   c.joint.schedule = 'cosine'
   c.joint.learning_rate = 1e-3
   # A substitute has few weights, and no teacher's to start from: on digits they
-  # end at 92.8 % (x1.0) and 48.2 % (x0.25) with 1e-3, 96.4 % and 83.4 % so.
+  # reach 92.8% (x1.0) and 48.2% (x0.25) with 1e-3, 96.4% and 83.4% with this.
   c.delta.cascade.learning_rate = 1e-2
   c.delta.lock_in.learning_rate = 1e-2
   c.gates.learning_rate = 1e-3
   c.gates.schedule = 'cosine'
-  # So few steps of SGD leave a baseline at chance: its subnets learn from one
+  # A few steps of SGD leave a baseline at chance: its subnets learn from one
   # that has nothing to teach yet.
   c.baseline.optimizer = 'adam'
   c.baseline.learning_rate = 1e-3
@@ -283,7 +285,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 def unknown_argument(
     name: str, arg: str, choices: tuple[str, ...]
 ) -> ValueError:
-  """Returns the error for an argument that a configuration does not know."""
+  """Returns the error for an unknown argument of a configuration."""
   return ValueError(
       f'configs/{name}.py has no variant {arg!r}; expected '
       f'--config=configs/{name}.py, or that followed by one of '

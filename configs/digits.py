@@ -1,12 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Digits: 1,797 scans that scikit-learn carries. Needs no download.
+"""Digits: 1,797 scans included in scikit-learn. Needs no download.
 
   launch/local.sh --config=configs/digits.py --workdir=/tmp/digits
 
-Seed 0 gave top-1 accuracies of 99.0 % (teacher), 99.2 % (x1.0), 97.2 % (x0.25)
-and 97.6 % (runtime-random); with every stage a delta 97.8 % (x1.0) and 93.8 %
-(x0.25); 2 CPU cores, AMD EPYC, 2026-11-28. docs/results.md has the others.
+Seed 0 gave top-1 accuracies of 99.0% (teacher), 99.2% (x1.0), 97.2% (x0.25) and
+97.6% (runtime-random); with every stage a delta 97.8% (x1.0) and 93.8% (x0.25);
+2 busy CPU cores, AMD EPYC, 58 minutes without latency, 2026-11-28.
+docs/results.md has all figures.
 """
 
 import ml_collections
@@ -21,9 +22,9 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.data.name = 'digits'
   # 8x8 scans, enlarged so that four stages have something to halve.
   c.data.image_size = 16
-  # A mirrored digit is no digit.
+  # A mirrored digit is not a digit.
   c.data.augment = 'crop'
-  # A twentieth would be 65 images, too few to choose among 4,096 subnets by.
+  # A twentieth would be 65 images, too few for a choice among 4,096 subnets.
   c.data.held_out = 0.2
   c.model.architecture = 'resnet26x16'
   c.model.norm = c.teacher.norm = 'gn_ws'
@@ -31,15 +32,15 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.teacher.batch_size = 64
   # An epoch is 16 steps only.
   common.short_schedule(c)
-  # All subnets learn most from the lock-in: in an earlier schedule, of the same
-  # epochs, 36 in the cascade and 16 in the lock-in gave .8 points less on the
-  # mean of all 256 widths than 18 and 34.
+  # All subnets learn most from the lock-in: in an earlier schedule, 36 epochs
+  # in the cascade and 16 in the lock-in gave 0.8 points less on the mean of all
+  # 256 widths than 18 and 34.
   for part in (c, c.delta):
     part.cascade.epochs = (4.0, 5.0, 6.0, 7.0)
   c.lock_in.epochs = 42.0
   c.delta.lock_in.epochs = 30.0
-  # Without it subnets that mix deltas and blocks are at 91.7 % on average and
-  # 37.6 % at the lowest, with it at 93.2 and 75.8 % (docs/results.md).
+  # Without it the 4,096 subnets average 91.7% and the worst reaches 37.6%, with
+  # it 93.2 and 75.8% (docs/results.md).
   c.joint.epochs = 12.0
   c.gates.epochs = 10.0
   c.policies.budget = 0.5

@@ -1,28 +1,28 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of one's own: a folder with a folder for each class.
+"""Your own pictures: a folder with a folder for each class.
 
   python -m adaptanet_jax.main --config=configs/pictures.py \
       --workdir=/tmp/pictures --config.data.dir=DIR
 
 DIR has train/CLASS/* and test/CLASS/* (or val), or CLASS/* alone, of which one
-picture in five is tested; see adaptanet_jax/data/folder.py. As it is this suits
-a few hundred to some ten thousand pictures, which it keeps in memory at 64
-pixels. For a million:
+picture in five is tested; see adaptanet_jax/data/folder.py. This suits a few
+hundred to some ten thousand pictures, which are kept in memory at 64 pixels.
+For a million:
 
   python -m adaptanet_jax.main --config=configs/pictures.py:many \
       --workdir=/tmp/pictures --config.data.dir=DIR --config.data.workers=16
 
 trains a ResNet-50 at 224 pixels on random parts of the pictures, which 16
-processes decode as they are needed. Few pictures teach more to a network that
-has seen others: --config.teacher.weights=FILE, a ResNet of torchvision or timm,
-starts from it, whatever its classes were; `:finetune` has the settings for it:
+processes decode as they are needed. With few pictures, start from a network
+that has seen others: --config.teacher.weights=FILE, a ResNet of torchvision or
+timm, whatever its classes were. `:finetune` has the settings for it:
 
   python -m adaptanet_jax.main --config=configs/pictures.py:finetune \
       --workdir=/tmp/pictures --config.data.dir=DIR \
       --config.teacher.weights=resnet50.pth
 
-`:smoke` shows that all phases run: on made-up pictures where there is no DIR.
+`:smoke` shows that all phases run, on made-up pictures if there is no DIR.
 """
 
 import ml_collections

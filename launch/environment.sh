@@ -25,7 +25,7 @@ if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
 fi
 source "$venv/bin/activate"
 # Memory in pages of 2 MB: on a CPU a step takes its memory anew, and in pages of
-# 4 kB that cost 11 % of one of resnet50 (docs/performance.md).
+# 4 kB that cost 11% of one of resnet50 (docs/performance-notes.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 # Compiled programs are kept, so that a second run starts at once.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/$venv/xla}"

@@ -6,6 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh "${EXTRA:-}"
 # Without an accelerator: two devices keep two cores busier than one does (a
-# lock-in step on digits .33 s, with one device .44; AMD EPYC).
+# lock-in step on digits 0.33 s, with one device 0.44; AMD EPYC).
 export JAX_NUM_CPU_DEVICES="${JAX_NUM_CPU_DEVICES:-2}"
 exec python -m adaptanet_jax.main "$@"

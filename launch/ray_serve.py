@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Serves a model on several machines, by Ray Serve:
 
-  pip install 'ray[serve]' 'adaptanet_jax[serve]'
+  pip install 'ray[serve]' '.[serve]'
   python -m launch.ray_serve --model=digits --min_replicas=2 --max_replicas=8
 
 Each replica is the application of `adaptanet_jax.serve` around an engine, a

@@ -4,7 +4,7 @@
 #   launch/tpu_pod.sh install    copies this commit to every host, and sets it up
 #   launch/tpu_pod.sh run --config=configs/cifar100.py --workdir=DIR [...]
 #                                starts the job on every host, unless it runs;
-#                                started again it goes on where it was stopped
+#                                started again it resumes where it was stopped
 #   launch/tpu_pod.sh logs       follows what the first host tells
 #   launch/tpu_pod.sh stop       has the job save and leave
 #   launch/tpu_pod.sh delete     gives the slice back
@@ -105,7 +105,7 @@ fi"
   run)
     (($#)) || usage 'run got no flags, such as --config and --workdir.'
     printf -v flags '%q ' "$@"
-    # A job that runs holds the lock; its log goes on.
+    # A job that runs holds the lock; its log continues.
     on all "cd adaptanet_jax && if flock -n job.lock true; then
 EXTRA=tpu setsid nohup flock -n job.lock bash -c \
 'echo \$\$ > job.pid; exec launch/local.sh \"\$@\"' - $flags>> job.log 2>&1 < /dev/null &

@@ -220,7 +220,7 @@ class BadInputTest(parameterized.TestCase):
     (place / 'results.json').write_text(json.dumps(results))
     error = self._refused_reuse(place)
     self.assertIn(f'{place}, which was made with other data', error)
-    self.assertIn('(num_classes: 7 -> 10); expected the same.', error)
+    self.assertIn('(num_classes: 7 -> 10); expected the same data.', error)
 
   def test_loss_that_is_not_finite(self):
     workdir = self.folder / 'nan'
@@ -245,7 +245,7 @@ class BadInputTest(parameterized.TestCase):
     shutil.rmtree(newest)
     again = testing.run(workdir, *TEACHER, '--config.compute_dtype=bfloat16')
     self.assertEqual(again.returncode, 0, again.stderr)
-    self.assertIn('goes on in bfloat16, and was in float32', again.stderr)
+    self.assertIn('resumes in bfloat16 and was in float32', again.stderr)
 
   def test_checkpoint_of_another_network(self):
     workdir = self.folder / 'foreign'
@@ -341,7 +341,7 @@ class OutOfDiskTest(absltest.TestCase):
     ):
       job.run(testing.config(*testing.TINY), '/somewhere', (None, None, None))
     reason, code = leave.call_args.args
-    self.assertRegex(reason, 'No space left.* /somewhere.*goes on')
+    self.assertRegex(reason, 'No space left.* /somewhere.*resumes')
     self.assertEqual(code, 1)
 
 

@@ -90,12 +90,12 @@ CASES = {
         (*_TFDS, 'data.name=cifar10'), "'cifar10' is not prepared under",
     ),
     # Folders.
-    'no folder': ((*_FOLDER, 'data.dir='), "'' is no folder"),
+    'no folder': ((*_FOLDER, 'data.dir='), "'' is not a folder"),
     'folder that is not there': (
-        (*_FOLDER, 'data.dir=/no/such'), "'/no/such' is no folder",
+        (*_FOLDER, 'data.dir=/no/such'), "'/no/such' is not a folder",
     ),
     'file for a folder': (
-        (*_FOLDER, 'data.dir={files}/page.pth'), 'page.pth\' is no folder',
+        (*_FOLDER, 'data.dir={files}/page.pth'), 'page.pth\' is not a folder',
     ),
     'folder without classes': (
         (*_FOLDER, 'data.dir={files}/empty'), 'has no folders of classes',
@@ -111,7 +111,7 @@ CASES = {
     ),
     'pictures of any size': (
         (*_FOLDER, 'data.dir={files}/good', 'data.image_size=0'),
-        'config.data.image_size = 0 for a folder',
+        'config.data.image_size = 0 does not suit a folder',
     ),
     **{
         title: ((*_FOLDER, f'data.dir={{files}}/{name}'), text)
@@ -128,12 +128,12 @@ CASES = {
     **{
         title: ((f'teacher.weights={{files}}/{name}',), text)
         for title, name, text in (
-            ('weights that are not there', 'no.pth', 'no.pth\' is no file'),
-            ('folder for weights', 'empty', 'empty\' is no file'),
+            ('weights that are not there', 'no.pth', 'no.pth\' is not a file'),
+            ('folder for weights', 'empty', 'empty\' is not a file'),
             ('page for weights', 'page.pth', "starts with b'<!DOCTYPE html>"),
             ('empty weights', 'none.pth', 'cannot be read (it is empty)'),
             ('cut-off weights', 'cut.pth', 'cut.pth\' cannot be read'),
-            ('pickle of something else', 'list.pth', 'none of PyTorch'),
+            ('pickle of something else', 'list.pth', 'not one of PyTorch'),
             ('whole network', 'module.pth', 'holds a Linear and no tensors'),
             ('other network', 'other.safetensors', 'it lacks bn1.bias'),
         )

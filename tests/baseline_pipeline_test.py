@@ -164,7 +164,7 @@ class PipelineTest(parameterized.TestCase):
     # What is compared is remembered.
     again = testing.run(dsnet, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
-    self.assertIn('All is done', again.stdout)
+    self.assertIn('Everything is done', again.stdout)
     self.assertEqual((dsnet / 'report.html').read_text(), text)
     # If it is no longer there, the report does without.
     config = json.loads((dsnet / 'config.json').read_text())

@@ -233,7 +233,9 @@ class CheckTest(parameterized.TestCase):
     config = _with('baseline.network', network)
     config.model.norm = norm
     if norm == 'bn':
-      with self.assertRaisesRegex(UsageError, f'bn for {network}.*bn_private'):
+      with self.assertRaisesRegex(
+          UsageError, f'bn does not suit {network}: .*bn_private'
+      ):
         settings.check(config)
     else:
       self.assertIsNone(settings.check(config))

@@ -396,7 +396,7 @@ class PipelineTest(absltest.TestCase):
     before = {path: path.stat().st_mtime_ns for path in paths}
     again = testing.run(self.workdir, *testing.TINY)
     self.assertEqual(again.returncode, 0, again.stderr)
-    self.assertIn('All is done', again.stdout)
+    self.assertIn('Everything is done', again.stdout)
     self.assertIn('runtime-random', again.stdout)
     self.assertEqual({path: path.stat().st_mtime_ns for path in paths}, before)
 
@@ -432,7 +432,7 @@ class PipelineTest(absltest.TestCase):
     again = testing.run(workdir, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('Done before: teacher, cascade1.', again.stderr)
-    self.assertRegex(again.stderr, r'cascade2: goes on from step 4/\d')
+    self.assertRegex(again.stderr, r'cascade2: resumes from step 4/\d')
     for phase in phases:
       chex.assert_trees_all_equal(
           _restore(workdir, phase), _restore(self.workdir, phase)

@@ -270,7 +270,7 @@ class ProcessesTest(parameterized.TestCase):
           'gathered [[0, 1, 2, 100, 101, 102], [3, 4, 5, 103, 104, 105]]',
           'any True False',
           'stops',
-          'processes [1] do not see; expected a folder that all',
+          'Processes [1] do not see what process 0 wrote to ',
           f'differ in numbers; that of process {number} is {number}.',
       ):
         self.assertIn(text, told)
@@ -298,12 +298,12 @@ class ProcessesTest(parameterized.TestCase):
       (('localhost:1', None, None), '--num_processes=None'),
       ((None, 2, 0), '--coordinator=None'),
       (('localhost:1', 2, 2), '--process_id=2 is not one of 2 processes'),
-      (('localhost', 2, 0), '--coordinator=localhost is no address; exp'),
-      (('localhost:', 2, 0), '--coordinator=localhost: is no address'),
+      (('localhost', 2, 0), '--coordinator=localhost is not an address; exp'),
+      (('localhost:', 2, 0), '--coordinator=localhost: is not an address'),
       (('localhost:port', 2, 0), 'expected host:port, such as'),
       (('localhost:70000', 2, 0), 'expected host:port, such as'),
-      ((':80', 2, 0), '--coordinator=:80 is no address'),
-      (('', 2, 0), '--coordinator= is no address'),
+      ((':80', 2, 0), '--coordinator=:80 is not an address'),
+      (('', 2, 0), '--coordinator= is not an address'),
       (('localhost:1', 2, -1), 'expected 0 to 1'),
   )
   def test_flags_that_do_not_go_together_are_refused(self, given, text):

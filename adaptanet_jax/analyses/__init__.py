@@ -114,7 +114,7 @@ def run(work: Workspace) -> bool:
     _forget(work, [name])
     if unfinished.seconds and processes.is_writer():
       print(
-          f'{name}: goes on after {unfinished.seconds:.0f} s.', file=sys.stderr
+          f'{name}: resumes after {unfinished.seconds:.0f} s.', file=sys.stderr
       )
     started = time.monotonic() - unfinished.seconds
     try:

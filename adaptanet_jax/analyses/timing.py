@@ -143,8 +143,8 @@ def measure_latency(work: Workspace) -> None:
   if error > MOST_ERROR and processes.is_writer():
     logging.warning(
         'Latencies of single subnets are left out: sums over stages are off '
-        'by %.0f %% (median of %d random subnets; at most %.0f %% is trusted). '
-        'Was other work on this machine?',
+        'by %.0f%% (median of %d random subnets; at most %.0f%% is trusted). '
+        'Did other work run on this machine?',
         *(100.0 * error, _NUM_CHECKED, 100.0 * MOST_ERROR),
     )
   add_column(work)

@@ -139,10 +139,10 @@ def _map(
       return list(pool.map(work, ranges))
   except futures.process.BrokenProcessPool as error:
     raise UsageError(
-        f'One of {workers} processes that decode was ended from outside, most '
-        'likely for want of memory; expected more of it, a smaller '
+        f'One of {workers} processes that decode was killed, most likely '
+        'because memory ran out; expected more memory, a smaller '
         "config.data.image_size, or, in a script, `if __name__ == '__main__':` "
-        'around what it does.'
+        'around its statements.'
     ) from error
 
 

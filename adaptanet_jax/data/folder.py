@@ -34,9 +34,9 @@ SUFFIXES = frozenset((
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.gif'),
     *('.bmp', '.dib', '.tif', '.tiff'),
 ))
-# Names that a test split goes by, where the one that is asked for is not there.
+# Other names of a test split, tried if the one that is set is missing.
 _TEST_NAMES = ('test', 'val', 'validation', 'valid')
-# One picture in so many is of the test split, unless that has its own folder.
+# One picture in this many belongs to the test split, unless that has a folder.
 _TEST_SHARE = 5
 # Photographs take long to decode: processes pay from a few hundred on.
 _CHUNK = 128
@@ -133,8 +133,9 @@ def _shape(data: ml_collections.ConfigDict) -> tuple[int, int, int]:
   side = data.image_size
   if not side:
     raise UsageError(
-        'config.data.image_size = 0 for a folder of pictures, which differ in '
-        'size; expected the side to scale and cut them to, in pixels.'
+        'config.data.image_size = 0 does not suit a folder of pictures, which '
+        'differ in size; expected the side to scale and crop them to, in '
+        'pixels.'
     )
   return side, side, 3
 
@@ -155,7 +156,7 @@ def _list(
   folder = os.path.abspath(os.path.expanduser(data.dir))
   if not data.dir or not os.path.isdir(folder):
     raise MissingDataError(
-        f'config.data.dir = {data.dir!r} is no folder; expected one of '
+        f'config.data.dir = {data.dir!r} is not a folder; expected one of '
         'pictures, DIR/CLASS/* or DIR/train/CLASS/* with DIR/test/CLASS/* '
         'beside it: --config.data.dir=DIR.'
     )
@@ -186,7 +187,7 @@ def _list(
     test = [picture for picture in pictures if picture.is_test]
   if others:
     logging.warning(
-        'Passed over in %s: %s.', folder,
+        'Skipped in %s: %s.', folder,
         ', '.join(f'{count} x {kind}' for kind, count in others.most_common()),
     )
   _check(folder, names, train, test)
@@ -268,7 +269,7 @@ def _check(
     )
   if len(names) == 1:
     logging.warning(
-        '%s has one class only, %s: there is nothing to tell apart.',
+        '%s has only one class, %s: there is nothing to distinguish.',
         folder, names[0],
     )
   tested = {picture.label for picture in test}

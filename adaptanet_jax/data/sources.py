@@ -144,5 +144,5 @@ def _own_or_fake(data: ml_collections.ConfigDict) -> Dataset:
   except MissingDataError as error:
     if not data.fake_if_missing:
       raise
-    logging.warning('%s\nGoing on with FAKE data.', error)
+    logging.warning('%s\nContinuing with FAKE data.', error)
     return _fake(data)

@@ -35,7 +35,7 @@ class Requests(Protocol):
 
 # Batches that each worker has ready.
 _BATCHES_AHEAD = 2
-# Beyond so many, threads wait for each other, and their batches take memory.
+# With more, threads wait for each other, and their batches take memory.
 _MOST_THREADS = 16
 
 
@@ -78,7 +78,7 @@ class Source(Protocol):
     """Returns how many examples there are."""
 
   def where(self, position: int, /) -> str:
-    """Says which example is at a position, for whoever has to find it."""
+    """Says which example is at a position, so that a user can find it."""
 
   def read(self, position: int, /) -> tuple[bytes, int]:
     """Returns an image, encoded, and its label; raises `DamagedError`."""

@@ -254,10 +254,10 @@ def _classes_and_shape(
   if not side:
     sizes = 'differ in size'
     if None not in (height, width):
-      sizes = f'are {height} x {width}, which is no square'
+      sizes = f'are {height} x {width}, which is not square'
     raise UsageError(
         f'The images of {data.name!r} {sizes}; expected config.data.image_size '
-        'to say the side to scale and cut them to, in pixels.'
+        'to be the side to scale and crop them to, in pixels.'
     )
   if colours not in (1, 3):
     raise UsageError(

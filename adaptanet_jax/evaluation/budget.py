@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The policy `budget`: the best use of so many MAdds, as far as can be known.
+"""The policy `budget`: the best use of a budget of MAdds that can be known.
 
 Beyond the paper. A few hundred examples make many of 4,096 subnets, and more of
 the trees that gates span, look better than they are. So a policy starts as the
@@ -170,7 +170,7 @@ def cross_validated(
 def at_budget(
     solver: Solver, observed: Observed, limit: float
 ) -> Mixture | None:
-  """Mixes two rules of a solver to spend just so many MAdds.
+  """Mixes two rules of a solver to spend exactly a limit of MAdds.
 
   Args:
     solver: maps a price to a rule.

@@ -304,7 +304,7 @@ def stage_runs(num_choices: Sequence[int]) -> dict[str, int]:
     num_choices: of each stage.
 
   Returns:
-    `done`, and `saved` against running every subnet by itself.
+    `done`, and `saved` against running every subnet separately.
   """
   prefixes = np.cumprod(num_choices)
   done = int(prefixes.sum())

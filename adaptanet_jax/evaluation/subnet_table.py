@@ -46,15 +46,15 @@ def read(workdir: str) -> SubnetTable:
       found, *columns = zip(*rows, strict=True)
       num_choices = round(len(rows) ** (1 / NUM_STAGES))
       if list(found) != names(num_choices):
-        raise ValueError('its subnets are not all there, or out of order')
+        raise ValueError('its subnets are incomplete or out of order')
       return {
           name: _numbers(column).reshape((num_choices,) * NUM_STAGES)
           for name, column in zip(head, columns, strict=True)
       }
     except ValueError as error:
       raise UsageError(
-          f'{path} is no table of all subnets ({error}); expected a file that '
-          'a run wrote. Move it away, and run the evaluation again.'
+          f'{path} is not a table of all subnets ({error}); expected a file '
+          'that a run wrote. Move it away, and run the evaluation again.'
       ) from error
 
 

@@ -148,7 +148,7 @@ def _check(format: str, memory: str) -> None:
     if importlib.util.find_spec(package) is None:
       raise UsageError(
           f'{package} is not installed; expected what '
-          "`pip install 'adaptanet_jax[export]'` brings."
+          "`pip install '.[export]'` in the clone installs."
       )
 
 

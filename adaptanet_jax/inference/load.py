@@ -1,7 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Loads a network: one that comes along, a bundle's, or what a run has trained.
-"""
+"""Loads a network: an included one, a bundle's, or what a run has trained."""
 
 import os
 
@@ -39,7 +38,7 @@ def load(
     A function of images.
 
   Raises:
-    UsageError: there is no such model, it is damaged, or an option does not do.
+    UsageError: there is no such model, it is damaged, or an option is invalid.
   """
   path = _find(model)
   if bundle.is_bundle(path):
@@ -97,5 +96,5 @@ def _find(model: str) -> str:
 
 def _choices() -> str:
   names = ', '.join(map(repr, bundle.packaged()))
-  own = f'the name of a model that comes along ({names}), ' if names else ''
+  own = f'the name of an included model ({names}), ' if names else ''
   return f'{own}the folder of a bundle or the workdir of a run'

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained supernet or baseline as a function of images.
 
-Of its two back ends, 'switch' is one program for all subnets; 'stages' is one
-for each choice of each stage, compiled when it is first met, without a switch
-around it and with weights of its own, which a CPU starts and runs faster; see
-`models.stages`. 'auto' is 'stages' on a CPU and 'switch' elsewhere.
+There are two back ends. 'switch' is one program for all subnets. 'stages' is
+one program for each choice of each stage, compiled when it is first used, with
+its own copy of the weights; a CPU starts and runs it faster (see
+`models.stages`). 'auto' is 'stages' on a CPU and 'switch' otherwise.
 """
 
 from collections.abc import Sequence
@@ -40,11 +40,11 @@ class Supernet:
     gates: static half of its Var Gates; None before they are trained, and of a
       baseline.
     variables: collections of both.
-    subnets: figures of all subnets, `{}` before they were measured.
-    policy_table: contents of `policies.json`, `{}` where there are none.
+    subnets: figures of all subnets, `{}` if they were not measured.
+    policy_table: contents of `policies.json`, `{}` if there are none.
     calibrated: which batch statistics it runs with, as for `load`.
     statistics: those of every subnet, unless 'none'.
-    about: what else is known of it.
+    about: what else is known about it.
   """
 
   def __init__(
@@ -96,12 +96,12 @@ class Supernet:
   ) -> jax.Array:
     """Runs one subnet.
 
-    With the back end 'switch' another one compiles nothing; with 'stages' the
-    choices of a stage that were not met before, one by one.
+    With the back end 'switch', changing the subnet compiles nothing; with
+    'stages', each choice of a stage is compiled when it is first used.
 
     Args:
       images: `uint8[B, H, W, C]`, of the shape that the network was trained on.
-      subnet: such as `1.0-0.5d-0.25-1.0`, width by stage, d for delta.
+      subnet: such as `1.0-0.5d-0.25-1.0`: the width of each stage, d for delta.
 
     Returns:
       Logits `(B, num_classes)`.
@@ -175,13 +175,13 @@ class Supernet:
     )
 
   def within(self, madds: float) -> Subnet:
-    """Returns the most accurate subnet that takes at most so many MAdds.
+    """Returns the most accurate subnet within a budget of MAdds.
 
-    As far as the examples tell that policies are made from; see
+    Accuracies are estimated from the examples that policies are made from; see
     `budget.expected_top1`.
 
     Args:
-      madds: multiply-accumulates of an image.
+      madds: the budget, in multiply-accumulates for one image.
 
     Raises:
       UsageError: no subnet is that cheap, or nothing was measured on held-out
@@ -215,7 +215,7 @@ class Supernet:
       *,
       policy: str | None = None,
   ) -> list[Answer]:
-    """Names what pictures show; scaled and cut as in evaluation.
+    """Classifies pictures, scaled and cropped as in evaluation.
 
     Args:
       pictures: paths of files, PIL images or `uint8[H, W, C]` arrays of any
@@ -309,15 +309,15 @@ class Supernet:
       *,
       share: float | None = None,
   ) -> tuple[jax.Array, list[Subnet]]:
-    """Lets the gates choose a subnet for each image.
+    """Lets a policy pick a subnet for each image.
 
-    One program for each shape of a batch, whatever the back end.
+    Compiles one program for each shape of a batch, whatever the back end.
 
     Args:
       images: as for a call.
       policy: scope and name of one of `policies`.
-      share: of the images that follow the policy's first rule, of a budget the
-        cheaper one; default: as it was made.
+      share: share of the images that follow the policy's first rule, which for
+        `budget` is the cheaper one; default: as the policy was made.
 
     Returns:
       Logits `(B, num_classes)`, and the subnet of each image.

@@ -64,7 +64,7 @@ def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def depthwise_conv2d(
     x: jax.Array, kernel: jax.Array, strides: int
 ) -> jax.Array:
-  """Convolves each channel by itself, padded as `conv2d` does.
+  """Convolves each channel separately, padded as `conv2d` does.
 
   Args:
     x: `(B, H, W, C)` input.

@@ -5,7 +5,7 @@
 Sec. IV-A: a substitute keeps the central 3x3 of a bottleneck and drops its 1x1
 convolutions and its shortcut; the stage's last block, its anchor block, stays.
 Here ONE substitute stands for the whole run of blocks before the anchor block:
-with that, MAdds at 224 px are within 1.7 % of the paper's, and with one 3x3 for
+with that, MAdds at 224 px are within 1.7% of the paper's, and with one 3x3 for
 each block they would be 1.8 times too many.
 
 B = batch, H = height, W = width, C = channels. `rho` is static everywhere.

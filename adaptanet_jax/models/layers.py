@@ -7,7 +7,7 @@ full 4 * planes channels. A block reads and writes its first rho * 4 * planes;
 the last block of a stage, the ANCHOR block, writes all of them. The first block
 reads the whole previous anchor, and its shortcut is full to full. Inner
 channels are rho * planes. The stem slims with stage 1, the head never. With
-this reading conv and dense MAdds at 224 px are within 3.1 % of the paper's.
+this reading conv and dense MAdds at 224 px are within 3.1% of the paper's.
 
 Without anchors (USNet, DSNet) the stream slims as well: every block reads and
 writes its first rho * 4 * planes channels, shortcuts and all. What a stage does

@@ -43,7 +43,7 @@ class WidthMask:
 
   @classmethod
   def at(cls, rho: float, total: int) -> 'WidthMask':
-    """Returns the mask of width `rho`; raises if it is no whole number."""
+    """Returns the mask of width `rho`; raises if that is not a whole number."""
     active = rho * total
     if active != int(active):
       raise ValueError(

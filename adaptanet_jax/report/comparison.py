@@ -57,7 +57,7 @@ class Network(Column):
   passed_over: list[str] = dataclasses.field(default_factory=list)
 
   def uniform_mixture(self, madds: float) -> np.ndarray | None:
-    """Returns what uniform widths reach when mixed to cost so many MAdds.
+    """Returns what uniform widths reach when mixed to a mean cost in MAdds.
 
     Args:
       madds: mean of an image; see `mixtures.uniform_mixture`.
@@ -122,7 +122,7 @@ def find(pattern: str, problems: list[str] | None = None) -> list[str]:
       _raise_or_note(
           UsageError(
               f'config.compare names {part!r}, but there is no results.json; '
-              'expected workdirs of runs, comma-separated, * for any name.'
+              'expected workdirs of runs, comma-separated; * is any name.'
           ),
           problems,
       )

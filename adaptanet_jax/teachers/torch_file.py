@@ -143,7 +143,7 @@ def _read_pickles(data: bytes) -> Any:
     return _Unpickler(file, load_storage).load()
 
   if load() != _MAGIC or load() != _PROTOCOL:
-    raise ValueError('it is a pickle, but none of PyTorch')
+    raise ValueError('it is a pickle, but not one of PyTorch')
   load()  # About the machine.
   found = load()
   for key in load():

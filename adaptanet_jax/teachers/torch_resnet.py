@@ -98,7 +98,7 @@ def load(
         f'classes: {"; ".join(problems)}. Expected a ResNet of torchvision or '
         'timm, and config.model.architecture, config.model.stem and '
         'config.teacher.norm to match; with config.teacher.epochs above 0 '
-        'classes and colours may be others.'
+        'classes and colours may differ.'
     )
   _check_numbers(path, arrays)
   variables = traverse_util.unflatten_dict(
@@ -121,7 +121,7 @@ def _adapt_head(
   found = [arrays.pop(name) for name in _HEAD if name in arrays]
   classes = f'of {found[-1].shape[-1]} classes ' if found else 'that it lacks '
   return [
-      f'the classifier {classes}is drawn anew for {expected["fc.bias"][0]}'
+      f'the classifier {classes}starts at random for {expected["fc.bias"][0]}'
   ]
 
 
@@ -187,8 +187,8 @@ def _read(path: str) -> dict[str, np.ndarray]:
   """Returns the state dict in a file, without what wraps it or its names."""
   if not os.path.isfile(path):
     raise UsageError(
-        f'config.teacher.weights = {path!r} is no file; expected a state dict, '
-        '.safetensors or .pth.'
+        f'config.teacher.weights = {path!r} is not a file; expected a state '
+        'dict, .safetensors or .pth.'
     )
   try:
     found = torch_file.read(path)

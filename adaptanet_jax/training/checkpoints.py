@@ -77,7 +77,7 @@ class PhaseCheckpoints:
     self._fragments: list[str] | None = self._list()[1]
     if self._fragments and processes.is_writer():
       logging.warning(
-          'Passing over %s: cut off while it was written.',
+          'Skipping %s: it was cut off while it was written.',
           ', '.join(map(self._path, self._fragments)),
       )
     self._manager = _Manager(
@@ -211,16 +211,16 @@ class PhaseCheckpoints:
       reason = str(error).strip().splitlines() or [type(error).__name__]
       raise UsageError(
           f'Checkpoint {path} cannot be read ({reason[0][:200]}); expected a '
-          'whole checkpoint. Delete that folder to go on from the one before '
+          'whole checkpoint. Delete that folder to resume from the one before '
           'it, or from the start of the phase.'
       ) from error
     raise UsageError(
-        f'Checkpoint {path} is of another network: ' + '; '.join(problems)
+        f'Checkpoint {path} belongs to another network: ' + '; '.join(problems)
     )
 
 
 def _optimizing(state: TrainState) -> Any:
-  """Returns what only a phase that goes on needs."""
+  """Returns what only a phase that resumes needs."""
   return state.opt_state, state.average
 
 

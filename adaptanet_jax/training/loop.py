@@ -202,7 +202,7 @@ def train_phase(
         values = finite_values(phase, number, metrics)
         log.write(phase.name, number, clock.seconds(), values)
         progress.show({'loss': values['loss']})
-      if stop:  # At once: whoever asks does not wait for long.
+      if stop:  # At once: what asks does not wait for long.
         checkpoints.save(state)
         raise preemption.Preempted(
             f'Phase {phase.name!r} is saved at step {number}.'
@@ -268,7 +268,7 @@ def start(
     step: PhaseStep,
     checkpoints: PhaseCheckpoints,
 ) -> tuple[TrainState, Variables]:
-  """Returns the state that a phase starts or goes on from, and what is frozen.
+  """Returns the state that a phase starts or resumes from, and what is frozen.
 
   Args:
     phase: what to train.
@@ -288,7 +288,7 @@ def start(
     state = checkpoints.restore(state)
     if latest and step.num_steps and processes.is_writer():
       print(
-          f'{phase.name}: goes on from step {latest}/{step.num_steps}.',
+          f'{phase.name}: resumes from step {latest}/{step.num_steps}.',
           file=sys.stderr,
       )
   return state, frozen
@@ -333,7 +333,7 @@ def finite_values(
   if bad:
     raise UsageError(
         f'{bad[0]} is {values[bad[0]]} at step {step} of phase {phase.name!r} '
-        '(it is looked at every config.log_every_steps); expected a finite '
+        '(checked every config.log_every_steps steps); expected a finite '
         'number. Nothing of this step was saved. Try a lower '
         f'--config.{phase.section}.learning_rate in a new workdir.'
     )

@@ -82,7 +82,7 @@ class SubnetSpace:
     return np.repeat(np.array(indices, np.int32)[:, None], len(self.stages), 1)
 
   def others(self) -> np.ndarray:
-    """Returns every subnet that is no corner, `int32[M, S]`."""
+    """Returns every subnet that is not a corner, `int32[M, S]`."""
     corners = {tuple(corner) for corner in self.corners()}
     everything = itertools.product(
         range(self.num_choices), repeat=len(self.stages)

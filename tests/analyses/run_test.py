@@ -78,7 +78,7 @@ class RunTest(parameterized.TestCase):
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
       self._run(cut_off=True)
-    self.assertIn('evaluation: goes on after 1000 s.', told.getvalue())
+    self.assertIn('evaluation: resumes after 1000 s.', told.getvalue())
     self.assertTrue(self._run())
     self.assertEqual(self.found[1:], [['batch0'], ['batch0', 'batch1']])
     self.assertGreaterEqual(

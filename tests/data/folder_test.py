@@ -223,13 +223,13 @@ class FolderTest(parameterized.TestCase):
   @parameterized.parameters('', '/no/such/folder')
   def test_a_folder_that_is_not_there_is_refused(self, folder):
     with self.assertRaisesRegex(
-        MissingDataError, f"config.data.dir = '{folder}' is no folder.*DIR/CLA"
+        MissingDataError, f"config.data.dir = '{folder}' is not a folder.*DIR/C"
     ):
       self._load(dir=folder)
 
   def test_a_file_for_a_folder_is_refused(self):
     (self.folder / 'x.zip').write_bytes(b'')
-    self._assert_refused('is no folder', dir=str(self.folder / 'x.zip'))
+    self._assert_refused('is not a folder', dir=str(self.folder / 'x.zip'))
 
   def test_a_missing_folder_is_replaced_by_fake_data_if_asked(self):
     with self.assertLogs('absl', 'WARNING'):
@@ -268,7 +268,7 @@ class FolderTest(parameterized.TestCase):
     write(self.folder, 20, ('only',), suffixes=('.png',))
     with self.assertLogs('absl', 'WARNING') as logs:
       self.assertEqual(self._load().num_classes, 1)
-    self.assertIn('one class only, only', logs.output[0])
+    self.assertIn('only one class, only', logs.output[0])
 
   def test_a_class_that_is_not_tested_is_warned_of(self):
     write(self.folder / 'train', 3, ('a', 'b', 'c'))

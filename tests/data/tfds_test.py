@@ -283,7 +283,7 @@ class TfdsTest(parameterized.TestCase):
         ),
     ):
       self._assert_refused(
-          'ended from outside, most likely for want of memory',
+          'was killed, most likely because memory ran out',
           name='tiny_fixed',
           dir=self.folder,
       )
@@ -430,7 +430,7 @@ class TfdsTest(parameterized.TestCase):
 
   def test_images_that_are_no_square_are_refused_as_they_are(self):
     self._assert_refused(
-        "'tiny_wide' are 5 x 10, which is no square",
+        "'tiny_wide' are 5 x 10, which is not square",
         'config.data.image_size',
         name='tiny_wide',
         dir=self.folder,

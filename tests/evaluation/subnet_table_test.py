@@ -108,7 +108,7 @@ class SubnetTableTest(parameterized.TestCase):
     subnet_table.write(self.workdir, _table())
     self.path.write_text(damage(self.path.read_text()))
     with self.assertRaisesRegex(
-        UsageError, f'{self.path} is no table of all subnets .*Move it away'
+        UsageError, f'{self.path} is not a table of all subnets .*Move it away'
     ):
       subnet_table.read(self.workdir)
 

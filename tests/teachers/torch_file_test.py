@@ -117,7 +117,7 @@ class ReadTest(parameterized.TestCase):
       (b'', 'it is empty'),
       (b'<!DOCTYPE html><html>', "starts with b'<!DOCTYPE html>"),
       (b'version https://git-lfs.github.com/spec/v1', "b'version https://"),
-      (pickle.dumps([1, 2]), 'none of PyTorch'),
+      (pickle.dumps([1, 2]), 'not one of PyTorch'),
   )
   def test_what_is_no_such_file_is_refused(self, data, text):
     with self.assertRaisesRegex(ValueError, text):

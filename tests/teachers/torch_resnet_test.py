@@ -190,7 +190,7 @@ class TorchResNetTest(parameterized.TestCase):
     )
 
   def test_a_missing_or_damaged_file_is_refused(self):
-    self._assert_refused('/no/such.pth', _net('bn'), 'is no file')
+    self._assert_refused('/no/such.pth', _net('bn'), 'is not a file')
     path = self.folder / 'torn.safetensors'
     path.write_bytes(b'\x00\x01')
     self._assert_refused(str(path), _net('bn'), 'cannot be read')
@@ -233,9 +233,9 @@ class AdaptTest(parameterized.TestCase):
     self.assertEqual(
         notes,
         {
-            'other': ['the classifier of 10 classes is drawn anew for 3'],
-            'none': ['the classifier that it lacks is drawn anew for 10'],
-            'bias': ['the classifier of 10 classes is drawn anew for 10'],
+            'other': ['the classifier of 10 classes starts at random for 3'],
+            'none': ['the classifier that it lacks starts at random for 10'],
+            'bias': ['the classifier of 10 classes starts at random for 10'],
         }[case],
     )
     self.assertNotIn('head', found['params']['backbone'])
@@ -309,7 +309,7 @@ class RunTest(absltest.TestCase):
     self.assertIn('cascade4', results['seconds'])
     again = run(folder / 'run', *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
-    self.assertIn('All is done', again.stdout)
+    self.assertIn('Everything is done', again.stdout)
 
   def test_weights_of_other_classes_and_colours_are_trained_on(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -329,7 +329,7 @@ class RunTest(absltest.TestCase):
     done = run(folder / 'run', *flags)
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn(
-        f'{weights}: the classifier of 7 classes is drawn anew for 10; the '
+        f'{weights}: the classifier of 7 classes starts at random for 10; the '
         'first convolution of 3 channels is summed to 1.\n',
         done.stderr,
     )

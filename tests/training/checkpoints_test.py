@@ -139,7 +139,7 @@ class PhaseCheckpointsTest(parameterized.TestCase):
       (cut_off / '_CHECKPOINT_METADATA').write_text(metadata)
     with self.assertLogs('absl', 'WARNING') as logs:
       checkpoints = self._open()
-    self.assertIn(f'Passing over {cut_off}', logs.output[0])
+    self.assertIn(f'Skipping {cut_off}', logs.output[0])
     self.assertFalse(is_complete(self.workdir, 'lock_in', 6))
     self.assertTrue(is_complete(self.workdir, 'lock_in', 3))
     self.assertEqual(checkpoints.latest_step(), 3)
@@ -201,7 +201,7 @@ class PhaseCheckpointsTest(parameterized.TestCase):
     self._assert_refused(
         _blank(_state(3, width=8)),
         str(self.folder / '3'),
-        'is of another network',
+        'belongs to another network',
         "params/backbone/conv/kernel (3, 4) against the network's (3, 8)",
         "batch_stats/backbone/norm/mean (4,) against the network's (8,)",
     )
