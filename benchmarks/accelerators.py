@@ -41,7 +41,12 @@ from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.resnet import DELTA
 from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES, WIDTH_CHOICES
-from adaptanet_jax.training import loop, losses, phases as phases_lib
+from adaptanet_jax.training import (
+  loop,
+  losses,
+  optimizers,
+  phases as phases_lib,
+)
 from adaptanet_jax.training.step import map_train_step
 from benchmarks import harness, hlo, phase_work
 
@@ -114,7 +119,7 @@ def _lower(config, phase, nets, gates, devices, images_per_chip):
   objective = phases_lib.objective_for(
       config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
   )
-  tx = phases_lib.make_optimizer(
+  tx = optimizers.make_optimizer(
       phase.settings, steps=_EPOCH_STEPS, steps_per_epoch=_EPOCH_STEPS
   )
   step: Any = map_train_step(

@@ -336,7 +336,7 @@ def sandwich_step(
 def optimizer_like(
     settings: Any, tree: Tree, trained: list[torch.Tensor], rate: float
 ) -> torch.optim.Optimizer:
-  """Returns what `training.phases.make_optimizer` is in PyTorch.
+  """Returns what `training.optimizers.make_optimizer` is in PyTorch.
 
   Args:
     settings: section of the configuration.

@@ -34,7 +34,7 @@ import numpy as np
 from adaptanet_jax import compiler, devices, trees, workspace
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.subnet import Subnet
-from adaptanet_jax.training import loop, mdsr, phases
+from adaptanet_jax.training import loop, mdsr, optimizers, phases
 from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.step import map_train_step
@@ -93,7 +93,7 @@ def _make(name):
   objective = phases.objective_for(
       config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
   )
-  tx = phases.make_optimizer(
+  tx = optimizers.make_optimizer(
       phase.settings, steps=_EPOCH_STEPS, steps_per_epoch=_EPOCH_STEPS
   )
   net = nets.teacher if phase.network == 'teacher' else nets.student

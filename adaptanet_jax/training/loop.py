@@ -22,7 +22,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.resnet import Variables
 from adaptanet_jax.programs import Program, Programs, image_shapes
 from adaptanet_jax.progress import MetricsLog, Progress
-from adaptanet_jax.training import phases
+from adaptanet_jax.training import optimizers, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.forward import Metrics
 from adaptanet_jax.training.objectives import Objective
@@ -88,7 +88,7 @@ def make_step(
   batch_size = phase.settings.batch_size
   epoch_steps = pipeline.steps_per_epoch(split, batch_size)
   num_steps = phases.num_steps(phase, epoch_steps)
-  tx = phases.make_optimizer(
+  tx = optimizers.make_optimizer(
       phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
   )
   function = map_train_step(objective, tx, augmentation, phase.average_decay)
