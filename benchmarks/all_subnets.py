@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler
-from adaptanet_jax.evaluation import cost, latency
-from adaptanet_jax.models import supernet
+from adaptanet_jax.evaluation import cost
+from adaptanet_jax.models import jitted, supernet
 from adaptanet_jax.models.subnet import NUM_STAGES, all_subnets
 from benchmarks import harness
 
@@ -46,7 +46,7 @@ def main(argv):
       delta='conv3x3' if _DELTA.value else None,
   )
   images = jnp.asarray(on_host)
-  switched = latency.switched_program(net)
+  switched = jitted.switched(net)
   subnets = [
       jnp.asarray(subnet.encode()) for subnet in all_subnets(net.choices)
   ]

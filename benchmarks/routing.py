@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler
-from adaptanet_jax.evaluation import cost, latency
-from adaptanet_jax.models import routing, stages
+from adaptanet_jax.evaluation import cost
+from adaptanet_jax.models import jitted, routing, stages
 from adaptanet_jax.models.resnet import stage_numbers
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
 from benchmarks import harness
@@ -53,7 +53,7 @@ def _stage_runs(net, by_stages, images):
 
 
 def _one_by_one(net, variables, images, choices):
-  program = latency.switched_program(net)
+  program = jitted.switched(net)
   rows = [jnp.asarray(row, jnp.int32) for row in choices]
   singles = [images[n : n + 1] for n in range(len(choices))]
 
@@ -140,7 +140,7 @@ def main(argv):
       tolerance=harness.tolerance(),
   )
   full = functools.partial(
-      latency.switched_program(net),
+      jitted.switched(net),
       variables,
       images,
       jnp.asarray(LARGEST.encode()),

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import trees
-from adaptanet_jax.evaluation import cost, latency
+from adaptanet_jax.evaluation import cost
+from adaptanet_jax.models import jitted
 from adaptanet_jax.models.resnet import ResNet, stage_name, stage_numbers
 from adaptanet_jax.models.stages import Stages
 from adaptanet_jax.models.subnet import UNIFORM, WIDTHS
@@ -101,7 +102,7 @@ def _measure(report, net, variables, network, batch_size):
       (batch_size, _SIDE, _SIDE, 3)
   ).astype(np.float32)
   x, batch = jnp.asarray(images), torch_peer.images_of(images)
-  switched = latency.switched_program(net)
+  switched = jitted.switched(net)
   by_stages = Stages(net, variables)
 
   def theirs():
@@ -114,7 +115,7 @@ def _measure(report, net, variables, network, batch_size):
     runs: dict[str, Any] = {
         'theirs': theirs,
         'static': functools.partial(
-            latency.static_program(net, subnet), variables, x
+            jitted.static(net, subnet), variables, x
         ),
         'switch': functools.partial(
             switched, variables, x, jnp.asarray(subnet.encode())

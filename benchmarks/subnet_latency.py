@@ -37,9 +37,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.evaluation import cost, latency
+from adaptanet_jax.evaluation import cost
 from adaptanet_jax.export import runtime
-from adaptanet_jax.models import layers, stages
+from adaptanet_jax.models import jitted, layers, stages
 from adaptanet_jax.models.subnet import MIXED, UNIFORM, UNIFORM_DELTA, Subnet
 from benchmarks import harness
 
@@ -153,11 +153,11 @@ def _measure(report, side, batch_size):
   exports = _exports(net, variables, pixels)
   x = jnp.asarray(images)
   costs = cost.cost_table(net)
-  switched = latency.switched_program(net)
+  switched = jitted.switched(net)
   by_stages = stages.Stages(net, variables)
   last = None
   for subnet in map(Subnet.parse, _SUBNETS.value):
-    program = latency.static_program(net, subnet).lower(variables, x).compile()
+    program = jitted.static(net, subnet).lower(variables, x).compile()
     switch = functools.partial(
         switched, variables, x, jnp.asarray(subnet.encode())
     )

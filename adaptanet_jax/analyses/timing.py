@@ -17,6 +17,7 @@ import numpy as np
 
 from adaptanet_jax import processes, trees
 from adaptanet_jax.evaluation import latency, subnet_table
+from adaptanet_jax.models import jitted
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
   LARGEST,
@@ -60,12 +61,12 @@ def programs(
   batch_size = work.config.latency.batch_size
   images = latency.image_shape(work.nets.student, batch_size)
   rows: dict[str, Program] = {
-      name: (latency.static_program(net, subnet), net.shapes(), images)
+      name: (jitted.static(net, subnet), net.shapes(), images)
       for name, (net, subnet) in _networks(work).items()
   }
   student = work.nets.student.folded
   rows['supernet'] = (
-      latency.switched_program(student),
+      jitted.switched(student),
       student.shapes(),
       images,
       jax.ShapeDtypeStruct((NUM_STAGES,), np.int32),

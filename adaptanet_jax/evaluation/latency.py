@@ -16,36 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptanet_jax import compiler
-from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import ResNet, Variables
-from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
+from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
 
 # Runs before those that are timed.
 _WARM_UP = 3
 _ROUNDS = 10
-
-
-@functools.cache
-def static_program(net: ResNet, subnet: Subnet) -> Any:
-  """Returns the jitted form of one subnet, chosen at trace time."""
-
-  def run(variables: Variables, images: jax.Array) -> jax.Array:
-    return net.forward(variables, images, subnet)[0]
-
-  return compiler.jit(run)
-
-
-@functools.cache
-def switched_program(net: ResNet) -> Any:
-  """Returns the jitted supernet, `(variables, images, int32[4]) -> logits`."""
-
-  def run(
-      variables: Variables, images: jax.Array, choices: jax.Array
-  ) -> jax.Array:
-    return supernet.forward(net, variables, images, choices)[0]
-
-  return compiler.jit(run)
 
 
 def image_shape(net: ResNet, batch_size: int) -> jax.ShapeDtypeStruct:

@@ -22,9 +22,9 @@ from adaptanet_jax import platforms, trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import calibration as calibration_lib, policies
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
-from adaptanet_jax.inference import pictures as pictures_lib, programs
+from adaptanet_jax.inference import pictures as pictures_lib
 from adaptanet_jax.inference.about import About, Answer
-from adaptanet_jax.models import stages
+from adaptanet_jax.models import jitted, stages
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
@@ -120,7 +120,7 @@ class Supernet:
     if self._stages:
       return self._stages(images, parsed, found)
     variables = trees.merge(self.variables, found) if found else self.variables
-    return programs.switched(self.net)(variables, images, parsed.encode())
+    return jitted.switched(self.net)(variables, images, parsed.encode())
 
   def finish(
       self, anchor: np.ndarray | jax.Array, number: int, subnet: str | Subnet
@@ -345,7 +345,7 @@ class Supernet:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       chosen = dataclasses.replace(chosen, share=jnp.float32(share))
-    logits, subnets, _ = programs.routed(self.net, self.gates)(
+    logits, subnets, _ = jitted.routed(self.net, self.gates)(
         self.variables, self.check(images), chosen
     )
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from adaptanet_jax import trees
 from adaptanet_jax.evaluation import latency
+from adaptanet_jax.models import jitted
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
 
@@ -115,8 +116,8 @@ class ProgramTest(parameterized.TestCase):
     images = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
     subnet = Subnet.parse('0.5-1.0d-0.25-0.75')
     np.testing.assert_allclose(
-        latency.switched_program(_NET)(variables, images, subnet.encode()),
-        latency.static_program(_NET, subnet)(variables, images),
+        jitted.switched(_NET)(variables, images, subnet.encode()),
+        jitted.static(_NET, subnet)(variables, images),
         rtol=1e-4,
         atol=1e-4,
     )

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Programs that run a whole network, each traced once in a process."""
+"""Jitted forms of a whole network, each traced once in a process."""
 
 import functools
 from typing import Any
@@ -11,11 +11,22 @@ from adaptanet_jax import compiler
 from adaptanet_jax.models import routing, supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.subnet import Subnet
+
+
+@functools.cache
+def static(net: ResNet, subnet: Subnet) -> Any:
+  """Returns one subnet, chosen at trace time: (variables, images) to logits."""
+
+  def run(variables: Variables, images: jax.Array) -> jax.Array:
+    return net.forward(variables, images, subnet)[0]
+
+  return compiler.jit(run)
 
 
 @functools.cache
 def switched(net: ResNet) -> Any:
-  """Returns what maps (variables, images, choices) to logits."""
+  """Returns the supernet: (variables, images, int32[4]) to logits."""
 
   def run(
       variables: Variables, images: jax.Array, choices: jax.Array
