@@ -60,14 +60,21 @@ def parser(
 
 
 def parser_for_model(
-    command: str, description: str, **options: Any
+    command: str, description: str, *, more: str = '', **options: Any
 ) -> argparse.ArgumentParser:
-  """Returns the parser of a command that takes a model; see `parser`."""
+  """Returns the parser of a command that takes a model.
+
+  Args:
+    command: see `parser`.
+    description: see `parser`.
+    more: what else may be a model.
+    **options: see `parser`.
+  """
   found = parser(command, description, **options)
   found.add_argument(
       '--model',
       required=True,
-      help='an included model, such as digits; a bundle, or a workdir',
+      help=f'an included model, such as digits; a bundle, or a workdir{more}',
   )
   return found
 

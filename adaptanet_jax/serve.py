@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
   parser = commands.parser_for_model(
       _COMMAND,
       'Serves a model over HTTP.',
+      more='; or an exported folder',
       formatter_class=argparse.ArgumentDefaultsHelpFormatter,
   )
   add = parser.add_argument
@@ -85,7 +86,7 @@ def check_flags(args: argparse.Namespace) -> str | None:
     The token; None if there is none.
 
   Raises:
-    UsageError: one of them does not do.
+    UsageError: one of them is not valid.
   """
   _check_ranges(
       args, ('slo_ms', 1, 60_000), ('queue_limit', 1, 1_000_000),
@@ -120,7 +121,7 @@ def _token(path: str | None) -> str | None:
 
 
 def _check(args: argparse.Namespace) -> None:
-  """Raises UsageError where a flag of this command does not do."""
+  """Raises UsageError if a flag of this command is not valid."""
   _check_ranges(
       args, ('port', 0, 65535), ('drain_seconds', 0, 3600),
       ('keep_alive_seconds', 1, 3600),
@@ -138,7 +139,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_certificate(certificate: str, key: str) -> None:
   try:
-    # The empty password: else it would be asked for here.
+    # Without a password it would be asked for here.
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
         certificate, key, password=''
     )
@@ -204,7 +205,7 @@ def _create(
   engine, measured, rest = _first(args, folder)
   served = create_service(
       args,
-      args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', engine.net.about.name),
+      args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', engine.name),
       engine,
       measured,
   )
@@ -316,12 +317,12 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
       'names': profile.names_of(args.menu),
       'policy': args.policy,
   }
-  create = functools.partial(profile.create, whole.net, whole, **options)
+  create = functools.partial(profile.create, whole, **options)
   if args.menu or args.policy or profile.is_kept(whole, **options):
     return whole, create(), None
-  few = engine.JaxEngine(whole.net, sizes=tuple(sorted({1, args.max_batch})))
+  few = whole.with_sizes(tuple(sorted({1, args.max_batch})))
   names = (str(UNIFORM[-1]), str(UNIFORM[0]))
-  measured = profile.create(few.net, few, folder=folder, names=names)
+  measured = profile.create(few, folder=folder, names=names)
   return few, measured, lambda begun: (whole, create(begun=begun))
 
 

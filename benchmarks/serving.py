@@ -50,7 +50,7 @@ _SLO = flags.DEFINE_float('slo_ms', 50.0, 'Milliseconds of a request.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Traces of each name.')
 _SIMULATED_HTTP_MS = flags.DEFINE_float(
     'simulated_http_ms', None,
-    'Serve nothing, simulate, with so many milliseconds of HTTP a request.',
+    'Serve nothing, simulate, with this many milliseconds of HTTP a request.',
 )
 _CACHE = flags.DEFINE_string('cache_dir', None, 'As for serve.')
 _WIDE, _NARROW = '1.0-1.0-1.0-1.0', '0.25-0.25-0.25-0.25'
@@ -109,13 +109,13 @@ class _Served:
     return Outcomes(latencies, entries, refused), found['classes']
 
 
-def _examples(net):
+def _examples(engine):
   """Returns images and labels; labels are None where there are no data."""
   try:
     return adaptanet_jax.examples(_MODEL.value)
   except adaptanet_jax.UsageError:
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (500, *net.net.image_shape), np.uint8), None
+    return rng.integers(0, 256, (500, *engine.image_shape), np.uint8), None
 
 
 def _capacity(served, images, subnet):
@@ -170,8 +170,8 @@ def main(argv):
   folder = os.path.expanduser(_CACHE.value or profile_lib.default_folder())
   profile_lib.keep_programs(folder)
   engine = load_engine(_MODEL.value)
-  profile = profile_lib.create(engine.net, engine, folder=folder)
-  images, labels = _examples(engine.net)
+  profile = profile_lib.create(engine, folder=folder)
+  images, labels = _examples(engine)
   names = [entry.name for entry in profile.entries]
   runs = {
       'x1.0': (choose, [names.index(_WIDE)]),

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-# Beyond so many connections at once requests wait here, and are late.
+# Beyond this many connections at once requests wait here, and are late.
 _MOST_CONNECTIONS = 600
 _LAST_SECONDS = 10.0
 

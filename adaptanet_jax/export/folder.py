@@ -86,8 +86,8 @@ def export(
     verify: whether it is tried against JAX before the folder is there.
 
   Raises:
-    UsageError: there is something in that folder, an option does not do, the
-      network cannot be exported so, or what was exported does not do what JAX
+    UsageError: the folder is not empty, an option is not valid, the
+      network cannot be exported that way, or the export does not do what JAX
       does.
   """
   _check(format, memory)

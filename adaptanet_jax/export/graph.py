@@ -38,7 +38,7 @@ class Tensor:
 
 
 class Store:
-  """Weights and constants of a model, each kept once, whoever reads them."""
+  """Weights and constants of a model, each kept once for all that read them."""
 
   def __init__(
       self, memory: str, extents: Mapping[str, tuple[int, ...]] | None = None
@@ -134,7 +134,7 @@ class Graph:
   def add_all(
       self, kind: str, count: int, *inputs: str, **attributes: Any
   ) -> list[str]:
-    """Adds a node and returns its outputs, so many."""
+    """Adds a node and returns its outputs, as many as asked for."""
     names = [self.store.fresh(kind) for _ in range(count)]
     self.nodes.append(
         helper.make_node(kind, inputs, names, name=names[0], **attributes)

@@ -11,7 +11,7 @@
   net.measure()                              # takes times on this device, and
   net(images, net.within(milliseconds=1.0))  # then chooses by them
 
-As a command it runs the examples that came along and says how far its answers
+As a command it runs the included examples and says how far its answers
 are from the expected ones; with the names of pictures it says what they show,
 which takes Pillow; with --measure it takes times and writes `latency.json`.
 
@@ -90,6 +90,12 @@ class Network:
     self.milliseconds, self._untimed = runtime_latency.read(
         folder, run.surroundings
     )
+
+  @property
+  def surroundings(self) -> dict[str, str]:
+    """What else has a say in how long it takes."""
+    found: dict[str, str] = self._run.surroundings()
+    return found
 
   @property
   def image_shape(self) -> tuple[int, ...]:
@@ -245,12 +251,12 @@ class Network:
     )
     if save:
       runtime_latency.write(
-          self.folder, self._run.surroundings(), self.milliseconds
+          self.folder, self.surroundings, self.milliseconds
       )
     return self.milliseconds
 
   def check(self) -> float:
-    """Runs the examples that came along.
+    """Runs the included examples.
 
     Returns:
       How far the answers are from the expected ones, at most, as a share of the

@@ -213,7 +213,7 @@ def load(folder: str, about: dict[str, Any], options: dict[str, Any]) -> Any:
     One of `KINDS`.
 
   Raises:
-    ValueError: an option does not do, or a package is not installed.
+    ValueError: an option is not valid, or a package is not installed.
   """
   return KINDS[about['kind']](folder, about, options)
 

@@ -123,7 +123,7 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
         os.path.join(folder, _EXAMPLES), images=examples[0], labels=examples[1]
     )
   network = dataclasses.asdict(net.net)
-  # What the device at hand suggests is decided where the bundle is loaded.
+  # What depends on the device is decided where the bundle is loaded.
   network.pop('axis_name')
   if net.about.dtype_is_auto:
     network['dtype'] = 'auto'

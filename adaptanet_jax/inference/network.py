@@ -275,7 +275,7 @@ class Supernet:
     Args:
       folder: must not exist yet, or be empty.
       examples: images and labels for `adaptanet_jax.examples` to give back to
-        whoever has the bundle; None: none.
+        those who have the bundle; None: none.
 
     Raises:
       UsageError: there is something in that folder, or the examples do not fit.

@@ -78,7 +78,7 @@ def _of_policy(profile: Profile, policy: str, fixed: list[int]) -> list[int]:
     names = {e.policy for e in entries if e.policy}
     raise RequestError(
         400,
-        f'{short(policy)} is no policy of this server; expected '
+        f'{short(policy)} is not a policy of this server; expected '
         f'{" or ".join(sorted(names)) or "one that it was started with"}.',
     )
   least = min(entries[n].madds for n in rungs)

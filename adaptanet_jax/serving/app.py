@@ -141,7 +141,7 @@ class _App:
       )
 
   async def _decode(self, encoded: tuple[bytes, ...], pixels: int) -> Images:
-    """Decodes pictures of so many pixels in all."""
+    """Decodes pictures with that many pixels in all."""
     engine = self._service.engine
 
     def read() -> Images:

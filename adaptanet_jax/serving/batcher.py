@@ -47,7 +47,7 @@ _MOST_FAILURES = 3
 # From then on a blank image runs where nothing else does, after so long each:
 # while nobody sends any, nothing else would tell that it works again.
 _PROBE_SECONDS = 1.0
-# A batch hangs that takes so many times what was predicted, and this long.
+# A batch hangs if it takes this many times as long as predicted, and this long.
 _HANG_FACTOR, _HANG_SECONDS = 10.0, 10.0
 
 
@@ -220,7 +220,7 @@ class Batcher:
       self._changed.notify()
 
   def _check_room(self, count: int) -> None:
-    """Raises an error if so many images more may not wait."""
+    """Raises an error if that many more images may not wait."""
     if count > self._limit:
       raise RequestError(
           413,

@@ -54,7 +54,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Profile:
-  """What can run, and how long it takes on the device at hand.
+  """What can run, and how long it takes on this device.
 
   Attributes:
     entries: the menu, S of them.

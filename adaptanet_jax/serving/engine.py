@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,23 @@ import numpy as np
 
 from adaptanet_jax import platforms
 from adaptanet_jax.data import splits
+from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
 
 SIZES = (1, 2, 4, 8, 16, 32)
+
+# A rule of a policy, as `evaluation.policies.to_json` has it.
+Rule = dict[str, Any]
 
 
 class Engine(Protocol):
   """What the rest of the server asks of whatever runs the network.
 
   Attributes:
+    name: of the model.
+    subnets: figures of all its subnets.
+    policies: the two rules of each policy by its name, such as 'joint/budget'.
     sizes: of batches, ascending, the first is 1.
     image_shape: `(H, W, C)`.
     class_names: of the classes, by label.
@@ -38,11 +45,17 @@ class Engine(Protocol):
     precision: relative step of the type that it computes in.
   """
 
+  name: str
+  subnets: SubnetTable
+  policies: dict[str, list[Rule]]
   sizes: tuple[int, ...]
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
   shorter_side: int
   precision: float
+
+  def with_sizes(self, sizes: tuple[int, ...]) -> 'Engine':
+    """Returns the same network with batches of other sizes."""
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -119,10 +132,20 @@ class JaxEngine:
       sizes: of batches, ascending, the first is 1.
     """
     self.net, self.sizes = net, sizes
+    self.name, self.subnets = net.about.name, net.subnets
+    self.policies = {
+        name: net.policy_table['rules'][scope][own]
+        for name in net.policies
+        for scope, own in [name.split('/')]
+    }
     self.image_shape = net.net.image_shape
     self.class_names = net.about.class_names
     self.shorter_side = net.about.shorter_side
     self.precision = float(jnp.finfo(net.net.dtype).eps)
+
+  def with_sizes(self, sizes: tuple[int, ...]) -> 'JaxEngine':
+    """See `Engine`."""
+    return JaxEngine(self.net, sizes=sizes)
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -175,14 +198,20 @@ class JaxEngine:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_engine(model: str, most: int = SIZES[-1]) -> JaxEngine:
-  """Loads a model as `adaptanet_jax.load` does, to be served on this device.
+def load_engine(model: str, most: int = SIZES[-1]) -> Engine:
+  """Loads a model, to be served on this device.
 
   Args:
-    model: the name of one that comes along, a bundle or a workdir.
+    model: what `adaptanet_jax.load` takes, or an exported folder, which runs in
+      ONNX Runtime.
     most: images of a batch; of `SIZES` those up to it are used.
 
   Raises:
     UsageError: there is no such model, or it is damaged.
   """
-  return JaxEngine(load(model), sizes=tuple(n for n in SIZES if n <= most))
+  from adaptanet_jax.serving import onnx_engine  # It stands on this module.
+
+  sizes = tuple(n for n in SIZES if n <= most)
+  if onnx_engine.is_export(model):
+    return onnx_engine.OnnxEngine(model, sizes=sizes)
+  return JaxEngine(load(model), sizes=sizes)

@@ -105,7 +105,7 @@ def read_picture(
     `uint8[H, W, C]`.
 
   Raises:
-    RequestError: it is no picture.
+    RequestError: it is not a picture.
   """
   try:
     return decode(encoded, shape, shorter_side)
@@ -119,7 +119,7 @@ def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
   """Returns the pixels of pictures, by their heads.
 
   Raises:
-    RequestError: 400, one is no picture; 413, they have too many pixels.
+    RequestError: 400, one is not a picture; 413, they have too many pixels.
   """
   total = sum(_pixels(picture, limits) for picture in encoded)
   if total > limits.pixels:

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.serving.controller import Entry
+from adaptanet_jax.serving.engine import Engine
 
 # Of images that follow the cheaper rule, beside the share that it was made for.
 _SHARES = (0.0, 0.5, 1.0)
 
 
 def rungs(
-    net: Supernet, policy: str, accuracies: np.ndarray
+    engine: Engine, policy: str, accuracies: np.ndarray
 ) -> tuple[Entry, ...]:
   """Returns the rungs of a policy, such as `joint/budget@0.50`.
 
@@ -29,22 +29,21 @@ def rungs(
   gate alike: what gates know beyond that is not counted.
 
   Args:
-    net: the network.
+    engine: what runs the network.
     policy: scope and name.
     accuracies: of all subnets, `float[K, K, K, K]`.
 
   Raises:
     UsageError: the network has no such policy.
   """
-  if policy not in net.policies:
+  if policy not in engine.policies:
     raise UsageError(
         f'Unknown policy {policy!r}; expected one of '
-        f'{", ".join(net.policies) or "none, for the model has none"}.'
+        f'{", ".join(engine.policies) or "none, for the model has none"}.'
     )
-  scope, name = policy.split('/')
-  cheap, dear = net.policy_table['rules'][scope][name]
+  cheap, dear = engine.policies[policy]
   shares = {*_SHARES, round(cheap['share'], 2)}
-  tables = accuracies, net.subnets['madds']
+  tables = accuracies, engine.subnets['madds']
   first, second = ([_mean(rule, t) for t in tables] for rule in (cheap, dear))
   return tuple(
       Entry(

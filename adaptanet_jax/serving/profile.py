@@ -22,11 +22,10 @@ import numpy as np
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
-from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
 from adaptanet_jax.serving import policies
 from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.engine import Engine, JaxEngine, load_engine
+from adaptanet_jax.serving.engine import Engine, load_engine
 from adaptanet_jax.workdir import read_json, write_json
 
 MOST_ENTRIES = 12
@@ -56,7 +55,6 @@ def keep_programs(folder: str) -> None:
 
 
 def create(
-    net: Supernet,
     engine: Engine,
     *,
     folder: str,
@@ -70,15 +68,14 @@ def create(
   unless batches ran meanwhile, which made them longer than they are.
 
   Args:
-    net: the network, for its table of subnets.
-    engine: what runs it.
+    engine: what runs the network.
     folder: of profiles.
     names: subnets of the menu; default: those of `choose_menu`.
     policy: whose rungs are on the menu, too; None: no policy.
     begun: returns how many batches of other engines have begun so far.
 
   Raises:
-    UsageError: the network has no accuracies, or a name is no subnet of it.
+    UsageError: the network has no accuracies, or a name is not a subnet of it.
   """
   path = _path(engine, folder, names, policy)
   kept = _read(path, engine.sizes)
@@ -87,11 +84,11 @@ def create(
     return kept
   before = begun()
   if names:
-    entries = tuple(_entry(net, name) for name in names)
+    entries = tuple(_entry(engine, name) for name in names)
   else:
-    entries = choose_menu(net, engine)
+    entries = choose_menu(engine)
   if policy:
-    entries += policies.rungs(net, policy, _accuracies(net))
+    entries += policies.rungs(engine, policy, _accuracies(engine))
   profile = Profile(entries, engine.sizes, _time(engine, entries))
   if begun() == before:
     _keep(path, profile)
@@ -110,7 +107,7 @@ def load(
     menu: str | None,
     policy: str | None,
     begun: Callable[[], int] = lambda: 0,
-) -> tuple[JaxEngine, Profile]:
+) -> tuple[Engine, Profile]:
   """Returns the engine of a model and its profile, all programs warm.
 
   Args:
@@ -126,7 +123,6 @@ def load(
   """
   engine = load_engine(model, most)
   return engine, create(
-      engine.net,
       engine,
       folder=folder,
       names=names_of(menu),
@@ -172,14 +168,13 @@ def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
   return functools.partial(run, _blank(engine, size), entry.name)
 
 
-def choose_menu(net: Supernet, engine: Engine) -> tuple[Entry, ...]:
+def choose_menu(engine: Engine) -> tuple[Entry, ...]:
   """Chooses subnets that no faster one is as accurate as, and uniform widths.
 
   The times of all subnets are estimated from those of single stages.
 
   Args:
-    net: the network.
-    engine: what runs it.
+    engine: what runs the network.
 
   Returns:
     At most 12 entries, by accuracy.
@@ -187,9 +182,9 @@ def choose_menu(net: Supernet, engine: Engine) -> tuple[Entry, ...]:
   Raises:
     UsageError: the network has no accuracies.
   """
-  accuracies = _accuracies(net)
-  subnets = {str(subnet): _entry(net, str(subnet)) for subnet in UNIFORM}
-  times = estimate(engine, len(net.net.choices))
+  accuracies = _accuracies(engine)
+  subnets = {str(subnet): _entry(engine, str(subnet)) for subnet in UNIFORM}
+  times = estimate(engine)
   front = subnet_table.pareto_front(times.ravel(), accuracies.ravel())
   codes = [np.unravel_index(position, times.shape) for position in front]
   names = [str(Subnet.decode(np.array(code))) for code in codes]
@@ -198,24 +193,23 @@ def choose_menu(net: Supernet, engine: Engine) -> tuple[Entry, ...]:
   # Evenly spread along the front.
   places = np.linspace(0, len(others) - 1, min(room, len(others)))
   for place in np.unique(places.round().astype(int)):
-    subnets[others[place]] = _entry(net, others[place])
+    subnets[others[place]] = _entry(engine, others[place])
   return tuple(
       sorted(subnets.values(), key=lambda e: (e.accuracy, e.madds))
   )
 
 
-def estimate(engine: Engine, num_choices: int) -> np.ndarray:
+def estimate(engine: Engine) -> np.ndarray:
   """Estimates the seconds of all subnets from single changes to the largest.
 
   Args:
     engine: what runs them.
-    num_choices: K.
 
   Returns:
     `float[K, K, K, K]`, of a batch of a middle size.
   """
   size = min(_ESTIMATED_AT, engine.sizes[-1])
-  codes = latency.single_changes(num_choices)
+  codes = latency.single_changes(len(_accuracies(engine)))
   milliseconds = _measure([
       functools.partial(
           engine.run, _blank(engine, size), str(Subnet.decode(code))
@@ -225,28 +219,28 @@ def estimate(engine: Engine, num_choices: int) -> np.ndarray:
   return 1e-3 * latency.stage_sums(*latency.stage_table(milliseconds))
 
 
-def _accuracies(net: Supernet) -> np.ndarray:
+def _accuracies(engine: Engine) -> np.ndarray:
   for column in _ACCURACIES:
-    if column in net.subnets:
-      return net.subnets[column]
+    if column in engine.subnets:
+      return engine.subnets[column]
   raise UsageError(
       'The model does not know how accurate its subnets are; expected a run '
       'whose phases evaluation and policies are done, or a bundle of one.'
   )
 
 
-def _entry(net: Supernet, name: str) -> Entry:
+def _entry(engine: Engine, name: str) -> Entry:
   try:
     code = tuple(Subnet.parse(name).encode())
-    accuracy = float(_accuracies(net)[code])
+    accuracy = float(_accuracies(engine)[code])
   except (ValueError, IndexError) as error:
     if isinstance(error, UsageError):
       raise
     raise UsageError(
-        f'{name!r} is no subnet of this model; expected one such as '
+        f'{name!r} is not a subnet of this model; expected one such as '
         '1.0-0.5-0.25-1.0.'
     ) from error
-  return Entry(name, accuracy, int(net.subnets['madds'][code]))
+  return Entry(name, accuracy, int(engine.subnets['madds'][code]))
 
 
 def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:

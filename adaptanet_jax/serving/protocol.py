@@ -225,7 +225,7 @@ def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
     given: texts by name, some of `PARAMETERS`.
 
   Raises:
-    RequestError: a name is unknown, or a value does not do.
+    RequestError: a name is unknown, or a value is not valid.
   """
   values: dict[str, Any] = dict(given)
   for name, kind in (('timeout', int), ('min_accuracy', float)):

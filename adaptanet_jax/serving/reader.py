@@ -19,7 +19,7 @@ from adaptanet_jax.serving import payloads
 from adaptanet_jax.serving.items import RefusedError
 from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
 
-# Of so many bytes nothing here takes longer than a switch to another thread.
+# Up to this many bytes nothing here takes longer than a switch of threads.
 BYTES_AT_ONCE = 64 * 2**10
 _THREADS = 2
 # A client that sends its body more slowly than this is let go.

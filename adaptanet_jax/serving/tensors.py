@@ -178,7 +178,7 @@ def encoded(
       pictures = [base64.b64decode(text, validate=True) for text in texts]
     except (binascii.Error, ValueError) as error:
       raise RequestError(
-          400, f'A picture in {INPUT} is no base64 ({line(error)}).'
+          400, f'A picture in {INPUT} is not base64 ({line(error)}).'
       ) from error
   if len(pictures) != dims[0]:
     raise RequestError(

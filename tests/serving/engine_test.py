@@ -53,7 +53,7 @@ class EngineTest(parameterized.TestCase):
         adaptanet_jax.load(str(cls.root / 'bundle')), sizes=_SIZES
     )
     cls.profile = profile_lib.create(
-        cls.engine.net, cls.engine, folder=str(cls.root), names=_MENU
+        cls.engine, folder=str(cls.root), names=_MENU
     )
 
   @parameterized.parameters(*_MENU)
@@ -74,14 +74,14 @@ class EngineTest(parameterized.TestCase):
     self.assertEqual(self.profile.seconds.shape, (3, 3))
     self.assertTrue((np.diff(self.profile.seconds) >= 0.0).all())
     again = profile_lib.create(
-        self.engine.net, self.engine, folder=str(self.root), names=_MENU
+        self.engine, folder=str(self.root), names=_MENU
     )
     np.testing.assert_array_equal(again.seconds, self.profile.seconds)
     # Damaged, it is measured again.
     (path,) = self.root.glob('profile-*.json')
     path.write_text('{"entries": []}')
     again = profile_lib.create(
-        self.engine.net, self.engine, folder=str(self.root), names=_MENU[:1]
+        self.engine, folder=str(self.root), names=_MENU[:1]
     )
     self.assertEqual(again.seconds.shape, (1, 3))
 
@@ -91,7 +91,7 @@ class EngineTest(parameterized.TestCase):
     with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
       for begun in (lambda: next(counts), lambda: 0):
         profile_lib.create(
-            self.engine.net, self.engine, folder=folder, names=_MENU[:1],
+            self.engine, folder=folder, names=_MENU[:1],
             begun=begun,
         )
         self.assertEqual(
@@ -104,7 +104,6 @@ class EngineTest(parameterized.TestCase):
     with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
       with self.assertLogs('absl', 'WARNING') as logs:
         profile = profile_lib.create(
-            self.engine.net,
             self.engine,
             folder=f'{file.name}/x',
             names=_MENU[:1],
@@ -113,9 +112,9 @@ class EngineTest(parameterized.TestCase):
     self.assertIn('cannot be written (Not a directory)', logs.output[0])
 
   def test_a_name_that_is_no_subnet(self):
-    with self.assertRaisesRegex(UsageError, "'x' is no subnet of this model"):
+    with self.assertRaisesRegex(UsageError, "'x' is not a subnet"):
       profile_lib.create(
-          self.engine.net, self.engine, folder=str(self.root), names=['x']
+          self.engine, folder=str(self.root), names=['x']
       )
 
   def test_two_hundred_pictures_at_once_each_get_the_subnet_s_answer(self):
@@ -150,7 +149,7 @@ class EngineTest(parameterized.TestCase):
         adaptanet_jax.load(str(self.root / 'bundle')), sizes=(4,)
     )
     rungs = policies.rungs(
-        engine.net, 'joint/budget', engine.net.subnets['expected_top1']
+        engine, 'joint/budget', engine.net.subnets['expected_top1']
     )
     # The policy is one rule, which reads gates: all its rungs are alike.
     self.assertEqual(
@@ -214,7 +213,7 @@ class EngineTest(parameterized.TestCase):
 class MenuTest(parameterized.TestCase):
 
   def test_it_is_a_front_of_few_with_the_uniform_widths(self):
-    net = bundle_test.supernet()
+    engine = engine_lib.JaxEngine(bundle_test.supernet())
     rng = np.random.default_rng(0)
     times = rng.random((8,) * 4)
     self.enter_context(
@@ -222,11 +221,11 @@ class MenuTest(parameterized.TestCase):
             profile_lib, 'estimate', return_value=times
         )
     )
-    menu = profile_lib.choose_menu(net, fakes.FakeEngine())
+    menu = profile_lib.choose_menu(engine)
     names = [entry.name for entry in menu]
     self.assertLessEqual(len(menu), profile_lib.MOST_ENTRIES)
     self.assertContainsSubset([str(subnet) for subnet in UNIFORM], names)
-    accuracies = net.subnets['expected_top1']
+    accuracies = engine.subnets['expected_top1']
     for entry in menu:
       code = tuple(profile_lib.Subnet.parse(entry.name).encode())
       self.assertEqual(entry.accuracy, accuracies[code])
@@ -237,13 +236,14 @@ class MenuTest(parameterized.TestCase):
         )
 
   def test_estimates_add_up(self):
+    engine = engine_lib.JaxEngine(bundle_test.supernet())
     milliseconds = np.arange(29.0) + 100.0
     self.enter_context(
         mock.patch.object(
             profile_lib, '_measure', return_value=milliseconds
         )
     )
-    found = profile_lib.estimate(fakes.FakeEngine(), 8)
+    found = profile_lib.estimate(engine)
     # Stage by stage seven changes; the largest takes 100 ms.
     self.assertAlmostEqual(found[0, 0, 0, 0], 0.1)
     self.assertAlmostEqual(found[3, 0, 0, 2], 0.1 + 0.003 + 0.023)

@@ -1,0 +1,121 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""An exported network, served by ONNX Runtime."""
+
+import copy
+import hashlib
+import json
+import os
+
+import numpy as np
+
+from adaptanet_jax import platforms
+from adaptanet_jax.data import splits
+from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import subnet_table
+from adaptanet_jax.export import runtime
+from adaptanet_jax.serving import engine
+
+# What makes an export of a folder.
+INDEX = 'export.json'
+_KINDS = ('onnx', 'stages')
+
+
+class OnnxEngine:
+  """An exported folder of all subnets, in this process, on its processor.
+
+  It begins with images alone, and knows no policies: those of its graph route a
+  batch by its first image, with shares that are fixed.
+  """
+
+  def __init__(self, folder: str, *, sizes: tuple[int, ...]) -> None:
+    """Loads the models.
+
+    Args:
+      folder: that the network was exported to.
+      sizes: of batches, ascending, the first is 1.
+
+    Raises:
+      UsageError: the folder is damaged, has not all subnets, or is of a format
+        that ONNX Runtime does not run; or ONNX Runtime is not installed.
+    """
+    try:
+      self._net = runtime.load(folder, sess_options=_options())
+    except ValueError as error:
+      raise UsageError(str(error)) from error
+    about = self._net.about
+    if about['kind'] not in _KINDS or not _is_whole(len(self._net.subnets)):
+      raise UsageError(
+          f'{folder} is an export of format {about["kind"]} with '
+          f'{len(self._net.subnets):,} subnets; expected one of format '
+          f'{" or ".join(_KINDS)} with all of them.'
+      )
+    self.name, self.sizes = about['name'], sizes
+    height, width, colours = self._net.image_shape
+    self.image_shape = height, width, colours
+    self.policies: dict[str, list[engine.Rule]] = {}
+    self.class_names = tuple(self._net.class_names)
+    self.shorter_side = about['shorter_side']
+    self.precision = float(np.finfo(np.float32).eps)
+    self.subnets = subnet_table.read(folder)
+
+  def with_sizes(self, sizes: tuple[int, ...]) -> 'OnnxEngine':
+    """See `Engine`."""
+    other = copy.copy(self)
+    other.sizes = sizes
+    return other
+
+  def run(
+      self, images: np.ndarray, name: str, start: int = 0
+  ) -> np.ndarray:
+    """See `Engine`; `start` is 0."""
+    assert not start, 'There are no anchors to start at.'
+    return self._net(engine.padded(images, self.sizes), name)[: len(images)]
+
+  def route(
+      self, images: np.ndarray, name: str
+  ) -> tuple[np.ndarray, list[str]]:
+    """See `Engine`; never called, for there are no policies."""
+    raise NotImplementedError
+
+  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
+    """See `Engine`."""
+    return ()
+
+  def fingerprint(self) -> str:
+    """See `Engine`."""
+    about = self._net.about
+    described = {
+        'processor': platforms.processor(),
+        'cores': splits.num_cores(),
+        'surroundings': self._net.surroundings,
+        'sizes': self.sizes,
+        'files': about['sha256'],
+    }
+    text = json.dumps(described, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_export(folder: str) -> bool:
+  """Returns whether a folder is an exported network."""
+  return os.path.exists(os.path.join(folder, INDEX))
+
+
+def _is_whole(count: int) -> bool:
+  """Returns whether these are all subnets: of 4 or 8 choices of four stages."""
+  return count in (4**4, 8**4)
+
+
+def _options() -> object:
+  """Returns options of a session that leaves processors to HTTP while it waits.
+  """
+  try:
+    import onnxruntime
+  except ImportError as error:
+    raise UsageError(
+        'onnxruntime is not installed; expected pip install ".[export]" in the '
+        'clone.'
+    ) from error
+  options = onnxruntime.SessionOptions()
+  options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+  return options
