@@ -9,7 +9,8 @@ For each trace and seed, by HTTP from a second process and, beside it, by the
 simulator:
 
   x1.0, x0.25   that subnet alone, in batches of the size that suits the queue
-  best          the subnet of the menu that is best in hindsight; simulated
+  best          the subnet that is best in hindsight, of all; simulated
+  oracle        what no server exceeds that knows the trace; a bound
   slackfit      SuperServe's policy
   ours          the controller of `adaptanet_jax.serving`
 
@@ -39,7 +40,12 @@ from adaptanet_jax.serving.controller import choose
 from adaptanet_jax.serving.engine import load_engine
 from adaptanet_jax.serving.server import Server
 from adaptanet_jax.serving.service import Service
-from benchmarks import harness, serving_simulator, serving_traces
+from benchmarks import (
+  harness,
+  serving_bounds,
+  serving_simulator,
+  serving_traces,
+)
 from benchmarks.serving_simulator import Outcomes
 
 _MODEL = flags.DEFINE_string('model', 'digits', 'As for serve.')
@@ -171,6 +177,9 @@ def main(argv):
   profile_lib.keep_programs(folder)
   engine = load_engine(_MODEL.value)
   profile = profile_lib.create(engine, folder=folder)
+  every = profile_lib.create(
+      engine, folder=folder, names=profile_lib.front(engine)
+  )
   images, labels = _examples(engine)
   names = [entry.name for entry in profile.entries]
   runs = {
@@ -206,8 +215,10 @@ def main(argv):
           name, rate=rate, seconds=_SECONDS.value, seed=seed,
           folder=_TRACES.value,
       )
-      _compare(report, f'{name} {seed}', arrivals, runs, http, engine, profile,
-               images, labels)
+      label = f'{name} {seed}'
+      _compare(report, label, arrivals, runs, http, engine, profile, images,
+               labels)
+      _bound(report, label, arrivals, http, every)
   report.done()
 
 
@@ -236,14 +247,20 @@ def _compare(
         report, f'{label} {who}', _summary(outcomes, profile, classes, labels),
         margin=margin, count=len(arrivals),
     )
-  best, values = serving_simulator.best_fixed(
-      arrivals, profile, slo=slo, http=http
-  )
+
+
+def _bound(report, label, arrivals, http, every):
+  """Adds what is known in hindsight of a trace, for all subnets."""
+  known = {'slo': 1e-3 * _SLO.value, 'http': http}
+  best, values = serving_bounds.best_fixed(arrivals, every, **known)
   values['expected'] = values['effective']
   _row(
       report, f'{label} best simulated', values,
-      subnet=profile.entries[best].name,
+      subnet=every.entries[best].name,
   )
+  values = dict.fromkeys(_COLUMNS, np.nan)
+  values['expected'] = serving_bounds.oracle(arrivals, every, **known)
+  _row(report, f'{label} oracle', values)
 
 
 if __name__ == '__main__':

@@ -185,17 +185,3 @@ def summary(
       'p99_ms': float(p99),
       'refused': float(outcomes.refused.mean()),
   }
-
-
-def best_fixed(
-    arrivals: np.ndarray, profile: Profile, *, slo: float, http: float
-) -> tuple[int, dict[str, float]]:
-  """Returns the subnet that is best for a trace, known in hindsight."""
-  found = []
-  for entry in range(len(profile.entries)):
-    outcomes = simulate(
-        arrivals, profile, slo=slo, http=http, allowed=[entry]
-    )
-    found.append(summary(outcomes, profile.accuracies, slo=slo))
-  best = max(range(len(found)), key=lambda n: found[n]['effective'])
-  return best, found[best]

@@ -169,9 +169,7 @@ def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
 
 
 def choose_menu(engine: Engine) -> tuple[Entry, ...]:
-  """Chooses subnets that no faster one is as accurate as, and uniform widths.
-
-  The times of all subnets are estimated from those of single stages.
+  """Chooses the uniform widths, and some of the `front`.
 
   Args:
     engine: what runs the network.
@@ -182,13 +180,8 @@ def choose_menu(engine: Engine) -> tuple[Entry, ...]:
   Raises:
     UsageError: the network has no accuracies.
   """
-  accuracies = _accuracies(engine)
   subnets = {str(subnet): _entry(engine, str(subnet)) for subnet in UNIFORM}
-  times = estimate(engine)
-  front = subnet_table.pareto_front(times.ravel(), accuracies.ravel())
-  codes = [np.unravel_index(position, times.shape) for position in front]
-  names = [str(Subnet.decode(np.array(code))) for code in codes]
-  others = [name for name in names if name not in subnets]
+  others = [name for name in front(engine) if name not in subnets]
   room = MOST_ENTRIES - len(subnets)
   # Evenly spread along the front.
   places = np.linspace(0, len(others) - 1, min(room, len(others)))
@@ -197,6 +190,26 @@ def choose_menu(engine: Engine) -> tuple[Entry, ...]:
   return tuple(
       sorted(subnets.values(), key=lambda e: (e.accuracy, e.madds))
   )
+
+
+def front(engine: Engine) -> list[str]:
+  """Returns the subnets that no faster one is as accurate as, fastest first.
+
+  The times of all subnets are estimated from those of single stages.
+
+  Args:
+    engine: what runs the network.
+
+  Raises:
+    UsageError: the network has no accuracies.
+  """
+  accuracies, times = _accuracies(engine), estimate(engine)
+  return [
+      str(Subnet.decode(np.array(np.unravel_index(position, times.shape))))
+      for position in subnet_table.pareto_front(
+          times.ravel(), accuracies.ravel()
+      )
+  ]
 
 
 def estimate(engine: Engine) -> np.ndarray:

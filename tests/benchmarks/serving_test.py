@@ -11,8 +11,14 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 
+from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.service import Service
-from benchmarks import serving_load, serving_simulator, serving_traces
+from benchmarks import (
+  serving_bounds,
+  serving_load,
+  serving_simulator,
+  serving_traces,
+)
 from tests.serving import fakes
 
 
@@ -100,10 +106,37 @@ class SimulatorTest(parameterized.TestCase):
       arrivals = serving_traces.arrivals(
           'steady', rate=rate, seconds=2.0, seed=0, folder=None
       )
-      best, _ = serving_simulator.best_fixed(
-          arrivals, menu, slo=0.05, http=0.0
-      )
+      best, _ = serving_bounds.best_fixed(arrivals, menu, slo=0.05, http=0.0)
       self.assertEqual(best, expected)
+
+  def test_no_server_exceeds_the_oracle(self):
+    menu = fakes.profile(0.01)
+    known = {'slo': 0.05, 'http': 0.001}
+    for rate in (50.0, 300.0, 3000.0):
+      arrivals = serving_traces.arrivals(
+          'steady', rate=rate, seconds=1.0, seed=0, folder=None
+      )
+      bound = serving_bounds.oracle(arrivals, menu, **known)
+      found = serving_simulator.simulate(arrivals, menu, **known)
+      summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
+      self.assertLessEqual(summary['effective'], bound + 1e-9)
+      # At most all are right, and what the processor can do in the time.
+      fastest = (menu.seconds / menu.sizes).min() + 0.001
+      most = min(0.9, 0.6 * 1.05 / fastest / len(arrivals))
+      self.assertLessEqual(bound, most + 1e-9 if rate > 1000 else 0.9)
+    # With time for all of the best it is that.
+    self.assertAlmostEqual(
+        serving_bounds.oracle(np.arange(5.0), menu, **known), 0.9
+    )
+
+  def test_the_oracle_mixes_what_one_subnet_cannot(self):
+    # Two at once, and time for one wide and one narrow image.
+    row = np.array([0.008, 0.032])
+    menu = Profile(fakes.ENTRIES, (1,), row[:, None])
+    arrivals = np.zeros(2)
+    self.assertAlmostEqual(
+        serving_bounds.oracle(arrivals, menu, slo=0.04, http=0.0), 0.75
+    )
 
 
 class LoadTest(parameterized.TestCase):
