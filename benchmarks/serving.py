@@ -163,10 +163,10 @@ def _summary(outcomes, profile, classes, labels):
 
 
 def _row(report, label, values, **more):
-  cells = [
-      values[name] if name.endswith('ms') else 100.0 * values[name]
-      for name in _COLUMNS
-  ]
+  cells = []
+  for name in _COLUMNS:
+    value = values.get(name, np.nan) * (1.0 if name.endswith('ms') else 100.0)
+    cells.append(None if np.isnan(value) else value)
   report.add(label, cells, **more)
 
 
@@ -258,9 +258,8 @@ def _bound(report, label, arrivals, http, every):
       report, f'{label} best simulated', values,
       subnet=every.entries[best].name,
   )
-  values = dict.fromkeys(_COLUMNS, np.nan)
-  values['expected'] = serving_bounds.oracle(arrivals, every, **known)
-  _row(report, f'{label} oracle', values)
+  bound = serving_bounds.oracle(arrivals, every, **known)
+  _row(report, f'{label} oracle', {'expected': bound})
 
 
 if __name__ == '__main__':
