@@ -63,12 +63,12 @@ def load(
         f'{", ".join(CALIBRATIONS)}.'
     )
   workdir = os.path.expanduser(workdir)
-  config, variables = _restore(workdir)
+  config, results, variables = _restore(workdir)
   if not isinstance(gates, str | os.PathLike | None):
     raise UsageError(f'gates = {gates!r}; expected the workdir of a run.')
   source = os.path.expanduser(os.fspath(gates)) if gates else workdir
   if gates:
-    other_config, other = _restore(source)
+    other_config, _, other = _restore(source)
     differing = settings.differing_keys(
         config.to_dict(), other_config.to_dict(), up_to='joint'
     )
@@ -85,11 +85,11 @@ def load(
     variables = _swap(variables, other)
     config.gates = other_config.gates
     config.policies = other_config.policies
-  nets, gate_set = _networks(config, workdir)
+  nets, gate_set = _networks(config, results)
   net = workspace.student_for(nets, variables)
   if net.norm not in BATCH_NORMS:
     calibration = 'none'
-  calibration = calibration or _measured_calibration(config, workdir)
+  calibration = calibration or _measured_calibration(config, results)
   routed = routing_gates(gate_set) if GATES in variables['params'] else None
   policies: dict[str, Any] = {}
   if routed and os.path.exists(Paths(source).policies):
@@ -106,13 +106,14 @@ def load(
       calibrated=calibration,
       statistics=_statistics(workdir) if calibration != 'none' else (),
       backend=backend,
-      about=_about(config, workdir),
+      about=_about(config, results),
   )
 
 
-def _about(config: ml_collections.ConfigDict, workdir: str) -> About:
+def _about(
+    config: ml_collections.ConfigDict, results: dict[str, Any]
+) -> About:
   """Returns what a run knows of its network besides how that runs."""
-  results = read_json(Paths(workdir).results)
   data = results['dataset']
   keys = ('config', 'git', 'seed', 'dataset', 'device', 'augmentation')
   accuracies = {
@@ -144,10 +145,11 @@ def _same_weights(first: Variables, second: Variables) -> bool:
 
 
 def _measured_calibration(
-    config: ml_collections.ConfigDict, workdir: str
+    config: ml_collections.ConfigDict, results: dict[str, Any]
 ) -> str:
-  """Returns the calibration that an evaluation had; else the configured one."""
-  results = read_json(Paths(workdir).results)
+  """Returns the calibration of an evaluation, if there was one, or that of the
+  configuration.
+  """
   for name in NETWORKS:
     if name in results:
       return results[name]['calibration']
@@ -158,8 +160,8 @@ def examples(
     workdir: str, count: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns examples that a run was tested on; see `load.examples`."""
-  config = _read_config(workdir)
-  described = _described(workdir)
+  config, results = _read(workdir)
+  described = results['dataset']
   config.data.name = described['name']  # 'fake' where the set was missing.
   test = sources.load_test(config)
   if len(test) != described['test_examples']:
@@ -194,19 +196,17 @@ def _swap(variables: Variables, other: Variables) -> Variables:
   return trees.merge(rest, gates)
 
 
-def _described(workdir: str) -> dict[str, Any]:
-  """Returns what a run has noted about its data."""
-  return read_json(Paths(workdir).results)['dataset']
-
-
-def _networks(config: ml_collections.ConfigDict, workdir: str) -> Any:
-  dataset = _described(workdir)
+def _networks(
+    config: ml_collections.ConfigDict, results: dict[str, Any]
+) -> Any:
+  dataset = results['dataset']
   return workspace.networks(
       config, dataset['num_classes'], tuple(dataset['image_shape'])
   )
 
 
-def _read_config(workdir: str) -> ml_collections.ConfigDict:
+def _read(workdir: str) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+  """Returns the configuration of a run, and what it has found."""
   for name in ('config.json', 'results.json'):
     if not os.path.exists(os.path.join(workdir, name)):
       raise UsageError(
@@ -215,18 +215,23 @@ def _read_config(workdir: str) -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict(read_json(Paths(workdir).config))
   if 'damaged' not in config.data:  # A run of before there was a choice.
     config.data.damaged = 'refuse'
-  return config
+  return config, read_json(Paths(workdir).results)
 
 
-def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
-  """Restores the newest checkpoint of each part of a run's supernet."""
-  config = _read_config(workdir)
-  nets, gates = _networks(config, workdir)
+def _restore(
+    workdir: str,
+) -> tuple[ml_collections.ConfigDict, dict[str, Any], Variables]:
+  """Returns configuration and results of a run, and its supernet's variables.
+
+  Those are of the newest checkpoint of each part.
+  """
+  config, results = _read(workdir)
+  nets, gates = _networks(config, results)
   shapes = trees.merge(
       nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
   )
   trained = plan.find_trained(
-      config, workdir, _described(workdir)['train_examples']
+      config, workdir, results['dataset']['train_examples']
   )
   if phases.RUNNABLE.isdisjoint(trained):
     raise UsageError(
@@ -252,4 +257,4 @@ def _restore(workdir: str) -> tuple[ml_collections.ConfigDict, Variables]:
         ', '.join(interrupted),
         workdir,
     )
-  return config, variables
+  return config, results, variables
