@@ -98,17 +98,17 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+def flatten(config: Mapping[str, Any], above: str = '') -> dict[str, Any]:
   """Returns the settings by dotted key; tuples become lists, as in JSON."""
-  return dict(_items(config, prefix))
+  return dict(_items(config, above))
 
 
-def _items(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _items(config: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
   for key, value in config.items():
     if isinstance(value, Mapping | ml_collections.ConfigDict):
-      yield from _items(value, f'{prefix}{key}.')
+      yield from _items(value, f'{above}{key}.')
     else:
-      yield prefix + key, list(value) if isinstance(value, tuple) else value
+      yield above + key, list(value) if isinstance(value, tuple) else value
 
 
 def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:

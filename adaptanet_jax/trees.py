@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trees of arrays; their parts, named by slash-separated path prefixes."""
+"""Trees of arrays; their parts, named by slash-separated paths."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,26 +14,26 @@ Tree = dict[str, Any]
 
 
 def split(
-    tree: Mapping[str, Any], prefixes: Sequence[str]
+    tree: Mapping[str, Any], parts: Sequence[str]
 ) -> tuple[Tree, Tree]:
-  """Splits a tree into the leaves below some prefixes, and the rest.
+  """Splits a tree into the leaves below some parts, and the rest.
 
   Args:
     tree: nested dict of arrays.
-    prefixes: paths such as `backbone/stage1`; each must name something.
+    parts: paths such as `backbone/stage1`; each must name something.
 
   Returns:
     Two nested dicts that `merge` puts together again.
 
   Raises:
-    ValueError: a prefix names nothing in `tree`.
+    ValueError: a part names nothing in `tree`.
   """
   flat = traverse_util.flatten_dict(tree, sep='/')
-  below = {prefix: _below(flat, prefix) for prefix in prefixes}
-  for prefix, names in below.items():
+  below = {part: _below(flat, part) for part in parts}
+  for part, names in below.items():
     if not names:
       raise ValueError(
-          f'No part {prefix!r} in the tree; its leaves are {sorted(flat)}.'
+          f'No part {part!r} in the tree; its leaves are {sorted(flat)}.'
       )
   chosen = set().union(*below.values())
   inside = {name: leaf for name, leaf in flat.items() if name in chosen}
@@ -70,9 +70,9 @@ def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
   return traverse_util.unflatten_dict(flat, sep='/')
 
 
-def has(tree: Mapping[str, Any], prefix: str) -> bool:
-  """Returns whether a tree has leaves below a path prefix."""
-  return bool(_below(traverse_util.flatten_dict(tree, sep='/'), prefix))
+def has(tree: Mapping[str, Any], part: str) -> bool:
+  """Returns whether a tree has leaves below a part."""
+  return bool(_below(traverse_util.flatten_dict(tree, sep='/'), part))
 
 
 def is_traced(tree: Any) -> bool:
@@ -105,7 +105,7 @@ def draw_like(shapes: Any, *, seed: int = 0) -> Any:
   return jax.tree_util.tree_map_with_path(draw_leaf, shapes)
 
 
-def _below(flat: Mapping[str, Any], prefix: str) -> list[str]:
+def _below(flat: Mapping[str, Any], part: str) -> list[str]:
   return [
-      name for name in flat if name == prefix or name.startswith(prefix + '/')
+      name for name in flat if name == part or name.startswith(part + '/')
   ]

@@ -364,7 +364,7 @@ class SelectedGroupsTest(parameterized.TestCase):
     (joint,) = (p for p in phases.build_phases(config) if p.name == 'joint')
     self.assertEqual(joint.trains, ('backbone', 'delta'))
     self.assertEqual(joint.space.vary, 'joint')
-    self.assertEqual(joint.space.stages, range(1, 5))
+    self.assertEqual(joint.space.numbers, range(1, 5))
     config.joint.batch_size = 7
     self.assertContainsSubset(
         ['joint.batch_size: 64 -> 7'],

@@ -59,7 +59,7 @@ class SubnetSpace:
       )
 
   @property
-  def stages(self) -> range:
+  def numbers(self) -> range:
     """Numbers of the stages that vary."""
     return range(self.first, self.last + 1)
 
@@ -79,13 +79,13 @@ class SubnetSpace:
     For each dimension the largest comes before the smallest.
     """
     indices = [choice.index for choice in _CORNERS[self.vary]]
-    return np.repeat(np.array(indices, np.int32)[:, None], len(self.stages), 1)
+    return np.repeat(np.array(indices, np.int32)[:, None], len(self.numbers), 1)
 
   def others(self) -> np.ndarray:
     """Returns every subnet that is not a corner, `int32[M, S]`."""
     corners = {tuple(corner) for corner in self.corners()}
     everything = itertools.product(
-        range(self.num_choices), repeat=len(self.stages)
+        range(self.num_choices), repeat=len(self.numbers)
     )
     lowest = _FIRST_DELTA if self.vary == 'delta' else 0
     others = [

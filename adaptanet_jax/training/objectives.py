@@ -128,7 +128,7 @@ def anchor_gradients(
   """
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
   x, targets = _module_data(inputs, nets, space, reads, subnets)
-  run = functools.partial(run_module, nets, stages=space.stages)
+  run = functools.partial(run_module, nets, stages=space.numbers)
   if space.has_largest:  # Filled in when it has run.
     largest = jax.tree.map(jnp.zeros_like, targets)
   else:

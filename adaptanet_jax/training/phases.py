@@ -51,7 +51,7 @@ class Phase:
     network: 'teacher' or 'student', the network whose part is trained.
     parts: of that network, those that are there: the backbone, and later the
       deltas and the gates.
-    trains: path prefixes of the trained part of its parameters.
+    trains: paths of the trained part of its parameters.
     space: the subnets that are run; None for the full network alone.
     reads: what the first trained stage reads: 'student' or 'teacher'.
     section: dotted key of the section of the configuration with `settings`.
