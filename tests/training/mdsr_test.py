@@ -51,7 +51,7 @@ class SubnetSpaceTest(parameterized.TestCase):
     self.assertNoCommonElements(others, [(0, 0, 0, 0), (3, 3, 3, 3)])
 
   def test_stages_are_numbered_as_in_the_paper(self):
-    self.assertEqual(list(mdsr.SubnetSpace(2, 4).stages), [2, 3, 4])
+    self.assertEqual(list(mdsr.SubnetSpace(2, 4).numbers), [2, 3, 4])
 
   @parameterized.parameters((0, 1), (3, 2), (1, 5), (5, 5))
   def test_stages_that_are_not_there_are_refused(self, first, last):
