@@ -194,7 +194,7 @@ def _torch_runner(step, config, batch):
       optimizer,
       images,
       step.subnets,
-      step.phase.space.stages,
+      step.phase.space.numbers,
       list(zip(to_teacher.tolist(), to_largest.tolist())),
   )
 
