@@ -109,6 +109,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   except (flags.Error, OSError) as error:
     # The last line: a config's own error comes with its traceback as text.
     problem = str(error).strip().splitlines()[-1].strip().rstrip('.')
+    problem = problem.removeprefix('ValueError: ')
     problem += '. Usage: --config=configs/FILE.py[:VARIANT] --workdir=DIR'
   sys.exit(f'adaptanet_jax: {problem}')
 

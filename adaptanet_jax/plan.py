@@ -125,12 +125,6 @@ def make_plan(
     if phase.name in trained and not anew:
       tasks.append(Task(phase, 'restore', trained[phase.name]))
     elif phase.group in groups:
-      if phase.epochs:
-        pipeline.check_fits(
-            f'config.{phase.section}.batch_size',
-            phase.settings.batch_size,
-            num_examples,
-        )
       anew = anew or phase.name
       tasks.append(Task(phase, 'train', workdir))
     elif anew and phase.name in trained:
@@ -141,6 +135,16 @@ def make_plan(
       )
     else:
       tasks.append(Task(phase, 'skip', workdir))
+  pipeline.check_fits(
+      {
+          f'config.{task.phase.section}.batch_size': (
+              task.phase.settings.batch_size
+          )
+          for task in tasks
+          if task.action == 'train' and task.phase.epochs
+      },
+      num_examples,
+  )
   # What a phase needs is all that comes before it ...
   counts = {
       task.phase.name: number

@@ -8,7 +8,7 @@ agree, and a run that starts again at a step sees what it would have seen.
 D = local devices, B = examples of one device's batch.
 """
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 import dataclasses
 import functools
 import queue
@@ -31,12 +31,22 @@ def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
     )
 
 
-def check_fits(name: str, batch_size: int, num_examples: int) -> None:
-  """Raises UsageError unless a training split has a full batch."""
-  if batch_size > num_examples:
+def check_fits(batch_sizes: Mapping[str, int], num_examples: int) -> None:
+  """Raises UsageError unless a training split has a full batch of each size.
+
+  Args:
+    batch_sizes: by the setting's name.
+    num_examples: of the split.
+  """
+  large = {n: size for n, size in batch_sizes.items() if size > num_examples}
+  if large:
+    # Powers of two divide among devices.
+    most = 1 << max(num_examples.bit_length() - 1, 0)
+    flags = ' '.join(f'--{name}={most}' for name in large)
+    name, size = next(iter(large.items()))
     raise UsageError(
-        f'{name} = {batch_size} is larger than the {num_examples} training '
-        f'examples; expected at most {num_examples}.'
+        f'{name} = {size} is larger than the {num_examples} training examples; '
+        f'expected at most {num_examples}, such as {flags}.'
     )
 
 

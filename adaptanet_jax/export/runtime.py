@@ -227,7 +227,7 @@ class Network:
     """Takes the time of every subnet on this device, one image at a time.
 
     Where there are many, of one and of those that differ from it in one stage;
-    what they add is added up for all others.
+    what they add is added up for all others, and checked on random ones.
 
     Args:
       rounds: through all of them, so that they see the device alike.
@@ -238,7 +238,8 @@ class Network:
       Milliseconds by subnet, which `within` then goes by.
 
     Raises:
-      ValueError: there would be nothing to measure.
+      ValueError: there would be nothing to measure, or the sums are not what
+        subnets take, as beside other work.
     """
     if rounds < 1 or runs < 1:
       raise ValueError(

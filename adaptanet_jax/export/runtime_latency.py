@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 _FILE = 'latency.json'
+# Subnets that sums are checked on, and how far off they may be, in the median.
+_NUM_CHECKED = 16
+_MOST_ERROR = 0.2
 _Codes = tuple[int, ...]
 
 
@@ -38,6 +41,9 @@ def measure(
 
   Returns:
     Milliseconds by subnet.
+
+  Raises:
+    ValueError: the sums are not what random subnets take, timed as a whole.
   """
   start = next(iter(codes.values()))
   singles = [start]
@@ -47,15 +53,28 @@ def measure(
   if len(codes) <= len(singles):
     times = _times(run, list(codes.values()), rounds, runs)
     return {name: times[own] for name, own in codes.items()}
-  times = _times(run, singles, rounds, runs)
-  found = {}
-  for name, own in codes.items():
-    added = sum(
+  every = list(codes.values())
+  drawn = np.random.default_rng(0).integers(len(every), size=_NUM_CHECKED)
+  checked = [every[n] for n in drawn]
+  times = _times(run, [*singles, *checked], rounds, runs)
+
+  def total(own: _Codes) -> float:
+    return times[start] + sum(
         times[(*start[:n], own[n], *start[n + 1 :])] - times[start]
         for n in range(len(start))
     )
-    found[name] = max(times[start] + added, 0.0)
-  return found
+
+  errors = [abs(total(own) / times[own] - 1.0) for own in checked]
+  error = float(np.median(errors))
+  if error > _MOST_ERROR or min(map(total, every)) <= 0.0:
+    raise ValueError(
+        'The times of single stages do not add up: sums are off by '
+        f'{100.0 * error:.0f} % (median of {_NUM_CHECKED} random subnets; '
+        f'expected at most {100.0 * _MOST_ERROR:.0f} %). Had the '
+        'device other work? Measure again without it, or export fewer subnets, which are '
+        'timed one by one.'
+    )
+  return {name: total(own) for name, own in codes.items()}
 
 
 def _times(

@@ -100,6 +100,9 @@ class Subnet:
   def __str__(self) -> str:
     return '-'.join(str(stage) for stage in self.stages)
 
+  def __repr__(self) -> str:
+    return f"Subnet.parse('{self}')"
+
   @classmethod
   def uniform(cls, rho: float, *, delta: bool = False) -> 'Subnet':
     """Returns the subnet with the same choice at every stage."""

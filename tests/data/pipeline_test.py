@@ -124,11 +124,14 @@ class TrainBatchesTest(parameterized.TestCase):
     self.assertEqual(pipeline.steps_per_epoch(_split(count), size), expected)
 
   def test_a_batch_larger_than_the_split_is_refused(self):
+    sizes = {'config.w': 8, 'config.x': 11, 'config.y': 10, 'config.z': 32}
     with self.assertRaisesRegex(
-        UsageError, 'config.x = 11 is larger than the 10 training examples; exp'
+        UsageError,
+        'config.x = 11 is larger than the 10 training examples; expected at '
+        r'most 10, such as --config.x=8 --config.z=8\.$',
     ):
-      pipeline.check_fits('config.x', 11, 10)
-    self.assertIsNone(pipeline.check_fits('config.x', 10, 10))
+      pipeline.check_fits(sizes, 10)
+    self.assertIsNone(pipeline.check_fits(sizes, 32))
 
   @parameterized.parameters((10, 4), (0, 4), (-4, 4), (3, 2))
   def test_a_batch_that_does_not_divide_is_refused(self, size, devices):

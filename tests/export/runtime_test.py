@@ -83,13 +83,14 @@ class RuntimeTest(folder_test.ExportTestCase):
     return folder
 
   def test_times_are_taken_added_up_and_kept(self):
-    seconds = {(0, 0, 0, 0): 9.0}
-    for n in range(4):
-      for code in range(1, 8):
-        single = tuple(np.eye(4, dtype=int)[n] * code)
-        seconds[single] = 9.0 - (n + 1) * code / 8
+    def times(run, subnets, *unused):
+      return {
+          own: 9.0 - sum(n * code / 8 for n, code in enumerate(own, 1))
+          for own in subnets
+      }
+
     folder = self._copy()
-    with mock.patch.object(runtime_latency, '_times', return_value=seconds):
+    with mock.patch.object(runtime_latency, '_times', times):
       found = runtime.load(str(folder)).measure(save=True)
     self.assertLen(found, 4096)
     self.assertAlmostEqual(
@@ -102,6 +103,20 @@ class RuntimeTest(folder_test.ExportTestCase):
     self.assertEqual(
         top1[best], max(top1[n] for n in found if found[n] <= 5.0)
     )
+
+  def test_times_that_do_not_add_up_are_not_kept(self):
+    rng = np.random.default_rng(0)
+
+    def times(run, subnets, *unused):
+      return {own: rng.uniform(1.0, 40.0) for own in subnets}
+
+    folder = self._copy()
+    net = runtime.load(str(folder))
+    with mock.patch.object(runtime_latency, '_times', times):
+      with self.assertRaisesRegex(ValueError, 'do not add up.*other work'):
+        net.measure(save=True)
+    self.assertEqual(net.milliseconds, {})
+    self.assertFalse((folder / 'latency.json').exists())
 
   def test_times_of_another_device_do_not_count(self):
     folder = self._copy()
