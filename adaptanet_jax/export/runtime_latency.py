@@ -71,8 +71,8 @@ def measure(
         'The times of single stages do not add up: sums are off by '
         f'{100.0 * error:.0f} % (median of {_NUM_CHECKED} random subnets; '
         f'expected at most {100.0 * _MOST_ERROR:.0f} %). Had the '
-        'device other work? Measure again without it, or export fewer subnets, which are '
-        'timed one by one.'
+        'device other work? Measure again without it, or export fewer subnets, '
+        'which are timed one by one.'
     )
   return {name: total(own) for name, own in codes.items()}
 
