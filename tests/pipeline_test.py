@@ -336,11 +336,11 @@ class PipelineTest(absltest.TestCase):
     restore = loading._restore
 
     def altered(workdir):
-      config, variables = restore(workdir)
+      config, results, variables = restore(workdir)
       if workdir == str(other):
         head = variables['params']['backbone']['head']
         head['bias'] = head['bias'] + 1.0
-      return config, variables
+      return config, results, variables
 
     with mock.patch.object(loading, '_restore', altered):
       with self.assertRaisesRegex(UsageError, 'deltas have other weights'):

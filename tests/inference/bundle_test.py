@@ -312,15 +312,12 @@ class BundleTest(parameterized.TestCase):
       self.assertNotIn(text, card)
 
   def test_a_run_that_noted_less_is_loaded(self):
-    folder = self.root / 'old_run'
-    folder.mkdir()
     noted = dict(_about().trained)
     noted['dataset'] = noted['dataset'] | {'num_classes': 10}
-    (folder / 'results.json').write_text(json.dumps(noted))
     config = ml_collections.ConfigDict({
         'name': 'old', 'compute_dtype': 'auto', 'data': {'shorter_side': 0}
     })
-    about = trained._about(config, str(folder))
+    about = trained._about(config, noted)
     self.assertEqual(about.trained['augmentation'], 'not recorded')
 
   def test_arguments_that_do_not_do_are_refused(self):
