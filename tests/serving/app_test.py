@@ -112,7 +112,7 @@ class AppTest(fakes.HttpTest):
       (_body(data=['x'] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(data=[10**30] * 16), 400, 'expected 16 numbers from 0 to 255'),
       (_body(shape=[9, 4, 4, 1]), 413, '9 images; expected at most 8'),
-      (_body(datatype='BYTES', shape=[1], data=['%']), 400, 'no base64'),
+      (_body(datatype='BYTES', shape=[1], data=['%']), 400, 'not base64'),
       (_body(datatype='BYTES', shape=[1], data=[1]), 400, 'expected strings'),
       (_body(datatype='BYTES', shape=[2], data=['']), 400, '1 pictures; exp'),
       (_body(datatype='BYTES', shape=[1], data=['AAAA']), 400, 'starts with'),
