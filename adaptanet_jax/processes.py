@@ -190,6 +190,7 @@ def _locked(folder: str) -> Iterator[bool]:
       raise
     yield True
     return
+  is_ours = False
   try:
     with file:
       is_ours = _take(file)

@@ -43,7 +43,6 @@ from adaptanet_jax.models.subnet import (
 )
 from adaptanet_jax.workdir import digests, new_folder, write_json
 
-_INDEX = 'export.json'
 FORMATS = ('onnx', 'stablehlo', 'stages', 'static')
 MEMORIES = ('fast', 'small')
 _PACKAGES = ('jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy')
@@ -97,7 +96,7 @@ def export(
       format == 'onnx' and policies and subnets is None and net.policies
       and net.gates and net.calibrated == 'none'
   )
-  with new_folder(folder, index=_INDEX) as partial:
+  with new_folder(folder, index=runtime_models.INDEX) as partial:
     more = _write_models(net, chosen, partial, format, memory, routes)
     for name, module in _MODULES.items():
       shutil.copyfile(str(module.__file__), os.path.join(partial, name))
@@ -115,7 +114,7 @@ def export(
         'verified': None,
         'sha256': digests(partial),
     }
-    path = os.path.join(partial, _INDEX)
+    path = os.path.join(partial, runtime_models.INDEX)
     write_json(path, values)
     if verify:
       write_json(path, values | {'verified': _verify(net, chosen, partial)})

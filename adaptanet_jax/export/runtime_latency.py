@@ -66,7 +66,8 @@ def measure(
 
   errors = [abs(total(own) / times[own] - 1.0) for own in checked]
   error = float(np.median(errors))
-  if error > _MOST_ERROR or min(map(total, every)) <= 0.0:
+  found = {name: total(own) for name, own in codes.items()}
+  if error > _MOST_ERROR or min(found.values()) <= 0.0:
     raise ValueError(
         'The times of single stages do not add up: sums are off by '
         f'{100.0 * error:.0f} % (median of {_NUM_CHECKED} random subnets; '
@@ -74,7 +75,7 @@ def measure(
         'device other work? Measure again without it, or export fewer subnets, '
         'which are timed one by one.'
     )
-  return {name: total(own) for name, own in codes.items()}
+  return found
 
 
 def _times(

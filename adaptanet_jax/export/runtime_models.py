@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 FORMAT, VERSION = 'adaptanet_jax export', 1
+# The file that makes a folder an export.
+INDEX = 'export.json'
 _KEYS = (
     *('kind', 'image_shape', 'shorter_side', 'class_names', 'policies'),
     *('versions', 'sha256'),
@@ -224,7 +226,7 @@ def read_about(folder: str) -> dict[str, Any]:
   Raises:
     ValueError: one is missing, damaged or of another format.
   """
-  path = os.path.join(folder, 'export.json')
+  path = os.path.join(folder, INDEX)
   if not os.path.exists(path):
     raise ValueError(f'There is no {path}; expected an exported network.')
   try:

@@ -13,11 +13,9 @@ from adaptanet_jax import platforms
 from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import subnet_table
-from adaptanet_jax.export import runtime
+from adaptanet_jax.export import runtime, runtime_models
 from adaptanet_jax.serving import engine
 
-# What makes an export of a folder.
-INDEX = 'export.json'
 _KINDS = ('onnx', 'stages')
 
 
@@ -98,7 +96,7 @@ class OnnxEngine:
 
 def is_export(folder: str) -> bool:
   """Returns whether a folder is an exported network."""
-  return os.path.exists(os.path.join(folder, INDEX))
+  return os.path.exists(os.path.join(folder, runtime_models.INDEX))
 
 
 def _is_whole(count: int) -> bool:
