@@ -23,6 +23,7 @@ import shutil
 from typing import Any
 
 import numpy as np
+import tqdm
 
 from adaptanet_jax import trees, versions
 from adaptanet_jax.data import images as images_lib
@@ -314,7 +315,12 @@ def _verify(
   images = _images(net, _NUM_IMAGES)
   subnets = tried(chosen)
   worst = 0.0
-  for subnet in subnets:
+  # Compiling each choice takes most of an export's time; only a terminal has
+  # the bar.
+  trials = tqdm.tqdm(
+      subnets, desc='tried against JAX', unit='subnet', disable=None
+  )
+  for subnet in trials:
     expected = np.asarray(net(images, subnet))
     found = exported(images, str(subnet))
     apart = runtime.difference(found, expected)
