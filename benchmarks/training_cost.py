@@ -3,9 +3,12 @@
 """What the training of a run takes: MAdds, and hours of an accelerator.
 
   python -m benchmarks.training_cost --config=configs/cifar100.py \
-      --num_train=50000 [--tflops=60]
+      --num_train=50000 [--tflops=60 | --estimates=results/accelerators/v5e-2x2]
 
-Counted, not timed; `phase_work` says how.
+Counted, not timed; `phase_work` says how. Hours are those of an accelerator
+that sustains a rate, or rest on what its compiler estimates for each phase's
+step, as `benchmarks.accelerators` keeps it; a phase without an estimate is
+taken to run at the mean rate of those that have one.
 """
 
 from absl import app, flags
@@ -14,12 +17,17 @@ from ml_collections import config_flags
 from adaptanet_jax import workspace
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.training import phases as phases_lib
+from benchmarks import accelerators_table
 from benchmarks.phase_work import madds_per_image
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
 _NUM_TRAIN = flags.DEFINE_integer('num_train', 50_000, 'Training images.')
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 100, 'Classes.')
 _TFLOPS = flags.DEFINE_float('tflops', 60.0, 'What one accelerator sustains.')
+_ESTIMATES = flags.DEFINE_string(
+    'estimates', '', 'Folder of what a compiler estimates, in place of a rate.'
+)
+
 
 def main(argv):
   """Prints one table."""
@@ -29,12 +37,16 @@ def main(argv):
     raise app.UsageError('Expected a configuration of AdaptaNet.')
   side = config.data.image_size or 32
   nets, _ = workspace.networks(config, _NUM_CLASSES.value, (side, side, 3))
+  estimates, tflops = {}, _TFLOPS.value
+  if _ESTIMATES.value:
+    estimates = _estimates(_ESTIMATES.value, config.name, side)
+    tflops = _mean_rate(estimates)
   print(
       f'{config.name}: {_NUM_TRAIN.value:,} images of {side} pixels; hours of '
-      f'one accelerator at {_TFLOPS.value:.0f} TFLOP/s'
+      f'one accelerator, at {tflops:.1f} TFLOP/s or as estimated (*)'
   )
   print('phase             steps    images  GMAdds/image   PMAdds    hours')
-  total = 0.0
+  all_madds = all_hours = 0.0
   for phase in phases_lib.build_phases(config):
     size = phase.settings.batch_size
     steps = phases_lib.num_steps(
@@ -42,16 +54,43 @@ def main(argv):
     )
     each = madds_per_image(phase, nets, config.mdsr.num_random)
     madds = each * steps * size
-    total += madds
+    hours, mark = 2 * madds / (tflops * 1e12) / 3600, ''
+    if phase.name in estimates:
+      row = estimates[phase.name]
+      images = steps * size / row['images_per_chip']
+      hours, mark = images * row['estimate']['milliseconds'] / 3.6e6, '*'
+    all_madds, all_hours = all_madds + madds, all_hours + hours
     print(
         f'{phase.name:14}  {steps:7,}  {steps * size:9,}  {each / 1e9:12.1f}  '
-        f'{madds / 1e15:7.1f}  {_hours(madds):7.2f}'
+        f'{madds / 1e15:7.1f}  {hours:7.2f}{mark}'
     )
-  print(f'{"all":47}{total / 1e15:10.1f}  {_hours(total):7.2f}')
+  print(f'{"all":47}{all_madds / 1e15:10.1f}  {all_hours:7.2f}')
 
 
-def _hours(madds):
-  return 2 * madds / (_TFLOPS.value * 1e12) / 3600
+def _estimates(folder, config_name, side):
+  """Returns what is kept of the steps of a configuration, by phase."""
+  rows = accelerators_table.read(folder).get(side, {})
+  found = {
+      phase: row
+      for phase, row in rows.items()
+      # Of `imagenet:pod` and `imagenet` alike, whose steps differ in size alone.
+      if row['config'].split(':')[0] == config_name.split(':')[0]
+      and 'estimate' in row
+  }
+  if not found:
+    raise app.UsageError(
+        f'{folder} has no estimates for {config_name} at {side} pixels; '
+        'expected a folder that benchmarks.accelerators has written for a TPU.'
+    )
+  return found
+
+
+def _mean_rate(estimates):
+  """Returns the TFLOP/s of all estimated steps together."""
+  estimated = [row['estimate'] for row in estimates.values()]
+  seconds = sum(each['milliseconds'] for each in estimated) / 1e3
+  work = sum(each['tflops'] * each['milliseconds'] for each in estimated) / 1e3
+  return work / seconds
 
 
 if __name__ == '__main__':

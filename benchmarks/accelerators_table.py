@@ -1,0 +1,95 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Prints what `benchmarks.accelerators` has kept, as tables of Markdown:
+
+  python -m benchmarks.accelerators_table [results/accelerators/v5e-4x4 ...]
+"""
+
+import glob
+import json
+import os
+import sys
+
+from adaptanet_jax.models.subnet import WIDTH_CHOICES
+
+_RESULTS = os.path.join('results', 'accelerators')
+_WIDEST, _NARROWEST = str(WIDTH_CHOICES[0]), str(WIDTH_CHOICES[-1])
+# A file of a whole step, in the order of training.
+_PHASES = (
+    'teacher', 'cascade1', 'cascade2', 'cascade3', 'cascade4', 'lock_in',
+    'delta_lock_in',
+)  # fmt: skip
+_HEAD = (
+    'phase', 'images a chip', 'compiled, s', 'GB a chip', 'of it code, MB',
+    'FLOPs over 2 MAdds', 'ms a step', 'TFLOP/s',
+    f'x{_NARROWEST} over x{_WIDEST}, stages 1 to 4',
+)  # fmt: skip
+
+
+def read(folder):
+  """Returns what is kept of whole steps: by pixels, by phase."""
+  found = {}
+  for path in sorted(glob.glob(os.path.join(folder, '*.json'))):
+    with open(path, encoding='utf-8') as file:
+      row = json.load(file)
+    if row['phase'] in _PHASES and row.get('stages', 'all') == 'all':
+      found.setdefault(row['pixels'], {})[row['phase']] = row
+  return found
+
+
+def narrow_over_wide(row):
+  """Returns by stage the cycles of its narrowest width over its widest.
+
+  Forward and backward together, where the stage has a switch.
+  """
+  cycles = {}
+  for switch in row.get('estimate', {}).get('stages', ()):
+    both = cycles.setdefault(switch['stage'], [0, 0])
+    both[0] += switch['cycles'][_NARROWEST]
+    both[1] += switch['cycles'][_WIDEST]
+  return {stage: narrow / wide for stage, (narrow, wide) in cycles.items()}
+
+
+def _cells(row):
+  memory, estimate = row['memory_bytes'], row.get('estimate')
+  cells = [
+      row['phase'],
+      str(row['images_per_chip']),
+      f"{row['compile_seconds']['compile']:.0f}",
+      f"{memory['all'] / 1e9:.2f}",
+      f"{memory['code'] / 1e6:.0f}",
+      f"{row['flops_over_madds']:.2f}",
+  ]
+  if not estimate:
+    return cells
+  ratios = narrow_over_wide(row)
+  return [
+      *cells,
+      f"{estimate['milliseconds']:.2f}",
+      f"{estimate['tflops']:.1f}",
+      ', '.join(f'{ratio:.2f}' for ratio in ratios.values()),
+  ]
+
+
+def main(folders):
+  """Prints a table for each topology and size of images."""
+  for folder in folders or sorted(glob.glob(os.path.join(_RESULTS, '*'))):
+    for pixels, rows in sorted(read(folder).items()):
+      first = next(iter(rows.values()))
+      versions = first['compiled_on']['versions']
+      compiler = (
+          'libtpu' if 'estimate' in first else 'nvidia-cuda-nvcc-cu12'
+      )
+      named = ', '.join(f'{name} {versions[name]}' for name in ('jax', compiler))
+      print(
+          f"\n{first['architecture']}, {pixels} px, {first['chips']} chip(s) of "
+          f"{first['topology']} ({first['device']}; {first['date']}; {named})\n"
+      )
+      cells = [_cells(rows[phase]) for phase in _PHASES if phase in rows]
+      width = max(map(len, cells))
+      for row in (_HEAD[:width], ('---',) * width, *cells):
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
