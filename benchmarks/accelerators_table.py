@@ -9,6 +9,7 @@ import glob
 import json
 import os
 import sys
+from typing import Any
 
 from adaptanet_jax.models.subnet import WIDTH_CHOICES
 
@@ -28,7 +29,7 @@ _HEAD = (
 
 def read(folder):
   """Returns what is kept of whole steps: by pixels, by phase."""
-  found = {}
+  found: dict[int, dict[str, Any]] = {}
   for path in sorted(glob.glob(os.path.join(folder, '*.json'))):
     with open(path, encoding='utf-8') as file:
       row = json.load(file)
@@ -42,7 +43,7 @@ def narrow_over_wide(row):
 
   Forward and backward together, where the stage has a switch.
   """
-  cycles = {}
+  cycles: dict[int, list[float]] = {}
   for switch in row.get('estimate', {}).get('stages', ()):
     both = cycles.setdefault(switch['stage'], [0, 0])
     both[0] += switch['cycles'][_NARROWEST]
@@ -80,10 +81,10 @@ def main(folders):
       compiler = (
           'libtpu' if 'estimate' in first else 'nvidia-cuda-nvcc-cu12'
       )
-      named = ', '.join(f'{name} {versions[name]}' for name in ('jax', compiler))
       print(
-          f"\n{first['architecture']}, {pixels} px, {first['chips']} chip(s) of "
-          f"{first['topology']} ({first['device']}; {first['date']}; {named})\n"
+          f"\n{first['architecture']}, {pixels} px, {first['chips']} x "
+          f"{first['device']} ({first['topology']}); {first['date']}, jax "
+          f"{versions['jax']}, {compiler} {versions[compiler]}\n"
       )
       cells = [_cells(rows[phase]) for phase in _PHASES if phase in rows]
       width = max(map(len, cells))

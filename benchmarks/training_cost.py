@@ -73,7 +73,7 @@ def _estimates(folder, config_name, side):
   found = {
       phase: row
       for phase, row in rows.items()
-      # Of `imagenet:pod` and `imagenet` alike, whose steps differ in size alone.
+      # `imagenet:pod` and `imagenet` have the same step, of another size.
       if row['config'].split(':')[0] == config_name.split(':')[0]
       and 'estimate' in row
   }

@@ -210,11 +210,11 @@ class Service:
         0, 256, (engine.sizes[-1], *engine.image_shape), np.uint8
     )
     check(engine, profile, images)
-    theirs, ours = (
+    new_labels, old_labels = (
         each.run(images, menu.best.name).argmax(-1)
         for each, menu in ((engine, profile), (old, self.profile))
     )
-    return float((theirs == ours).mean())
+    return float(np.mean(new_labels == old_labels))
 
 
 async def _until(deadline: float, coming: Awaitable[Images]) -> Images:
