@@ -23,7 +23,7 @@ from adaptanet_jax.data.dataset import Dataset, describe
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models.gates import GATES
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import (
   MetricsLog,

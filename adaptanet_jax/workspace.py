@@ -19,7 +19,8 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models import importance
 from adaptanet_jax.models.gates import GATES, GateSet
-from adaptanet_jax.models.resnet import DELTA, ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import DELTA, ResNet
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.phases import Phase
@@ -157,10 +158,10 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
 
 
 def first_variables(work: Workspace, phase: Phase) -> Variables:
-  """Returns the variables that a phase resumes from.
+  """Returns the variables that a phase starts with, and keeps them in `work`.
 
   The network's own, if it has been trained, with its newer parts drawn at
-  random.
+  random. A phase that is resumed has a checkpoint over them: see `loop.start`.
   """
   network = work.variables.get(phase.network)
   if network is None:

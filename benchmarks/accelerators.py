@@ -39,8 +39,7 @@ from adaptanet_jax import platforms, workspace
 from adaptanet_jax.devices import over_devices
 from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import DELTA
-from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES, WIDTH_CHOICES
+from adaptanet_jax.models.subnet import CHOICES, NUM_STAGES
 from adaptanet_jax.training import (
   loop,
   losses,
@@ -163,9 +162,9 @@ def _lower_stage(net, number, devices, images_per_chip):
   )
 
 
-def _shares(phase, config):
+def _shares(phase, nets, config):
   """Returns how often each choice of each stage is taken, `[stages, K]`."""
-  choices = _choices(phase)
+  choices = phase.network_of(nets).choices
   if _STAGE.value:
     return np.full((NUM_STAGES, len(choices)), 1 / len(choices))
   if phase.space is None:
@@ -176,16 +175,11 @@ def _shares(phase, config):
   )
 
 
-def _choices(phase):
-  """Returns what the stages of a phase's networks can be run as."""
-  return CHOICES if phase.group in (DELTA, 'gates') else WIDTH_CHOICES
-
-
 def _madds_per_image(phase, nets, config):
   if not _STAGE.value:
     return phase_work.madds_per_image(phase, nets, config.mdsr.num_random)
   madds = cost.cost_table(nets.student).stage_madds()[_STAGE.value - 1]
-  return 3 * madds[: len(_choices(phase))].mean()
+  return 3 * madds[: len(phase.network_of(nets).choices)].mean()
 
 
 def _memory(compiled):
@@ -246,10 +240,9 @@ def _compile(config, phase, nets, gates, devices, images):
   """Returns a compiled step, and the seconds that it took."""
   started, busy = time.perf_counter(), time.process_time()
   if _STAGE.value:
-    net = nets.student
-    if phase.group != DELTA:
-      net = net.without_delta()
-    lowered = _lower_stage(net, _STAGE.value, devices, images)
+    lowered = _lower_stage(
+        phase.network_of(nets), _STAGE.value, devices, images
+    )
   else:
     lowered = _lower(config, phase, nets, gates, devices, images)
   between = time.perf_counter()
@@ -333,7 +326,7 @@ def main(argv):
   if _TEXT.value:
     with open(_TEXT.value, 'w', encoding='utf-8') as file:
       file.write(text)
-  shares = _shares(phase, config)
+  shares = _shares(phase, nets, config)
   program = hlo.Program(text, lambda stage: shares[stage - 1])
   madds = images * float(_madds_per_image(phase, nets, config))
   arguments = [a for a in sys.argv[1:] if not a.startswith('--text=')]

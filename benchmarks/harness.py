@@ -26,7 +26,8 @@ from adaptanet_jax import compiler, platforms, trees, versions
 from adaptanet_jax.export import runtime
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.platforms import auto_dtype
 
 ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')

@@ -81,7 +81,7 @@ def stage(
 ) -> torch.Tensor:
   """Runs a stage, with the stem before the first."""
   backbone, rho = params['backbone'], choice.rho
-  shape = net.shape
+  shape = net.dimensions
   planes, depth = shape.planes[number - 1], shape.depths[number - 1]
   strides = 1 if number == 1 else 2
   if number == 1:

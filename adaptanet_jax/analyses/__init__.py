@@ -25,7 +25,7 @@ from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Program
 from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.phases import RUNNABLE, Phase

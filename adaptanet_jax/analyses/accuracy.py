@@ -20,7 +20,8 @@ from adaptanet_jax.evaluation import (
 )
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.layers import BATCH_NORMS
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
   LARGEST,
   UNIFORM,

@@ -18,7 +18,7 @@ from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import protocols
 from adaptanet_jax.models.gates import GATES, GateSet
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Program
 from adaptanet_jax.workdir import Paths, read_json, write_json
 from adaptanet_jax.workspace import Workspace

@@ -25,7 +25,8 @@ from adaptanet_jax.evaluation import (
 )
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.gates import CONFIDENCES, GateSet, gate_name
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
   LARGEST,
   UNIFORM,

@@ -19,7 +19,8 @@ import numpy as np
 
 from adaptanet_jax.models.convolution import DEPTHWISE_TAPS
 from adaptanet_jax.models.gates import GateSet
-from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import StageChoice, Subnet
 
 # Primitives that pass a part of a parameter on, unchanged.

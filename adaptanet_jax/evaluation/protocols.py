@@ -25,7 +25,8 @@ from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GateSet, confidences
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
   LARGEST,
   MIXED,

@@ -111,8 +111,8 @@ class Layers:
     """
     if number == 1:
       x = self._stem(x)
-    planes = self.net.shape.planes[number - 1]
-    depth = self.net.shape.depths[number - 1]
+    planes = self.net.dimensions.planes[number - 1]
+    depth = self.net.dimensions.depths[number - 1]
     path = f'{BACKBONE}/{stage_name(number)}'
     strides = 1 if number == 1 else 2
     if self.choice.delta:
@@ -134,7 +134,7 @@ class Layers:
 
   def active(self, x: Map, number: int) -> Map:
     """Cuts a stage's output to what the stage has written."""
-    total = EXPANSION * self.net.shape.planes[number - 1]
+    total = EXPANSION * self.net.dimensions.planes[number - 1]
     return x if self.net.anchors else self._cut(x, self._active(total))
 
   def _active(self, total: int) -> int:
@@ -142,7 +142,7 @@ class Layers:
 
   def _stem(self, x: Map) -> Map:
     _, strides, pool = STEMS[self.net.stem]
-    channels = self._active(self.net.shape.stem_channels)
+    channels = self._active(self.net.dimensions.stem_channels)
     x = self._relu(
         self._conv_norm(x, f'{BACKBONE}/stem/conv', channels, strides)
     )

@@ -19,7 +19,8 @@ import numpy as np
 from adaptanet_jax import compiler, trees
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GATES
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import NUM_STAGES
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')

@@ -32,7 +32,8 @@ from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet, check_count
 from adaptanet_jax.models.gates import GATES, GateSet, gate_name
 from adaptanet_jax.models.layers import BATCH_NORMS, MEANS, STDS
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.workdir import (
   Paths,
   digest,

@@ -20,13 +20,17 @@ import numpy as np
 
 from adaptanet_jax import platforms, trees
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import calibration as calibration_lib, policies
+from adaptanet_jax.evaluation import (
+  calibration as calibration_lib,
+  policies as policies_lib,
+)
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference import pictures as pictures_lib
 from adaptanet_jax.inference.about import About, Answer
 from adaptanet_jax.models import jitted, stages
 from adaptanet_jax.models.gates import GateSet
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 BACKENDS = ('auto', 'switch', 'stages')
@@ -157,8 +161,7 @@ class Supernet:
           f'{", ".join(map(str, expected))}].'
       )
     x = jnp.asarray(anchor, self.net.dtype)
-    choices = list(enumerate(self.parse(subnet).stages, 1))
-    for n, choice in choices[number:]:
+    for n, choice in list(enumerate(self.parse(subnet).stages, 1))[number:]:
       x = self._stages.run_stage(x, n, choice)
     return self._stages.run_head(x)
 
@@ -200,10 +203,9 @@ class Supernet:
     costs, top1 = self.subnets['madds'], self.subnets['expected_top1']
     within = list(zip(*np.nonzero(costs <= madds)))
     if not within:
-      least = costs.min()
       raise UsageError(
-          f'No subnet takes at most {madds:,.0f} MAdds; expected {least:,} or '
-          'more.'
+          f'No subnet takes at most {madds:,.0f} MAdds; expected '
+          f'{costs.min():,} or more.'
       )
     # Many may be equal: then more work is safer.
     return Subnet.decode(max(within, key=lambda n: (top1[n], costs[n])))
@@ -340,7 +342,7 @@ class Supernet:
           'whose phase policies is done.'
       )
     scope, name = policy.split('/')
-    chosen = policies.from_json(self.policy_table, scope, name)
+    chosen = policies_lib.from_json(self.policy_table, scope, name)
     if share is not None:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')

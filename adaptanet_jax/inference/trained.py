@@ -22,7 +22,7 @@ from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.inference.network import About, Supernet, check_count
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.routing import routing_gates
 from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.baseline_methods import NETWORKS

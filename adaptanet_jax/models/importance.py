@@ -17,10 +17,10 @@ import numpy as np
 
 from adaptanet_jax.models import slimmable
 from adaptanet_jax.models.layers import EXPANSION, GROUPS
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   ResNet,
-  Variables,
   stage_name,
   stage_numbers,
 )
@@ -77,14 +77,15 @@ def _all_channels(net: ResNet) -> Iterator[_Channels]:
   """Yields all channels of a network but those of images and of classes."""
   first = f'{stage_name(1)}/block1'
   yield _Channels(
-      net.shape.stem_channels,
+      net.dimensions.stem_channels,
       ('stem/conv',),
       (f'{first}/conv1', f'{first}/shortcut'),
   )
   for n in stage_numbers():
-    planes = net.shape.planes[n - 1]
+    planes = net.dimensions.planes[n - 1]
     blocks = [
-        f'{stage_name(n)}/block{b + 1}' for b in range(net.shape.depths[n - 1])
+        f'{stage_name(n)}/block{b + 1}'
+        for b in range(net.dimensions.depths[n - 1])
     ]
     for block in blocks:
       for write, read in (('conv1', 'conv2'), ('conv2', 'conv3')):

@@ -10,7 +10,8 @@ import jax
 from adaptanet_jax import compiler
 from adaptanet_jax.models import routing, supernet
 from adaptanet_jax.models.gates import GateSet
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
 
 

@@ -66,8 +66,9 @@ def apply_part(
     if tree:
       own[collection] = tree
   moves = path[0] in moving and 'batch_stats' in own
-  # Parameters that are there when a program is traced are cut there and then,
-  # which takes them past the border of a function that is traced by itself.
+  # Parameters whose values are known when a program is traced are sliced then,
+  # and the slices become constants of it. A function that is jitted by itself
+  # would get them as arguments, and slice them whenever it runs.
   known = trees.is_traced(x) and not trees.is_traced(own['params'])
   run = _run_here if known else _run_traced_once
   x, new = run(module, own, x, in_masks=in_masks, rho=rho, train=moves)

@@ -101,7 +101,7 @@ class ResNet:
       )
 
   @property
-  def shape(self) -> Architecture:
+  def dimensions(self) -> Architecture:
     """The row of `ARCHITECTURES`."""
     return ARCHITECTURES[self.architecture]
 
@@ -114,21 +114,21 @@ class ResNet:
     """Returns the channels of a stage's output; of the images for stage 0."""
     if number == 0:
       return self.image_shape[-1]
-    return EXPANSION * self.shape.planes[number - 1]
+    return EXPANSION * self.dimensions.planes[number - 1]
 
   def _head(self) -> Head:
     return Head(self._channels(NUM_STAGES), self.num_classes)
 
   def _stem(self) -> Stem:
     return Stem(
-        self.stem, self.shape.stem_channels, self.norm, self.axis_name
+        self.stem, self.dimensions.stem_channels, self.norm, self.axis_name
     )
 
   def _stage(self, number: int) -> Stage:
     return Stage(
         self.norm,
-        self.shape.depths[number - 1],
-        self.shape.planes[number - 1],
+        self.dimensions.depths[number - 1],
+        self.dimensions.planes[number - 1],
         strides=_strides(number),
         anchor=self.anchors,
         axis_name=self.axis_name,
@@ -143,7 +143,7 @@ class ResNet:
     return delta_lib.DeltaSubstitute(
         self.delta,
         self.norm,
-        self.shape.planes[number - 1],
+        self.dimensions.planes[number - 1],
         strides=_strides(number),
         axis_name=self.axis_name,
     )
@@ -206,7 +206,9 @@ class ResNet:
     """
     parts = {}
     for n, key in zip(stage_numbers(), jax.random.split(rng, NUM_STAGES)):
-      channels = self.shape.stem_channels if n == 1 else self._channels(n - 1)
+      channels = (
+          self.dimensions.stem_channels if n == 1 else self._channels(n - 1)
+      )
       parts[stage_name(n)] = self._substitute(n).init(
           key,
           jnp.zeros((1, 4, 4, channels)),
@@ -270,7 +272,7 @@ class ResNet:
     if number == 1:
       path = (BACKBONE, 'stem')
       x, stem_stats = apply_part(self._stem(), variables, path, x, **run)
-      in_mask = WidthMask.at(choice.rho, self.shape.stem_channels)
+      in_mask = WidthMask.at(choice.rho, self.dimensions.stem_channels)
     if choice.delta:
       substitute = self._substitute(number)
       x, stats = apply_part(
@@ -289,7 +291,7 @@ class ResNet:
       self, variables: Variables, x: jax.Array, number: int, **run: Any
   ) -> tuple[jax.Array, Variables]:
     """Runs a stage's last block on a substitute's rho * planes channels."""
-    planes = self.shape.planes[number - 1]
+    planes = self.dimensions.planes[number - 1]
     in_mask = WidthMask(x.shape[-1], EXPANSION * planes)
     block = Bottleneck(
         self.norm,
@@ -299,7 +301,7 @@ class ResNet:
         anchor=True,
         axis_name=self.axis_name,
     )
-    name = f'block{self.shape.depths[number - 1]}'
+    name = f'block{self.dimensions.depths[number - 1]}'
     path = (BACKBONE, stage_name(number), name)
     (x, _), stats = apply_part(block, variables, path, x, in_mask, **run)
     return x, stats

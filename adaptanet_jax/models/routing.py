@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax.models.gates import GateSet
-from adaptanet_jax.models.resnet import ResNet, Variables, stage_numbers
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.models.supernet import stage_variables, switch_stage
 

@@ -20,12 +20,8 @@ import jax.numpy as jnp
 
 from adaptanet_jax import compiler
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import (
-  BACKBONE,
-  ResNet,
-  Variables,
-  stage_numbers,
-)
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import BACKBONE, ResNet, stage_numbers
 from adaptanet_jax.models.subnet import StageChoice, Subnet
 
 

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from adaptanet_jax import trees
 from adaptanet_jax.models.gates import GateSet, confidences, gate_name
 from adaptanet_jax.models.layers import normalize
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import (
   BACKBONE,
   DELTA,
   ResNet,
-  Variables,
   anchor_name,
   stage_name,
   stage_numbers,
@@ -49,12 +49,13 @@ def switch_stage(
     x: `(B, H, W, C)` images for stage 1, else the anchor before.
     number: 1 to 4.
     choice: `int32[]`, index into `net.choices`.
-    moving: parts whose batch statistics are used and moved.
+    moving: parts that use the statistics of the batch, and move the running
+      ones.
 
   Returns:
     The stage's output and the new batch statistics of the parts `moving`.
   """
-  if number == 1:  # Outside, for a switch differentiates all that it is given.
+  if number == 1:  # Outside, once for all branches.
     x = normalize(x)
   branches = tuple(
       functools.partial(_run_branch, net, number, stage_choice, moving)

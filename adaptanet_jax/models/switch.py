@@ -6,8 +6,8 @@ JAX's own keeps the activations of every branch, each in a place of its own,
 those that did not run as zeros. Here all branches share one place, and what
 they keep is what is dear to compute again, outputs of convolutions and moments
 of norms: the rest is computed anew for the gradient, in less time than it takes
-to write it down. Gradients are computed by those operands alone that something
-differentiates by: not by a frozen backbone.
+to write it down. Only operands that are differentiated have gradients: no
+frozen backbone.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,34 +58,36 @@ class _Branch:
     kept: shapes of the latter.
   """
 
-  def __init__(self, run: Any, moving: Any, still: Any) -> None:
+  def __init__(self, run: Any, perturbed: Any, fixed: Any) -> None:
     self._run = run
     self.forward = jax.jit(self._forward)
-    _, self.kept = jax.eval_shape(self.forward, moving, still)
+    _, self.kept = jax.eval_shape(self.forward, perturbed, fixed)
 
-  def _forward(self, moving: Any, still: Any) -> tuple[Any, list[jax.Array]]:
+  def _forward(
+      self, perturbed: Any, fixed: Any
+  ) -> tuple[Any, list[jax.Array]]:
     @functools.partial(
         jax.checkpoint,
         policy=jax.checkpoint_policies.save_only_these_names(DEAR),
         prevent_cse=False,  # The other pass is in another computation.
     )
-    def run(moving: Any) -> Any:
-      return self._run(*_fill(moving, still))
+    def run(perturbed: Any) -> Any:
+      return self._run(*_fill(perturbed, fixed))
 
-    outputs, pull = jax.vjp(run, moving)
+    outputs, pull = jax.vjp(run, perturbed)
     leaves, self._pull = jax.tree.flatten(pull)
     places = {
         id(operand): place
-        for place, operand in enumerate(jax.tree.leaves((moving, still)))
+        for place, operand in enumerate(jax.tree.leaves((perturbed, fixed)))
     }
     self._places = [places.get(id(leaf)) for leaf in leaves]
     return outputs, [leaf for leaf in leaves if id(leaf) not in places]
 
   def backward(
-      self, moving: Any, still: Any, kept: list[jax.Array], cotangents: Any
+      self, perturbed: Any, fixed: Any, kept: list[jax.Array], cotangents: Any
   ) -> Any:
-    """Returns the cotangents of `moving`."""
-    operands, others = jax.tree.leaves((moving, still)), iter(kept)
+    """Returns the cotangents of `perturbed`."""
+    operands, others = jax.tree.leaves((perturbed, fixed)), iter(kept)
     leaves = [
         next(others) if place is None else operands[place]
         for place in self._places
@@ -96,21 +98,21 @@ class _Branch:
 def _switch_fwd(
     branches: Sequence[Any], choice: Any, *operands: Any
 ) -> tuple[Any, Any]:
-  moving = jax.tree.map(lambda p: p.value if p.perturbed else None, operands)
-  still = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
-  passes = [_Branch(branch, moving, still) for branch in branches]
+  perturbed = jax.tree.map(lambda p: p.value if p.perturbed else None, operands)
+  fixed = jax.tree.map(lambda p: None if p.perturbed else p.value, operands)
+  passes = [_Branch(branch, perturbed, fixed) for branch in branches]
   slots, places = _assign([each.kept for each in passes])
 
   def run(
-      branch: _Branch, own: Sequence[int], moving: Any, still: Any
+      branch: _Branch, own: Sequence[int], perturbed: Any, fixed: Any
   ) -> tuple[Any, Any]:
-    outputs, kept = branch.forward(moving, still)
+    outputs, kept = branch.forward(perturbed, fixed)
     return outputs, _pack(kept, own, slots)
 
   runs = [functools.partial(run, *each) for each in zip(passes, places)]
-  outputs, kept = lax.switch(choice.value, runs, moving, still)
+  outputs, kept = lax.switch(choice.value, runs, perturbed, fixed)
   assigned = tuple(map(_Places, places))
-  return outputs, (passes, assigned, choice.value, moving, still, kept)
+  return outputs, (passes, assigned, choice.value, perturbed, fixed, kept)
 
 
 @jax.tree_util.register_static
@@ -238,11 +240,11 @@ def _switch_bwd(
   )
 
   def pull(
-      branch: _Branch, own: _Places, moving: Any, still: Any, packed: Any,
+      branch: _Branch, own: _Places, perturbed: Any, fixed: Any, packed: Any,
       cotangents: Any,
   ) -> Any:
     kept = _unpack(packed, own.numbers, branch.kept)
-    return branch.backward(moving, still, kept, cotangents)
+    return branch.backward(perturbed, fixed, kept, cotangents)
 
   pulls = [functools.partial(pull, *each) for each in zip(passes, places)]
   return None, *lax.switch(choice, pulls, *operands, cotangents)

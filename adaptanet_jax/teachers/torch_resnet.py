@@ -17,7 +17,8 @@ import ml_dtypes
 import numpy as np
 
 from adaptanet_jax.errors import UsageError, first_line, some
-from adaptanet_jax.models.resnet import ResNet, Variables
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.teachers import torch_file
 
 # Keys that training scripts put a state dict under: the first of these, where

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import ResNet, Variables, anchor_name
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet, anchor_name
 from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice
 from adaptanet_jax.training import losses
 
@@ -127,10 +128,10 @@ def scan_subnets(
       subnet puts out, its batch statistics, metrics).
     params: the trained parameters.
     stats: batch statistics before the first subnet.
-    reference: what the first subnet is set beside.
+    reference: what the loss of the first subnet compares its outputs with.
     subnets: arrays of one entry for each subnet, in order.
-    first_is_reference: whether what the first one puts out is the reference of
-      the rest.
+    first_is_reference: whether the outputs of the first one are the reference
+      of the rest.
 
   Returns:
     The sum of gradients, batch statistics after the last subnet, metrics as

@@ -19,7 +19,7 @@ from adaptanet_jax import devices, preemption, processes, trees
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Batch, Split
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Program, Programs, image_shapes
 from adaptanet_jax.progress import MetricsLog, Progress
 from adaptanet_jax.training import optimizers, phases

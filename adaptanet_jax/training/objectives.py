@@ -18,12 +18,8 @@ import jax.numpy as jnp
 from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GateSet, gate_name
-from adaptanet_jax.models.resnet import (
-  BACKBONE,
-  ResNet,
-  Variables,
-  anchor_name,
-)
+from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import BACKBONE, ResNet, anchor_name
 from adaptanet_jax.training import losses, mdsr
 from adaptanet_jax.training.forward import (
   Metrics,
@@ -106,7 +102,7 @@ def anchor_gradients(
     *,
     nets: Networks,
     space: mdsr.SubnetSpace,
-    reads: str,
+    input_from: str,
     num_random: int,
     teacher_weight: float,
     soft_from: int | None = None,
@@ -119,7 +115,7 @@ def anchor_gradients(
     inputs: of these, labels for the metrics alone.
     nets: both networks.
     space: the subnets to draw from.
-    reads: what the first trained stage reads, 'student' or 'teacher'.
+    input_from: see `phases.Phase`.
     num_random: random subnets beside the corners.
     teacher_weight: v of Eq. 3.
     soft_from: the step from which the loss is averaged with a cross-entropy to
@@ -127,7 +123,7 @@ def anchor_gradients(
       None: never.
   """
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
-  x, targets = _module_data(inputs, nets, space, reads, subnets)
+  x, targets = _module_data(inputs, nets, space, input_from, subnets)
   run = functools.partial(run_module, nets, stages=space.numbers)
   if space.has_largest:  # Filled in when it has run.
     largest = jax.tree.map(jnp.zeros_like, targets)
@@ -143,7 +139,8 @@ def anchor_gradients(
   ) -> tuple[jax.Array, Any]:
     choices, weights = subnet
     variables = with_trained(inputs.frozen, params, stats)
-    # A part of a network is trained with its own batch statistics only.
+    # A part of a network is trained with its own batch statistics only; the
+    # keys of `params` are the names of the parts.
     outputs, stats = run(
         variables, inputs.teacher, x, choices, moving=tuple(params)
     )
@@ -178,7 +175,7 @@ def _module_data(
     inputs: StepInputs,
     nets: Networks,
     space: mdsr.SubnetSpace,
-    reads: str,
+    input_from: str,
     subnets: jax.Array,
 ) -> tuple[jax.Array, losses.Outputs]:
   """Returns what feeds the stages of a space, and the teacher's outputs, by
@@ -186,7 +183,7 @@ def _module_data(
   """
   targets, _ = run_full(nets.teacher, inputs.teacher, inputs.images)
   x = inputs.images
-  if space.first > 1 and reads == 'teacher':
+  if space.first > 1 and input_from == 'teacher':
     x = targets[anchor_name(space.first - 1)]
   elif space.first > 1:
     for n in range(1, space.first):
@@ -277,7 +274,10 @@ def gate_gradients(
 
 
 def folding(objective: Objective, net: ResNet, teacher: ResNet) -> Objective:
-  """Has kernels standardised once a step, where a network's norm has them so.
+  """Wraps an objective, so that kernels are standardised once a step.
+
+  The objective runs on standardised kernels, and its gradients are pulled back
+  through the standardisation.
 
   Args:
     objective: of the networks as `ResNet.folded` has them.

@@ -5,11 +5,11 @@
 import dataclasses
 import functools
 from typing import Any
-import zlib
 
 import jax
 import ml_collections
 
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.models.gates import GATES, GateSet
 from adaptanet_jax.models.resnet import (
   BACKBONE,
@@ -47,13 +47,15 @@ class Phase:
 
   Attributes:
     name: unique; also the folder of its checkpoints.
-    group: one of `GROUPS` or `BASELINE_GROUPS`.
+    group: one of `GROUPS` or `BASELINE_GROUPS`, what `config.phases` names;
+      the phases `cascade1` to `cascade4` are one group, `cascade`.
     network: 'teacher' or 'student', the network whose part is trained.
     parts: of that network, those that are there: the backbone, and later the
       deltas and the gates.
     trains: paths of the trained part of its parameters.
     space: the subnets that are run; None for the full network alone.
-    reads: what the first trained stage reads: 'student' or 'teacher'.
+    input_from: whose anchor the first trained stage reads, 'student' or
+      'teacher'; of cascade phases 2 to 4 alone.
     section: dotted key of the section of the configuration with `settings`.
     settings: batch size and optimizer.
     epochs: passes over the training split.
@@ -67,7 +69,7 @@ class Phase:
   parts: tuple[str, ...]
   trains: tuple[str, ...]
   space: SubnetSpace | None
-  reads: str
+  input_from: str
   section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
@@ -219,7 +221,7 @@ def _phase(
       'network': 'student',
       'parts': (BACKBONE,),
       'space': None,
-      'reads': 'student',
+      'input_from': 'student',
       'epochs': settings.epochs,
   }
   group = section.split('.')[0]
@@ -255,7 +257,7 @@ def _cascade(
           parts=parts,
           trains=_module_parts(n, parts[-1]),
           space=SubnetSpace(n, n, vary),
-          reads=settings.input,
+          input_from=settings.input,
           epochs=settings.epochs[n - 1],
       )
       for n in stage_numbers()
@@ -335,7 +337,7 @@ def objective_for(
         objectives.anchor_gradients,
         nets=Networks(nets.teacher.folded, folded),
         space=phase.space,
-        reads=phase.reads,
+        input_from=phase.input_from,
         num_random=config.mdsr.num_random,
         teacher_weight=config.mdsr.teacher_weight,
         soft_from=max(0, length - soft_steps) if soft_steps else None,
@@ -348,5 +350,5 @@ def objective_for(
 def make_rng(seed: int, phase: Phase) -> jax.Array:
   """Returns the key that everything random in a phase's steps comes from."""
   return jax.random.fold_in(
-      jax.random.key(seed), zlib.crc32(phase.name.encode())
+      jax.random.key(seed), pipeline.phase_key(phase.name)
   )

@@ -14,7 +14,7 @@ import optax
 
 from adaptanet_jax import devices, trees
 from adaptanet_jax.data import augment
-from adaptanet_jax.models.resnet import Variables
+from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.training.forward import Metrics, collections_of
 from adaptanet_jax.training.objectives import Objective, StepInputs
 

@@ -122,7 +122,7 @@ class LoopTest(parameterized.TestCase):
           *args,
           nets=Networks(NET, net),
           space=phase.space,
-          reads=phase.reads,
+          input_from=phase.input_from,
           num_random=3,
           teacher_weight=0.5,
       )

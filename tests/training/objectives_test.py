@@ -86,7 +86,7 @@ def _gradients(student, teacher, rng, step=0):
       _inputs({'params': rest}, teacher, rng, step),
       nets=_NETS,
       space=_SPACE,
-      reads='student',
+      input_from='student',
       num_random=3,
       teacher_weight=_V,
       soft_from=_SOFT_FROM,
@@ -282,7 +282,7 @@ class DeltaGradientsTest(parameterized.TestCase):
             objectives.anchor_gradients,
             nets=forward.Networks(_NET, _DELTA_NET),
             space=space,
-            reads='student',
+            input_from='student',
             num_random=3,
             teacher_weight=_V,
         )

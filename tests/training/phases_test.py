@@ -73,8 +73,8 @@ class BuildPhasesTest(parameterized.TestCase):
   @parameterized.parameters('student', 'teacher')
   def test_the_cascade_reads_what_is_configured(self, source):
     built = _build(input=source)
-    self.assertEqual({built[name].reads for name in _NAMES[1:5]}, {source})
-    self.assertEqual(built['lock_in'].reads, 'student')
+    self.assertEqual({built[name].input_from for name in _NAMES[1:5]}, {source})
+    self.assertEqual(built['lock_in'].input_from, 'student')
 
   def test_cascade_modules_are_disjoint_and_make_up_the_network(self):
     net = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1))
