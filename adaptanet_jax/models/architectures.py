@@ -28,7 +28,7 @@ def _architecture(depths: tuple[int, ...], planes: int) -> Architecture:
   )
 
 
-# Name = 3 * blocks + 2 layers, and the planes of stage 1 where not 64.
+# Names give the layers, 3 * blocks + 2, and the planes of stage 1 if not 64.
 ARCHITECTURES = {
     'resnet50': _architecture((3, 4, 6, 3), 64),
     'resnet26': _architecture((2, 2, 2, 2), 64),

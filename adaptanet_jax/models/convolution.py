@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A 2-D convolution whose gradients XLA's CPU compiler runs at full speed.
 
-Inside a `lax.switch` or a `lax.scan` that compiler leaves gradient convolutions
-as naive loops: it brings a convolution into the form its kernels want only in
-the entry computation (jaxlib 0.10.2, 2 cores, batch 64, 16x16x16: 77 ms for a
-kernel gradient in a branch, 0.9 ms outside of one). So on CPU the gradients are
-written in that form to begin with. Other platforms have XLA's own; which form a
-program has is decided when it is lowered, as a trace may serve several.
+That compiler rewrites a convolution into the form that its kernels need only in
+the entry computation; inside a `lax.switch` or a `lax.scan` gradients stay
+naive loops (jaxlib 0.10.2, 2 cores, batch 64, 16x16x16: 77 ms for a kernel
+gradient in a branch, 0.9 ms outside of one). So on CPU the gradients are
+written in that form to begin with. Other platforms use XLA's own gradients. The
+form is chosen at lowering, because one trace may serve several platforms.
 
 B = batch, H = height, W = width, C = input channels, D = output channels.
 """
@@ -24,7 +24,7 @@ from adaptanet_jax import platforms
 
 _LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 # Below this many output rows or columns XLA's CPU convolution is 10 to 50 times
-# slower than the matrix product that it amounts to.
+# slower than the equivalent matrix product.
 _SMALLEST_CPU_IMAGE = 3
 
 _Form = Callable[..., Any]
@@ -48,8 +48,8 @@ def conv2d(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
 def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves with a 1x1 kernel.
 
-  XLA's CPU back end runs it 1.2 to 2 times faster than the same as a
-  convolution, and the other back ends see no difference.
+  XLA's CPU back end runs this product 1.2 to 2 times faster than the equivalent
+  convolution; other back ends show no difference.
 
   Args:
     x: `(..., C)` input.
@@ -105,13 +105,13 @@ def _depthwise(strides: int) -> _Form:
 def _by_platform(
     *, cpu: _Form, default: _Form, cpu_gradients: _Form | None = None
 ) -> _Form:
-  """Returns a function whose two passes suit the platform they are lowered for.
+  """Returns a convolution whose two passes suit the platform they run on.
 
   Args:
-    cpu: maps an input and a kernel to what it is convolved to, on a CPU.
-    default: the same for all other platforms.
+    cpu: maps an input and a kernel to the output, on a CPU.
+    default: the same on all other platforms.
     cpu_gradients: maps input, kernel and cotangent to gradients, on a CPU;
-      None: those of `cpu`.
+      None: the derived gradients of `cpu`.
   """
   cpu_gradients = cpu_gradients or _gradients_of(cpu)
 
@@ -121,7 +121,7 @@ def _by_platform(
       return default(x, kernel)
     return platforms.select(x, kernel, cpu=cpu, default=default)
 
-  # Both forms are traced, so once for each shape and not for each layer.
+  # Jitted, so that both forms are traced once per shape, not once per layer.
   @jax.jit
   def pull(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> Any:
     return platforms.select(
@@ -133,7 +133,7 @@ def _by_platform(
 
 
 def _gradients_of(form: _Form) -> _Form:
-  """Returns what maps input, kernel and cotangent to a form's gradients."""
+  """Returns a function from input, kernel and cotangent to gradients."""
 
   def gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Any:
     by_x = jax.linear_transpose(lambda x: form(x, kernel), x)
@@ -143,7 +143,7 @@ def _gradients_of(form: _Form) -> _Form:
   return gradients
 
 
-# What a traced program calls the next function.
+# Name of the next function in a traced program.
 DEPTHWISE_TAPS = 'depthwise_taps'
 
 
@@ -151,11 +151,11 @@ DEPTHWISE_TAPS = 'depthwise_taps'
 def depthwise_taps(
     x: jax.Array, kernel: jax.Array, strides: int
 ) -> jax.Array:
-  """`depthwise_conv2d` as a sum over the taps of the kernel.
+  """Computes `depthwise_conv2d` as a sum over the taps of the kernel.
 
   XLA's CPU back end runs it 5 to 20 times faster than its grouped convolution,
-  and its gradients 15 to 400 times (jaxlib 0.10.2, 2 cores, batch 64). A
-  function of its own, so that its MAdds can be counted by name.
+  and its gradients 15 to 400 times (jaxlib 0.10.2, 2 cores, batch 64). It is
+  jitted separately, so that its MAdds can be counted by name.
   """
   taps = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
   patches = _patches(x, kernel.shape[0], strides)
@@ -177,7 +177,7 @@ def _xla_conv(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
 
 
 def _patches(x: jax.Array, size: int, strides: int) -> list[jax.Array]:
-  """Returns what each tap of a kernel reads, row by row."""
+  """Returns the inputs that each tap of a kernel reads, in row-major order."""
   pad = (size - 1) // 2
   rows, columns = (-(-side // strides) for side in x.shape[1:3])
   x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -221,11 +221,11 @@ def _cpu_gradients(
 
 
 def _as_they_are(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-  """Has arrays written down before anything reads them turned round.
+  """Materialises arrays before anything reads them transposed.
 
-  XLA would compute what they come from, a norm and its gradient, once more in
-  the order of the turned array, each element from another cache line: 62 ms in
-  place of 5 (jaxlib 0.10.2, 2 cores, 32768x256).
+  Otherwise XLA recomputes the operations behind them, a norm and its gradient,
+  in the order of the transposed array, each element from another cache line:
+  62 ms instead of 5 (jaxlib 0.10.2, 2 cores, 32768x256).
   """
   return lax.optimization_barrier(arrays)
 
@@ -244,12 +244,12 @@ def _cpu_dot_gradients(
 def _input_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
 ) -> jax.Array:
-  """Convolves `g` with the turned kernel, by phases where there are strides.
+  """Convolves `g` with the flipped kernel, phase by phase if it is strided.
 
   Row s * m + p of the input (s the stride, p its phase) was read by tap
   p + pad - s * a of output row m + a. So each phase is a convolution of `g`
-  with taps of its own, all together no more work than the convolution itself.
-  Spreading `g` out with zeros first takes s * s times as much.
+  with its own taps, and all phases together are no more work than the forward
+  convolution. Spreading `g` out with zeros first takes s * s times as much.
   """
   batch, *sides, channels = x.shape
   size = kernel.shape[0]
@@ -265,7 +265,7 @@ def _input_gradient(
     taps, edges = [], []
     for p in phase:
       first, last = -((size - 1 - p - pad) // strides), (p + pad) // strides
-      tap = p + pad - strides * first  # The one of the first offset.
+      tap = p + pad - strides * first  # The tap at the first offset.
       taps.append(slice(size - 1 - tap, None, strides))
       edges.append((-first, last))
     return lax.conv_general_dilated(
@@ -283,7 +283,7 @@ def _input_gradient(
 def _kernel_gradient(
     x: jax.Array, kernel: jax.Array, g: jax.Array, strides: int
 ) -> jax.Array:
-  """The convolution of `x` with `g`, channels and batch changing places."""
+  """Convolves `x` with `g`, with the channel and batch axes swapped."""
   size = kernel.shape[0]
   pad = (size - 1) // 2
   edges = [

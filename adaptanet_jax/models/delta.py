@@ -1,12 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Delta substitutes: little in place of a stage's run of blocks.
+"""Delta substitutes: a small module in place of a stage's run of blocks.
 
 Sec. IV-A: a substitute keeps the central 3x3 of a bottleneck and drops its 1x1
 convolutions and its shortcut; the stage's last block, its anchor block, stays.
-Here ONE substitute stands for the whole run of blocks before the anchor block:
-with that, MAdds at 224 px are within 1.7% of the paper's, and with one 3x3 for
-each block they would be 1.8 times too many.
+Here ONE substitute stands for the whole run of blocks before the anchor block.
+MAdds at 224 px are then within 1.7% of the paper's; with one 3x3 for each block
+they would be 1.8 times too many.
 
 B = batch, H = height, W = width, C = channels. `rho` is static everywhere.
 """
@@ -18,9 +18,9 @@ from adaptanet_jax.models import slimmable
 from adaptanet_jax.models.layers import ConvNorm, parameter
 from adaptanet_jax.models.subnet import WidthMask
 
-# conv3x3, the paper's: 3x3, over the first rho * planes channels before it.
-# separable: depthwise 3x3 over all channels before it, then 1x1.
-# bottleneck: 1x1 over all channels before it, then 3x3.
+# conv3x3 (the paper's): 3x3 over the first rho * planes input channels.
+# separable: depthwise 3x3 over all input channels, then 1x1.
+# bottleneck: 1x1 over all input channels, then 3x3.
 KINDS = ('conv3x3', 'separable', 'bottleneck')
 
 
@@ -49,9 +49,9 @@ class DeltaSubstitute(nn.Module):
 
     Args:
       x: `(B, H, W, C)` previous anchor, or the slimmed stem's output.
-      in_mask: C of the previous channels; full for an anchor.
+      in_mask: mask of the C input channels; full for an anchor.
       rho: width of the stage.
-      train: whether batch statistics are used and moved.
+      train: whether to use batch statistics and update the running ones.
 
     Returns:
       `(B, H / strides, W / strides, rho * planes)`.
@@ -72,7 +72,7 @@ class DeltaSubstitute(nn.Module):
     return nn.relu(conv(x, in_mask, out_mask, rho=rho, train=train))
 
   def _depthwise(self, x: jax.Array, mask: WidthMask) -> jax.Array:
-    # By its fan-in of 9 taps: he_normal would count the channels in.
+    # Scaled for a fan-in of 9 taps; he_normal would count the channels too.
     normal = nn.initializers.normal((2.0 / 9.0) ** 0.5)
     kernel = parameter(self, 'depthwise', normal, (3, 3, mask.total))
     return slimmable.depthwise_conv(x, kernel, mask, strides=self.strides)

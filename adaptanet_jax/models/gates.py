@@ -24,15 +24,15 @@ import numpy as np
 from adaptanet_jax.models.parts import Variables, collections_first
 from adaptanet_jax.models.resnet import anchor_name
 
-# The part of every collection that gates live in.
+# Name of the gates' part in every collection.
 GATES = 'gates'
 CHANNELS = 32
-# Detected classes whose variances make a confidence (Sec. V-C).
+# Number of top classes whose variances make a confidence (Sec. V-C).
 TOP_CLASSES = 10
-# What a gate's confidence is. The paper's: minus the mean logarithm of the
-# variance over the classes detected most strongly (all, where there are fewer).
-# Or of the probabilities that it detects alone: by how much the first exceeds
-# the second, or minus their entropy.
+# What a gate's confidence is. variance (the paper's): minus the mean logarithm
+# of the variance over the top classes (all, if there are fewer). The others use
+# the detected probabilities alone. margin: by how much the highest exceeds the
+# second. entropy: minus their entropy.
 CONFIDENCES = ('variance', 'margin', 'entropy')
 
 
@@ -41,7 +41,7 @@ class VarGate(nn.Module):
 
   Attributes:
     num_classes: K.
-    resolution: side that the feature map is pooled to; a smaller map stays.
+    resolution: side that feature maps are pooled to; smaller ones stay as is.
     axis_name: mapped axis over which batch statistics are averaged.
   """
 
@@ -57,7 +57,7 @@ class VarGate(nn.Module):
 
     Args:
       anchor: `(B, H, W, C)`.
-      train: whether batch statistics are used and moved.
+      train: whether to use batch statistics and update the running ones.
 
     Returns:
       `(B, K)` detection, and `(B, K)` logarithm of its variance; float32.
@@ -75,7 +75,7 @@ class VarGate(nn.Module):
       )(x)
       x = nn.BatchNorm(
           use_running_average=not train,
-          momentum=0.9,  # At flax's 0.99 an epoch may be too short.
+          momentum=0.9,  # With flax's 0.99 an epoch may be too short.
           axis_name=self.axis_name,
           name=f'norm{n}',
       )(x)
@@ -100,7 +100,7 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
 
 
 def window_means(side: int, size: int) -> np.ndarray:
-  """Returns `float32[size, side]`, what each window takes of each place."""
+  """Returns `float32[size, side]`, each window's weights of the positions."""
   means = np.zeros((size, side), np.float32)
   for n in range(size):
     start, stop = n * side // size, -(-(n + 1) * side // size)
@@ -117,7 +117,7 @@ class GateSet:
     num_classes: K.
     resolution: see `VarGate`.
     axis_name: see `VarGate`.
-    confidence: the one of `CONFIDENCES` that policies go by.
+    confidence: the one of `CONFIDENCES` that policies use.
   """
 
   anchors: tuple[int, ...]
@@ -150,7 +150,7 @@ class GateSet:
   def shapes(
       self, anchor_shapes: tuple[tuple[int, int, int], ...]
   ) -> Variables:
-    """Returns the shapes of what `init` draws."""
+    """Returns the shapes of the variables that `init` draws."""
     init = functools.partial(self.init, anchor_shapes=anchor_shapes)
     return jax.eval_shape(init, jax.random.key(0))
 
@@ -180,7 +180,7 @@ class GateSet:
       features: anchors by name.
 
     Returns:
-      What each gate puts out, by anchor number; new batch statistics.
+      The outputs of each gate, by anchor number; new batch statistics.
     """
     outputs, stats = {}, {}
     for n in self.anchors:
@@ -210,10 +210,10 @@ def gate_name(number: int) -> str:
 
 
 def confidences(detection: jax.Array, log_variance: jax.Array) -> jax.Array:
-  """Says how sure a gate is, in each way of `CONFIDENCES`.
+  """Computes every one of `CONFIDENCES` from a gate's outputs.
 
-  Bins of a confidence are equal-frequency, so any monotone map of it makes the
-  same policy.
+  Policies sort a confidence into equal-frequency bins, so any monotone map of
+  it gives the same policy.
 
   Args:
     detection: `(B, K)`.

@@ -4,9 +4,9 @@
 
 A narrow width keeps the first channels of each layer. As trained, these are no
 better than the last ones; Once-for-all (Cai et al., 2020) sorts them before a
-network learns to be narrow. Whatever writes a channel and whatever reads it
-are permuted alike, so the network computes what it did. Where a norm has
-groups, these move as a whole.
+network learns to be narrow. The layers that write a channel and those that read
+it get the same permutation, so the network computes the same function. The
+groups of a norm move as a whole.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class _Channels:
   """Channels that are permuted together.
 
   Attributes:
-    total: how many they are.
+    total: number of channels.
     writers: names of the convolutions, with their norms, that write them.
     readers: names of the convolutions, or of the head, that read them.
   """
@@ -45,16 +45,16 @@ class _Channels:
 def sort_channels(net: ResNet, variables: Variables) -> Variables:
   """Returns the network with the most important channels first.
 
-  A channel is as important as what is read of it: the sum of its readers'
-  weights, without signs, times its norms' scales.
+  A channel's importance is the sum of the absolute weights that read it, times
+  the mean absolute scale of its norms.
 
   Args:
-    net: a network that runs at full width, of any norm whose parameters all
+    net: a network that runs at full width, with a norm whose parameters all
       widths share.
     variables: its collections.
 
   Returns:
-    Collections of the same shapes that compute the same.
+    Collections of the same shapes that compute the same function.
   """
   flat = {
       name: np.array(leaf)
@@ -66,7 +66,7 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
       _, _, layer = name.partition(f'/{BACKBONE}/')
       parent = layer.rpartition('/')[0]
       if parent in channels.readers and layer.endswith('/kernel'):
-        # The head's kernel has no axes of space.
+        # The input axis; the head's kernel has no spatial axes.
         flat[name] = np.take(flat[name], order, flat[name].ndim - 2)
       elif parent.removesuffix('/norm') in channels.writers:
         flat[name] = np.take(flat[name], order, -1)
@@ -74,7 +74,7 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
 
 
 def _all_channels(net: ResNet) -> Iterator[_Channels]:
-  """Yields all channels of a network but those of images and of classes."""
+  """Yields all channels of a network except image channels and classes."""
   first = f'{stage_name(1)}/block1'
   yield _Channels(
       net.dimensions.stem_channels,

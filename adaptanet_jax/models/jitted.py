@@ -17,7 +17,7 @@ from adaptanet_jax.models.subnet import Subnet
 
 @functools.cache
 def static(net: ResNet, subnet: Subnet) -> Any:
-  """Returns one subnet, chosen at trace time: (variables, images) to logits."""
+  """Returns one fixed subnet as a function (variables, images) -> logits."""
 
   def run(variables: Variables, images: jax.Array) -> jax.Array:
     return net.forward(variables, images, subnet)[0]
@@ -27,7 +27,7 @@ def static(net: ResNet, subnet: Subnet) -> Any:
 
 @functools.cache
 def switched(net: ResNet) -> Any:
-  """Returns the supernet: (variables, images, int32[4]) to logits."""
+  """Returns the supernet as (variables, images, int32[4]) -> logits."""
 
   def run(
       variables: Variables, images: jax.Array, choices: jax.Array
@@ -39,7 +39,7 @@ def switched(net: ResNet) -> Any:
 
 @functools.cache
 def routed(net: ResNet, gates: GateSet) -> Any:
-  """Returns `routing.route` of (variables, images, policy)."""
+  """Returns `routing.route` as a function of (variables, images, policy)."""
 
   def run(
       variables: Variables, images: jax.Array, policy: routing.Policy

@@ -5,14 +5,14 @@
 Which channels slim (Sec. IV-A leaves it open): the stream of a stage keeps its
 full 4 * planes channels. A block reads and writes its first rho * 4 * planes;
 the last block of a stage, the ANCHOR block, writes all of them. The first block
-reads the whole previous anchor, and its shortcut is full to full. Inner
-channels are rho * planes. The stem slims with stage 1, the head never. With
-this reading conv and dense MAdds at 224 px are within 3.1% of the paper's.
+reads the whole previous anchor, and its shortcut writes all channels. Blocks
+have rho * planes inner channels. The stem slims with stage 1, the head never.
+With this reading conv and dense MAdds at 224 px are within 3.1% of the paper's.
 
-Without anchors (USNet, DSNet) the stream slims as well: every block reads and
-writes its first rho * 4 * planes channels, shortcuts and all. What a stage does
-not write is zero, so a stage border has one shape at any width, and whatever
-reads all of it computes what it would from the active channels alone.
+Without anchors (USNet, DSNet) the stream slims as well: every block, with its
+shortcut, reads and writes only the first rho * 4 * planes channels. The other
+channels of a stage's output are zero, so it has one shape at any width, and a
+layer that reads all of it computes the same as from the active channels alone.
 
 B = batch, H = height, W = width, C = channels. `rho` is static everywhere.
 """
@@ -36,26 +36,27 @@ STEMS = {
     'cifar_half': (3, 2, False),
 }
 
-# By name: whether affine parameters, and whether statistics, are kept for each
-# width apart; None where a norm has no statistics.
+# By name: whether each width has its own affine parameters, and whether it has
+# its own statistics; None: the norm has no statistics.
 NORMS: dict[str, tuple[bool, bool | None]] = {
     'gn': (False, None),
     'gn_ws': (False, None),  # With standardised kernels.
-    'gn32': (False, None),  # 32 groups, as usual: of a teacher, at full width.
+    'gn32': (False, None),  # The usual 32 groups, for a teacher at full width.
     'ln': (False, None),
     'bn': (False, False),
-    'bn_private': (False, True),  # Of USNet and DSNet, as published.
-    'bn_switchable': (True, True),  # Of slimmable networks.
+    'bn_private': (False, True),  # As in USNet and DSNet.
+    'bn_switchable': (True, True),  # As in slimmable networks.
 }
-# Groups of a GroupNorm; None: of a size that no width cuts.
+# Number of groups of a GroupNorm; None: groups of a size that no width cuts.
 GROUPS = {'gn': None, 'gn_ws': None, 'gn32': 32}
-# Norms whose kernels are standardised, and what each is once they have been.
+# Norms with standardised kernels, each with the norm of a network whose kernels
+# have been standardised already.
 STANDARDIZED = {'gn_ws': 'gn'}
-# Norms whose statistics are of the widths that a network was trained at.
+# Norms with running statistics, which come from the widths that were trained.
 BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
 
-# By number of colours; ImageNet's, which suit natural images.
+# By number of colour channels; for 3, ImageNet's, which suit natural images.
 MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
 STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
 
@@ -63,13 +64,13 @@ STDS = {1: (0.5,), 3: (0.229, 0.224, 0.225)}
 def normalize(images: jax.Array) -> jax.Array:
   """Maps pixels to about zero mean and unit variance.
 
-  Every way into a network does so, so that none can forget it.
+  Every function that takes images into a network calls this itself.
 
   Args:
-    images: `uint8[B, H, W, C]`, or of any other type what has been normalised.
+    images: `uint8[B, H, W, C]`; any other type counts as normalised already.
 
   Returns:
-    `float32[B, H, W, C]`; `images` itself if they have been normalised.
+    `float32[B, H, W, C]`; `images` itself if normalised already.
   """
   if images.dtype != jnp.uint8:
     return images
@@ -84,17 +85,17 @@ def parameter(
 ) -> jax.Array:
   """Returns a parameter of a layer, as `module.param` does.
 
-  That one checks the shape of what it is given by tracing how it would be
-  drawn, which takes more time than all else in the trace of a stage.
+  `module.param` checks the shape of an existing parameter by tracing its
+  initializer, which takes longer than the rest of the trace of a stage.
 
   Args:
     module: the layer.
-    name: of the parameter.
-    init: draws it.
-    shape: of it.
+    name: name of the parameter.
+    init: its initializer.
+    shape: its shape.
 
   Raises:
-    ValueError: the parameter is there, and of another shape.
+    ValueError: the parameter exists with another shape.
   """
   if not module.has_variable('params', name):
     return module.param(name, init, shape)
@@ -216,7 +217,7 @@ class Bottleneck(nn.Module):
     strides: stride of the 3x3 convolution and of the shortcut.
     project: whether a 1x1 shortcut maps the input to the stream.
     anchor: whether the block writes the whole stream, at any width.
-    slim_stream: whether the stream has rho * 4 * planes channels only.
+    slim_stream: whether the stream has only rho * 4 * planes channels.
     axis_name: mapped axis over which batch statistics are averaged.
   """
 
@@ -240,21 +241,22 @@ class Bottleneck(nn.Module):
   ) -> tuple[jax.Array, jax.Array | None]:
     """Runs the block at width `rho`.
 
-    What a block does not write goes past it, apart from what it does: put
-    together and parted again at every block, the stream would be copied each
-    time, forward and backward.
+    Channels that the block does not write bypass it as a separate array.
+    Joining and splitting the stream at every block would copy it each time,
+    forward and backward.
 
     Args:
       x: `(B, H, W, C)` the channels of the stream that the block reads, or the
         input of the stage if `project`.
-      in_mask: C of all of them.
-      kept: the other channels of the stream; None where there are none.
+      in_mask: mask of these C channels.
+      kept: the other channels of the stream; None if there are none.
       rho: width of the inner channels, and of the output unless `anchor`.
-      train: whether batch statistics are used and moved.
+      train: whether to use batch statistics and update the running ones.
 
     Returns:
-      What it writes of the stream, `(B, H / strides, W / strides, D)`; and the
-      rest of its 4 * planes channels, None where there is none.
+      The channels of the stream that the block writes,
+      `(B, H / strides, W / strides, D)`; and the rest of the 4 * planes
+      channels, None if there are none.
     """
     inner = WidthMask.at(rho, self.planes)
     total = EXPANSION * self.planes
@@ -271,13 +273,13 @@ class Bottleneck(nn.Module):
       stream = out_mask if self.slim_stream else WidthMask.full(total)
       x = conv_norm('shortcut', 1, x, in_mask, stream, self.strides)
       if out_mask.active < stream.active:
-        # It has not met a ReLU yet.
+        # The shortcut's output has not passed a ReLU yet.
         kept = nn.relu(x[..., out_mask.active :])
         x = x[..., : out_mask.active]
     elif self.anchor and kept is not None:
       x, kept = jnp.concatenate([x, kept], axis=-1), None
     elif self.anchor:
-      # A substitute has no shortcut: what it does not write is zero.
+      # Channels that a delta substitute does not write are zero.
       x = pad_channels(x, total)
     return nn.relu(x + y), kept
 
@@ -290,8 +292,8 @@ class Stage(nn.Module):
     depth: number of blocks.
     planes: inner channels of a block at full width.
     strides: stride of the first block.
-    anchor: whether it ends in an anchor (Sec. III-B); else its output is
-      slimmed, and zero where it was not written.
+    anchor: whether it ends in an anchor (Sec. III-B); otherwise its output is
+      slimmed, and the channels that it does not write are zero.
     axis_name: mapped axis over which batch statistics are averaged.
   """
 
@@ -310,9 +312,9 @@ class Stage(nn.Module):
 
     Args:
       x: `(B, H, W, C)` previous stage's output, or the slimmed stem's.
-      in_mask: C of the previous channels.
+      in_mask: mask of these C channels.
       rho: width of the stage.
-      train: whether batch statistics are used and moved.
+      train: whether to use batch statistics and update the running ones.
 
     Returns:
       `(B, H / strides, W / strides, 4 * planes)`, at any width.
@@ -343,8 +345,8 @@ class Head(nn.Module):
   """Global average pooling and the classifier.
 
   Attributes:
-    channels: of its input, at full width.
-    num_classes: outputs, at any width.
+    channels: input channels at full width.
+    num_classes: number of outputs, at any width.
   """
 
   channels: int

@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Variables by collection, part and module, and modules run on theirs.
+"""Variables by collection, part and module, and modules that run on them.
 
-Backbone, delta substitutes and gates are drawn apart and merged into one tree;
-each module finds its own there by a path.
+Backbone, delta substitutes and gates are initialised separately and merged into
+one tree, where each module finds its variables by a path.
 """
 
 from collections.abc import Collection, Mapping
@@ -49,15 +49,16 @@ def apply_part(
   Args:
     module: a layer, a stage or a substitute.
     variables: collections of a network.
-    path: of the module in each collection: the part, and its name there.
+    path: the module's path in each collection: its part, and its name there.
     x: `(B, H, W, C)`.
-    *in_masks: what the module takes beside `x`: the channels that it holds.
+    *in_masks: mask of the channels of `x`, if the module takes one.
     rho: width to run at.
-    moving: parts whose modules use and move batch statistics.
+    moving: parts whose modules use batch statistics and update the running
+      ones.
 
   Returns:
-    What the module returns, and its new batch statistics below `path`; `{}` if
-    it moves none.
+    The module's output, and its new batch statistics below `path`; `{}` if it
+    updates none.
   """
   own = {}
   for collection, tree in variables.items():
@@ -66,9 +67,9 @@ def apply_part(
     if tree:
       own[collection] = tree
   moves = path[0] in moving and 'batch_stats' in own
-  # Parameters whose values are known when a program is traced are sliced then,
-  # and the slices become constants of it. A function that is jitted by itself
-  # would get them as arguments, and slice them whenever it runs.
+  # Parameters whose values are known while a program is traced are sliced then,
+  # and the slices become its constants. A nested jitted function would take
+  # them as arguments and slice them at every run.
   known = trees.is_traced(x) and not trees.is_traced(own['params'])
   run = _run_here if known else _run_traced_once
   x, new = run(module, own, x, in_masks=in_masks, rho=rho, train=moves)
@@ -95,8 +96,8 @@ def _run_here(
   return x, new['batch_stats']
 
 
-# Its gradient too, for each width, and shared by the programs of all phases: of
-# a smoke run's 234 s of CPU, 69 went into tracing, with this 24.
+# The programs of all phases share one trace per width, and that of its
+# gradient: in a smoke run of 234 s of CPU this cuts tracing from 69 s to 24 s.
 _run_traced_once = jax.jit(
     _run_here, static_argnames=('module', 'in_masks', 'rho', 'train')
 )

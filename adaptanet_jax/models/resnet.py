@@ -45,7 +45,7 @@ from adaptanet_jax.models.subnet import (
   WidthMask,
 )
 
-# The parts of every collection: the network's own layers, its substitutes.
+# The parts of every collection: the network's own layers, and its deltas.
 BACKBONE = 'backbone'
 DELTA = 'delta'
 
@@ -67,10 +67,10 @@ class ResNet:
     image_shape: `(H, W, C)` of the images.
     dtype: type of activations; parameters and norms are float32.
     axis_name: mapped axis over which batch statistics are averaged.
-    delta: kind of its delta substitutes, one of `delta.KINDS`; None for a
-      network without.
-    anchors: whether stages end in anchors; else all widths slim, those of the
-      stages' outputs too (USNet, DSNet).
+    delta: kind of its delta substitutes, one of `delta.KINDS`; None: it has
+      none.
+    anchors: whether stages end in anchors; otherwise the stages' outputs slim
+      as well (USNet, DSNet).
   """
 
   architecture: str
@@ -107,11 +107,11 @@ class ResNet:
 
   @property
   def choices(self) -> tuple[StageChoice, ...]:
-    """What each stage can be run as, in the order of `StageChoice.index`."""
+    """The ways to run a stage, in the order of `StageChoice.index`."""
     return CHOICES if self.delta else WIDTH_CHOICES
 
   def _channels(self, number: int) -> int:
-    """Returns the channels of a stage's output; of the images for stage 0."""
+    """Returns the channels of a stage's output; for stage 0, of the images."""
     if number == 0:
       return self.image_shape[-1]
     return EXPANSION * self.dimensions.planes[number - 1]
@@ -150,25 +150,25 @@ class ResNet:
 
   @property
   def without_delta(self) -> 'ResNet':
-    """The network that has no delta substitutes to choose."""
+    """The same network without delta substitutes."""
     return dataclasses.replace(self, delta=None)
 
   @property
   def folded(self) -> 'ResNet':
-    """The network that runs what `fold` returns."""
+    """The network that runs on the variables that `fold` returns."""
     norm = STANDARDIZED.get(self.norm, self.norm)
     return dataclasses.replace(self, norm=norm)
 
   def fold(self, variables: Variables) -> Variables:
-    """Standardises the kernels once for all subnets, if the norm has them so.
+    """Standardises the kernels once for all subnets, if the norm needs it.
 
-    Layers do so themselves, at every run of every branch: this saves the work.
+    Otherwise the layers standardise them at every run of every branch.
 
     Args:
       variables: collections of the network, or of a part of it.
 
     Returns:
-      The same collections; the same function, if `folded` runs it.
+      Collections of the same shapes; `folded` computes the same from them.
     """
     if self.norm not in STANDARDIZED:
       return variables
@@ -219,8 +219,7 @@ class ResNet:
     return collections_first(DELTA, parts)
 
   def shapes(self) -> Variables:
-    """Returns the shapes of its variables, those of its substitutes included.
-    """
+    """Returns the shapes of its variables, including its delta substitutes."""
     return _shapes(self)
 
   def run_stage(
@@ -236,12 +235,12 @@ class ResNet:
 
     Args:
       variables: collections of the network, or of at least this stage.
-      x: `(B, H, W, C)` images for stage 1, see `layers.normalize`; else the
-        output of the stage before: all of it, or its `active` channels.
+      x: `(B, H, W, C)` images for stage 1, see `layers.normalize`; otherwise
+        the previous stage's output: all of it, or its `active` channels.
       number: 1 to 4.
       choice: how the stage runs.
-      moving: those of the parts `BACKBONE` and `DELTA` whose layers use and
-        move batch statistics.
+      moving: which of the parts `BACKBONE` and `DELTA` use batch statistics and
+        update the running ones.
 
     Returns:
       The stage's output and the new batch statistics of `moving`, `{}` if there
@@ -250,7 +249,7 @@ class ResNet:
     Raises:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
-    # Profiles and compiled programs then tell the stages apart.
+    # This names the stage in profiles and compiled programs.
     with jax.named_scope(stage_name(number)):
       return self._run_stage(variables, x, number, choice, moving)
 
@@ -309,7 +308,7 @@ class ResNet:
   def active(
       self, x: jax.Array, number: int, choice: StageChoice
   ) -> jax.Array:
-    """Cuts a stage's output, `(B, H, W, C)`, to what the stage has written."""
+    """Cuts a stage's output, `(B, H, W, C)`, to the channels that it wrote."""
     if self.anchors:
       return x
     return x[..., : WidthMask.at(choice.rho, self._channels(number)).active]
@@ -323,7 +322,7 @@ class ResNet:
   def forward(
       self, variables: Variables, images: jax.Array, subnet: Subnet = LARGEST
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Runs one subnet, chosen at trace time: the static form.
+    """Runs one subnet that is fixed at trace time.
 
     Args:
       variables: collections of the network.
@@ -356,7 +355,7 @@ def _standardized(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
   return leaf
 
 
-@functools.cache  # A run asks for each of its phases.
+@functools.cache  # Every phase of a run asks for them.
 def _shapes(net: ResNet) -> Variables:
   key = jax.random.key(0)
   backbone = jax.eval_shape(net.init, key)

@@ -1,15 +1,15 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Per-sample routing: each image of a batch under a subnet of its own.
+"""Per-sample routing: each image of a batch runs under its own subnet.
 
-One compiled program, as everywhere. At each stage the batch is sorted by
-choice and cut into chunks of one choice each; a `lax.map` of a switch runs the
-chunks, and the sort is undone. Anchors make that legal after every stage: they
+It is one compiled program. At each stage the batch is sorted by choice and cut
+into chunks of one choice each; a `lax.map` of a switch runs the chunks, and the
+original order is restored. Anchors make this possible after every stage: they
 have one shape whatever produced them. Padding fills up the last chunk of each
-choice, and chunks that nothing falls into are passed over.
+choice, and empty chunks are skipped.
 
 B = batch, H = height, W = width, C = channels, K = choices of a stage,
-c = images of a chunk.
+c = images per chunk.
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.models.supernet import stage_variables, switch_stage
 
-# Anchors whose gates choose: each for the stage after it.
+# Anchors whose gates choose how the next stage runs.
 ROUTING_GATES = tuple(range(1, NUM_STAGES))
-# Multiples of an odd number near 2 ** 16 times the golden ratio (Knuth, The Art
-# of Computer Programming, vol. 3, 6.4), modulo 2 ** 16.
+# Multiplicative hashing by an odd number near 2 ** 16 times the golden ratio
+# (Knuth, The Art of Computer Programming, vol. 3, 6.4), modulo 2 ** 16.
 HASH_FACTOR, HASH_BITS = 40503, 16
-# Images of a chunk. Fewer waste less on padding, more run faster each.
+# Images per chunk. Small chunks waste less on padding, large ones run faster.
 CHUNK_SIZE = 8
 
 
@@ -47,19 +47,19 @@ def routing_gates(gates: GateSet | None) -> GateSet | None:
 
 @flax.struct.dataclass
 class Policy:
-  """Turns confidences into choices; arrays, so one program serves all policies.
+  """Turns confidences into choices; one program serves all policies.
 
-  Two rules, each for a share of the images; see `evaluation.policies.Rule`. b
-  is the number of bins.
+  It has two rules, each for a share of the images; see
+  `evaluation.policies.Rule`. b is the number of bins.
 
   Attributes:
-    share: of the images that follow the first rule, `float32[]`.
-    start: choice of stage 1, which no gate precedes, of each rule, `int32[2]`.
-    edges: for the gates of anchors 1 to 3, the inner borders of the bins of its
+    share: share of the images that follow the first rule, `float32[]`.
+    start: each rule's choice for stage 1, which reads no gate, `int32[2]`.
+    edges: for the gates of anchors 1 to 3, the inner borders of the bins of the
       confidence after each prefix of choices, `float32[K ** n, b - 1]`.
-    reads: for the same gates, whether each rule reads it, by the bins of the
-      gates before: `bool[2]`, `bool[2, b]`, `bool[2, b, b]`. One that is not
-      read has an image in bin 0.
+    reads: for the same gates, whether each rule reads the gate, by the bins of
+      the gates before it: `bool[2]`, `bool[2, b]`, `bool[2, b, b]`. An image
+      that does not read a gate counts as in its bin 0.
     choices: for the same gates, the next stage's choice, by the bins so far:
       `int32[2, b]`, `int32[2, b, b]`, `int32[2, b, b, b]`.
   """
@@ -80,12 +80,12 @@ def run_stage_by_sample(
     *,
     chunk_size: int = CHUNK_SIZE,
 ) -> jax.Array:
-  """Runs one stage on each image as its own choice says.
+  """Runs one stage on each image, with a choice for each image.
 
   Args:
     net: the network.
     variables: its collections.
-    x: `(B, H, W, C)` images for stage 1, else the anchor before.
+    x: `(B, H, W, C)` images for stage 1, otherwise the previous anchor.
     number: 1 to 4.
     choices: `int32[B]`, indices into `net.choices`.
     chunk_size: c.
@@ -94,7 +94,7 @@ def run_stage_by_sample(
     `(B, H', W', C')` anchor.
   """
   x = jnp.asarray(x)
-  if x.shape[0] == 1:  # Of one image nothing is sorted, and nothing padded.
+  if x.shape[0] == 1:  # One image needs no sorting and no padding.
     return switch_stage(net, variables, x, number, choices[0])[0]
   own = stage_variables(net, variables, number)
   runs: list[Callable[[jax.Array], jax.Array]] = [
@@ -131,15 +131,15 @@ def _chunks(
 
   Returns:
     `int32[B]`, each image's place among those of all chunks; `int32[M, c]`, the
-    images of each chunk, image 0 for padding; `int32[M]`, its choice, -1 where
-    it is empty.
+    images of each chunk, image 0 for padding; `int32[M]`, the choice of each
+    chunk, -1 if it is empty.
   """
   (batch_size,) = choices.shape
   counts = jnp.zeros(num_choices, jnp.int32).at[choices].add(1)
   num_chunks = -(-counts // chunk_size)
   ends = jnp.cumsum(num_chunks)
   first_of_choice = jnp.cumsum(counts) - counts
-  # Undoing the sort: where each image stands among all, in order of choice.
+  # The inverse of the sort: each image's place in the order of choices.
   order = jnp.argsort(choices, stable=True)
   ranks = jnp.zeros(batch_size, jnp.int32).at[order].set(
       jnp.arange(batch_size, dtype=jnp.int32)
@@ -160,7 +160,7 @@ def _chunks(
 
 
 def max_chunks(batch_size: int, num_choices: int, chunk_size: int) -> int:
-  """Returns how many chunks any choices of a batch can need."""
+  """Returns the most chunks that any choices of a batch can need."""
   used = min(num_choices, batch_size)
   return (batch_size + used * (chunk_size - 1)) // chunk_size
 
@@ -173,7 +173,7 @@ def executed(
   """Counts the MAdds that a batch takes, padding included.
 
   Args:
-    stage_madds: `int64[4, K]` of each choice of each stage, for one image.
+    stage_madds: `int64[4, K]` MAdds of each choice of each stage for one image.
     subnets: `int[B, 4]`, a subnet for each image of the batch.
     chunk_size: c.
 
@@ -217,10 +217,10 @@ def forward_by_sample(
 
 
 def draw(images: jax.Array) -> jax.Array:
-  """Gives each image a number that has nothing to do with what it shows.
+  """Gives each image a pseudo-random number: a hash of its pixels.
 
-  A hash of its pixels, so that an image always takes the same way, alone or in
-  a batch, on every device and in every runtime.
+  So an image always takes the same path, alone or in a batch, on every device
+  and in every runtime.
 
   Args:
     images: `uint8[B, H, W, C]`.
@@ -254,7 +254,7 @@ def route(
 
   Returns:
     Logits `(B, num_classes)`, the subnets that were run, `int32[B, 4]`, and
-    whether an image read a gate, `bool[B, 3]`.
+    whether each image read each gate, `bool[B, 3]`.
   """
   rule = (draw(images) >= policy.share).astype(jnp.int32)
   choice = policy.start[rule]
@@ -292,6 +292,6 @@ def _bins(
     anchor: jax.Array,
     edges: jax.Array,
 ) -> jax.Array:
-  """Returns the bins `int32[B]` of anchors, of borders `float32[B, b - 1]`."""
+  """Returns the bins `int32[B]` of anchors, by borders `float32[B, b - 1]`."""
   confident = gates.confide(variables, number, anchor)
   return (confident[:, None] > edges).sum(-1, dtype=jnp.int32)

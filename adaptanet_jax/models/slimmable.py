@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slimmable operations: full-size parameters, computed at a static width.
 
-The one module that slices parameters. Every operation takes `WidthMask`s as
-static arguments and cuts its parameters to the leading active channels, so a
-narrow network does narrow work: nothing is computed and then masked away.
+This is the only module that slices parameters. Every operation takes
+`WidthMask`s as static arguments and cuts its parameters to the leading active
+channels, so a narrow network does less work: nothing is computed and then
+masked away.
 
 B = batch, H = height, W = width, C = active channels of the input, D = active
 channels of the output; upper-case names with a prime (C', D') are the totals.
@@ -22,10 +23,10 @@ import jax.numpy as jnp
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d, dot
 from adaptanet_jax.models.subnet import WidthMask
 
-# What policies of `jax.checkpoint` call what is dear to compute again: outputs
-# of convolutions, and moments of norms, which are small besides.
+# Name, in policies of `jax.checkpoint`, of values that are expensive to
+# recompute: outputs of convolutions, and moments of norms (which are small).
 DEAR = 'dear'
-# Share of the old in running statistics of a batch norm.
+# Weight of the old value in the running statistics of a batch norm.
 MOMENTUM = 0.9
 
 
@@ -34,8 +35,8 @@ def cut(
 ) -> jax.Array:
   """Cuts the trailing axes of `array` to the active channels of `masks`.
 
-  Where a program is traced over parameters that are there already, they are cut
-  there and then, not in the program: `models.stages` keeps the result.
+  Parameters whose values are known while a program is traced are cut during
+  tracing, not in the program; `models.stages` keeps the result.
 
   Args:
     array: parameter whose last `len(masks)` axes have the masks' totals.
@@ -64,19 +65,19 @@ def cut(
 
 
 def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
-  """Standardises the kernel of each output channel over all that it reads.
+  """Standardises the kernel of each output channel over all its inputs.
 
   Weight standardisation (Qiao et al., 2019), which in BiT (Kolesnikov et al.,
-  2020) lets GroupNorm train as well as BatchNorm. At full width, before any
-  cut, so that every width has a slice of the same kernel.
+  2020) lets GroupNorm train as well as BatchNorm. It takes the full width,
+  before any cut, so that every width has a slice of the same kernel.
 
   Args:
     kernel: `(k, k, C', D')` full-size kernel.
     epsilon: added to the sum of squares of a channel's kernel.
 
   Returns:
-    A kernel of that shape; each output channel's has mean 0 and, its squares
-    added up, length 1.
+    A kernel of the same shape; that of each output channel has mean 0 and sum
+    of squares 1.
   """
   inputs = (0, 1, 2)
   kernel = kernel - kernel.mean(inputs, keepdims=True)
@@ -130,7 +131,7 @@ def conv(
 def depthwise_conv(
     x: jax.Array, kernel: jax.Array, mask: WidthMask, *, strides: int = 1
 ) -> jax.Array:
-  """Convolves each active channel with a kernel of its own, without bias.
+  """Convolves each active channel with its own kernel, without bias.
 
   Args:
     x: `(B, H, W, C)` input.
@@ -184,13 +185,13 @@ def _affine(
 
 
 def group_size(total: int, groups: int | None = None) -> int:
-  """Returns the channels of a group of a GroupNorm.
+  """Returns the number of channels in each group of a GroupNorm.
 
   Args:
     total: channels of the layer at full width.
-    groups: how many there are of them, at most `total`; None: groups of at most
-      16 channels that divide a quarter of `total`, fixed for a layer whatever
-      its width, so that no group straddles a width and a sliced GroupNorm
+    groups: number of groups, capped at `total`; None: the largest groups of at
+      most 16 channels that divide a quarter of `total`. Their size does not
+      depend on the width, so no group straddles a width, and a sliced GroupNorm
       equals the slice of the full one.
   """
   quarter, rest = divmod(total, 4)
@@ -218,8 +219,8 @@ def group_norm(
     scale: `(C',)` full-size scale.
     bias: `(C',)` full-size offset.
     mask: C of C' channels.
-    groups: how many there are of all C' channels, at most C' itself; None:
-      those of `group_size`.
+    groups: number of groups of all C' channels, capped at C'; None: see
+      `group_size`.
     epsilon: added to the variance.
 
   Returns:
@@ -259,8 +260,8 @@ def _normalize_groups_fwd(
     x: jax.Array, scale: jax.Array, bias: jax.Array, size: int, epsilon: float
 ) -> tuple[jax.Array, Any]:
   # Per-channel moments first: they read `x` once, in its own layout. A mean of
-  # squares loses digits where the mean exceeds the deviation a hundredfold;
-  # outputs of convolutions do not, and flax's GroupNorm computes it alike.
+  # squares loses digits if the mean is a hundred times the deviation; outputs
+  # of convolutions are not like that, and flax's GroupNorm does the same.
   mean = _over_groups(x.mean((1, 2)), size)
   square = _over_groups(jnp.square(x).mean((1, 2)), size)
   inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
@@ -274,7 +275,7 @@ def _normalize_groups_fwd(
 def _normalize_groups_bwd(
     size: int, epsilon: float, residuals: Any, g: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """By hand: half the time of the derived gradient on CPU, and less memory."""
+  """Hand-written: half the time of the derived gradient on CPU, less memory."""
   del epsilon
   x, scale, mean, inverse = residuals
   num_positions = x.shape[1] * x.shape[2]

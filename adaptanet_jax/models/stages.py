@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The second back end: programs of stages, composed by the host.
 
-Anchors fix the shapes between stages, so any program of one stage fits any of
-the next: 4 * 8 of them and a head are the same 4,096 subnets as the one
-switched program. (Without anchors there is one for each width before it, too.)
-A program is what a network of that one subnet would run, with no switch around
-it, and it holds its kernels cut to its width and in the type that it computes
-in: with a batch of one it takes longer to cut them than to use them. That is
-paid for with memory, for all choices together once more the network's weights,
-and with a dispatch for each stage. A choice is compiled when it is first met.
+Anchors fix the shapes between stages, so any program of one stage fits any
+program of the next: 4 * 8 programs and a head give the same 4,096 subnets as
+the one switched program. (Without anchors, a stage also needs a program for
+each width of the stage before it.) A program has no switch, and its kernels are
+stored cut to its width and in the type that it computes in, because with a
+batch of one cutting them takes longer than using them. This costs memory, for
+all choices together as much again as the network's weights, and a dispatch for
+each stage. A choice is compiled when it is first used.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ class Stages:
   """All subnets of a network, as programs of their stages."""
 
   def __init__(self, net: ResNet, variables: Variables) -> None:
-    """Compiles no stage yet.
+    """Prepares the stages, without compiling any.
 
     Args:
       net: the network.
@@ -50,7 +50,7 @@ class Stages:
     self._head_variables = {'params': {BACKBONE: {'head': head}}}
 
   def __reduce__(self) -> tuple[Any, ...]:
-    """Makes a copy compile for itself: programs belong to a process."""
+    """Leaves programs out of a copy, because they belong to a process."""
     return Stages, (self._net, self._variables)
 
   def __call__(
@@ -81,18 +81,19 @@ class Stages:
     """Runs one stage.
 
     Args:
-      x: `(B, H, W, C)` images for stage 1, else what the stage before returned.
+      x: `(B, H, W, C)` images for stage 1, otherwise the previous stage's
+        output.
       number: 1 to 4.
       choice: how the stage runs.
-      stats: see a call.
+      stats: see `__call__`.
 
     Returns:
-      The stage's output, the channels that it has written.
+      The channels of the stage's output that the stage has written.
     """
     own = self._stats[number]
     if stats:
       own = _stats_of(self._net, stats, number)
-    # What is read of the weights depends on how much there is to read.
+    # The slices of the weights depend on the input's channels and type.
     kind = number, choice, x.shape[-1], x.dtype
     key = *kind, x.shape
     if key not in self._programs:
@@ -103,7 +104,7 @@ class Stages:
     """Runs the classifier.
 
     Args:
-      x: stage 4's output, the channels that it has written.
+      x: the channels of stage 4's output that the stage has written.
 
     Returns:
       Logits `(B, num_classes)`.
@@ -118,8 +119,7 @@ class Stages:
       stats: Variables,
       kind: Any,
   ) -> Any:
-    """Traces a choice of a stage over its weights, and takes these out of it.
-    """
+    """Traces a choice of a stage, and makes its weights an argument."""
     net, params = self._net, self._params[number]
 
     def run(stats: Variables, x: jax.Array) -> jax.Array:
@@ -129,8 +129,8 @@ class Stages:
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (stats, x)
     )
-    # Else, called by a program that is being traced, it would keep what stands
-    # for the weights there, of no use to any other.
+    # Otherwise, when called while a program is traced, this would keep that
+    # program's tracers as the weights, and no other program could use them.
     with jax.ensure_compile_time_eval():
       traced = jax.make_jaxpr(run)(*shapes)
       if kind not in self._weights:
@@ -138,8 +138,8 @@ class Stages:
     shared = self._weights[kind]
     shapes = [leaf.shape for leaf in traced.consts]
     assert shapes == [leaf.shape for leaf in shared]
-    # Since JAX 0.12 a jaxpr holds its constants, which `run_with` would keep:
-    # once more for each batch size, were they not those that are shared.
+    # Since JAX 0.12 a jaxpr holds its constants, and `run_with` keeps them. So
+    # it gets the shared ones, lest each batch size keep a copy of the weights.
     jaxpr = core.ClosedJaxpr(traced.jaxpr, shared).jaxpr
 
     def run_with(

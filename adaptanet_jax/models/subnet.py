@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of sub-networks: how wide and how deep each stage runs (Sec. III-A).
 
-A supernet has four stages. Each runs at one of four widths `rho`, with its
-own blocks or with its delta substitute, whatever the others do. Everything here
-is frozen and hashable, so it can be a static argument of a traced function.
+A supernet has four stages. Each runs at one of four widths `rho`, with its own
+blocks or with its delta substitute, independently of the others. Everything
+here is frozen and hashable, so it can be a static argument of a traced
+function.
 """
 
 from collections.abc import Sequence
@@ -110,7 +111,7 @@ class Subnet:
 
   @classmethod
   def parse(cls, text: str) -> 'Subnet':
-    """Reads `1.0-0.5d-0.25-1.0`; raises ValueError with the choices."""
+    """Parses `1.0-0.5d-0.25-1.0`; raises ValueError that lists the choices."""
     by_name = {str(choice): choice for choice in CHOICES}
     names = text.split('-')
     if len(names) != NUM_STAGES or not set(names) <= set(by_name):
@@ -148,7 +149,7 @@ MIXED = tuple(
 def all_subnets(
     choices: Sequence[StageChoice] = CHOICES,
 ) -> tuple[Subnet, ...]:
-  """Returns every subnet whose stages take these choices, the last fastest."""
+  """Returns every subnet of these choices; the last stage varies fastest."""
   return tuple(
       Subnet(stages)
       for stages in itertools.product(choices, repeat=NUM_STAGES)

@@ -41,21 +41,20 @@ def switch_stage(
 ) -> tuple[jax.Array, Variables]:
   """Runs one stage as `choice` says; see `ResNet.run_stage`.
 
-  Never under `vmap`: it turns a switch into a select that runs every branch.
+  Do not `vmap` it: that turns a switch into a select that runs every branch.
 
   Args:
     net: the network.
     variables: collections of the network, or of at least this stage.
-    x: `(B, H, W, C)` images for stage 1, else the anchor before.
+    x: `(B, H, W, C)` images for stage 1, otherwise the previous anchor.
     number: 1 to 4.
     choice: `int32[]`, index into `net.choices`.
-    moving: parts that use the statistics of the batch, and move the running
-      ones.
+    moving: parts that use batch statistics and update the running ones.
 
   Returns:
     The stage's output and the new batch statistics of the parts `moving`.
   """
-  if number == 1:  # Outside, once for all branches.
+  if number == 1:  # Outside the switch, once for all branches.
     x = normalize(x)
   branches = tuple(
       functools.partial(_run_branch, net, number, stage_choice, moving)
@@ -88,7 +87,7 @@ def _run_branch(
     x: jax.Array,
 ) -> tuple[jax.Array, Variables]:
   x, stats = net.run_stage(variables, x, number, choice, moving=moving)
-  # All branches return the same tree, moved or not.
+  # All branches return the same tree, updated or not.
   old = variables.get('batch_stats', {})
   before = {part: old[part] for part in moving if part in old}
   return x, trees.merge(before, stats)
@@ -97,7 +96,7 @@ def _run_branch(
 def forward(
     net: ResNet, variables: Variables, images: jax.Array, choices: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Runs the subnet that `choices` names.
+  """Runs the subnet that `choices` selects.
 
   Args:
     net: the network.
@@ -127,7 +126,7 @@ def outputs_by_subnet(
   """Classifies images under every combination of the stages' choices.
 
   Walks the tree of prefixes, so a stage runs once for each way to reach it:
-  8 + 64 + 512 + 4096 stage runs for all subnets, in place of 4 * 4096.
+  8 + 64 + 512 + 4096 stage runs for all subnets, instead of 4 * 4096.
 
   Args:
     net: the network.
@@ -136,8 +135,8 @@ def outputs_by_subnet(
     choices: for each stage the `int32[K_n]` branches to try.
     gates: gates to read on the way, if any.
     statistics: for each stage batch statistics `[K_1, ..., K_n, ...]` of every
-      way to reach it, as `statistics_by_subnet` gives them; none: those of
-      `variables` for all.
+      way to reach it, as `statistics_by_subnet` returns them; empty: all
+      subnets use those of `variables`.
 
   Returns:
     `prediction`, the predicted classes, `int32[K_1, K_2, K_3, K_4, B]`; and for
@@ -175,10 +174,10 @@ def statistics_by_subnet(
     images: jax.Array,
     choices: tuple[jax.Array, ...],
 ) -> tuple[Variables, ...]:
-  """Takes the batch statistics of images at every way to reach each stage.
+  """Computes batch statistics for every way to reach each stage.
 
-  What a stage is fed depends on how the ones before it ran, so its statistics
-  do: those of a subnet are not those of another one that shares its last stage.
+  A stage's input depends on how the stages before it ran, and so do its
+  statistics: two subnets with the same choice of a stage may differ in them.
 
   Args:
     net: the network.
@@ -190,7 +189,7 @@ def statistics_by_subnet(
     For each stage a collection `{'batch_stats': ...}`, `[K_1, ..., K_n, ...]`.
   """
   parts = (BACKBONE, DELTA)
-  # From zeros, one step takes a norm's statistics a known share of the way.
+  # From zeros, one update moves a norm's statistics by a known share.
   zeros = jax.tree.map(jnp.zeros_like, variables['batch_stats'])
   start = variables | {'batch_stats': zeros}
 

@@ -1,13 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`lax.switch` whose gradient keeps what the branch that runs needs, no more.
+"""A `lax.switch` whose gradient keeps only what the chosen branch needs.
 
-JAX's own keeps the activations of every branch, each in a place of its own,
-those that did not run as zeros. Here all branches share one place, and what
-they keep is what is dear to compute again, outputs of convolutions and moments
-of norms: the rest is computed anew for the gradient, in less time than it takes
-to write it down. Only operands that are differentiated have gradients: no
-frozen backbone.
+JAX's own switch keeps the activations of every branch in separate arrays, zeros
+for branches that did not run. Here all branches share the arrays, and they keep
+only values that are expensive to recompute, outputs of convolutions and moments
+of norms; the backward pass recomputes the rest, which takes less time than
+storing it. Only operands that are differentiated get gradients, so a frozen
+backbone gets none.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from adaptanet_jax import platforms
 from adaptanet_jax.models.slimmable import DEAR
 
-# What profiles and programs call the copying of what a gradient needs.
+# Name, in profiles and programs, of the copying of what a gradient needs.
 KEPT = 'kept'
 
 
@@ -31,11 +31,11 @@ KEPT = 'kept'
 def switch(
     branches: Sequence[Callable[..., Any]], choice: jax.Array, *operands: Any
 ) -> Any:
-  """Runs the branch that `choice` names; no tangents, gradients only.
+  """Runs the branch that `choice` selects; reverse-mode gradients only.
 
   Args:
     branches: functions of the operands whose outputs have the same shapes.
-    choice: `int32[]`, index into them.
+    choice: `int32[]`, index into `branches`.
     *operands: trees of arrays.
 
   Returns:
@@ -46,16 +46,16 @@ def switch(
 
 @jax.tree_util.register_static
 class _Branch:
-  """A branch whose two passes run in switches of their own.
+  """A branch whose forward and backward pass run in two separate switches.
 
-  Made by tracing the forward pass, once: that tells what the other pass needs
-  and how it goes, and the switches then run what was traced. Static, so that
-  it can travel among what one switch leaves for the other.
+  Its constructor traces the forward pass once. That determines the backward
+  pass and the residuals that it needs, and the switches then run what was
+  traced. The class is static, so that it can itself be among the residuals.
 
   Attributes:
-    forward: maps operands, those that are differentiated by and the rest, to
-      the branch's outputs and what its gradient needs beside the operands.
-    kept: shapes of the latter.
+    forward: maps operands, first those that are differentiated, then the rest,
+      to the branch's outputs and to its residuals that are not operands.
+    kept: shapes of these residuals.
   """
 
   def __init__(self, run: Any, perturbed: Any, fixed: Any) -> None:
@@ -69,7 +69,7 @@ class _Branch:
     @functools.partial(
         jax.checkpoint,
         policy=jax.checkpoint_policies.save_only_these_names(DEAR),
-        prevent_cse=False,  # The other pass is in another computation.
+        prevent_cse=False,  # The backward pass is another computation.
     )
     def run(perturbed: Any) -> Any:
       return self._run(*_fill(perturbed, fixed))
@@ -118,7 +118,7 @@ def _switch_fwd(
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Places:
-  """The slots of what a branch keeps, in its order."""
+  """The slots of a branch's residuals, in their order."""
 
   numbers: tuple[int, ...]
 
@@ -126,14 +126,14 @@ class _Places:
 def _assign(
     kept: Sequence[Sequence[jax.ShapeDtypeStruct]],
 ) -> tuple[list[jax.ShapeDtypeStruct], list[tuple[int, ...]]]:
-  """Gives what branches keep slots that they share.
+  """Assigns the residuals of all branches to shared slots.
 
-  What shares a slot differs in its last axis alone, the channels, so it stays
-  laid out as it was computed: on a TPU it takes longer to lay arrays one after
-  the other in a flat one, and to part them again, than to convolve them.
+  Arrays that share a slot differ only in their last axis, the channels, so they
+  keep the layout in which they were computed: on a TPU it takes longer to pack
+  arrays into a flat one, and to unpack them again, than to convolve them.
 
   Args:
-    kept: shapes of what each branch keeps.
+    kept: shapes of each branch's residuals.
 
   Returns:
     Shapes of the slots; and for each branch the numbers of its slots.
@@ -164,7 +164,7 @@ def _rows(array: Any) -> tuple[Any, ...]:
 def _best(
     array: Any, free: Sequence[int], slots: Sequence[jax.ShapeDtypeStruct]
 ) -> int:
-  """Returns the smallest slot that holds an array, else the largest."""
+  """Returns the smallest slot that holds an array, or the largest slot."""
   large = [number for number in free if slots[number].size >= array.size]
   if large:
     return min(large, key=lambda number: slots[number].size)
@@ -177,7 +177,7 @@ def _pack(
     places: Sequence[int],
     slots: Sequence[jax.ShapeDtypeStruct],
 ) -> list[jax.Array]:
-  """Puts arrays into their slots; nothing reads the rest."""
+  """Puts arrays into their slots; the unused space is never read."""
   by_place = dict(zip(places, arrays, strict=True))
   packed = []
   for number, slot in enumerate(slots):
@@ -199,7 +199,7 @@ def _padded(array: jax.Array, slot: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def _written(array: jax.Array, slot: jax.ShapeDtypeStruct) -> jax.Array:
-  """Leaves the rest of a slot as it is: zeros would have to be written too."""
+  """Writes only the array: padding would write zeros to the rest as well."""
   empty = lax.empty(slot.shape, slot.dtype)
   return lax.dynamic_update_slice(empty, array, [0] * slot.ndim)
 
