@@ -4,9 +4,9 @@
 
 USNet (Yu and Huang, ICCV 2019) trains by the sandwich rule: the largest, the
 smallest and two random uniform widths; the largest learns the labels, the
-others its predictions of the same step. DSNet (Li et al., CVPR 2021) trains the
-same four, and an exponential moving average of the network teaches them. The
-starred variants of Table II draw any three of the 256 subnets instead.
+others learn its predictions in the same step. DSNet (Li et al., CVPR 2021)
+trains the same four, and an exponential moving average of the network teaches
+them. The starred variants of Table II draw any three of the 256 subnets.
 
 R = subnets of a step.
 """
@@ -23,17 +23,17 @@ from adaptanet_jax.models.subnet import (
   WIDTHS,
 )
 
-# DSNet's targets of the smallest subnet. ieb, in-place ensemble bootstrapping:
-# the mean prediction of the moving averages of the other subnets; ib, in-place
-# bootstrapping: that of the largest one.
+# What DSNet's smallest subnet learns, predicted by the moving average. ieb
+# (in-place ensemble bootstrapping): the mean prediction of the other subnets.
+# ib (in-place bootstrapping): the prediction of the largest subnet.
 ENSEMBLES = ('ieb', 'ib')
 
 
 def draw_sandwich(rng: jax.Array) -> jax.Array:
   """Draws the largest, two random and the smallest uniform width.
 
-  Paper of USNet: any width between the bounds. Here: of the four widths that
-  there are, so the random ones are the two between, in random order.
+  The paper of USNet draws any width between the bounds. Here only four widths
+  exist, so the random ones are the two in between, in random order.
 
   Args:
     rng: key of the step, the same on every device.
@@ -47,10 +47,10 @@ def draw_sandwich(rng: jax.Array) -> jax.Array:
 
 
 def draw_any(rng: jax.Array) -> jax.Array:
-  """Draws three different ones of all 256 subnets, by falling total width.
+  """Draws three different subnets of all 256, in order of falling total width.
 
-  The paper does not say who learns the labels where the largest subnet is not
-  among them. Here: the widest of the three, in the place of the largest.
+  The paper does not say which subnet learns the labels if the largest is not
+  drawn. Here the widest of the three takes the place of the largest.
 
   Args:
     rng: key of the step, the same on every device.
@@ -61,7 +61,7 @@ def draw_any(rng: jax.Array) -> jax.Array:
   shape = (len(WIDTHS),) * NUM_STAGES
   drawn = jax.random.choice(rng, len(WIDTHS) ** NUM_STAGES, (3,), replace=False)
   subnets = jnp.stack(jnp.unravel_index(drawn, shape), axis=1)
-  # Indices count widths down.
+  # A higher index is a narrower width.
   widest_first = jnp.argsort(subnets.sum(1))
   return subnets[widest_first].astype(jnp.int32)
 
@@ -71,11 +71,11 @@ class Method:
   """How a baseline trains.
 
   Attributes:
-    title: as tables name it.
-    draw: maps a key to the subnets of a step, `int32[R, 4]`, the one that
-      learns the labels first.
+    title: name in tables.
+    draw: maps a key to the subnets of a step, `int32[R, 4]`; the first one
+      learns the labels.
     moving_average: whether a moving average of the network teaches the others;
-      else the first subnet of the step does.
+      otherwise the first subnet of the step does.
   """
 
   title: str
@@ -89,7 +89,7 @@ METHODS = {
     'dsnet': Method('DSNet', draw_sandwich, moving_average=True),
     'dsnet_random': Method('DSNet*', draw_any, moving_average=True),
 }
-# The sections of results.json with rows of Table II, and how tables name them.
+# The sections of results.json with rows of Table II, and their names in tables.
 NETWORKS = {'supernet': 'ours', 'delta': 'ours, delta'} | {
     name: method.title for name, method in METHODS.items()
 }

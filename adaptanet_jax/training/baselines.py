@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradients of a step of USNet or DSNet: labels, and in-place distillation.
 
-They have no anchors: all widths slim, those of the stages' outputs too. All
+These networks have no anchors: their stages' outputs slim as well. Everything
 else, from the operations to the evaluation, is shared with AdaptaNet.
 
 B = batch, K = classes, R = subnets.
@@ -44,18 +44,19 @@ def baseline_gradients(
     label_smoothing: float,
     ensemble: str,
 ) -> Gradients:
-  """Gradients of the sum of the cross-entropies of the subnets of a step.
+  """Gradients of the summed cross-entropies of the subnets of a step.
 
-  The first subnet learns the labels. The others learn its prediction of the
-  same step (USNet), or those of the moving average (DSNet): that of the first
-  subnet, and the last one the mean of all but its own, with `ieb`.
+  The first subnet learns the labels. With USNet, the others learn its
+  prediction in the same step. With DSNet, they learn the moving average's
+  prediction of the first subnet; with `ieb`, the last subnet learns the mean of
+  the moving average's predictions of all the others.
 
   Args:
     params: see `Objective`.
     stats: see `Objective`.
     inputs: the teacher is the network's moving average, if the method has one.
     net: the network.
-    method: what is drawn and who teaches.
+    method: which subnets to draw and what teaches them.
     label_smoothing: see `losses.smooth_targets`.
     ensemble: one of `baseline_methods.ENSEMBLES`.
   """
@@ -63,7 +64,7 @@ def baseline_gradients(
   hard = losses.smooth_targets(
       inputs.labels, net.num_classes, label_smoothing=label_smoothing
   )
-  targets = None  # In place.
+  targets = None  # The first subnet's predictions, in place.
   if method.moving_average:
     soft = _bootstrapped(net, inputs, subnets, ensemble)
     targets = jnp.concatenate([hard[None], soft])
@@ -104,7 +105,7 @@ def baseline_gradients(
 def _bootstrapped(
     net: ResNet, inputs: StepInputs, subnets: jax.Array, ensemble: str
 ) -> jax.Array:
-  """Returns DSNet's targets of all subnets but the first, `(R - 1, B, K)`."""
+  """Returns DSNet's targets for all subnets but the first, `(R - 1, B, K)`."""
 
   def predict(choices: jax.Array) -> jax.Array:
     logits, _ = supernet.forward(net, inputs.teacher, inputs.images, choices)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of a phase: its trained part, and its optimizer's state.
 
-`checkpoints/<phase>/<step>/` holds the items `variables` and `opt_state`; the
-latter has the moving averages too, if the phase keeps them. What
-a phase does not train is in the last checkpoint of an earlier phase, and is
-never written again.
+`checkpoints/<phase>/<step>/` holds the items `variables` and `opt_state`;
+`opt_state` includes the moving averages, if the phase keeps them. The variables
+that a phase does not train are in the last checkpoint of an earlier phase, and
+are not written again.
 """
 
 from collections.abc import Mapping
@@ -27,20 +27,20 @@ from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.training.step import TrainState
 from adaptanet_jax.workdir import Paths
 
-# What Orbax writes into a checkpoint's folder when all else is there.
+# The file that Orbax writes last into a checkpoint's folder.
 _METADATA = '_CHECKPOINT_METADATA'
 
 
 def is_complete(workdir: str, phase: str, step: int) -> bool:
-  """Returns whether a phase has a whole checkpoint of its last step."""
+  """Returns whether a phase has a whole checkpoint of a step."""
   return _is_whole(os.path.join(Paths(workdir).checkpoints(phase), str(step)))
 
 
 def _is_whole(path: str) -> bool:
-  """Returns whether all of a checkpoint was written.
+  """Returns whether a checkpoint was written completely.
 
-  Orbax notes the time when it was, and only then gives the folder its name. Not
-  every file system renames a folder in one piece, nor does every copy.
+  Orbax records the time of completion, and only then gives the folder its name.
+  The name is no proof: not every file system, nor every copy, is atomic.
   """
   try:
     with open(os.path.join(path, _METADATA), encoding='utf-8') as file:
@@ -52,8 +52,8 @@ def _is_whole(path: str) -> bool:
 class _Manager(ocp.CheckpointManager):
   """Leaves it to `preemption.NOTICE` to ask JAX whether to stop.
 
-  With several processes JAX has one count of steps: asked here by the steps of
-  a phase, it would settle on one that the run is past, and never stop.
+  With several processes JAX keeps one count of steps. Asked here with the steps
+  of a phase, it would agree on a step that the run has passed, and never stop.
   """
 
   def reached_preemption(self, step: int) -> bool:
@@ -65,15 +65,15 @@ class PhaseCheckpoints:
   """Saves and restores one phase of a run; a context manager."""
 
   def __init__(self, workdir: str, phase: str, *, keep: int) -> None:
-    """Looks what there is; writes nothing yet.
+    """Lists the existing checkpoints; writes nothing yet.
 
     Args:
       workdir: folder of the run.
       phase: name of the phase.
-      keep: how many checkpoints, the newest, a save leaves.
+      keep: how many of the newest checkpoints a save keeps.
     """
     self._directory = os.path.abspath(Paths(workdir).checkpoints(phase))
-    # Until the first save removes them.
+    # The first save removes them and sets this to None.
     self._fragments: list[str] | None = self._list()[1]
     if self._fragments and processes.is_writer():
       logging.warning(
@@ -100,7 +100,7 @@ class PhaseCheckpoints:
   def latest_step(self) -> int | None:
     """Returns the step of the newest whole checkpoint, None if there is none.
 
-    One that was cut off while it was written does not count.
+    A checkpoint that was cut off while it was written does not count.
     """
     return max(map(int, self._list()[0]), default=None)
 
@@ -119,36 +119,36 @@ class PhaseCheckpoints:
     return os.path.join(self._directory, name)
 
   def save(self, state: TrainState) -> None:
-    """Writes a checkpoint; it takes its name only once it is whole.
+    """Writes a checkpoint, which gets its final name only once it is whole.
 
     Args:
-      state: with several processes, as `devices.replicate` returns it.
+      state: what to save; with several processes, from `devices.replicate`.
 
     Raises:
       OSError: with `errno.ENOSPC`, the disk is full.
     """
     step = int(state.step)
     if processes.here()[1] == 1:
-      state = jax.device_get(state)  # Else each writes its share.
+      state = jax.device_get(state)  # Several processes write a share each.
     items = ocp.args.Composite(
         variables=ocp.args.StandardSave(state.trained),
         opt_state=ocp.args.StandardSave(_leaves(_optimizing(state))),
     )
     self._remove_fragments()
-    # Orbax tells of a full disk from several threads at once: ask before.
+    # Orbax reports a full disk from several threads at once, so check first.
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     if processes.any_of(shutil.disk_usage(self._directory).free < size):
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
       self._manager.save(step, args=items, force=True)
     except Exception as error:
-      # TensorStore has its own kind of error for each layer below.
+      # TensorStore has its own error type for each layer below.
       if os.strerror(errno.ENOSPC) in str(error):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
       raise
 
   def _remove_fragments(self) -> None:
-    """Makes way for whole ones; Orbax would count some of them among these."""
+    """Removes cut-off checkpoints; Orbax would count some of them as whole."""
     if self._fragments is None:
       return
     fragments, self._fragments = self._fragments, None
@@ -163,7 +163,7 @@ class PhaseCheckpoints:
     """Returns the newest checkpoint as a state of the same shapes as `like`.
 
     Raises:
-      UsageError: it is damaged, or of another network.
+      UsageError: it is damaged, or belongs to another network.
     """
     step = self.latest_step()
     treedef = jax.tree.structure(_optimizing(like))
@@ -184,7 +184,7 @@ class PhaseCheckpoints:
 
   def restore_variables(self, like: Mapping[str, Any]) -> trees.Tree:
     """Returns the newest checkpoint's variables; raises as `restore` does."""
-    # A collection that the phase trains nothing of was not saved.
+    # Collections in which the phase trains nothing were not saved.
     trained = {name: tree for name, tree in like.items() if tree}
     return self._restore(variables=trained)['variables']
 
@@ -207,7 +207,7 @@ class PhaseCheckpoints:
                 ),
             )
         )
-    except Exception as error:  # Orbax raises as many kinds as it has layers.
+    except Exception as error:  # Each layer of Orbax has its own error types.
       reason = str(error).strip().splitlines() or [type(error).__name__]
       raise UsageError(
           f'Checkpoint {path} cannot be read ({reason[0][:200]}); expected a '
@@ -220,7 +220,7 @@ class PhaseCheckpoints:
 
 
 def _optimizing(state: TrainState) -> Any:
-  """Returns what only a phase that resumes needs."""
+  """Returns the parts of a state that only a resumed phase needs."""
   return state.opt_state, state.average
 
 
@@ -229,12 +229,12 @@ def _leaf_name(number: int) -> str:
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
-  # By position: an optimizer's state nests tuples that a checkpoint forgets.
+  # Keyed by position: checkpoints lose the nested tuples of optimizers.
   return {_leaf_name(n): leaf for n, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def _mismatches(found: Any, expected: trees.Tree) -> list[str]:
-  """Lists what differs between a checkpoint's shapes and a network's."""
+  """Lists the differences between a checkpoint's shapes and a network's."""
   have, want = (
       jax.tree.map(
           lambda leaf: tuple(leaf.shape),

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How a step runs networks: at full width, a module alone, subnet by subnet.
+"""Ways to run networks in a step: at full width, by module, by subnet.
 
 B = batch, H = height, W = width, C = channels.
 """
@@ -45,9 +45,9 @@ def run_full(
   Args:
     net: the network.
     variables: its collections.
-    x: `(B, H, W, C)` images if `first` is 1, else the anchor before it.
+    x: `(B, H, W, C)` images if `first` is 1, otherwise the previous anchor.
     first: first stage to run; 5 runs the head alone.
-    moving: parts whose batch statistics are used and moved.
+    moving: parts that use batch statistics and update the running ones.
 
   Returns:
     Anchors `first` to 4 and logits, by name; new batch statistics.
@@ -72,16 +72,17 @@ def run_module(
     stages: range,
     moving: tuple[str, ...],
 ) -> tuple[losses.Outputs, Variables]:
-  """Runs student stages, then the teacher's from there on (Eq. 2).
+  """Runs stages of the student, then the rest of the teacher (Eq. 2).
 
   Args:
     nets: both networks.
     student: collections of the student.
     teacher: collections of the teacher.
-    x: `(B, H, W, C)` images if `stages` starts at 1, else the anchor before.
+    x: `(B, H, W, C)` images if `stages` starts at 1, otherwise the previous
+      anchor.
     choices: `int32[4]` branch indices; None for the largest subnet.
     stages: numbers of the student's stages to run.
-    moving: parts whose batch statistics are used and moved.
+    moving: parts that use batch statistics and update the running ones.
 
   Returns:
     Anchors from the first of `stages` on and logits, by name; the student's
@@ -103,8 +104,8 @@ def run_module(
   if stages[-1] == NUM_STAGES:
     rest = {'logits': nets.student.run_head(student, x)}
   else:
-    # A GroupNorm student may stand before a BatchNorm teacher, so this cannot
-    # be the student's own code with other parameters.
+    # The teacher may have BatchNorm and the student GroupNorm, so the student's
+    # code with the teacher's parameters would not do.
     rest, _ = run_full(nets.teacher, teacher, x, first=stages[-1] + 1)
   return outputs | rest, stats
 
@@ -120,22 +121,22 @@ def scan_subnets(
 ) -> tuple[trees.Tree, trees.Tree, Metrics]:
   """Adds up the gradients of the subnets of a step.
 
-  They run one after the other through one traced body, so a step needs the
-  activations of one subnet at a time.
+  The subnets run one after the other through one traced body, so a step needs
+  the activations of only one subnet at a time.
 
   Args:
-    loss_fn: maps (params, stats, reference, subnet) to a loss and (what the
-      subnet puts out, its batch statistics, metrics).
+    loss_fn: maps (params, stats, reference, subnet) to a loss and (the subnet's
+      outputs, its batch statistics, metrics).
     params: the trained parameters.
     stats: batch statistics before the first subnet.
-    reference: what the loss of the first subnet compares its outputs with.
-    subnets: arrays of one entry for each subnet, in order.
-    first_is_reference: whether the outputs of the first one are the reference
-      of the rest.
+    reference: outputs with which the loss of the first subnet compares its own.
+    subnets: arrays with one entry for each subnet, in order.
+    first_is_reference: whether the outputs of the first subnet become the
+      reference of the rest.
 
   Returns:
     The sum of gradients, batch statistics after the last subnet, metrics as
-    arrays of one entry for each subnet.
+    arrays with one entry for each subnet.
   """
 
   def body(carry: Any, subnet: Any) -> tuple[Any, Metrics]:
@@ -154,12 +155,12 @@ def scan_subnets(
 
 
 def collections_of(params: trees.Tree, stats: trees.Tree) -> Variables:
-  """Returns parameters and batch statistics, `{}` if none, as collections."""
+  """Returns parameters and batch statistics, if any, as collections."""
   return {'params': params} | ({'batch_stats': stats} if stats else {})
 
 
 def with_trained(
     frozen: Variables, params: trees.Tree, stats: trees.Tree
 ) -> Variables:
-  """Returns a network's collections from those that train and the rest."""
+  """Merges a network's frozen collections with its trained ones."""
   return trees.merge(frozen, collections_of(params, stats))

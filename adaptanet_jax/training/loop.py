@@ -28,10 +28,10 @@ from adaptanet_jax.training.forward import Metrics
 from adaptanet_jax.training.objectives import Objective
 from adaptanet_jax.training.step import TrainState, map_train_step
 
-# Steps that the devices may be behind. More would keep them no busier, and of
-# more than the 32 programs that XLA's CPU client takes for a device, one of two
-# devices can be left out of a step that the other waits in, for ever (jaxlib
-# 0.10.2; within 500 steps where the host has other work).
+# How many steps the devices may lag behind the host. More would not keep them
+# busier. XLA's CPU client queues 32 programs per device; with more, one of two
+# devices can miss a step in which the other then waits for ever (jaxlib 0.10.2;
+# within 500 steps if the host has other work).
 STEPS_AHEAD = 8
 
 
@@ -52,7 +52,7 @@ class PhaseStep:
   """The step of a phase, not compiled yet, and how often it runs.
 
   Attributes:
-    program: what `map_train_step` returned, and the shapes of all it takes.
+    program: the function of `map_train_step`, and the shapes of its arguments.
     tx: the phase's optimizer.
     num_steps: length of the phase.
     epoch_steps: steps in one pass over the training split.
@@ -77,13 +77,13 @@ def make_step(
   Args:
     phase: what to train.
     variables: collections of the network that it trains, or their shapes.
-    teacher: the teacher's; `{}` while it trains itself.
+    teacher: the teacher's; `{}` if the phase does not read it.
     split: training examples.
-    objective: gives the gradients of a step.
+    objective: computes the gradients of a step.
     augmentation: one of `augment.AUGMENTATIONS`.
 
   Returns:
-    What `train_phase` takes.
+    The step for `train_phase`.
   """
   batch_size = phase.settings.batch_size
   epoch_steps = pipeline.steps_per_epoch(split, batch_size)
@@ -112,17 +112,17 @@ def argument_shapes(
     variables: Variables,
     teacher: Variables,
 ) -> tuple[TrainState, Variables, Variables, Any]:
-  """Returns the shapes of all that a step takes but its batch.
+  """Returns the shapes of all arguments of a step except its batch.
 
   Args:
-    phase: what trains.
-    tx: its optimizer.
+    phase: what to train.
+    tx: the phase's optimizer.
     variables: collections of the network that the phase trains, or their
       shapes.
-    teacher: the teacher's; `{}` while it trains itself.
+    teacher: the teacher's; `{}` if the phase does not read it.
 
   Returns:
-    Shapes of the state, what is frozen, the teacher and the key.
+    Shapes of the state, the frozen variables, the teacher and the key.
   """
   trained, frozen = split_variables(variables, phase.trains)
 
@@ -153,14 +153,16 @@ def train_phase(
   Args:
     phase: what to train.
     variables: collections of the network that the phase trains.
-    teacher: collections of the frozen teacher; `{}` while it trains itself.
+    teacher: collections of the frozen teacher; `{}` if the phase does not read
+      it.
     split: training examples.
-    step: of this phase.
-    programs: compiles the step, unless it has.
+    step: the phase's step, as `make_step` returns it.
+    programs: compiles the step, unless it has done so already.
     config: the whole configuration.
-    checkpoints: of this phase.
+    checkpoints: the phase's checkpoints.
     log: receives metrics.
-    validate: measures a network's accuracies after each epoch, if anything.
+    validate: measures a network's accuracies after each epoch; None: no
+      validation.
 
   Returns:
     The network's collections after the phase, and the wall seconds it took.
@@ -179,7 +181,7 @@ def train_phase(
     return merged(frozen, state), clock.seconds()
   program = programs.compiled(*step.program)
   if validate and first_step and first_step % step.epoch_steps == 0:
-    # A run that was asked to stop at the end of an epoch has left it out.
+    # A run that was asked to stop at the end of an epoch did not validate.
     if processes.any_of(not log.has_accuracies(phase.name, first_step)):
       accuracies = validate(merged(frozen, state))
       log.write(phase.name, first_step, clock.seconds(), accuracies)
@@ -202,7 +204,7 @@ def train_phase(
         values = finite_values(phase, number, metrics)
         log.write(phase.name, number, clock.seconds(), values)
         progress.show({'loss': values['loss']})
-      if stop:  # At once: what asks does not wait for long.
+      if stop:  # At once, before validation: there is little time left.
         checkpoints.save(state)
         raise preemption.Preempted(
             f'Phase {phase.name!r} is saved at step {number}.'
@@ -236,11 +238,11 @@ def _run_steps(
     constants: list[Any],
     batches: Iterator[Batch],
 ) -> Iterator[tuple[TrainState, Metrics]]:
-  """Yields the state and the metrics after each batch, as soon as it is sent.
+  """Yields the state and metrics after each batch, as soon as it is dispatched.
 
   The devices may be up to `STEPS_AHEAD` steps behind.
   """
-  # The next batches are on the devices while a step runs.
+  # Puts the next batches on the devices while a step runs.
   ahead = pipeline.prefetch(map(devices.to_devices, batches))
   running: collections.deque[Metrics] = collections.deque()
   for batch in ahead:
@@ -252,13 +254,13 @@ def _run_steps(
 
 
 class Clock:
-  """Wall seconds since it was made, on top of some from before."""
+  """Wall seconds since its construction, added to earlier ones."""
 
   def __init__(self, seconds_before: float) -> None:
     self._zero = time.monotonic() - seconds_before
 
   def seconds(self) -> float:
-    """Returns the seconds by now."""
+    """Returns the seconds so far."""
     return time.monotonic() - self._zero
 
 
@@ -268,13 +270,13 @@ def start(
     step: PhaseStep,
     checkpoints: PhaseCheckpoints,
 ) -> tuple[TrainState, Variables]:
-  """Returns the state that a phase starts or resumes from, and what is frozen.
+  """Returns a phase's first state and its frozen collections.
 
   Args:
     phase: what to train.
     variables: collections of the network that the phase trains.
-    step: of this phase.
-    checkpoints: of this phase.
+    step: the phase's step, as `make_step` returns it.
+    checkpoints: the phase's checkpoints.
 
   Returns:
     The state, from the newest checkpoint if there is one; and the collections
@@ -301,14 +303,14 @@ def first_state(
 
   Args:
     phase: what to train.
-    trained: collections of the part that it trains.
+    trained: collections of the part that the phase trains.
     tx: the phase's optimizer.
 
   Returns:
     The state at step 0.
   """
   average: Variables = {}
-  if phase.average_decay is not None:  # Of its own: the old state is donated.
+  if phase.average_decay is not None:  # A copy: the old state is donated.
     average = jax.tree.map(jnp.copy, trained)
   return TrainState(
       step=jnp.zeros((), jnp.int32),
@@ -320,7 +322,7 @@ def first_state(
 
 
 def merged(frozen: Variables, state: TrainState) -> Variables:
-  """Returns a network's collections: what is frozen, and what has trained."""
+  """Merges a network's frozen collections with the trained ones of a state."""
   return trees.merge(frozen, jax.device_get(state.trained))
 
 

@@ -26,9 +26,9 @@ def anchor_loss(
 ) -> jax.Array:
   """Returns L_n of Eq. 1: the sum of mean squared errors of all outputs.
 
-  With outputs n..N made by running anchor n on through the teacher (Eq. 2),
-  this is the loss of module n; with outputs 1..N of the student alone, it is
-  the loss of the lock-in.
+  With outputs n..N made by running the teacher from the student's anchor n on
+  (Eq. 2), this is the loss of module n; with outputs 1..N of the student alone,
+  it is the loss of the lock-in.
 
   Args:
     outputs: anchors `(B, H, W, C)` and logits `(B, K)`, by name.
@@ -100,7 +100,7 @@ def soft_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
   return optax.softmax_cross_entropy(logits, jax.nn.softmax(target)).mean()
 
 
-# KL divergences of a gate's prediction P and the pseudo-Dirac target G.
+# KL divergences between a gate's prediction P and the pseudo-Dirac target G.
 DIVERGENCES = ('forward', 'literal')
 # Variance of the pseudo-Dirac target (Sec. III-C).
 TARGET_VARIANCE = 1e-4
@@ -114,10 +114,10 @@ def gaussian_kl(
 ) -> jax.Array:
   """Returns the KL divergence of a gate (Sec. III-C), mean over all elements.
 
-  Paper: KL(P||G). Its least value by the variance of P is at the variance of G,
-  whatever the error of the mean: the variance head would learn a constant. So
-  the default is KL(G||P), whose best variance is that of G plus the squared
-  error.
+  The paper uses KL(P||G). For any error of the mean, the variance of P that
+  minimises it is the variance of G, so the variance head would learn a
+  constant. The default is KL(G||P) instead; the variance that minimises it is
+  that of G plus the squared error.
 
   Args:
     mean: `(B, K)` means of P.
@@ -153,7 +153,7 @@ def gate_loss(
   """Returns the loss of a Var Gate (Eq. 4): |KL| + soft cross-entropy.
 
   Args:
-    detection: `(B, K)`, also the means of the predicted distribution.
+    detection: `(B, K)` logits, also the means of the predicted distribution.
     log_variance: `(B, K)`.
     target: `(B, K)` logits of the largest subnet.
     divergence: see `gaussian_kl`.

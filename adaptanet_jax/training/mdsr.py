@@ -17,8 +17,8 @@ from adaptanet_jax.models.subnet import (
 )
 
 _FIRST_DELTA = len(WIDTH_CHOICES)
-# What varies: the choices of a stage, and the corners that each step has, the
-# largest and the smallest of each dimension.
+# By what varies: the corners that every step trains, the largest and the
+# smallest choice of each dimension.
 _CORNERS = {
     'width': (WIDTH_CHOICES[0], WIDTH_CHOICES[-1]),
     'delta': (DELTA_CHOICES[0], DELTA_CHOICES[-1]),
@@ -38,9 +38,9 @@ class SubnetSpace:
   Attributes:
     first: first stage that varies, 1 to 4.
     last: last stage that varies.
-    vary: 'width', D = {rho}; 'joint', D = {rho, delta}; or 'delta', those of
-      'joint' with a delta substitute in them. A subnet without one has no
-      gradient where the substitutes alone train, so none of its is drawn.
+    vary: 'width', D = {rho}; 'joint', D = {rho, delta}; or 'delta', the subnets
+      of 'joint' with at least one delta substitute. Subnets without one have no
+      gradient if only the substitutes train, so 'delta' does not draw them.
   """
 
   first: int
@@ -65,7 +65,7 @@ class SubnetSpace:
 
   @property
   def num_choices(self) -> int:
-    """The choices of a stage that are drawn from, its first ones."""
+    """How many choices of a stage are drawn from: the first of `CHOICES`."""
     return len(WIDTH_CHOICES if self.vary == 'width' else CHOICES)
 
   @property
@@ -104,8 +104,8 @@ def draw_subnets(
   Args:
     rng: key of the step, the same on every device.
     space: the subnets to draw from.
-    num_random: random subnets to add to the corners, all different; fewer
-      where the space has fewer.
+    num_random: number of random subnets to add to the corners, all different;
+      fewer if the space has fewer.
 
   Returns:
     `int32[|eta|, 4]` branch indices, the corners first. Stages before the space
@@ -135,14 +135,14 @@ def loss_weights(
   """Returns each subnet's weights in Eq. 3, and in a soft cross-entropy.
 
   Args:
-    num_subnets: how many there are.
+    num_subnets: number of subnets of a step.
     teacher_weight: v, the share of the teacher against the largest subnet.
-    has_largest: whether the first of them is the largest subnet itself.
+    has_largest: whether the first of these is the largest subnet.
 
   Returns:
     `float32[num_subnets]` weights of the loss to the teacher, of the loss to
-    the largest subnet, and of the soft cross-entropy to the teacher, in which
-    the largest has no part.
+    the largest subnet, and of the soft cross-entropy to the teacher, where the
+    largest has weight 0.
   """
   share = 1.0 / (num_subnets - has_largest)
   to_teacher = np.full(num_subnets, teacher_weight * share, np.float32)

@@ -33,12 +33,12 @@ from adaptanet_jax.training.forward import (
 
 @flax.struct.dataclass
 class StepInputs:
-  """What a step reads beside what it trains.
+  """Inputs of a step other than what it trains.
 
   Attributes:
-    frozen: the rest of the network that trains; differentiated by nothing.
+    frozen: the untrained part of the network that trains; gets no gradients.
     teacher: collections of the teacher, `{}` if there is none. Gradients pass
-      through its layers, but it has none itself.
+      through its layers, but its own parameters get none.
     images: `uint8[B, H, W, C]`, augmented.
     labels: `int32[B]`.
     rng: key of the step, the same on every device.
@@ -55,8 +55,8 @@ class StepInputs:
 
 # Gradients of the trained parameters, new batch statistics, metrics.
 Gradients = tuple[trees.Tree, trees.Tree, Metrics]
-# Takes the trained parameters, their batch statistics, `{}` if there are none,
-# and the rest.
+# Takes the trained parameters, their batch statistics (`{}` if there are none)
+# and the other inputs.
 Objective = Callable[[trees.Tree, trees.Tree, StepInputs], Gradients]
 
 
@@ -73,7 +73,7 @@ def label_gradients(
   Args:
     params: see `Objective`.
     stats: see `Objective`.
-    inputs: of these, neither teacher nor key nor step.
+    inputs: teacher, key and step are not used.
     net: the network.
     label_smoothing: see `losses.cross_entropy`.
   """
@@ -112,11 +112,11 @@ def anchor_gradients(
   Args:
     params: see `Objective`.
     stats: see `Objective`.
-    inputs: of these, labels for the metrics alone.
+    inputs: labels are used for the metrics only.
     nets: both networks.
     space: the subnets to draw from.
     input_from: see `phases.Phase`.
-    num_random: random subnets beside the corners.
+    num_random: number of random subnets besides the corners.
     teacher_weight: v of Eq. 3.
     soft_from: the step from which the loss is averaged with a cross-entropy to
       the teacher's probabilities, over all subnets but the largest (Sec. V-B);
@@ -125,7 +125,7 @@ def anchor_gradients(
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
   x, targets = _module_data(inputs, nets, space, input_from, subnets)
   run = functools.partial(run_module, nets, stages=space.numbers)
-  if space.has_largest:  # Filled in when it has run.
+  if space.has_largest:  # Filled in once the largest subnet has run.
     largest = jax.tree.map(jnp.zeros_like, targets)
   else:
     variables = with_trained(inputs.frozen, params, stats)
@@ -139,8 +139,8 @@ def anchor_gradients(
   ) -> tuple[jax.Array, Any]:
     choices, weights = subnet
     variables = with_trained(inputs.frozen, params, stats)
-    # A part of a network is trained with its own batch statistics only; the
-    # keys of `params` are the names of the parts.
+    # Only the parts that train use batch statistics and update the running
+    # ones; the keys of `params` are the names of these parts.
     outputs, stats = run(
         variables, inputs.teacher, x, choices, moving=tuple(params)
     )
@@ -178,8 +178,9 @@ def _module_data(
     input_from: str,
     subnets: jax.Array,
 ) -> tuple[jax.Array, losses.Outputs]:
-  """Returns what feeds the stages of a space, and the teacher's outputs, by
-  name, of these stages and all that follow.
+  """Returns the input of the stages of a space, and the teacher's outputs.
+
+  The outputs, by name, are those of these stages and of all later ones.
   """
   targets, _ = run_full(nets.teacher, inputs.teacher, inputs.images)
   x = inputs.images
@@ -201,9 +202,9 @@ def _module_loss(
     step: jax.Array,
     soft_from: int | None,
 ) -> tuple[jax.Array, Metrics]:
-  """Returns one subnet's term of Eq. 3, and metrics of it.
+  """Returns one subnet's term of Eq. 3, and its metrics.
 
-  `largest` has entered the scan as data: no gradient flows into it.
+  `largest` enters the scan as data, so no gradient flows into it.
   """
   to_teacher, to_largest, to_soft = weights
   teacher_loss = losses.anchor_loss(outputs, targets)
@@ -230,18 +231,17 @@ def gate_gradients(
 ) -> Gradients:
   """Gradients of Eq. 4 for all gates, on the anchors of the drawn subnets.
 
-  No gate reads what another one puts out, so each trains as if it were alone;
-  they share the runs of the network.
+  No gate reads another gate's output, so each trains as if it were alone; all
+  share the runs of the network.
 
   Args:
-    params: of the gates; see `Objective`.
+    params: parameters of the gates; see `Objective`.
     stats: see `Objective`.
-    inputs: of these, neither teacher nor step, and labels for the metrics
-      alone.
+    inputs: teacher and step are not used, and labels for the metrics only.
     net: the network.
     gates: its gates.
     space: the subnets to draw from, the largest first.
-    num_random: random subnets beside the corners.
+    num_random: number of random subnets besides the corners.
     divergence: see `losses.gate_loss`.
   """
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
@@ -274,19 +274,19 @@ def gate_gradients(
 
 
 def folding(objective: Objective, net: ResNet, teacher: ResNet) -> Objective:
-  """Wraps an objective, so that kernels are standardised once a step.
+  """Wraps an objective so that kernels are standardised once per step.
 
   The objective runs on standardised kernels, and its gradients are pulled back
   through the standardisation.
 
   Args:
-    objective: of the networks as `ResNet.folded` has them.
+    objective: objective of the networks that `ResNet.folded` returns.
     net: the network that trains.
-    teacher: whose collections the objective gets as the teacher's.
+    teacher: the network of the collections that are passed as the teacher's.
 
   Returns:
-    The same objective, of the networks' own parameters; itself where no kernels
-    are standardised.
+    The same objective of the networks' own parameters; `objective` itself if no
+    kernels are standardised.
   """
   if net.folded == net and teacher.folded == teacher:
     return objective

@@ -8,8 +8,8 @@ import optax
 
 from adaptanet_jax import trees
 
-# Shares of a phase at which schedule 'step' divides the rate by ten; of 100
-# epochs those of slimmable networks.
+# Shares of a phase after which schedule 'step' divides the rate by ten; with
+# 100 epochs this is the schedule of slimmable networks.
 _STEPS_AT = (0.3, 0.6, 0.9)
 
 

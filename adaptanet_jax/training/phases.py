@@ -25,7 +25,7 @@ from adaptanet_jax.training.baselines import baseline_gradients
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.mdsr import SubnetSpace
 
-# What a run does, in order; `config.phases` names some of them.
+# What a run can do, in order; `config.phases` selects some of these.
 GROUPS = (
     'teacher',
     'cascade',
@@ -47,20 +47,20 @@ class Phase:
 
   Attributes:
     name: unique; also the folder of its checkpoints.
-    group: one of `GROUPS` or `BASELINE_GROUPS`, what `config.phases` names;
+    group: one of `GROUPS` or `BASELINE_GROUPS`, the name in `config.phases`;
       the phases `cascade1` to `cascade4` are one group, `cascade`.
     network: 'teacher' or 'student', the network whose part is trained.
-    parts: of that network, those that are there: the backbone, and later the
+    parts: parts of that network that exist so far: the backbone, and later the
       deltas and the gates.
     trains: paths of the trained part of its parameters.
     space: the subnets that are run; None for the full network alone.
     input_from: whose anchor the first trained stage reads, 'student' or
-      'teacher'; of cascade phases 2 to 4 alone.
-    section: dotted key of the section of the configuration with `settings`.
-    settings: batch size and optimizer.
+      'teacher'; only read if `space` starts after stage 1.
+    section: dotted key of `settings` in the configuration.
+    settings: batch size, optimizer and other settings of the phase.
     epochs: passes over the training split.
-    average_decay: of the moving average of the network that teaches it, if one
-      does.
+    average_decay: decay of the network's moving average, which then is its
+      teacher; None: there is none.
   """
 
   name: str
@@ -81,14 +81,14 @@ class Phase:
     return self.group not in ('teacher', 'gates', 'baseline')
 
   def network_of(self, nets: Networks) -> ResNet:
-    """Returns the network that trains, with the parts that are there."""
+    """Returns the network that trains, with the parts that exist so far."""
     if self.network == 'teacher':
       return nets.teacher
     has_delta = DELTA in self.parts
     return nets.student if has_delta else nets.student.without_delta
 
 
-# The sections that training phases are set in, in order.
+# The sections of the configuration for training phases, in order.
 SECTIONS = (
     'teacher',
     'cascade',
@@ -100,7 +100,7 @@ SECTIONS = (
     'baseline',
 )
 
-# Phases after each of which there is a supernet, or a baseline, to run.
+# The phases after which a supernet, or a baseline, can first be run.
 RUNNABLE = frozenset({'cascade4', 'baseline'})
 
 _DATA = tuple(
@@ -120,8 +120,8 @@ _DATA = tuple(
     )
 )
 _FIRST = ('seed', *_DATA, 'model.architecture', 'model.stem')
-# The settings that decide what the phases of a section train, by the start of
-# their dotted keys; those of the sections before it do, too.
+# By section: prefixes of the dotted keys of the settings that decide what its
+# phases train. The settings of earlier sections decide it, too.
 _DEPENDS = {
     'teacher': (*_FIRST, 'baseline.network', 'teacher.'),
     'cascade': ('model.', 'mdsr.', 'cascade.'),
@@ -144,7 +144,7 @@ def dependencies(
     up_to: section of the last phase that counts; empty: all of them.
 
   Returns:
-    The starts of their dotted keys.
+    Prefixes of their dotted keys.
   """
   last = SECTIONS.index(up_to or SECTIONS[-1])
   sections = [s for s in sections_of(config) if SECTIONS.index(s) <= last]
@@ -159,7 +159,7 @@ def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 
 def sections_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """Returns the sections that the training phases of a run are set in."""
+  """Returns the configuration's sections for a run's training phases."""
   is_baseline = bool(config.baseline.network)
   return tuple(
       section
@@ -172,7 +172,7 @@ def sections_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 def section_of(
     config: ml_collections.ConfigDict, section: str
 ) -> ml_collections.ConfigDict:
-  """Returns the section of a configuration with a dotted key."""
+  """Returns the section of a configuration at a dotted key."""
   for key in section.split('.'):
     config = config[key]
   return config
@@ -247,7 +247,7 @@ def _cascade(
     parts: tuple[str, ...],
     vary: str,
 ) -> list[Phase]:
-  """Returns the phases that train the last of some parts module by module."""
+  """Returns the phases that train the last of `parts`, module by module."""
   settings = section_of(config, section)
   return [
       _phase(
@@ -265,9 +265,10 @@ def _cascade(
 
 
 def _module_parts(number: int, part: str) -> tuple[str, ...]:
-  """M1 = stem + stage 1, M2, M3, M4 = stage 4 + classifier.
+  """Returns the paths of one of the modules M1 to M4 in a part.
 
-  Module n has the delta substitute of stage n.
+  In the backbone, M1 = stem + stage 1 and M4 = stage 4 + classifier; among the
+  delta substitutes, module n is that of stage n.
   """
   names = [stage_name(number)]
   if part == BACKBONE and number == 1:
@@ -278,8 +279,8 @@ def _module_parts(number: int, part: str) -> tuple[str, ...]:
 
 
 def num_steps(phase: Phase, steps_per_epoch: int) -> int:
-  """Returns the length of a phase; a part of an epoch counts as given."""
-  if not phase.epochs:  # Of a teacher that is taken as it is.
+  """Returns the number of steps of a phase; epochs may be fractional."""
+  if not phase.epochs:  # A teacher that is used as it is.
     return 0
   return max(1, round(phase.epochs * steps_per_epoch))
 
@@ -292,17 +293,17 @@ def objective_for(
     *,
     epoch_steps: int,
 ) -> objectives.Objective:
-  """Returns what gives the gradients of a phase.
+  """Returns the function that computes the gradients of a phase.
 
   Args:
     config: the whole configuration.
-    phase: of this configuration.
-    nets: its networks.
-    gates: its gates.
+    phase: a phase of this configuration.
+    nets: the run's networks.
+    gates: the run's gates.
     epoch_steps: steps in an epoch of the phase.
 
   Returns:
-    What `loop.make_step` takes.
+    The objective for `loop.make_step`.
   """
   net = phase.network_of(nets)
   folded, settings = net.folded, phase.settings
@@ -342,7 +343,7 @@ def objective_for(
         teacher_weight=config.mdsr.teacher_weight,
         soft_from=max(0, length - soft_steps) if soft_steps else None,
     )
-  # Where a baseline has a teacher, that is its own moving average.
+  # The teacher of a baseline, if any, is its own moving average.
   teacher = nets.teacher if phase.reads_teacher else net
   return objectives.folding(objective, net, teacher)
 

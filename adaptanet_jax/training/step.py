@@ -21,7 +21,7 @@ from adaptanet_jax.training.objectives import Objective, StepInputs
 
 @flax.struct.dataclass
 class TrainState:
-  """What a phase changes, and all that its checkpoints need to hold.
+  """Everything that a phase changes and its checkpoints hold.
 
   Attributes:
     step: steps done in this phase, `int32[]`.
@@ -62,16 +62,16 @@ def train_step(
   a function of `rng` and the step number alone.
 
   Args:
-    state: before the step.
+    state: the state before the step.
     frozen: collections of the trained network that this phase does not train.
-    teacher: collections of the teacher; read only. Where the state has a moving
-      average, that is the teacher.
+    teacher: collections of the teacher; read only. If the state has a moving
+      average, the moving average is the teacher.
     rng: key of the phase, the same on every device.
     batch: `image`, `uint8[B, H, W, C]`, and `label`, `int32[B]`.
-    objective: gives gradients, batch statistics and metrics.
+    objective: computes gradients, batch statistics and metrics.
     tx: the phase's optimizer.
     augmentation: one of `augment.AUGMENTATIONS`.
-    average_decay: share of the old in a moving average, if there is one.
+    average_decay: weight of the old value in the moving average, if any.
 
   Returns:
     The state after the step, and metrics, float32 scalars by name.
@@ -111,9 +111,9 @@ def train_step(
 def _moved(state: TrainState, decay: float) -> Variables:
   """Returns the moving averages after a step.
 
-  Paper of DSNet: one share throughout. Here: over the first steps the old has a
-  smaller one, (1 + n) / (10 + n), because else a short phase would be taught by
-  its first weights.
+  The paper of DSNet has a constant decay. Here the decay of the first steps is
+  smaller, (1 + n) / (10 + n); otherwise the first weights would teach all of a
+  short phase.
   """
   old = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
   new = {'params': state.params, 'batch_stats': state.batch_stats}
@@ -131,9 +131,9 @@ def map_train_step(
     *,
     on: Sequence[jax.Device] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-  """Maps `train_step` over devices: the batch is split, all else replicated.
+  """Maps `train_step` over devices; splits the batch, replicates the rest.
 
-  Its arguments are those of `train_step`, and `on`, of `devices.over_devices`.
+  The arguments are those of `train_step`, and `on` of `devices.over_devices`.
 
   Returns:
     `(state, frozen, teacher, rng, batch) -> (state, metrics)`, where the arrays
