@@ -68,7 +68,7 @@ def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
   """Standardises the kernel of each output channel over all its inputs.
 
   Weight standardisation (Qiao et al., 2019), which in BiT (Kolesnikov et al.,
-  2020) lets GroupNorm train as well as BatchNorm. It takes the full width,
+  2020) lets GroupNorm train as well as BatchNorm. It is done at full width,
   before any cut, so that every width has a slice of the same kernel.
 
   Args:

@@ -138,8 +138,8 @@ class Stages:
     shared = self._weights[kind]
     shapes = [leaf.shape for leaf in traced.consts]
     assert shapes == [leaf.shape for leaf in shared]
-    # Since JAX 0.12 a jaxpr holds its constants, and `run_with` keeps them. So
-    # it gets the shared ones, lest each batch size keep a copy of the weights.
+    # Since JAX 0.12 a jaxpr holds its constants, and `run_with` keeps them. It
+    # gets the shared ones, so no batch size keeps its own copy of the weights.
     jaxpr = core.ClosedJaxpr(traced.jaxpr, shared).jaxpr
 
     def run_with(

@@ -40,7 +40,7 @@ def _is_whole(path: str) -> bool:
   """Returns whether a checkpoint was written completely.
 
   Orbax records the time of completion, and only then gives the folder its name.
-  The name is no proof: not every file system, nor every copy, is atomic.
+  The name proves nothing: copies, and some renames, can stop halfway.
   """
   try:
     with open(os.path.join(path, _METADATA), encoding='utf-8') as file:

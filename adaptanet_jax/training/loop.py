@@ -29,7 +29,7 @@ from adaptanet_jax.training.objectives import Objective
 from adaptanet_jax.training.step import TrainState, map_train_step
 
 # How many steps the devices may lag behind the host. More would not keep them
-# busier. XLA's CPU client queues 32 programs per device; with more, one of two
+# busier. XLA's CPU client takes 32 programs per device; with more, one of two
 # devices can miss a step in which the other then waits for ever (jaxlib 0.10.2;
 # within 500 steps if the host has other work).
 STEPS_AHEAD = 8
@@ -270,7 +270,7 @@ def start(
     step: PhaseStep,
     checkpoints: PhaseCheckpoints,
 ) -> tuple[TrainState, Variables]:
-  """Returns a phase's first state and its frozen collections.
+  """Returns the state that a phase starts or resumes from, and what is frozen.
 
   Args:
     phase: what to train.

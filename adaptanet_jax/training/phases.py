@@ -52,8 +52,8 @@ class Phase:
     network: 'teacher' or 'student', the network whose part is trained.
     parts: parts of that network that exist so far: the backbone, and later the
       deltas and the gates.
-    trains: paths of the trained part of its parameters.
-    space: the subnets that are run; None for the full network alone.
+    trains: paths of the trained part of that network's parameters.
+    space: the subnets that are run; None for the full network only.
     input_from: whose anchor the first trained stage reads, 'student' or
       'teacher'; only read if `space` starts after stage 1.
     section: dotted key of `settings` in the configuration.
