@@ -49,7 +49,7 @@ def draw_all(
   Args:
     results: contents of results.json.
     metrics: rows of metrics.jsonl.
-    subnets: figures of all subnets, if there are any.
+    subnets: table of all subnets; may be empty.
     columns: networks to compare, if any.
     folder: folder to write the figures to.
 

@@ -323,7 +323,7 @@ def table_i(results: Row) -> Table | None:
 
 
 def all_subnets(results: Row) -> str:
-  """Returns a sentence about every subnet of a run."""
+  """Returns a sentence about all subnets of a run."""
   every = results['subnets']
   mean, low, high = (percent(every[key]) for key in ('mean', 'min', 'max'))
   return (
