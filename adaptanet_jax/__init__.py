@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdaptaNet in JAX: networks that change their width and depth while they run.
 
-`load` returns a trained network as a function of images, `examples` images that
-it was tested on; both raise `UsageError` if an argument is not valid. All are
-defined in `inference`.
+`load` returns a trained network as a function of images, and `examples` returns
+images that it was tested on; both raise `UsageError` if an argument is not
+valid. They are defined in `inference`.
 """
 
 import importlib
@@ -39,7 +39,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-  # Late, so that processes that only decode images need not load JAX.
+  # Imports late, so that processes that only decode images do not load JAX.
   if name not in _HOMES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How XLA compiles programs for a CPU; other back ends are told nothing."""
+"""XLA options for compiling for a CPU; other back ends use the defaults."""
 
 from collections.abc import Callable
 import functools
@@ -12,19 +12,19 @@ import jax
 
 from adaptanet_jax import platforms, trees
 
-# By default XLA hands sums, matrix products and convolutions to YNNPACK, which
-# runs a convolution of 64 channels or fewer on one core. With Eigen instead,
-# two cores take half the time, and products as long as before. Sums stay with
-# YNNPACK: with XLA's own code a teacher's step takes 1.8 times as long (jaxlib
-# 0.10.2, 2 cores, docs/performance-notes.md).
+# By default XLA uses YNNPACK for sums, matrix products and convolutions, which
+# runs a convolution of 64 channels or fewer on one core. With Eigen instead, it
+# takes half the time on two cores, and products as long as before. Sums stay
+# with YNNPACK: with XLA's own code a teacher's step takes 1.8 times as long
+# (jaxlib 0.10.2, 2 cores, docs/performance-notes.md).
 _KERNELS: dict[str, Any] = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE',
 }
 # A fifth of the compile time for two to three times the run time (jaxlib
 # 0.10.2, digits' lock-in step on 2 cores: 57 to 11 s of CPU time, 0.29 to 0.8 s
-# a step). Unoptimised code is compiled in less time than it takes to split up.
-# Without the second option, which JAX 0.12 has lost, it is two thirds
-# (docs/performance-notes.md).
+# per step). Splitting unoptimised code up takes longer than compiling it.
+# Without the second option, which JAX 0.12 no longer has, compiling takes two
+# thirds of the usual time (docs/performance-notes.md).
 FAST_COMPILE = {
     'xla_backend_optimization_level': 0,
     'xla_cpu_use_fusion_emitters': False,
@@ -33,17 +33,17 @@ FAST_COMPILE = {
 
 
 def options(*, fast_compile: bool = False) -> dict[str, Any]:
-  """Returns the options of a compile; none if the target is no CPU.
+  """Returns the compiler options; none if the target is not a CPU.
 
-  Each is one that this XLA knows: names come and go with its releases, and one
-  that it does not know fails the compile.
+  Only options that the installed XLA knows are returned: names come and go with
+  its releases, and an unknown one makes the compile fail.
 
   Args:
-    fast_compile: whether to compile sooner what then runs slower.
+    fast_compile: whether to compile faster at the cost of a slower program.
   """
   if platforms.target() != 'cpu':
     return {}
-  # An option would override what a user says of the same in XLA_FLAGS.
+  # An option would override the same flag in the user's XLA_FLAGS.
   flags = os.environ.get('XLA_FLAGS', '').split()
   given = {flag.lstrip('-').partition('=')[0] for flag in flags}
   wanted = {**_KERNELS, **(FAST_COMPILE if fast_compile else {})}
@@ -55,10 +55,10 @@ def options(*, fast_compile: bool = False) -> dict[str, Any]:
 
 
 def flags(*, fast_compile: bool = False) -> str:
-  """Returns `options` as XLA_FLAGS would have them, for other processes.
+  """Returns `options` in the form of XLA_FLAGS, for other processes.
 
   Args:
-    fast_compile: as of `options`.
+    fast_compile: see `options`.
   """
   return ' '.join(
       f'--{name}={value if isinstance(value, str) else str(value).lower()}'
@@ -71,8 +71,8 @@ def jit(
 ) -> Any:
   """Returns `jax.jit` of a function, compiled with `options`.
 
-  What is called while another program is traced becomes a part of that one, as
-  usual, and is compiled with its options: JAX takes none from within.
+  A call during the tracing of another program becomes a part of that program,
+  as usual, and is compiled with its options: JAX allows no others inside.
   """
   inner = jax.jit(function)
   outer = jax.jit(function, compiler_options=options(fast_compile=fast_compile))
@@ -90,7 +90,7 @@ def _is_known(name: str, value: Any) -> bool:
   try:
     jax.jit(lambda: 0).lower().compile(compiler_options={name: value})
   except jax.errors.JaxRuntimeError as error:
-    # Without what is left of FAST_COMPILE a run only starts later.
+    # Without an option of FAST_COMPILE, a run only starts later.
     if name in _KERNELS:
       logging.warning('Convolutions may run slowly on this CPU: %s', error)
     return False

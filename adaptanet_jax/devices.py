@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The devices of a job, and the one axis over which its programs are mapped.
 
-All devices run the same program, each on its share of a batch; whatever else a
-program reads is on all of them. Arrays of several processes belong to the whole
-job: they are put together once, before the first call, and stay so.
+All devices run the same program, each on its share of a batch; everything else
+that a program reads is replicated on all devices. With several processes,
+arrays are global to the job: they are assembled once, before the first call.
 
 D = devices of this process, B = examples of one device.
 """
@@ -34,20 +34,20 @@ def over_devices(
   """Maps a function over all devices of the job.
 
   Args:
-    function: of one device's share; it may average over `AXIS`.
+    function: function of one device's share; it may average over `AXIS`.
     in_axes: for each argument, 0 if its arrays have a leading axis of devices,
-      None if they are the same on all of them.
-    out_axes: the same for what it returns.
-    donate_argnums: numbers of the arguments whose memory it may take over.
-    on: devices to compile for in their place, which need not be here.
+      None if they are the same on all devices.
+    out_axes: the same for its outputs.
+    donate_argnums: numbers of the arguments whose memory it may reuse.
+    on: devices to compile for instead; this machine need not have them.
 
   Returns:
-    A jitted function. In a job of several processes it takes what `replicate`
-    and `to_devices` return.
+    A jitted function. In a job of several processes, its arguments must come
+    from `replicate` and `to_devices`.
   """
-  # With several processes, pmap would take apart and put together every array
-  # at each call: 13.8 ms of the calling thread for 805 inputs and 484 outputs,
-  # a lock-in's, against 2 (jax 0.10.2). Nor could it be compiled ahead of them.
+  # With several processes, pmap would split and reassemble every array at each
+  # call: 13.8 ms of the calling thread against 2 for the 805 inputs and 484
+  # outputs of a lock-in (jax 0.10.2). It could not be compiled ahead, either.
   if jax.process_count() > 1 or not hasattr(jax, 'pmap'):
     return shard_mapped(function, in_axes, out_axes, donate_argnums, on)
   return jax.pmap(
@@ -67,8 +67,9 @@ def shard_mapped(
     donate_argnums: tuple[int, ...],
     on: Sequence[jax.Device] | None = None,
 ) -> Any:
-  """Returns the program that `jax.pmap` makes, by a shard_map; its arguments
-  are those of `over_devices`.
+  """Returns the same program as `jax.pmap`, made with a `shard_map`.
+
+  For its arguments see `over_devices`.
   """
 
   without_axis = functools.partial(lax.squeeze, dimensions=[0])
@@ -103,7 +104,7 @@ def shard_mapped(
 
 @functools.cache
 def _mesh() -> jax.sharding.Mesh:
-  # Process by process, so that each has an unbroken share of a batch.
+  # Ordered by process, so that each has a contiguous share of a batch.
   devices = [
       device
       for process in range(jax.process_count())
@@ -113,21 +114,21 @@ def _mesh() -> jax.sharding.Mesh:
 
 
 def replicated() -> jax.sharding.Sharding:
-  """Returns the layout of an array that every device has."""
+  """Returns the layout of an array that is replicated on all devices."""
   return jax.sharding.NamedSharding(_mesh(), _Spec())
 
 
 def replicate(tree: Any) -> Any:
-  """Puts a tree on all devices, laid out as a mapped function returns it.
+  """Replicates a tree on all devices, in the layout of mapped functions.
 
-  A step compiles once for each layout of its arguments: without this, a second
-  time when it first meets a state of its own making.
+  A step compiles once for each layout of its arguments: without this, it would
+  compile a second time for the first state that it has returned itself.
 
   Args:
     tree: arrays on the host or on one device, the same in every process.
 
   Returns:
-    The same tree, in memory of its own.
+    A copy of the tree.
   """
   return _replicator()(tree)
 
@@ -138,7 +139,7 @@ def _replicator() -> Callable[[Any], Any]:
 
 
 def replicated_shapes(tree: Any) -> Any:
-  """Returns what `replicate` would return, as `jax.ShapeDtypeStruct`."""
+  """Returns the shapes of `replicate(tree)`, as `jax.ShapeDtypeStruct`."""
   sharding = replicated()
   return jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
@@ -146,13 +147,13 @@ def replicated_shapes(tree: Any) -> Any:
 
 
 def to_devices(tree: Any) -> Any:
-  """Puts arrays `(D, B, ...)` of the host on the devices, one share on each."""
+  """Puts arrays `(D, B, ...)` of the host on the devices, a share on each."""
   sharding = jax.sharding.NamedSharding(_mesh(), _Spec(AXIS))
   return jax.make_array_from_process_local_data(sharding, tree)
 
 
 def from_devices(tree: Any) -> Any:
-  """Returns this process's share of mapped arrays, `(D, ...)` of the host."""
+  """Returns this process's share of mapped arrays on the host, `(D, ...)`."""
   return jax.device_get(
       multihost_utils.global_array_to_host_local_array(
           tree, _mesh(), _Spec(AXIS)

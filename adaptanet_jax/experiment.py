@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A whole run, phase by phase: training first, then what is measured."""
+"""A whole run, phase by phase: first the training, then the analyses."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ from adaptanet_jax.workspace import Workspace
 def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Runs the phases that a configuration selects, and prints the table.
 
-  Goes on where an earlier run in the same workdir stopped.
+  Resumes where an earlier run in the same workdir stopped.
 
   Args:
     config: the whole configuration.
@@ -64,8 +64,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       _report(config, workdir, asked)
       return
     dataset = sources.load(config)
-    # What cannot be compared is refused now. What could be once, and cannot
-    # when the report is written, is left out of it.
+    # Refuses workdirs of this command that cannot be compared. Any that cannot
+    # be compared later, when the report is written, is left out of it.
     comparison.collect(asked, describe(dataset))
     tasks = _plan(config, workdir, dataset)
     imported = _import_weights(config, dataset, tasks)
@@ -101,7 +101,7 @@ def _check_batch_sizes(config: ml_collections.ConfigDict) -> None:
 
 
 def _resolve_paths(config: ml_collections.ConfigDict) -> None:
-  """Makes paths absolute: they are looked up again, from wherever that is."""
+  """Makes paths absolute: later commands may run in another folder."""
   for section, key in (
       (config.teacher, 'weights'), (config.data, 'dir'), (config, 'reuse')
   ):
@@ -111,7 +111,7 @@ def _resolve_paths(config: ml_collections.ConfigDict) -> None:
 
 
 def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
-  """Takes over what an earlier command has said of a workdir, if there was one.
+  """Takes over `reuse` and `compare` from an earlier command in a workdir.
 
   Raises:
     UsageError: the workdir was made by another configuration.
@@ -120,7 +120,7 @@ def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
   if os.path.exists(path):
     old = read_json(path)
     plan.check_same(old, config, workdir)
-    # If it were forgotten, a run that resumes would train what it took over.
+    # Otherwise a resumed run would train the phases that it had reused.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
 
@@ -128,14 +128,13 @@ def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
 def _plan(
     config: ml_collections.ConfigDict, workdir: str, dataset: Dataset
 ) -> list[plan.Task]:
-  """Returns what to do with each training phase, once all agree that it can be.
-  """
+  """Plans the training phases, and checks that all processes agree."""
   tasks = plan.make_plan(
       config, workdir, len(dataset.train), needs=analyses.NEEDS
   )
   groups = settings.selected_groups(config)
   reading = {GATES, 'policies'} & {*groups}
-  # An evaluation reads the gates that there are, selected or not.
+  # An evaluation reads existing gates even if `gates` is not selected.
   has_gates = any(t.phase.group == GATES and t.action != 'skip' for t in tasks)
   if 'evaluation' in groups and has_gates:
     settings.check_reads_anchors(config, ['evaluation'])
@@ -158,7 +157,7 @@ def _plan(
 def _tell(
     config: ml_collections.ConfigDict, workdir: str, results: Results
 ) -> None:
-  """Prints the table, and where the report is."""
+  """Prints the table and the path of the report."""
   if found := tables.console(results.values):
     print(found)
   report = os.path.abspath(Paths(workdir).report)
@@ -169,7 +168,7 @@ def _tell(
 def _report(
     config: ml_collections.ConfigDict, workdir: str, asked: list[str]
 ) -> None:
-  """Writes the report alone, from the files in the workdir: it needs no data.
+  """Writes only the report, from files in the workdir, without the data.
 
   Args:
     config: the whole configuration.
@@ -177,7 +176,8 @@ def _report(
     asked: workdirs to compare that this command names.
 
   Raises:
-    UsageError: there is nothing to report, or one of those has other data.
+    UsageError: there is nothing to report, or a workdir in `asked` was trained
+      on other data.
   """
   path, results = Paths(workdir).config, Results(workdir)
   is_run = os.path.exists(path) and 'dataset' in results.values
@@ -188,7 +188,7 @@ def _report(
         'nothing to report; expected the workdir of a run, or other phases.'
     )
   comparison.collect(asked, results.values['dataset'])
-  # Only this setting: the command need not know where the data are.
+  # Only this setting: the command may lack others, such as the data folder.
   write_json(path, read_json(path) | {'compare': config.compare})
   if processes.is_writer():
     analyses.write_report(workdir, config.compare)
@@ -200,18 +200,18 @@ def _import_weights(
     dataset: Dataset,
     tasks: list[plan.Task],
 ) -> Variables:
-  """Reads the weights that the teacher is to start from, if it is.
+  """Reads the imported weights that the teacher will start from, if any.
 
-  Here, before anything is written. Says what is adapted of them.
+  Called before anything is written. Prints how the weights were adapted.
 
   Raises:
-    UsageError: they do not fit.
+    UsageError: the weights do not fit.
   """
   starts = [t.phase.name for t in tasks if t.action == 'train']
   if not config.teacher.weights or 'teacher' not in starts:
     return {}
   nets, _ = workspace.networks(config, dataset.num_classes, dataset.image_shape)
-  # If it is trained then, its classes and its colours may be others.
+  # If it is then trained, the numbers of classes and colours may differ.
   adapts = config.teacher.epochs > 0
   variables, notes = torch_resnet.load(
       config.teacher.weights, nets.teacher, adapt=adapts
@@ -254,7 +254,7 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
 
 
 def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
-  """Removes checkpoints of phases that stood on one that is trained again."""
+  """Removes checkpoints of phases after one that is trained again."""
   trains = [task.phase.name for task in tasks if task.action == 'train']
   for name in trains[1:]:
     path = Paths(work.workdir).checkpoints(name)
@@ -267,7 +267,7 @@ def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
 
 
 def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
-  """Builds the step of a phase, and has compiled what the phase runs."""
+  """Builds the step of a phase and starts compiling the phase's programs."""
   split = work.dataset.train
   objective = phases_lib.objective_for(
       work.config,
@@ -293,7 +293,7 @@ def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
 def _restore_phase(work: Workspace, task: plan.Task) -> None:
   phase = task.phase
   variables: Variables = {}
-  if phase.network == 'student':  # The teacher's phase has all of it.
+  if phase.network == 'student':  # The teacher's is complete.
     variables = workspace.first_variables(work, phase)
   shapes, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   trained, _ = loop.split_variables(shapes, phase.trains)
@@ -303,7 +303,7 @@ def _restore_phase(work: Workspace, task: plan.Task) -> None:
     step = checkpoints.latest_step()
   results = work.results
   if phase.name not in results.values['seconds']:
-    # Taken from another workdir, or killed before this entry was written.
+    # Reused from another workdir, or killed before this entry was written.
     log = MetricsLog(task.workdir)
     results.add_seconds(phase.name, log.seconds(phase.name, step or 0))
   if phase.network == 'teacher' and 'teacher' not in results.values:

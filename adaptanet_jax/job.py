@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A run as a process, or as one of several: how it begins, and how it ends."""
+"""Start and end of a run, in one process or in one of several."""
 
 import errno
 import multiprocessing
@@ -29,7 +29,7 @@ def run(
   Args:
     config: the whole configuration.
     workdir: folder for all that the run writes.
-    place: what `processes.initialize` takes.
+    place: arguments of `processes.initialize`.
   """
   try:
     processes.initialize(*place)
@@ -56,13 +56,13 @@ def run(
 
 
 def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
-  """Ends this process with one line of why."""
+  """Ends this process with a line that gives the reason."""
   if told_by_all or processes.is_writer():
     print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
   if code == preemption.EXIT_CODE:
     processes.part()
-  # At once: threads that compile, and processes that failed alone, would be
-  # waited for, for minutes.
+  # Exits at once: a normal exit can take minutes, waiting for threads that
+  # compile, and for the other processes if only this one failed.
   for worker in multiprocessing.active_children():
     worker.terminate()
   sys.stdout.flush()

@@ -33,8 +33,8 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
     'process_id', None, 'Number of this process, from 0; with --coordinator.'
 )
-# Tracing makes millions of objects that stay. Python's collector, which by
-# default runs after 700 new ones, took 5 to 10% of the CPU time of a smoke run.
+# Tracing makes millions of objects that stay. Python's garbage collector, by
+# default run after 700 new ones, took 5 to 10% of the CPU time of a smoke run.
 _GARBAGE_THRESHOLD = 10_000
 
 
@@ -42,10 +42,10 @@ def main(argv: list[str]) -> None:
   """Runs the experiment that the flags describe."""
   if len(argv) > 1:
     sys.exit(f'adaptanet_jax: Unexpected argument {argv[1]!r}; expected flags.')
-  # Orbax and TFDS log much that is of no use to a user.
+  # Orbax and TFDS log much that users do not need.
   logging.set_verbosity(logging.WARNING)
   gc.set_threshold(_GARBAGE_THRESHOLD)
-  # Here, so that processes that only decode images need not load JAX.
+  # Imported here, so that processes that only decode images do not load JAX.
   from adaptanet_jax import job
 
   job.run(

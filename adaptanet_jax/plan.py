@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run will do with each training phase, decided before it does any."""
+"""The plan of a run: what to do with each training phase."""
 
 from collections.abc import Collection, Mapping
 import dataclasses
@@ -25,9 +25,9 @@ class Task:
 
   Attributes:
     phase: the phase.
-    action: 'train', 'restore' if it is done, 'skip' if it is neither done nor
-      to be done.
-    workdir: where its checkpoints are.
+    action: 'train', 'restore' if it is done, or 'skip' if it is neither done
+      nor selected.
+    workdir: workdir with its checkpoints.
   """
 
   phase: phases_lib.Phase
@@ -43,11 +43,11 @@ def find_trained(
   Args:
     config: the whole configuration.
     workdir: folder of the run, which need not exist.
-    num_examples: of the training split.
+    num_examples: number of training examples.
 
   Returns:
-    By name of the phase the workdir with its checkpoints: the run's own, or one
-    that `config.reuse` leads to.
+    The workdir with each phase's checkpoints, by name of the phase: the run's
+    own, or one that `config.reuse` leads to.
 
   Raises:
     UsageError: `config.reuse` names no workdir, or one with nothing to take
@@ -61,11 +61,11 @@ def find_trained(
           ),
       )
       for phase in phases_lib.build_phases(config)
-      # With larger batches nothing can have been trained.
+      # A phase with larger batches cannot have been trained.
       if phase.settings.batch_size <= num_examples or not phase.epochs
   }
   own = {n: workdir for n in steps if is_complete(workdir, n, steps[n])}
-  if len(own) == len(steps):  # What it was taken from may be gone by now.
+  if len(own) == len(steps):  # `config.reuse` may be gone.
     return own
   chain = [(workdir, set(steps)), *_reusable(config)]
   trained: dict[str, str] = {}
@@ -73,8 +73,8 @@ def find_trained(
     for number, (place, names) in enumerate(chain):
       if name in names and is_complete(place, name, steps[name]):
         trained[name] = place
-        # Workdirs further on trained what follows on top of a phase of theirs,
-        # whose weights are others even if its settings are the same.
+        # Workdirs further along the chain trained later phases on their own
+        # weights of this one, which differ even if the settings are the same.
         chain = chain[: number + 1]
         break
   return trained
@@ -83,13 +83,13 @@ def find_trained(
 def is_usable(
     phase: phases_lib.Phase, trained: Collection[str]
 ) -> bool:
-  """Returns whether what a phase has trained can be run.
+  """Returns whether the weights that a phase has trained can be run.
 
   Args:
-    phase: one of those that are done.
-    trained: the names of all that are done.
+    phase: a phase that is done.
+    trained: names of all phases that are done.
   """
-  # The substitutes of some stages only are of no use yet.
+  # Delta substitutes can be run only once all stages have them.
   return phase.group != 'delta' or 'delta_cascade4' in trained
 
 
@@ -99,28 +99,28 @@ def make_plan(
     num_examples: int,
     needs: Mapping[str, Collection[str]],
 ) -> list[Task]:
-  """Says what is to be done with each training phase, before anything is.
+  """Decides what to do with each training phase, before any is run.
 
   Args:
     config: the whole configuration.
     workdir: folder of the run, which need not exist.
-    num_examples: of the training split.
-    needs: by group of phases that measure, the last training phases that have
-      to be done, whichever a run has.
+    num_examples: number of training examples.
+    needs: for each analysis, the training phases that must be done first; those
+      that the run does not have are ignored.
 
   Returns:
     A task for each phase, in order.
 
   Raises:
-    UsageError: a selected phase needs one that is skipped, one that is done
-      would have an earlier one trained again, a batch is larger than the
-      training split, or as `find_trained` does.
+    UsageError: a selected phase needs one that is skipped, a phase before one
+      that is done and not selected would be trained again, a batch is larger
+      than the training split, or `find_trained` raises it.
   """
   groups = settings.selected_groups(config)
   phases = phases_lib.build_phases(config)
   trained = find_trained(config, workdir, num_examples)
   tasks: list[Task] = []
-  anew = ''  # The first phase to train. What is done after it stood on another.
+  anew = ''  # The first phase to train; later ones that are done are outdated.
   for phase in phases:
     if phase.name in trained and not anew:
       tasks.append(Task(phase, 'restore', trained[phase.name]))
@@ -145,7 +145,7 @@ def make_plan(
       },
       num_examples,
   )
-  # What a phase needs is all that comes before it ...
+  # A phase needs all phases before it ...
   counts = {
       task.phase.name: number
       for number, task in enumerate(tasks)
@@ -160,11 +160,11 @@ def make_plan(
   ]
   names = [phase.name for phase in phases]
   for group, needed in needs.items():
-    if group in groups:  # ... and what is measured needs that phase as well.
+    if group in groups:  # ... and an analysis the needed phase as well.
       counts[group] = 1 + max(names.index(n) for n in needed if n in names)
   for name, number in counts.items():
     missing = [t.phase for t in tasks[:number] if t.action == 'skip']
-    # Some deltas may be there, and skipped as long as the others are not.
+    # Deltas of some stages may be done, but skipped until the others are.
     missing.sort(key=lambda phase: phase.name in trained)
     if missing:
       raise UsageError(
@@ -176,9 +176,9 @@ def make_plan(
 
 
 def _reusable(config: ml_collections.ConfigDict) -> list[tuple[str, set[str]]]:
-  """Returns workdirs, and the phases that each may have trained as we would.
+  """Returns workdirs to reuse, each with the phases that have our settings.
 
-  `config.reuse` comes first; it may have taken phases from another one itself.
+  `config.reuse` comes first, then the workdir that it reused itself, and so on.
   """
   places: list[tuple[str, set[str]]] = []
   place, seen = config.reuse, set[str]()
@@ -216,9 +216,9 @@ def check_same(
   """Raises UsageError if a workdir was made by another configuration.
 
   Args:
-    old: contents of its config.json.
+    old: contents of the config.json in the workdir.
     config: the whole configuration.
-    workdir: for the message.
+    workdir: path for the message.
   """
   differing = settings.differing_keys(old, config.to_dict())
   if differing:
@@ -233,8 +233,8 @@ def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
   """Raises UsageError if phases to take over were trained on other data.
 
   Args:
-    described: the data of this run, as `dataset.describe` has them.
-    workdirs: those to take over from.
+    described: `dataset.describe` of this run's data.
+    workdirs: workdirs to reuse phases of.
   """
   for place in sorted(workdirs):
     old = Results(place).values.get('dataset', described)

@@ -1,12 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which platform a program is for: the one place that says so.
+"""The platform that a program is made for.
 
 A program can be lowered and compiled on a host for a device that the host does
-not have, and JAX reuses what it has traced. So no function that is traced may
-ask where it runs: it gives both forms to `select`, and JAX takes the right one
-when it lowers. What is decided before tracing, such as the type of activations,
-uses `target`.
+not have, and JAX reuses traces. A traced function must therefore not depend on
+the platform: it passes both forms to `select`, and JAX picks one when it
+lowers. Decisions made before tracing, such as the type of activations, use
+`target`.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,17 +18,18 @@ from typing import Any
 import jax
 from jax import lax
 
-# As `lowering_platforms` of JAX names them.
+# The names of JAX's `lowering_platforms`.
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
 _TARGET = contextvars.ContextVar[str | None]('target', default=None)
 
 
 def target() -> str:
-  """Returns the platform that programs are made for: by default, this one.
+  """Returns the platform that programs are made for.
 
   Returns:
-    One of `PLATFORMS`, or 'gpu' for either of the two on a machine with one.
+    The one of `PLATFORMS` that `made_for` has set; by default this machine's,
+    which is 'gpu' in place of 'cuda' or 'rocm'.
   """
   return _TARGET.get() or jax.default_backend()
 
@@ -40,7 +41,7 @@ def auto_dtype() -> str:
 
 @contextlib.contextmanager
 def made_for(platform: str) -> Iterator[None]:
-  """Has programs made for a platform that this machine need not have.
+  """Sets the target to a platform that this machine need not have.
 
   Args:
     platform: one of `PLATFORMS`.
@@ -62,10 +63,10 @@ def made_for(platform: str) -> Iterator[None]:
 def select(
     *args: Any, cpu: Callable[..., Any], default: Callable[..., Any]
 ) -> Any:
-  """Runs a function in the form that suits the platform it is lowered for.
+  """Runs the form of a function that suits the platform it is lowered for.
 
-  Both are traced and one is lowered, so a trace serves every platform. Not to
-  be differentiated: a switch keeps what the gradient of either form needs.
+  Both forms are traced and one is lowered, so a trace serves every platform.
+  Do not differentiate it: the switch would keep the residuals of both forms.
 
   Args:
     *args: arrays.
@@ -73,13 +74,13 @@ def select(
     default: the form for all others; its outputs have the same shapes.
 
   Returns:
-    What that form returns.
+    The outputs of that form.
   """
   return lax.platform_dependent(*args, cpu=cpu, default=default)
 
 
 def processor() -> str:
-  """Returns the name of this machine's CPU, empty where it is not known."""
+  """Returns the name of this machine's CPU, or '' if it is unknown."""
   try:
     with open('/proc/cpuinfo', encoding='utf-8') as file:
       names = [line for line in file if line.startswith('model name')]

@@ -1,8 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run does when it is asked to stop (SIGTERM): save, then leave.
+"""Ends a run that is asked to stop (SIGTERM), after it has saved its state.
 
-A scheduler that takes a machine away sends SIGTERM some seconds before.
+A scheduler sends SIGTERM some seconds before it takes a machine away.
 """
 
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ from jax.experimental import multihost_utils
 
 # "Temporary failure, try again": the same command resumes.
 EXIT_CODE = os.EX_TEMPFAIL
-# Seconds after which to ask again.
+# Seconds until a request that Python ignored is repeated.
 _SOON = 0.01
 
 
 class Preempted(BaseException):
-  """The run was asked to stop, and has saved what there was to save.
+  """The run was asked to stop, and has saved all that it had to save.
 
-  No failure, so that nothing which handles failures handles it.
+  Not an `Exception`, so that code that handles failures does not catch it.
   """
 
 
 class Notice:
   """Whether this process was asked to stop.
 
-  When there are several processes and one of them is asked, JAX tells them all
-  and has them stop at the same step.
+  If there are several processes and one of them is asked, JAX notifies all of
+  them, and they stop at the same step.
   """
 
   def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Notice:
     self._steps = 0
 
   def listen(self) -> None:
-    """From now on SIGTERM raises `Preempted`, at once or after `held`."""
+    """Makes SIGTERM raise `Preempted`, at once or at the end of `held`."""
     # With several processes JAX has listened since they joined.
     if jax.process_count() == 1:
       signal.signal(signal.SIGTERM, self._ask)
@@ -54,10 +54,10 @@ class Notice:
       raise Preempted
 
   def _ask_again(self, ignored: Any) -> None:
-    """Asks a moment later, if Python ignored what `_ask` raised.
+    """Repeats the request a moment later if Python ignored the exception.
 
-    So it does when the signal comes while the garbage collector calls back
-    (JAX has it do so) or while an object is finalized.
+    Python does so if the signal arrives during a callback of the garbage
+    collector (JAX installs one) or while an object is finalized.
     """
     if issubclass(ignored.exc_type, Preempted):
       signal.setitimer(signal.ITIMER_REAL, _SOON)
@@ -66,7 +66,7 @@ class Notice:
 
   @contextlib.contextmanager
   def held(self) -> Iterator[None]:
-    """Lets a loop run on, which then asks `reached` after every step."""
+    """Delays `Preempted` while a loop calls `reached` after every step."""
     self._is_held = True
     try:
       yield
@@ -78,24 +78,24 @@ class Notice:
   def reached(self) -> bool:
     """Returns whether to stop after this step.
 
-    The same in all processes, if all call it after each of the same steps.
+    All processes get the same answer if all call it after every step.
     """
     self._steps += 1
     if jax.process_count() > 1:
-      # True only once, at the step on which all agree.
+      # True only once, at the step on which all processes agree.
       now = multihost_utils.reached_preemption_sync_point(self._steps)
       self._is_asked = self._is_asked or now
     return self._is_asked
 
   def check(self) -> None:
-    """Raises `Preempted` if the run is to stop, unless that is `held`.
+    """Raises `Preempted` if the run is to stop, unless within `held`.
 
-    For what takes long and has nothing to save; all processes have to call it
-    alike.
+    For long work that has nothing to save. All processes must call it equally
+    often.
     """
     if self.reached() and not self._is_held:
       raise Preempted
 
 
-# A process has one SIGTERM.
+# One per process, as SIGTERM has one handler.
 NOTICE = Notice()

@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a job of several processes needs: who writes, and who waits for whom.
+"""Jobs of several processes: which of them writes, and when they wait.
 
-Every process runs the same program on its own devices. The batches are split
-among them; whatever else they compute is the same everywhere, so one of them
-writes it.
+Every process runs the same program on its own devices. Batches are split among
+processes; everything else that they compute is the same in all of them, so one
+process writes it.
 """
 
 from collections.abc import Iterator
@@ -30,17 +30,17 @@ def initialize(
 ) -> None:
   """Joins the other processes of a job, if there are any.
 
-  TPU pods, SLURM and Open MPI tell JAX all that it has to know; anywhere else
-  the flags do. Call it before anything else of JAX.
+  On TPU pods, under SLURM and under Open MPI, JAX detects all arguments;
+  elsewhere flags give them. Must be called before anything else of JAX.
 
   Args:
-    coordinator: `host:port` at which process 0 can be reached; None: find out.
-    num_processes: of the job; None: find out.
-    process_id: number of this process, from 0; None: find out.
+    coordinator: `host:port` at which process 0 can be reached; None: detect.
+    num_processes: number of processes of the job; None: detect.
+    process_id: number of this process, from 0; None: detect.
 
   Raises:
-    UsageError: some are given and some not, the address is none, or the others
-      do not answer.
+    UsageError: only some arguments are given, the address or the number is not
+      valid, or the other processes do not answer.
   """
   given = (coordinator, num_processes, process_id)
   is_given = any(value is not None for value in given)
@@ -63,7 +63,8 @@ def initialize(
   try:
     jax.distributed.initialize(*given)
   except ValueError as error:
-    # What JAX says where it finds no cluster; others are a cluster's.
+    # Without a cluster JAX asks for this argument: the process is alone. Other
+    # errors come from a cluster.
     if is_given or 'coordinator_address' not in str(error):
       raise
   except RuntimeError as error:
@@ -72,7 +73,7 @@ def initialize(
         f'({str(error).splitlines()[0]}); expected all of them to be started '
         'within five minutes, with the same coordinator.'
     ) from error
-  # While all are here: the first meeting allows for no more than 30 seconds.
+  # Now, while all are here: the first barrier times out after 30 seconds.
   wait('joined')
 
 
@@ -83,12 +84,12 @@ def _is_address(text: str) -> bool:
 
 
 def part() -> None:
-  """Leaves a job; all its processes have to, and wait here for each other."""
+  """Leaves a job. All processes must call it; they wait for each other."""
   jax.distributed.shutdown()
 
 
 def here() -> tuple[int, int]:
-  """Returns the number of this process, and how many there are."""
+  """Returns the number of this process and the number of processes."""
   return jax.process_index(), jax.process_count()
 
 
@@ -98,13 +99,13 @@ def is_writer() -> bool:
 
 
 def wait(name: str) -> None:
-  """Waits until every process is at the point of this name."""
+  """Waits until every process has called this with the same name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def gather(tree: Any) -> Any:
-  """Puts together what the processes have, in their order.
+  """Concatenates the arrays of all processes, in the order of the processes.
 
   Args:
     tree: numpy arrays, `[..., n]` in every process.
@@ -122,7 +123,7 @@ def gather(tree: Any) -> Any:
 
 
 def any_of(flag: bool) -> bool:
-  """Returns whether a flag is up in any process."""
+  """Returns whether a flag is true in any process."""
   return bool(gather(np.array([flag])).any())
 
 
@@ -159,14 +160,14 @@ def check_shared(folder: str) -> None:
 def sole_user(folder: str) -> Iterator[None]:
   """Keeps other jobs out of a folder that this one writes to.
 
-  Whatever ends the job frees the folder. One that nothing can be written to
-  is kept from nobody: what is in it can be read.
+  The lock ends with the job, however the job ends. A folder that cannot be
+  written to is not locked, since jobs can only read it.
 
   Args:
-    folder: it is made if it is not there, and goes again if it stays empty.
+    folder: created if it does not exist, and then removed if it stays empty.
 
   Raises:
-    UsageError: in all processes, if another job has it.
+    UsageError: in all processes, if another job uses the folder.
   """
   locked = _locked(folder) if is_writer() else contextlib.nullcontext(True)
   with locked as is_ours:
@@ -180,7 +181,7 @@ def sole_user(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[bool]:
-  """Locks a folder if it can; yields whether no other process has."""
+  """Locks a folder if possible; yields False if another process has it."""
   path, is_new = os.path.join(folder, _LOCK), not os.path.exists(folder)
   os.makedirs(folder, exist_ok=True)
   try:
@@ -196,7 +197,7 @@ def _locked(folder: str) -> Iterator[bool]:
       is_ours = _take(file)
       yield is_ours
   finally:
-    # Whoever was refused leaves the folder to the one that has it.
+    # A process without the lock leaves the folder to the one that has it.
     if is_new and is_ours and os.listdir(folder) == [_LOCK]:
       os.remove(path)
       os.rmdir(folder)
@@ -215,15 +216,15 @@ def _take(file: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def replacing(path: str, mode: str = 'w', **options: Any) -> Iterator[IO[Any]]:
-  """Opens a file that is at all times either the old or the new one.
+  """Replaces a file in one step: at all times it is whole, old or new.
 
   Args:
-    path: of the file.
+    path: path of the file.
     mode: 'w' or 'wb'.
-    **options: of `open`.
+    **options: further arguments of `open`.
 
   Yields:
-    A file to write to. In processes other than the writer it leads nowhere.
+    A file to write to. In processes other than the writer it is discarded.
   """
   if not is_writer():
     yield io.BytesIO() if 'b' in mode else io.StringIO()

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles programs ahead of their use, while others run.
 
-Compiling keeps one core of the host busy and its accelerators idle, so a run
-has its later programs compiled while it trains.
+Compiling keeps one core of the host busy and the accelerators idle, so a run
+compiles its later programs while it trains.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,15 +18,15 @@ from adaptanet_jax import compiler
 from adaptanet_jax.data.splits import Split
 
 # A function that `over_devices` or `jax.jit` returned, and its arguments: trees
-# of arrays, or of their shapes with their layout if that is not the usual one
-# (see `devices.replicated_shapes`). Whoever runs one describes it once, and has
-# it compiled ahead and run from that.
+# of arrays, or of shapes with their layout if it is not the default one (see
+# `devices.replicated_shapes`). The same tuple serves to compile a program ahead
+# and to get the compiled one.
 Program = tuple[Any, ...]
 
 # XLA keeps about one core busy for each program.
 _NUM_THREADS = 2
 # Programs share the traces of their parts, and two threads that differentiate
-# the same one at once fail now and then ("Store empty"; jax 0.10.2).
+# the same part at once sometimes fail ("Store empty"; jax 0.10.2).
 _TRACING = threading.Lock()
 
 
@@ -47,7 +47,7 @@ class Programs:
     self._executor.shutdown(wait=False, cancel_futures=True)
 
   def ahead(self, function: Any, *args: Any) -> None:
-    """Has a `Program` compiled in the background, unless it has been."""
+    """Starts compiling a `Program` in the background, unless already done."""
     key, shapes = _key(function, args)
     if key not in self._futures:
       self._futures[key] = self._executor.submit(
@@ -55,7 +55,7 @@ class Programs:
       )
 
   def compiled(self, function: Any, *args: Any) -> Callable[..., Any]:
-    """Returns a `Program`, as soon as it is compiled."""
+    """Returns a compiled `Program`; waits until it is compiled."""
     self.ahead(function, *args)
     return self._futures[_key(function, args)[0]].result()
 
@@ -64,11 +64,11 @@ def image_shapes(split: Split, batch_size: int) -> jax.ShapeDtypeStruct:
   """Returns the shape of a batch's images on the devices of all processes.
 
   Args:
-    split: where they are from.
+    split: the split that the images are from.
     batch_size: images in a batch over all of these devices.
 
   Returns:
-    Shapes and types of arrays `(all devices, B, H, W, C)`.
+    Shape and type of an array `(all devices, B, H, W, C)`.
   """
   image = split.gather(np.zeros(1, np.int64))
   leading = (jax.device_count(), batch_size // jax.device_count())

@@ -1,8 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells while it trains: `metrics.jsonl`, and a bar or lines.
+"""Progress of a run in training: `metrics.jsonl`, and a bar or lines.
 
-TensorBoard shows the former if `config.tensorboard` asks for it.
+With `config.tensorboard`, the metrics are also written for TensorBoard.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from adaptanet_jax.workdir import Paths
 
 
 class MetricsLog:
-  """`metrics.jsonl`: one object a line, with phase, step and seconds."""
+  """`metrics.jsonl`: an object per line, with phase, step and seconds."""
 
   def __init__(self, workdir: str) -> None:
     self._path = Paths(workdir).metrics
@@ -35,8 +35,8 @@ class MetricsLog:
 
     Args:
       phase: name of the phase.
-      step: steps done in it.
-      seconds: wall time spent in it, over all runs.
+      step: steps done in the phase.
+      seconds: wall time spent in the phase, over all runs.
       values: numbers by name.
     """
     if not processes.is_writer():
@@ -46,10 +46,10 @@ class MetricsLog:
       file.write(json.dumps(row | dict(values)) + '\n')
 
   def rewind(self, phase: str, step: int) -> float:
-    """Drops what a phase will do again, and a line that was cut off.
+    """Drops rows of steps that a phase will repeat, and incomplete lines.
 
     Args:
-      phase: name of the phase that starts again.
+      phase: name of the phase that resumes.
       step: the step of its checkpoint.
 
     Returns:
@@ -76,7 +76,7 @@ class MetricsLog:
     )
 
   def has_accuracies(self, phase: str, step: int) -> bool:
-    """Returns whether test accuracies of a step of a phase were written."""
+    """Returns whether test accuracies for a step of a phase were written."""
     return any(
         key.startswith('test_top1')
         for row in self.read()
@@ -85,7 +85,7 @@ class MetricsLog:
     )
 
   def read(self) -> list[dict[str, Any]]:
-    """Returns every whole line."""
+    """Returns the rows of all complete lines."""
     rows: list[Any] = []
     if not os.path.exists(self._path):
       return []
@@ -99,7 +99,7 @@ class MetricsLog:
 
 
 def check_tensorboard() -> None:
-  """Raises UsageError unless there is a package that writes the files."""
+  """Raises UsageError if the package that writes the files is missing."""
   if importlib.util.find_spec('tensorboardX') is None:
     raise UsageError(
         'config.tensorboard = True needs the package tensorboardX, which is '
@@ -109,7 +109,7 @@ def check_tensorboard() -> None:
 
 
 class TensorBoardLog(MetricsLog):
-  """`metrics.jsonl`, and for TensorBoard a run of each phase."""
+  """`metrics.jsonl`, and a TensorBoard run for each phase."""
 
   def __init__(self, workdir: str) -> None:
     super().__init__(workdir)
@@ -117,10 +117,10 @@ class TensorBoardLog(MetricsLog):
     self._writer: Any = None
 
   def rewind(self, phase: str, step: int) -> float:
-    """Makes the run of a phase anew, from what `metrics.jsonl` keeps of it."""
+    """Rewinds `metrics.jsonl`, and rewrites the TensorBoard run from it."""
     seconds = super().rewind(phase, step)
     if processes.is_writer():
-      # Here, as it need not be installed.
+      # Imported here, as it is an optional dependency.
       import tensorboardX
 
       folder = os.path.join(self._folder, phase)
@@ -135,7 +135,7 @@ class TensorBoardLog(MetricsLog):
   def write(
       self, phase: str, step: int, seconds: float, values: Mapping[str, Any]
   ) -> None:
-    """Appends a line, and adds its values to the run of the phase."""
+    """Appends a line, and adds its values to the TensorBoard run."""
     super().write(phase, step, seconds, values)
     self._add(step, {'seconds': seconds} | dict(values))
 
@@ -146,9 +146,9 @@ class TensorBoardLog(MetricsLog):
 
 
 class Progress:
-  """A bar on a terminal, a line now and then elsewhere; a context manager."""
+  """A bar on a terminal, or occasional lines; a context manager."""
 
-  # Seconds between two lines where there is no terminal.
+  # Seconds between two lines if there is no terminal.
   LINE_EVERY_SECS = 20.0
 
   def __init__(
@@ -190,7 +190,7 @@ class Progress:
       self._line()
 
   def show(self, values: Mapping[str, float]) -> None:
-    """Shows numbers beside the bar from now on."""
+    """Sets the numbers that are shown next to the bar or in lines."""
     self._shown = '  '.join(f'{k} {v:.4g}' for k, v in values.items())
     self._bar.set_postfix_str(self._shown, refresh=False)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a configuration, all of them before the first compile."""
+"""Checks of a configuration, all made before the first compile."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import math
@@ -31,7 +31,7 @@ from adaptanet_jax.training.phases import (
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 
-# More would be a slip, and steps no 32-bit numbers.
+# More are surely a mistake, and step numbers would not fit 32 bits.
 _MOST_EPOCHS = 1_000_000
 
 # Settings with a fixed set of values.
@@ -41,9 +41,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'data.damaged': ('refuse', 'skip'),
     'model.architecture': tuple(ARCHITECTURES),
     'model.stem': tuple(STEMS),
-    # Widths would cut the groups of gn32.
+    # Smaller widths would cut through the groups of gn32.
     'model.norm': tuple(norm for norm in NORMS if norm != 'gn32'),
-    # A teacher has one width, so nothing to keep for each.
+    # A teacher has one width, so it needs no norm with parts for each width.
     'teacher.norm': ('gn', 'gn_ws', 'gn32', 'ln', 'bn'),
     'delta.kind': delta.KINDS,
     'gates.divergence': DIVERGENCES,
@@ -63,7 +63,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-# Settings that are numbers: lowest and highest value, both allowed.
+# Lowest and highest value of settings that are numbers, both inclusive.
 RANGES: Mapping[str, tuple[float, float]] = {
     'seed': (0, 2**31 - 1),
     'log_every_steps': (1, float('inf')),
@@ -165,7 +165,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'{", ".join(map(str, WIDTHS))}.'
     )
   anchors = list(config.gates.anchors)
-  # By their kinds, too: checkpoints and other settings name them as integers.
+  # Types must match, too: checkpoints and other settings use integers.
   allowed = [n for n in stage_numbers() if n in anchors]
   if not anchors or list(map(repr, anchors)) != list(map(repr, allowed)):
     raise UsageError(
@@ -207,11 +207,11 @@ def check(config: ml_collections.ConfigDict) -> None:
 def check_reads_anchors(
     config: ml_collections.ConfigDict, reading: Sequence[str]
 ) -> None:
-  """Raises UsageError if gates would read what was never calibrated.
+  """Raises UsageError if gates would read anchors of uncalibrated subnets.
 
   Args:
     config: the whole configuration.
-    reading: what is to run and has gates that read anchors.
+    reading: names of the selected phases in which gates read anchors.
   """
   if (
       reading
@@ -260,16 +260,16 @@ def _check_warmup(section: str, values: Mapping[str, Any]) -> None:
 def differing(
     old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
 ) -> dict[str, tuple[Any, Any]]:
-  """Returns the old and the new value of settings that influence training.
+  """Returns the settings that influence training and differ.
 
   Args:
     old: one configuration.
     new: another one.
-    up_to: section of the last phase that is to be the same in both; settings
-      of later phases are not looked at. Empty: all phases, and the name.
+    up_to: section of the last phase to compare; settings of later phases are
+      ignored. Empty: all phases, and the name of the configuration.
 
   Returns:
-    Both values, of the settings that differ, by dotted key.
+    The old and the new value of each setting that differs, by dotted key.
   """
   decisive: tuple[str, ...] = () if up_to else ('name',)
   for config in (old, new):

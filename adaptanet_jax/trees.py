@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trees of arrays; their parts, named by slash-separated paths."""
+"""Trees of arrays whose parts are named by slash-separated paths."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +53,7 @@ def merge(*trees: Mapping[str, Any]) -> Tree:
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:
-  """Returns the leaves of a tree by their paths, on the host."""
+  """Returns the leaves of a tree on the host, by path."""
   found: dict[str, np.ndarray] = traverse_util.flatten_dict(
       jax.device_get(tree), sep='/'
   )
@@ -76,19 +76,19 @@ def has(tree: Mapping[str, Any], part: str) -> bool:
 
 
 def is_traced(tree: Any) -> bool:
-  """Returns whether any leaf of a tree stands for one of a traced program."""
+  """Returns whether any leaf of a tree is a tracer."""
   leaves = jax.tree.leaves(tree)
   return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def draw_like(shapes: Any, *, seed: int = 0) -> Any:
-  """Draws the leaves of a network's variables, where no values are needed.
+  """Draws variables of a network when their exact values do not matter.
 
-  None is a constant, as they start out, and nothing has to be compiled.
+  Unlike in fresh variables, no leaf is constant; nothing has to be compiled.
 
   Args:
     shapes: tree of arrays or of their shapes.
-    seed: of the values.
+    seed: seed of the values.
 
   Returns:
     The same tree: kernels by their fan-in, scales and variances about 1.

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which packages are installed, and in which version."""
+"""Versions of installed packages."""
 
 from collections.abc import Sequence
 import importlib.metadata
@@ -9,7 +9,7 @@ import adaptanet_jax
 
 
 def installed(packages: Sequence[str]) -> dict[str, str]:
-  """Returns our version and those of packages, but of what is not there."""
+  """Returns the versions of adaptanet_jax and of packages, if installed."""
   found = {'adaptanet_jax': adaptanet_jax.__version__}
   for name in packages:
     try:

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a workdir: where each is, and how it is read and replaced."""
+"""The files of a workdir: their paths, and how they are read and replaced."""
 
 from collections.abc import Iterator
 import contextlib
@@ -17,13 +17,13 @@ from adaptanet_jax.errors import UsageError
 
 
 class Paths:
-  """Where a run keeps what it writes.
+  """Paths of the files that a run writes.
 
   Attributes:
-    config: its settings.
-    metrics: numbers of the training, one JSON object a line.
-    events: folder of what TensorBoard reads, with one folder for each phase.
-    results: what was measured.
+    config: settings of the run.
+    metrics: training metrics, a JSON object per line.
+    events: folder with a folder of TensorBoard files for each phase.
+    results: results of the analyses.
     subnets: figures of every subnet.
     statistics: batch statistics of every subnet.
     policies: rules of the policies.
@@ -48,7 +48,7 @@ class Paths:
     return self._join('checkpoints', phase)
 
   def unfinished(self, analysis: str) -> str:
-    """Returns the folder of what an analysis under way has found so far."""
+    """Returns the folder of the partial results of an unfinished analysis."""
     return self._join(f'unfinished_{analysis}')
 
 
@@ -56,7 +56,7 @@ def write_text(path: str, text: str) -> bool:
   """Replaces a file as a whole, unless it has this text already.
 
   Args:
-    path: of the file, which is at all times either the old or the new one.
+    path: path of the file, which is whole at all times, old or new.
     text: its new contents; line ends are written as they are.
 
   Returns:
@@ -77,7 +77,7 @@ def write_json(path: str, values: Any) -> None:
 
 
 def read_json(path: str) -> dict[str, Any]:
-  """Reads a file that `write_json` wrote; raises UsageError if it is not."""
+  """Reads a file that `write_json` wrote; raises UsageError for any other."""
   try:
     with open(path, encoding='utf-8') as file:
       values = json.load(file)
@@ -96,26 +96,26 @@ def read_json(path: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def new_folder(folder: str, *, index: str) -> Iterator[str]:
-  """Makes a folder that is there whole or not at all.
+  """Makes a folder that is either complete or absent.
 
   Args:
-    folder: must not exist yet, or be empty.
-    index: file without which nobody takes the folder for a whole one.
+    folder: folder to make; must not exist, or be empty.
+    index: name of the file that marks the folder as complete.
 
   Yields:
-    The path of a folder to write to. In the end it is renamed; or, where there
-    was an empty folder, its files move there, the index last.
+    The path of a temporary folder to write to. In the end it is renamed; or, if
+    `folder` existed, its files are moved there, the index last.
 
   Raises:
-    UsageError: there is something in that folder.
+    UsageError: the folder is not empty.
   """
   folder = os.path.abspath(os.path.expanduser(folder))
   is_there = os.path.isdir(folder)
   own = f'{uuid.uuid4().hex[:8]}.partial'
-  # An empty folder may be of another disk than what it is in.
+  # An existing folder may be on another disk than its parent.
   partial = os.path.join(folder, own) if is_there else f'{folder}.{own}'
   _check_empty(folder)
-  os.makedirs(partial)  # Not one that somebody else has made.
+  os.makedirs(partial)  # Fails if it exists.
   try:
     yield partial
     _check_empty(folder, but=own)

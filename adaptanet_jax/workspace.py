@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the steps of a run share: configuration, data, networks, results."""
+"""The shared state of a run: configuration, data, networks, results."""
 
 import dataclasses
 import functools
@@ -33,14 +33,14 @@ class Workspace:
   Attributes:
     config: checked configuration.
     workdir: folder of the run.
-    dataset: its data.
+    dataset: data of the run.
     nets: static halves of teacher and student.
     gates: static half of the Var Gates.
-    variables: collections of 'teacher' and 'student', as trained so far. A
-      student's delta substitutes and gates are among them once they are made.
+    variables: collections of 'teacher' and 'student', as trained so far. The
+      student's include delta substitutes and gates once these are made.
     results: `results.json`.
-    programs: compiles ahead.
-    imported: what the teacher starts from in place of what is drawn.
+    programs: compiled programs of the run.
+    imported: variables that the teacher starts from instead of drawn ones.
     phases: names of the training phases that are done or will be.
   """
 
@@ -57,11 +57,11 @@ class Workspace:
 
   @property
   def supernet(self) -> ResNet:
-    """The student with the substitutes that it has by now."""
+    """The student, with delta substitutes once its variables have them."""
     return student_for(self.nets, self.variables['student'])
 
   def stamp(self) -> None:
-    """Notes in results.json what its figures were made with."""
+    """Records in results.json what its figures were made with."""
     device = jax.devices()[0]
     self.results.update(
         config=self.config.name,
@@ -119,8 +119,8 @@ def networks(
 
   Args:
     config: the whole configuration.
-    num_classes: of the data.
-    image_shape: `(H, W, C)` of the data.
+    num_classes: number of classes.
+    image_shape: `(H, W, C)` of the images.
   """
   dtype = config.compute_dtype
   if dtype == 'auto':
@@ -152,7 +152,7 @@ def networks(
 
 
 def student_for(nets: Networks, variables: Variables) -> ResNet:
-  """Returns the student, without substitutes where its variables have none."""
+  """Returns the student, without delta substitutes if `variables` has none."""
   has_delta = DELTA in variables['params']
   return nets.student if has_delta else nets.student.without_delta
 
@@ -160,8 +160,8 @@ def student_for(nets: Networks, variables: Variables) -> ResNet:
 def first_variables(work: Workspace, phase: Phase) -> Variables:
   """Returns the variables that a phase starts with, and keeps them in `work`.
 
-  The network's own, if it has been trained, with its newer parts drawn at
-  random. A phase that is resumed has a checkpoint over them: see `loop.start`.
+  The variables of the network so far, if any, with new parts drawn at random.
+  A resumed phase then loads its own parts from a checkpoint: see `loop.start`.
   """
   network = work.variables.get(phase.network)
   if network is None:
@@ -185,9 +185,9 @@ def keep_trained(
 def variable_shapes(
     nets: Networks, gates: GateSet, phase: Phase
 ) -> tuple[Any, Any]:
-  """Returns the shapes of a phase's network and of its teacher, all at once.
+  """Returns the shapes of the variables of a phase's network and its teacher.
 
-  The same that `first_variables` will return once it is the phase's turn.
+  The network's are those that `first_variables` will return for the phase.
   """
   net = phase.network_of(nets)
   variables = net.shapes()
@@ -204,9 +204,8 @@ def _teacher(work: Workspace) -> Variables:
 def _student(work: Workspace) -> Variables:
   """Returns the student's first backbone.
 
-  With `model.init_from_teacher`, where there is a teacher, it takes the
-  teacher's parameters where names and shapes match: all of them, but for norms
-  of different kinds.
+  With `model.init_from_teacher` and a teacher, it starts from the teacher's
+  parameters where names and shapes match: all, except for norms of other kinds.
   """
   config, nets = work.config, work.nets
   teacher = work.variables.get('teacher')
@@ -228,15 +227,15 @@ def _draw(work: Workspace, part: str) -> Variables:
 
 
 def _init(init: Any, seed: int, name: str) -> Variables:
-  # Not one key for all: a student that starts from scratch would start from
-  # the teacher's first weights.
+  # A key for each name: with a single one, a student that is trained from
+  # scratch would start from the teacher's initial weights.
   rng = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
   compiled = compiler.jit(init, fast_compile=True)
   return jax.device_get(compiled(rng))
 
 
 def _git_commit() -> str:
-  """Returns the commit that runs, marked if it has changes; or 'unknown'."""
+  """Returns the commit of this code, marked if changed, or 'unknown'."""
   here = os.path.dirname(os.path.abspath(__file__))
   describe_head = ('describe', '--always', '--dirty', '--abbrev=12')
   try:

@@ -1,8 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a run measures once it has trained: the paper's tables and figures.
+"""What a run measures after training: the paper's tables and figures.
 
-`run` does what is selected and not done yet, and notes with which settings.
+`run` does the selected analyses that are not done yet, and records the settings
+that each was made with.
 """
 
 from collections.abc import Callable
@@ -38,13 +39,15 @@ class Analysis:
   """One thing that a run measures.
 
   Attributes:
-    measure: measures it and updates the results.
-    programs: what it runs, by name, for a network's variables or their shapes.
-    needs: last training phases that have to be done, whichever a run has.
-    makes: keys of results.json.
-    settings: those that it depends on, by the start of their dotted keys.
-    column: that it adds to the table of all subnets, if there is one.
-    is_timed: whether what it finds depends on the device as well.
+    measure: runs the analysis and updates the results.
+    programs: returns the programs that it runs, by name, for a network's
+      variables or their shapes.
+    needs: training phases that must be done first; those that the run does not
+      have are ignored.
+    makes: keys of results.json that it writes.
+    settings: prefixes of the dotted keys of the settings that it depends on.
+    column: name of the column that it adds to the table of all subnets, if any.
+    is_timed: whether its results depend on the device, too.
   """
 
   measure: Callable[[Workspace], None]
@@ -56,13 +59,13 @@ class Analysis:
   is_timed: bool = False
 
 
-# In order: later ones add columns to the table of all subnets that the
-# evaluation writes. What needs no training outlives it.
+# In order: later analyses add columns to the table of all subnets, which the
+# evaluation writes. Training discards only results of analyses with `needs`.
 ANALYSES = {
     'evaluation': Analysis(
         accuracy.evaluate,
         accuracy.programs,
-        # Even a supernet that has not been locked in can be evaluated.
+        # A supernet can be evaluated even before its lock-in.
         tuple(RUNNABLE),
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
         (
@@ -99,7 +102,7 @@ NEEDS = {
 
 
 def run(work: Workspace) -> bool:
-  """Does what is selected and not done; returns whether anything was."""
+  """Runs the selected analyses that are not done; returns whether any ran."""
   groups = settings.selected_groups(work.config)
   busy = False
   for name, analysis in ANALYSES.items():
@@ -128,7 +131,7 @@ def run(work: Workspace) -> bool:
     work.results.update(made=made | {name: made_now})
     work.results.add_seconds(name, time.monotonic() - started)
     unfinished.drop()
-    # The next one reads what the writer has written.
+    # The next analysis reads files that the writing process has written.
     processes.wait(name)
   has_results = bool(work.results.values.get('dataset'))
   if 'report' in groups and has_results and processes.is_writer():
@@ -138,14 +141,14 @@ def run(work: Workspace) -> bool:
 
 def write_report(workdir: str, compare: str) -> None:
   """Writes the figures and the page of a run; see `report.page.write`."""
-  # Here, so that nothing but a report waits for its plotting library.
+  # Imported here, so that only reports load the plotting library.
   from adaptanet_jax.report import page
 
   page.write(workdir, compare=compare)
 
 
 def _made_with(work: Workspace, name: str) -> dict[str, Any]:
-  """Returns all settings and circumstances that an analysis depends on."""
+  """Returns the settings and the environment that an analysis depends on."""
   analysis, config = ANALYSES[name], work.config
   made = {
       key: value
@@ -174,7 +177,7 @@ def _is_done(work: Workspace, name: str) -> bool:
   if made is None:
     return False
   now = _made_with(work, name)
-  # What an older version did not write down counts as the same.
+  # Keys that an older version did not record count as unchanged.
   if any(now.get(key) != value for key, value in made.items()):
     return False
   table, column = subnet_table.read(work.workdir), ANALYSES[name].column
@@ -182,9 +185,9 @@ def _is_done(work: Workspace, name: str) -> bool:
 
 
 def discard(work: Workspace, phase: Phase) -> None:
-  """Drops what was measured with weights that a phase changes, files included.
+  """Drops results and files measured with weights that a phase will change.
 
-  Gates do not change subnets, so what was measured of subnets stays.
+  Gates do not change subnets, so results of subnets stay when gates change.
   """
   paths = Paths(work.workdir)
   outdated = [paths.policies, paths.report]
@@ -203,7 +206,7 @@ def discard(work: Workspace, phase: Phase) -> None:
 
 
 def _forget(work: Workspace, names: list[str]) -> None:
-  """Has analyses measured anew when they are next selected."""
+  """Marks analyses as not done, so that they run when next selected."""
   made = work.results.values.get('made', {})
   if kept := {n: value for n, value in made.items() if n not in names}:
     work.results.update(made=kept)
@@ -212,7 +215,7 @@ def _forget(work: Workspace, names: list[str]) -> None:
 
 
 def compile_ahead(work: Workspace, phase: Phase) -> None:
-  """Has compiled what is measured after a run's last training phase."""
+  """Starts compiling the analyses that follow a run's last training phase."""
   groups = settings.selected_groups(work.config)
   variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   for name, analysis in ANALYSES.items():

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracies: of the teacher, while networks train, and of all subnets."""
+"""Accuracies of the teacher, of networks in training and of all subnets."""
 
 from collections.abc import Callable
 import functools
@@ -43,14 +43,14 @@ _VALIDATED = {
     'joint': UNIFORM + UNIFORM_DELTA,
     'baseline': UNIFORM,
 }
-# Groups of phases that have trained what a supernet's widths run.
+# Groups of phases that train the weights of a supernet's widths.
 _OWN = ('teacher', 'cascade', 'lock_in', 'joint', 'baseline')
 
 
 def validator(
     work: Workspace, phase: Phase
 ) -> Callable[[Variables], dict[str, float]] | None:
-  """Returns what measures a network after each epoch of a phase.
+  """Returns a function that measures a network after each epoch of a phase.
 
   Args:
     work: the run.
@@ -80,8 +80,8 @@ def _is_validated(work: Workspace, phase: Phase) -> bool:
 
 
 def validation_programs(work: Workspace, phase: Phase) -> list[Program]:
-  """Returns what measures a phase's network, if it is measured: one program."""
-  if phase.name == 'teacher':  # At its end, if not after each epoch.
+  """Lists the program that measures a phase's network, if there is one."""
+  if phase.name == 'teacher':  # Measured at its end, at least.
     return [_teacher_program(work)]
   if not _is_validated(work, phase):
     return []
@@ -114,7 +114,7 @@ def evaluate_teacher(work: Workspace) -> None:
 
 
 def programs(work: Workspace, variables: Any) -> dict[str, Program]:
-  """Returns what `evaluate` runs, for variables or their shapes."""
+  """Returns the programs of `evaluate`, for variables or their shapes."""
   net = workspace.student_for(work.nets, variables)
   gates = common.gates_of(work, variables)
   found: dict[str, Program] = {}
@@ -126,8 +126,8 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
-  # The gates are read for nothing, so that this is the program that calibrates
-  # the policies as well: to compile another one would take longer.
+  # Reads gates without need, because `gating` can then run the same program
+  # for the policies: compiling a second one would take longer.
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
   found['tree'] = common.program(work, tree, variables, *statistics)
   if gates:
@@ -138,14 +138,14 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
 def evaluate(work: Workspace) -> None:
   """Measures every subnet on the test split: Table II and `subnets.csv`.
 
-  One pass over the images by the tree of prefixes says which of them each
-  subnet has right; every protocol of the paper is read off that.
+  One pass over the images along the tree of subnet prefixes shows which images
+  each subnet gets right; every protocol of the paper is read off that.
   """
   net, test = work.supernet, work.dataset.test
   variables = work.variables['student']
   gates = common.gates_of(work, variables)
   runs = programs(work, variables)
-  # By batch statistics, the configured ones first; one entry without BatchNorm.
+  # One entry per kind of batch statistics, the configured kind first.
   correct = {
       name: common.predict(
           work,
@@ -189,7 +189,7 @@ def evaluate(work: Workspace) -> None:
 def _write_table(
     work: Workspace, costs: cost.CostTable, top1: np.ndarray
 ) -> None:
-  """Writes `subnets.csv`, with what others have found of the same weights."""
+  """Writes `subnets.csv`, keeping columns that other analyses have added."""
   subnets = all_subnets(work.supernet.choices)
   params = [costs.subnet(subnet).params for subnet in subnets]
   table = {
@@ -197,8 +197,8 @@ def _write_table(
       'params': np.reshape(params, top1.shape),
       'top1': top1,
   }
-  # Training discards the table, so that an old one is of these weights. Its
-  # columns stay in their order, and those measured now are replaced.
+  # Training discards the table, so an existing one is of the same weights. Its
+  # columns are kept, except for those measured now.
   before = {
       name: column
       for name, column in subnet_table.read(work.workdir).items()
@@ -220,9 +220,9 @@ def _calibrate(
 ) -> dict[str, calibration.Statistics]:
   """Returns the batch statistics to evaluate with, by name, the main one first.
 
-  Calibrates, and keeps what it finds for the library. Without a BatchNorm there
-  is one entry, of no name. Those of training need not be given: the network has
-  them.
+  Calibrates, and saves the calibrated statistics for the library. Without
+  calibration the only entry is empty: a network with a BatchNorm then uses the
+  statistics of training. The name of the entry is empty without a BatchNorm.
   """
   net, config = work.supernet, work.config
   variables = work.variables['student']
@@ -241,7 +241,7 @@ def _calibrate(
   every = {
       'subnet': found,
       'uniform': calibration.uniform(found),
-      # In the shapes of the others, so that one program runs them all.
+      # In the same shapes as the others, so that one program runs them all.
       'none': calibration.of_training(net, variables),
   }
   return {main: every[main]} | every
@@ -255,7 +255,7 @@ def _network_results(
     *,
     delta: bool = False,
 ) -> dict[str, Any]:
-  """Returns a network's entry in results.json: accuracies, and their cost."""
+  """Returns a network's entry in results.json: accuracies and their cost."""
   config, madds = work.config, costs.madds_by_subnet()
   by_name = {
       name: protocols.summarize(

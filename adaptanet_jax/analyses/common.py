@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What all analyses share: predictions of a split, kept as they come."""
+"""Code that analyses share, such as predictions that survive interruptions."""
 
 from collections.abc import Mapping
 import os
@@ -30,12 +30,12 @@ def program(
     variables: Variables,
     *more: Any,
 ) -> Program:
-  """Returns a predictor at the batches of the run; see `protocols.program`."""
+  """Returns a predictor with the run's batch shape; see `protocols.program`."""
   return protocols.program(predictor, variables, image_shapes(work), *more)
 
 
 def image_shapes(work: Workspace) -> jax.ShapeDtypeStruct:
-  """Returns the shapes of a batch of images as evaluation has it."""
+  """Returns the shape of a batch of images in evaluation."""
   batch_size = work.config.evaluation.batch_size
   return programs.image_shapes(work.dataset.test, batch_size)
 
@@ -52,13 +52,13 @@ def predict(
 
   Args:
     work: the run.
-    program: what to run.
+    program: the predictor's program.
     variables: collections of its network.
     split: examples.
     *more: its further arguments.
-    keep: of what takes long, the name of its analysis, and after a hyphen what
-      part it is of that. It is kept batch by batch until the analysis is done,
-      and shown by this name as it goes.
+    keep: if not empty, the outputs are saved batch by batch until the analysis
+      is done, and progress is shown under this name: that of the analysis,
+      which a hyphen and the name of a part may follow.
 
   Returns:
     Arrays by name, `[..., N]`.
@@ -78,21 +78,21 @@ def predict(
 
 
 class Unfinished:
-  """What an analysis had found when it was cut off, if it was.
+  """The saved partial results of an analysis that was interrupted, if any.
 
   Attributes:
-    seconds: that it has taken so far.
+    seconds: wall seconds that the analysis has taken so far.
   """
 
   def __init__(
       self, work: Workspace, analysis: str, depends: Mapping[str, Any]
   ) -> None:
-    """Drops what was found with other weights or other settings than now.
+    """Drops partial results made with other weights or settings than now.
 
     Args:
       work: the run.
-      analysis: its name.
-      depends: the settings that what it finds depends on.
+      analysis: name of the analysis.
+      depends: the settings that its results depend on.
     """
     self._folder = Paths(work.workdir).unfinished(analysis)
     self._path = os.path.join(self._folder, 'made.json')
@@ -117,13 +117,13 @@ class Unfinished:
     processes.wait(f'what is unfinished of {analysis} is known')
 
   def note(self, seconds: float) -> None:
-    """Writes down the seconds that the analysis has taken so far."""
+    """Saves the seconds that the analysis has taken so far."""
     if processes.is_writer():
       os.makedirs(self._folder, exist_ok=True)
       write_json(self._path, self._made | {'seconds': seconds})
 
   def drop(self) -> None:
-    """Removes it: the analysis is done, or something else has changed."""
+    """Removes the partial results: they are complete or outdated."""
     drop_folder(self._folder)
 
 
@@ -170,5 +170,5 @@ def training_share(work: Workspace) -> Split:
 
 
 def gates_of(work: Workspace, variables: Any) -> GateSet | None:
-  """Returns the gates that some variables (or their shapes) have, if any."""
+  """Returns the run's gates if the variables (or shapes) include them."""
   return work.gates if GATES in variables['params'] else None

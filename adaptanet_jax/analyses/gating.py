@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the Var Gates say (Fig. 4), and what policies make of it (Table III)."""
+"""The confidence of Var Gates (Fig. 4) and the policies on it (Table III)."""
 
 import functools
 import time
@@ -46,7 +46,7 @@ _UNIFORM_OF = {
 def gate_program(
     work: Workspace, net: ResNet, gates: GateSet, variables: Any
 ) -> Program:
-  """Returns what runs the uniform subnets and reads all gates on the way."""
+  """Returns the program that runs all uniform subnets and reads all gates."""
   predictor = protocols.subnets_predictor(net, _BOTH_UNIFORM, gates)
   return common.program(work, predictor, variables)
 
@@ -54,7 +54,7 @@ def gate_program(
 def gate_results(
     work: Workspace, gates: GateSet, program: Program
 ) -> dict[str, Any]:
-  """Measures what each gate says of the uniform subnets.
+  """Measures each gate on the uniform subnets.
 
   Args:
     work: the run.
@@ -62,8 +62,8 @@ def gate_results(
     program: `gate_program` of the run.
 
   Returns:
-    The entry `gates` of results.json. Bins are of the policies' examples,
-    as in the paper, and in `bins_test` of the test split.
+    The entry `gates` of results.json. `bins` has the policies' examples, as in
+    the paper, and `bins_test` the test split.
   """
   read = functools.partial(
       common.predict, work, program, work.variables['student']
@@ -86,7 +86,7 @@ def gate_results(
         for name, split in splits.items()
     }
     found[str(anchor)] = {
-        # What the gate itself detects on the largest subnet's anchor.
+        # Accuracy of the gate's own classes, reading the largest subnet.
         'top1': float(detected[0, n].mean()),
         'madds': madds[anchor],
         'rank_correlation': rank_correlation(bins['bins']),
@@ -114,7 +114,7 @@ def bin_rows(
     subnet: the subnet that they ran under.
     confident: `float[N]`.
     correct: `bool[N]`.
-    num_bins: how many bins; fewer come back where there are fewer examples.
+    num_bins: number of bins; fewer are returned if there are fewer examples.
 
   Returns:
     A row for each bin, the least confident first.
@@ -134,8 +134,8 @@ def bin_rows(
 def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
   """Returns Spearman's rank correlation of confidence and accuracy over bins.
 
-  It is taken within each subnet, and averaged over those whose accuracy or
-  confidence varies at all; None if none does.
+  The mean over all subnets whose confidence and accuracy both vary across bins;
+  None if there is no such subnet.
   """
   by_subnet: dict[str, list[tuple[float, float]]] = {}
   for row in rows:
@@ -151,10 +151,10 @@ def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
 
 @functools.cache
 def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
-  """Returns what maps images and a policy to predictions.
+  """Returns a predictor that routes images as a policy says.
 
-  Besides `prediction` these are the `subnet` of each image and whether it
-  `reads` a gate. The policy is an argument, so all policies share one program.
+  It returns `prediction`, the `subnet` of each image and whether it `reads`
+  each gate. The policy is an argument, so all policies share one program.
   """
 
   def predict(
@@ -170,7 +170,7 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
 
 
 def programs(work: Workspace, variables: Any) -> dict[str, Program]:
-  """Returns what `measure_policies` runs, for variables or their shapes."""
+  """Returns the programs of `measure_policies`, for variables or shapes."""
   gates = routing.routing_gates(common.gates_of(work, variables))
   if not gates:
     return {}
@@ -180,7 +180,7 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   return {
       'tree': program(protocols.tree_predictor(net, gates), variables),
       'routed': program(routed_predictor(net, gates), variables, shapes),
-      # The evaluation's, read for its predictions alone.
+      # The program of the evaluation; only its predictions are used.
       'uniform': gate_program(work, net, work.gates, variables),
   }
 
@@ -191,7 +191,7 @@ def measure_policies(work: Workspace) -> None:
   gates = routing.routing_gates(
       common.gates_of(work, work.variables['student'])
   )
-  # The settings were checked, and the plan has the gates trained.
+  # The settings were checked, and the plan includes training the gates.
   assert gates is not None, config.gates.anchors
   runs = programs(work, work.variables['student'])
   observed, value = _observe(work, gates, runs['tree'])
@@ -219,7 +219,7 @@ def measure_policies(work: Workspace) -> None:
 def _make_policies(
     work: Workspace, observed: policies.Observed
 ) -> tuple[dict[str, dict[str, policies.Mixture]], dict[str, dict[str, Any]]]:
-  """Returns the policies of each scope, and what is known of each `budget`."""
+  """Returns the policies of each scope, and details of each `budget`."""
   config = work.config
   largest = cost.cost_table(work.supernet).subnet(LARGEST).madds
   made: dict[str, dict[str, policies.Mixture]] = {}
@@ -260,7 +260,7 @@ def _observe(
   """Runs the policies' examples under every subnet.
 
   Returns:
-    What policies are made from, and the entry `gate_value` of results.json.
+    The observations for policies, and the entry `gate_value` of results.json.
   """
   net, split = work.supernet, common.policy_split(work)
   outputs = common.predict(
@@ -312,10 +312,10 @@ def _observe(
 def _calibration_bias(
     work: Workspace, program: Program
 ) -> dict[str, dict[str, float]]:
-  """Measures uniform subnets on images that they were trained on and others.
+  """Measures uniform subnets on training images and on others.
 
-  The difference is what choosing among subnets by training images, as in the
-  paper, would be misled by.
+  The difference is the bias of choosing among subnets by training images, as
+  the paper does.
   """
   splits = {'training': common.training_share(work)}
   if work.dataset.held_out:
@@ -337,7 +337,7 @@ def _run_policy(
     observed: policies.Observed,
     mixture: policies.Mixture,
 ) -> dict[str, Any]:
-  """Runs the test split as a policy routes it."""
+  """Measures a policy on the test split."""
   test, batch_size = work.dataset.test, work.config.evaluation.batch_size
   run = functools.partial(
       common.predict,
@@ -347,13 +347,13 @@ def _run_policy(
       test,
       policies.to_policy(mixture, observed.edges),
   )
-  run()  # What is only done once, such as compiling, is not timed.
+  run()  # One-time work, such as compiling, is not timed.
   started = time.monotonic()
   outputs = run()
   seconds = time.monotonic() - started
   subnets, reads = outputs['subnet'].T, outputs['reads'].T
-  # Padded chunks are what a stage runs. A gate runs for all images of a device
-  # if one of them reads it; the head runs once an image.
+  # A stage runs padded chunks. A gate runs for all images of a device if one of
+  # them reads it. The head runs once per image.
   costs = cost.cost_table(work.supernet)
   share = batch_size // jax.device_count()
   executed = len(test) * costs.head[0].madds
@@ -375,10 +375,10 @@ def _run_policy(
 def _at_equal_madds(
     work: Workspace, scope: str, entry: dict[str, Any]
 ) -> dict[str, float | None]:
-  """Returns what subnets chosen without gates reach with the same MAdds.
+  """Returns the accuracy of subnets chosen without gates at the same MAdds.
 
-  Once with all the MAdds of a policy, which is the fair comparison, and once
-  with those of its stages alone: what gates would be worth if they were free.
+  Once at all MAdds of the policy, which is the fair comparison, and once at
+  those of its stages alone, which shows the value of gates if they were free.
   """
   table = subnet_table.read(work.workdir)
   if not table:

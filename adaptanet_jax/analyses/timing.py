@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Latency, power and energy: Table I, and every subnet's from a stage table.
+"""Latency, power and energy: Table I, and estimates for all subnets.
 
-What is timed does not depend on the values of parameters, so nothing need be
-trained.
+Times do not depend on the values of parameters, so no trained network is
+needed.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ from adaptanet_jax.models.subnet import (
 from adaptanet_jax.programs import Program
 from adaptanet_jax.workspace import Workspace
 
-# Random subnets that the sum over stages is checked on, and how far it may be
-# off, in the median, for the latencies of single subnets to be worth telling.
+# Random subnets on which the sum over stages is checked, and its largest median
+# relative error with which latencies of single subnets are reported.
 _NUM_CHECKED = 16
 MOST_ERROR = 0.2
 # Subnets of the Pareto front that are timed as a whole.
@@ -38,7 +38,7 @@ _MOST_OF_FRONT = 16
 
 def _networks(work: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
   """Returns the rows of Table I."""
-  # As they are deployed, with what can be done once for all images done.
+  # As deployed, with standardised kernels computed in advance.
   teacher, student = work.nets.teacher.folded, work.nets.student.folded
   by_norm = {
       name: (dataclasses.replace(teacher, norm=norm), LARGEST)
@@ -57,7 +57,7 @@ def _networks(work: Workspace) -> dict[str, tuple[ResNet, Subnet]]:
 def programs(
     work: Workspace, unused_variables: Any = None
 ) -> dict[str, Program]:
-  """Returns what is timed; it needs nothing that has been trained."""
+  """Returns the programs to time; none needs trained weights."""
   batch_size = work.config.latency.batch_size
   images = latency.image_shape(work.nets.student, batch_size)
   rows: dict[str, Program] = {
@@ -77,9 +77,10 @@ def programs(
 def measure_latency(work: Workspace) -> None:
   """Times the networks of Table I and every choice of every stage.
 
-  All of them in turns, so that they see the machine alike. What a subnet takes
-  is summed up over its stages. Random subnets, timed as a whole, say how far
-  that can be trusted, and those that it makes look best are timed themselves.
+  All are interleaved, so that the machine's load affects them equally. A
+  subnet's latency is estimated as a sum over its stages. Random subnets, timed
+  as a whole, show the error of such sums. The subnets that the sums rank best
+  are timed as a whole, too.
   """
   config, net = work.config, work.nets.student
   runs = {
@@ -131,7 +132,7 @@ def measure_latency(work: Workspace) -> None:
           'batch': config.latency.batch_size,
           'largest_ms': base,
           'added_ms': added.tolist(),
-          # On the scale of the first pass, whatever the machine did since.
+          # Scaled to the first pass, in case the machine's load has changed.
           'front_ms': {
               str(Subnet.decode(code)): milliseconds * base / reference
               for code, milliseconds in zip(front, best)
@@ -164,7 +165,7 @@ def _front(work: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:
   top1 = table['top1']
   costs = milliseconds[(slice(len(top1)),) * NUM_STAGES]
   front = subnet_table.pareto_front(costs.ravel(), top1.ravel())
-  # Evenly from the fastest to the most accurate one.
+  # Evenly spaced, from the fastest to the most accurate one.
   count = min(len(front), _MOST_OF_FRONT)
   chosen = np.linspace(0, len(front) - 1, count).round().astype(int)
   return [
@@ -173,9 +174,9 @@ def _front(work: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:
 
 
 def add_column(work: Workspace) -> None:
-  """Adds the latency of every subnet to their table, if both are there.
+  """Adds the latencies to the table of all subnets, if there are both.
 
-  And if it can be trusted; else the column that was there goes.
+  If the latencies cannot be trusted, removes their column instead.
   """
   stages = work.results.values.get('stage_latency')
   if not stages:

@@ -1,3 +1,3 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Protocols of the paper's tables, and what a subnet costs."""
+"""Evaluation protocols of the paper's tables, and costs of subnets."""

@@ -1,17 +1,17 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The policy `budget`: the best use of a budget of MAdds that can be known.
+"""The policy `budget`: the most accurate one found within a limit on MAdds.
 
-Beyond the paper. A few hundred examples make many of 4,096 subnets, and more of
-the trees that gates span, look better than they are. So a policy starts as the
-simplest use of a budget, a mixture of two uniform subnets, and leaves it for a
-richer kind of policy only where a paired, cross-validated gain exceeds its
-standard error. A kind that gains nothing is not used: what its gates would cost
-is not spent.
+Beyond the paper. Measured on a few hundred examples, many of the 4,096 subnets,
+and even more decision trees over gates, look better than they are. A policy
+therefore starts as the simplest use of a budget, a mixture of two uniform
+subnets. A richer kind of policy replaces it only if its paired, cross-validated
+gain exceeds the standard error of that gain; otherwise its gates are not read
+and cost nothing.
 
-Each kind turns a price of a MAdd into the rule that maximises the expected
-share of right answers less what its MAdds cost. Two rules at nearly the same
-price, one within the budget and one beyond, are mixed so as to meet it.
+Given a price per MAdd, each kind returns the rule that maximises the expected
+share of right answers minus the price of its MAdds. Two rules at nearly the
+same price, one within the budget and one beyond, are mixed to use it exactly.
 
 N = examples, k = choices of a scope, b = bins of a gate.
 """
@@ -34,26 +34,26 @@ from adaptanet_jax.evaluation.policies import (
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES
 
-# Parts that examples are cut into: each is judged by rules made from the rest.
+# Folds of the cross-validation: rules made from the others are judged on each.
 FOLDS = 5
-# Halvings of the interval of prices.
+# Steps of the bisection over prices.
 _HALVINGS = 24
-# What observed bins are joined to, where gates are read.
+# Numbers of bins that the observed bins of a gate may be merged into.
 _JOINED_BINS = (2, 4)
-# Fewer examples than that say too little about what is best for them.
+# Examples that a leaf of a tree must have for its best choice to be known.
 _EXAMPLES_OF_A_LEAF = 50
 
-# The rule that is best at a price, in right answers for a MAdd.
+# Maps a price, in right answers per MAdd, to the rule that is best at it.
 Solver = Callable[[float], Rule]
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """A kind of policy, more than which it is not.
+  """A family of policies, from which `fit` picks the best at each price.
 
   Attributes:
-    name: such as 'uniform', 'fixed' or 'gate 2, 4 bins'.
-    fit: makes a solver from what was observed.
+    name: for example 'uniform', 'fixed' or 'gate 2, 4 bins'.
+    fit: makes a solver from observed examples.
   """
 
   name: str
@@ -62,14 +62,14 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """What `budget` has found.
+  """The result of `budget`.
 
   Attributes:
     mixture: the policy.
     kind: the name of its kind.
-    gain: what its kind had over uniform subnets mixed on examples that it was
-      not made from: a share of right answers.
-    gain_error: the standard error of that.
+    gain: cross-validated gain in accuracy of its kind over mixtures of uniform
+      subnets, as a share of right answers.
+    gain_error: the standard error of the gain.
   """
 
   mixture: Mixture
@@ -81,12 +81,12 @@ class Found:
 def budget(
     observed: Observed, scope: str, limit: float
 ) -> Found | None:
-  """Finds the policy that makes the most of a budget.
+  """Finds the most accurate policy within a limit on the mean MAdds.
 
   Args:
-    observed: what it is made from.
+    observed: examples to make the policy from.
     scope: one of `policies.SCOPES`.
-    limit: of the mean MAdds, those of the gates that are read included.
+    limit: largest mean MAdds, including those of the gates that are read.
 
   Returns:
     The policy; None if even the cheapest subnet of the scope exceeds the limit.
@@ -105,7 +105,7 @@ def budget(
       gain, error = _mean_and_error(values - uniform)
   if chosen is not start:
     policy = at_budget(chosen.fit(observed), observed, limit)
-    assert policy is not None, chosen.name  # They contain uniform subnets.
+    assert policy is not None, chosen.name  # Includes uniform subnets.
   return Found(policy, chosen.name, gain, error)
 
 
@@ -115,7 +115,7 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
 
 
 def kinds(scope: str, num_bins: int, num_examples: int) -> Iterator[Kind]:
-  """Yields the kinds of policies that may be tried, the simplest first.
+  """Yields the kinds of policies to try, the simplest first.
 
   Args:
     scope: one of `policies.SCOPES`.
@@ -141,16 +141,16 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> Iterator[Kind]:
 def cross_validated(
     kind: Kind, observed: Observed, limit: float
 ) -> np.ndarray:
-  """Judges a kind of policy on examples that it was not made from.
+  """Judges a kind of policy by cross-validation.
 
   Args:
-    kind: what is judged.
-    observed: its examples.
-    limit: of the mean MAdds.
+    kind: the kind to judge.
+    observed: examples.
+    limit: limit on the mean MAdds.
 
   Returns:
-    For each example the chance that it is right, less the price of what it
-    spends beyond the limit, or with the price of what it leaves: `float[N]`.
+    `float[N]`, the chance that each example is classified correctly, minus the
+    price of its MAdds beyond the limit, or plus that of MAdds left below it.
   """
   num_examples = len(observed)
   order = np.random.default_rng(0).permutation(num_examples)
@@ -170,12 +170,12 @@ def cross_validated(
 def at_budget(
     solver: Solver, observed: Observed, limit: float
 ) -> Mixture | None:
-  """Mixes two rules of a solver to spend exactly a limit of MAdds.
+  """Mixes two rules of a solver so that their mean MAdds equal a limit.
 
   Args:
     solver: maps a price to a rule.
-    observed: examples whose mean MAdds count.
-    limit: of these.
+    observed: examples over which the mean MAdds are taken.
+    limit: the mean MAdds to reach; less if the most accurate rule needs less.
 
   Returns:
     The mixture; None if even the cheapest rule exceeds the limit.
@@ -187,14 +187,14 @@ def at_budget(
   dear, cheap = solver(low), solver(high)
   if spends(dear) <= limit:
     return Mixture.of(dear)
-  # At that price every MAdd that can be saved costs more than all answers.
+  # At this price, MAdds cost more than any right answers are worth.
   while spends(cheap) > limit:
     if high > 1e6:
       return None
     high *= 1e3
     cheap = solver(high)
   for _ in range(_HALVINGS):
-    # By ratio: prices range over many orders of magnitude.
+    # The geometric mean: prices range over many orders of magnitude.
     middle = np.sqrt(high * (low or high * 1e-9))
     rule = solver(middle)
     if spends(rule) <= limit:
@@ -206,7 +206,7 @@ def at_budget(
 
 
 def _price(mixture: Mixture, observed: Observed) -> float:
-  """Returns what a mixture's last MAdds bring, in right answers for each."""
+  """Returns the right answers gained per MAdd from first to second rule."""
   if mixture.share == 1.0:
     return 0.0
   (right, madds), (more, dearer) = (
@@ -217,14 +217,14 @@ def _price(mixture: Mixture, observed: Observed) -> float:
 
 
 def _fit_uniform(observed: Observed, *, scope: str) -> Solver:
-  """Subnets that run all stages alike: few, so what they get right is known."""
+  """Chooses among uniform subnets: few, so their accuracies are reliable."""
   subnets = np.repeat(scope_indices(scope)[:, None], NUM_STAGES, 1)
   right = observed.correct[tuple(subnets.T)].mean(-1)
   return _best_of(observed, subnets, right)
 
 
 def _fit_fixed(observed: Observed, *, scope: str) -> Solver:
-  """All subnets of a scope, by what is to be expected of them."""
+  """Chooses among all subnets of a scope by `expected_top1`."""
   indices = scope_indices(scope)
   block = np.ix_(*[indices] * NUM_STAGES)
   subnets = np.stack(
@@ -249,10 +249,10 @@ def _best_of(
 def expected_top1(correct: np.ndarray) -> np.ndarray:
   """Estimates accuracies of many subnets from few examples.
 
-  The highest of many measured accuracies is too high: some of it is luck. So
-  accuracies are taken apart into the effects of single stages, of pairs, of
-  triples and the rest, and the effects of each order are shrunk as far as two
-  halves of the examples disagree about them.
+  The highest of many measured accuracies is too high: some of it is luck.
+  Accuracies are therefore decomposed into effects of single stages, of pairs,
+  of triples and of all four. The effects of each order are then shrunk as far
+  as two halves of the examples disagree about them.
 
   Args:
     correct: `bool[k, k, k, k, N]`.
@@ -277,7 +277,7 @@ def expected_top1(correct: np.ndarray) -> np.ndarray:
 
 
 def _effects(table: np.ndarray) -> dict[int, np.ndarray]:
-  """Returns the sums of a table's effects by how many axes they depend on."""
+  """Returns the sums of a table's effects by the number of axes involved."""
   by_axes: dict[tuple[int, ...], np.ndarray] = {}
   by_order = {n: np.zeros(table.shape) for n in range(table.ndim + 1)}
   for count in range(table.ndim + 1):
@@ -293,9 +293,10 @@ def _effects(table: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def _reliability(first: np.ndarray, second: np.ndarray) -> float:
-  """Returns the share of variance in effects that is theirs, not chance's.
+  """Returns the share of the effects' variance that is not due to chance.
 
-  From two halves, stepped up to their whole (Spearman and Brown, 1910).
+  The reliability of two halves, stepped up to that of all examples (Spearman
+  and Brown, 1910).
   """
   variance = (np.square(first).mean() + np.square(second).mean()) / 2.0
   if variance == 0.0:

@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batch statistics of each subnet, taken after training (USNet, Sec. IV-B).
 
-The running statistics of a BatchNorm network are those of whatever subnets it
-was trained as, mixed. Calibration takes them anew: from training images, in
+The running statistics of a BatchNorm network mix those of all subnets that were
+trained. Calibration recomputes them for each subnet: from training images, in
 training mode, with frozen weights, as the mean over batches. Paper of USNet:
-images are augmented as in training. Here: they are not, because those that the
-network then meets are not.
+images are augmented as in training. Here: they are not, because test images are
+not either.
 
-A stage's statistics depend on how it runs and on how all stages before it ran,
+A stage's statistics depend on its choice and on those of all stages before it,
 so they are kept for every prefix of a subnet: for stage n a collection
-`{'batch_stats': ...}` whose leaves are `[K_1, ..., K_n, ...]`, K_n the choices
-of stage n.
+`{'batch_stats': ...}` with leaves `[K_1, ..., K_n, ...]`, where K_n is the
+number of choices of stage n.
 """
 
 from collections.abc import Callable
@@ -34,36 +34,36 @@ from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES, Subnet
 from adaptanet_jax.programs import Program
 
-# subnet: every subnet has statistics of its own. uniform: the subnets that run
-# all stages alike have, and a stage of another takes those of the one that runs
-# all stages as it runs. none: those of training.
+# subnet: every subnet has its own statistics. uniform: only uniform subnets
+# have; in any other subnet, each stage takes those of the uniform subnet with
+# the same choice. none: the running statistics of training.
 CALIBRATIONS = ('subnet', 'uniform', 'none')
 
-# For each stage, by the choices up to it.
+# A collection for each stage, indexed by the choices up to that stage.
 Statistics = tuple[Variables, ...]
 
 
 @functools.cache
 def calibrator(net: ResNet) -> Any:
-  """Returns what maps (variables, images) to the statistics of all subnets."""
+  """Returns a function from (variables, images) to all subnets' statistics."""
   choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
 
   def run(variables: Variables, images: jax.Array) -> Statistics:
     return supernet.statistics_by_subnet(net, variables, images, choices)
 
-  # The norms average over devices, so that all have the same.
+  # The norms average over devices, so all devices return the same.
   return devices.over_devices(run, in_axes=(None, 0), out_axes=None)
 
 
 def program(
     net: ResNet, variables: Variables, images: jax.ShapeDtypeStruct
 ) -> Program:
-  """Returns the calibrator with what `calibrate` calls it with.
+  """Returns the calibrator with the shapes that `calibrate` passes to it.
 
   Args:
     net: a network with a BatchNorm.
     variables: its collections, or their shapes.
-    images: shapes of a batch; see `programs.image_shapes`.
+    images: shape of a batch; see `programs.image_shapes`.
   """
   return calibrator(net), devices.replicated_shapes(variables), images
 
@@ -77,22 +77,23 @@ def calibrate(
     num_examples: int,
     seed: int,
 ) -> Statistics:
-  """Takes the statistics of every subnet.
+  """Computes the batch statistics of every subnet.
 
   Args:
-    run: the calibrator of a network, compiled: see `program`.
+    run: the compiled calibrator of a network; see `program`.
     variables: its collections.
     split: training examples.
     batch_size: examples that go through the network at a time.
-    num_examples: how many to use, rounded to whole batches, at least one.
-    seed: of their choice.
+    num_examples: examples to use, rounded down to whole batches; at least one
+      batch is used.
+    seed: seed for drawing the examples.
 
   Returns:
-    The statistics, numpy arrays.
+    The statistics as numpy arrays.
   """
   num_batches = max(1, min(num_examples, len(split)) // batch_size)
   shuffled = np.random.default_rng(seed).permutation(len(split))
-  # Whole batches: a padded one would count an example again and again.
+  # Whole batches: padding would count one example many times.
   chosen = split.subset(np.resize(shuffled, num_batches * batch_size))
   variables = devices.replicate(variables)
   total: Any = None
@@ -110,7 +111,7 @@ def calibrate(
 
 
 def uniform(statistics: Statistics) -> Statistics:
-  """Gives each stage those of the subnet that runs all stages as it runs."""
+  """Gives each stage the statistics of the uniform subnet with its choice."""
 
   def spread(number: int, leaf: np.ndarray) -> np.ndarray:
     diagonal = leaf[(np.arange(leaf.shape[0]),) * number]
@@ -123,7 +124,7 @@ def uniform(statistics: Statistics) -> Statistics:
 
 
 def of_training(net: ResNet, variables: Variables) -> Statistics:
-  """Returns a network's own statistics, the same for all subnets."""
+  """Returns the running statistics of training, repeated for all subnets."""
   num_choices = len(net.choices)
 
   def spread(number: int, leaf: jax.Array) -> jax.Array:
@@ -143,12 +144,12 @@ def of_training(net: ResNet, variables: Variables) -> Statistics:
 def of_subnet(
     statistics: Statistics, subnet: Subnet, calibration: str
 ) -> Variables:
-  """Returns the statistics of one subnet, to be merged with its variables.
+  """Returns the statistics of one subnet, to merge with the variables.
 
   Args:
-    statistics: of all subnets.
-    subnet: one of them.
-    calibration: 'subnet', or 'uniform' if those of mixed subnets do not count.
+    statistics: statistics of all subnets.
+    subnet: the subnet.
+    calibration: 'subnet', or 'uniform' if only uniform subnets are calibrated.
 
   Raises:
     UsageError: the statistics of the subnet were never calibrated.
@@ -167,7 +168,7 @@ def of_subnet(
 
 
 def save(path: str, statistics: Statistics) -> None:
-  """Writes statistics; the old file is replaced as a whole."""
+  """Writes statistics, replacing the old file as a whole."""
   flat = {
       f'{n}/{name}': leaf
       for n, of_stage in zip(stage_numbers(), statistics)
@@ -178,7 +179,7 @@ def save(path: str, statistics: Statistics) -> None:
 
 
 def load(path: str) -> Statistics:
-  """Reads what `save` wrote; raises UsageError if it is not."""
+  """Reads a file that `save` wrote; raises UsageError for any other."""
   try:
     with np.load(path) as file:
       tree = traverse_util.unflatten_dict(dict(file), sep='/')

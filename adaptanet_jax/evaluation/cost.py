@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a subnet costs, counted off the program that runs it.
+"""Costs of subnets, counted in the programs that run them.
 
 MAdds are multiply-accumulates of convolutions and dense layers for one image,
 as the paper counts them; parameters are those that the subnet reads.
@@ -23,7 +23,7 @@ from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import StageChoice, Subnet
 
-# Primitives that pass a part of a parameter on, unchanged.
+# Primitives whose output is (a part of) their input, such as a parameter.
 _VIEWS = ('slice', 'squeeze', 'reshape', 'convert_element_type')
 
 
@@ -45,13 +45,14 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class CostTable:
-  """Cost of every choice of every stage; a subnet's is their sum.
+  """Cost of every choice of every stage; a subnet's cost is their sum.
 
   Attributes:
-    stages: for each stage, by the choice of the stage before, the cost of each
-      of its own; one row where the stage before is of no consequence, as after
-      an anchor. Stage 1 has the stem's.
-    head: its cost by the choice of stage 4; one, or as many as there are.
+    stages: for each stage, a row of the costs of its choices for each choice of
+      the stage before; a single row where that makes no difference, as after an
+      anchor. Stage 1 includes the stem.
+    head: cost of the head for each choice of stage 4; a single one if all are
+      the same.
   """
 
   stages: tuple[tuple[tuple[Cost, ...], ...], ...]
@@ -70,7 +71,7 @@ class CostTable:
     """Returns the MAdds of every subnet, `int64[K_1, K_2, K_3, K_4]`."""
     total = _madds_of(self.head)
     for n in reversed(range(len(self.stages))):
-      # `[K_n, ...]`, each of what follows added to the choices before it.
+      # Adds stage n to the total of all that follows it.
       rows = np.stack([_madds_of(row) for row in self.stages[n]])
       total = rows.reshape(rows.shape + (1,) * (len(self.stages) - 1 - n)) + (
           total.reshape((1, *total.shape))
@@ -81,7 +82,7 @@ class CostTable:
     """Returns the MAdds of each choice of each stage, `int64[4, K]`.
 
     Raises:
-      ValueError: they depend on the stage before.
+      ValueError: the MAdds depend on the stage before.
     """
     if any(len(rows) > 1 for rows in self.stages):
       raise ValueError(
@@ -95,14 +96,14 @@ def _madds_of(costs: Sequence[Cost]) -> np.ndarray:
   return np.array([cost.madds for cost in costs])
 
 
-# Cached: tracing every choice takes a second and more, and all analyses ask.
+# Cached: tracing every choice takes over a second, and all analyses need it.
 @functools.cache
 def cost_table(net: ResNet) -> CostTable:
   """Counts the cost of every choice of every stage by tracing each once."""
-  net = net.folded  # As it is deployed: of what a width leaves out no trace.
+  net = net.folded  # As deployed; otherwise whole kernels count as read.
   variables = net.shapes()
-  # What a stage may read: images, then the outputs before it. Of a network
-  # without anchors only the active channels count, as in its static form.
+  # Possible inputs of a stage: images, then the outputs of the stage before.
+  # Without anchors only their active channels count, as in the static form.
   inputs = [jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32)]
   stages = []
   for n in stage_numbers():
@@ -161,7 +162,7 @@ def _madds(jaxpr: core.Jaxpr) -> int:
       inner = math.prod(shape[axis] for axis in contracted)
       total += inner * math.prod(_shape(equation.outvars[0]))
     elif name == 'conv_general_dilated':
-      # Kernels are HWIO: all but the last axis meet in one output.
+      # Kernels are HWIO: each output sums over all axes but the last.
       inner = math.prod(_shape(equation.invars[1])[:-1])
       total += inner * math.prod(_shape(equation.outvars[0]))
     elif equation.params.get('name') == DEPTHWISE_TAPS:
@@ -177,7 +178,7 @@ def _shape(variable: Any) -> tuple[int, ...]:
 
 def _sub_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
   params = equation.params
-  if 'branches_platforms' in params:  # One form for each, of the same cost.
+  if 'branches_platforms' in params:  # One branch per platform, equal costs.
     params = {'form': params['branches'][0]}
   return [
       value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
@@ -187,7 +188,7 @@ def _sub_jaxprs(equation: core.JaxprEqn) -> list[core.Jaxpr]:
 
 
 def _params_read(jaxpr: core.Jaxpr, params: set[Any]) -> int:
-  """Counts the elements of parameters that meet anything but a cut."""
+  """Counts the parameters used other than by `_VIEWS`."""
   read = _views_read(jaxpr, {param: (param,) for param in params})
   return sum(math.prod(_shape(view[-1])) for view in read)
 
@@ -195,13 +196,14 @@ def _params_read(jaxpr: core.Jaxpr, params: set[Any]) -> int:
 def _views_read(
     jaxpr: core.Jaxpr, views: dict[Any, tuple[Any, ...]]
 ) -> set[tuple[Any, ...]]:
-  """Returns the cuts of parameters that meet anything but another cut.
+  """Returns the views of parameters that an operation other than a view uses.
 
   Args:
     jaxpr: a program, or one that it calls.
-    views: its variables that are parameters or cuts of them; those that it
-      computes are added. Each is named by the parameter and the cuts that led
-      to it: a program called twice has the same variables both times.
+    views: its variables that are parameters or views of them; further views
+      that it computes are added. Each is identified by the parameter and the
+      views that led to it, because a program that is called twice has the same
+      variables both times.
   """
   read = set[tuple[Any, ...]]()
   for equation in jaxpr.eqns:
@@ -216,7 +218,7 @@ def _views_read(
     elif not subs:
       read |= {view for view in inputs if view}
     if 'branches_platforms' in equation.params:
-      inputs = inputs[1:]  # The first names the form.
+      inputs = inputs[1:]  # The first is the platform index.
     for sub in subs:
       inner = {v: view for v, view in zip(sub.invars, inputs) if view}
       read |= _views_read(sub, inner)

@@ -1,8 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The best rule at a price among all trees of what gates say, found exactly.
+"""Exact search for the decision tree over gates that is best at a price.
 
-N = examples, k = choices of a scope, b = bins of a gate, c = joined bins.
+N = examples, k = choices of a scope, b = bins of a gate, c = merged bins.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,21 @@ from adaptanet_jax.models.subnet import NUM_STAGES
 def fit(
     observed: Observed, *, scope: str, gates: tuple[int, ...], count: int
 ) -> Callable[[float], Rule]:
-  """Trees of what some gates say; the best at a price is found exactly.
+  """Prepares the search for the best decision tree over some gates.
 
-  Tallies of right answers for every choice and every bin on the way are taken
-  once. At a price, the best choice after the last gate follows for all that can
-  come before it, then whether that gate is worth its MAdds there, then the best
-  choice before it, and so on to the start.
+  Right answers are counted once for every path of choices and bins. Given a
+  price, dynamic programming then runs backwards: for every path it finds the
+  best choice after the last gate, then whether reading that gate is worth its
+  MAdds there, then the best choice before it, and so on to the start.
 
   Args:
-    observed: what it is made from.
+    observed: examples to make the trees from.
     scope: one of `policies.SCOPES`.
-    gates: those that may be read.
-    count: the number that neighbouring bins are joined to.
+    gates: the gates that a tree may read.
+    count: c, the number of bins that neighbouring bins are merged into.
 
   Returns:
-    Maps a price, in right answers for a MAdd, to the rule that is best at it.
+    Maps a price, in right answers per MAdd, to the rule that is best at it.
   """
   indices = scope_indices(scope)
   joined = np.arange(observed.num_bins) * count // observed.num_bins
@@ -42,7 +42,7 @@ def fit(
     # Axes: choices of stages 1 to n, then bins of the gates so far.
     value, picks, reads = right, [], []
     for gate in reversed(ROUTING_GATES):
-      axis = gate  # Of the choice after the gate.
+      axis = gate  # The axis of the choice after the gate.
       shape = [1] * value.ndim
       shape[axis] = len(indices)
       number = examples[gate]
@@ -71,19 +71,19 @@ def fit(
 def _tallies(
     observed: Observed, indices: np.ndarray, joined: np.ndarray
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-  """Counts right answers, and examples, for all choices and bins on the way.
+  """Counts right answers and examples for every path of choices and bins.
 
-  Every axis of bins has one entry more, the last: all bins, of a gate that is
-  not read.
+  Every axis of bins has one more entry, the last, for a gate that is not read:
+  the total of all its bins.
 
   Args:
     observed: examples.
     indices: `int[k]`, choices of the scope.
-    joined: `int[b]`, what each bin is joined to, 0 to c - 1.
+    joined: `int[b]`, the merged bin of each bin, 0 to c - 1.
 
   Returns:
-    `float[k, k, k, k, c + 1, c + 1, c + 1]` right answers; for each gate n how
-    many examples there are, `float[k] * n + [c + 1] * n`.
+    `float[k, k, k, k, c + 1, c + 1, c + 1]` right answers; for each gate n the
+    number of examples, `float[k] * n + [c + 1] * n`.
   """
   num_choices, num_bins = observed.correct.shape[0], joined[-1] + 1
   everyone = np.ones(len(observed))
@@ -94,7 +94,7 @@ def _tallies(
   }
 
   def descend(path: tuple[int, ...], code: np.ndarray) -> None:
-    """Counts below the choices of a path, for examples by their bins so far."""
+    """Counts for a path of choices and all that follow; `code`: bins so far."""
     gate = len(path)
     chosen = tuple(indices[list(path)])
     prefix = int(np.ravel_multi_index(chosen, (num_choices,) * gate))
@@ -135,15 +135,16 @@ def _tree(
     indices: np.ndarray,
     joined: np.ndarray,
 ) -> Rule:
-  """Follows the best choices from a start.
+  """Builds a rule by following the best choices from a start.
 
   Args:
     start: position of stage 1's choice in `indices`.
-    picks: for each gate the position of the best choice after it, by the
-      choices before it and the bins up to it.
-    reads: for each gate whether it is read, by the choices and bins before it.
+    picks: for each gate the position of the best choice after it, indexed by
+      the choices before it and the bins up to it.
+    reads: for each gate whether it is read, indexed by the choices and bins
+      before it.
     indices: choices of the scope.
-    joined: what each bin is joined to.
+    joined: `int[b]`, the merged bin of each bin.
   """
   num_bins = len(joined)
   rule = Rule.fixed((int(indices[start]),) + (0,) * 3, num_bins)
@@ -155,7 +156,7 @@ def _tree(
       bins: tuple[int, ...],
       at: tuple[int, ...],
   ) -> None:
-    """Fills in what follows some choices (`path`), joined bins and bins."""
+    """Fills in what follows choices (`path`), merged `bins` and bins (`at`)."""
     is_read = bool(reads[gate - 1][(*path, *bins)])
     rule.reads[gate - 1][at] = is_read
     for number in range(num_bins):

@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Is a gate worth reading? What its confidence tells, and the most it could.
+"""Is a gate worth reading? What its confidence tells, and an upper bound.
 
-Beyond the paper. A policy gains by running an image wider only where that makes
-a wrong answer right, so that is what a confidence has to tell apart.
+Beyond the paper. Running an image at a greater width pays only if that corrects
+a wrong answer, so a confidence should single out those images.
 
 N = examples, K = choices of a stage.
 """
@@ -20,20 +20,20 @@ from adaptanet_jax.models.subnet import NUM_STAGES, WIDTH_CHOICES
 def areas(
     correct: np.ndarray, confidences: np.ndarray
 ) -> dict[str, float | None]:
-  """Measures how well a gate tells whom a wider network would help.
+  """Measures how well a gate tells which examples a wider network would help.
 
-  The area under the curve of low confidence, for "all stages after the gate at
-  x1.0 are right, at x0.25 wrong": .5 for a gate that knows nothing, 1 for one
-  that knows all.
+  The area under the ROC curve of low confidence as a predictor of "right with
+  all stages after the gate at x1.0, wrong with all at x0.25": 0.5 for a gate
+  that knows nothing, 1 for a perfect one.
 
   Args:
     correct: `bool[K, K, K, K, N]`, whether a subnet gets an example right.
-    confidences: of gate n after each prefix, in each way of `CONFIDENCES`:
-      `float32[K] * n + [3, N]`.
+    confidences: confidence of gate n after each prefix, in each of the forms in
+      `CONFIDENCES`: `float32[K] * n + [3, N]`.
 
   Returns:
-    For each way the mean over the four uniform prefixes; None where wide and
-    narrow never differ.
+    For each form, the mean area over the four uniform prefixes of widths; None
+    if the area is undefined for all of them.
   """
   gate = confidences.ndim - 2
   widest, narrowest = (WIDTH_CHOICES[n].index for n in (0, -1))
@@ -58,17 +58,18 @@ def areas(
 def oracle(
     correct: np.ndarray, madds: Sequence[int], limit: float
 ) -> dict[str, float]:
-  """Says what knowing each example's cheapest right subnet would bring.
+  """Measures an oracle that knows each example's cheapest right subnet.
 
   Args:
-    correct: `bool[S, N]` of some subnets.
-    madds: of these.
-    limit: of the mean MAdds.
+    correct: `bool[S, N]`, whether each of S subnets gets an example right.
+    madds: MAdds of these subnets.
+    limit: limit on the mean MAdds.
 
   Returns:
-    `top1`, the share that any of them gets right, and the mean `madds` of the
-    cheapest one that does (the cheapest of all, where none does); `top1_within`
-    the limit, by spending on those first who need the least.
+    `top1`, the share of examples that any subnet gets right; `madds`, the mean
+    over examples of the cheapest subnet that does (the cheapest of all if none
+    does); `top1_within`, the accuracy within the limit if MAdds are spent first
+    on the examples that need the fewest.
   """
   costs = np.asarray(madds, float)
   needed = np.where(correct, costs[:, None], np.inf).min(0)

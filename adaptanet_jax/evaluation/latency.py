@@ -19,7 +19,7 @@ import numpy as np
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
 
-# Runs before those that are timed.
+# Untimed runs before the timed ones.
 _WARM_UP = 3
 _ROUNDS = 10
 
@@ -32,23 +32,23 @@ def image_shape(net: ResNet, batch_size: int) -> jax.ShapeDtypeStruct:
 def measure(
     runs: Sequence[Callable[[], Any]], *, num_runs: int
 ) -> list[dict[str, float | None]]:
-  """Times functions, in rounds, so that all of them see the machine alike.
+  """Times functions in rounds, so that the machine's load affects all equally.
 
   Within a round each runs several times in a row, as it would in use.
 
   Args:
     runs: functions that return arrays.
-    num_runs: timed runs of each.
+    num_runs: timed runs of each function.
 
   Returns:
-    For each `ms_median` and `ms_p90` of all runs; `ms_quiet`, the lowest of its
-    medians of a round, which other work on the machine touches least; `watts`
-    and `millijoules`.
+    For each function, `ms_median` and `ms_p90` of all runs; `ms_quiet`, the
+    lowest median of a round, which other work on the machine affects least;
+    `watts` and `millijoules`.
   """
   for run in runs:
     for _ in range(_WARM_UP):
       jax.block_until_ready(run())
-  # One list for each round of each run.
+  # Times by function, round and run.
   times: list[list[list[float]]] = [[] for _ in runs]
   watts: list[list[float]] = [[] for _ in runs]
   with power_meter() as read_watts:
@@ -82,7 +82,7 @@ def _summary(
 
 @contextlib.contextmanager
 def power_meter() -> Any:
-  """Gives a function that reads the first NVIDIA GPU's watts; None elsewhere.
+  """Yields a function that reads the first NVIDIA GPU's watts; None elsewhere.
   """
   if jax.default_backend() != 'gpu':
     yield None
@@ -95,7 +95,7 @@ def power_meter() -> Any:
     pynvml.nvmlInit()
     device = pynvml.nvmlDeviceGetHandleByIndex(int(index or 0))
     pynvml.nvmlDeviceGetPowerUsage(device)
-  except (pynvml.NVMLError, ValueError):  # An AMD GPU, or one that cannot say.
+  except (pynvml.NVMLError, ValueError):  # An AMD GPU, or no power readings.
     yield None
     return
   try:
@@ -105,13 +105,13 @@ def power_meter() -> Any:
 
 
 def single_changes(num_choices: int) -> np.ndarray:
-  """Returns the largest subnet, and those that differ from it in one stage.
+  """Returns the largest subnet and all that differ from it in one stage.
 
   Args:
     num_choices: K.
 
   Returns:
-    `int32[1 + 4 * (K - 1), 4]`, stage by stage.
+    `int32[1 + 4 * (K - 1), 4]`, the largest first, the others stage by stage.
   """
   largest = LARGEST.encode()
   subnets = [largest]
@@ -124,24 +124,24 @@ def single_changes(num_choices: int) -> np.ndarray:
 
 
 def stage_table(milliseconds: np.ndarray) -> tuple[float, np.ndarray]:
-  """Says what each choice of each stage adds to the largest subnet's time.
+  """Returns what each choice of each stage adds to the largest subnet's time.
 
   Args:
-    milliseconds: of each of `single_changes`.
+    milliseconds: times of the subnets of `single_changes`.
 
   Returns:
-    Milliseconds of the largest subnet, and `float[4, K]` that putting a choice
-    in place of x1.0 adds; below zero where it is faster.
+    Milliseconds of the largest subnet, and `float[4, K]`, the milliseconds that
+    a choice adds when it replaces x1.0; negative where it is faster.
   """
   added = (milliseconds[1:] - milliseconds[0]).reshape(NUM_STAGES, -1)
   return float(milliseconds[0]), np.pad(added, ((0, 0), (1, 0)))
 
 
 def stage_sums(base: float, added: np.ndarray) -> np.ndarray:
-  """Returns `float[K, K, K, K]`: a base and what each stage's choice adds.
+  """Returns each subnet's estimated time, `float[K, K, K, K]`.
 
   Args:
-    base: of the largest subnet.
-    added: `float[4, K]`, see `stage_table`.
+    base: time of the largest subnet.
+    added: `float[4, K]`, what each stage's choice adds; see `stage_table`.
   """
   return base + functools.reduce(np.add, np.ix_(*added))

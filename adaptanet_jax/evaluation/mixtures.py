@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What subnets chosen without gates reach: what policies are set beside.
+"""Accuracy of subnets chosen without gates: the baseline for policies.
 
 K = choices of a stage.
 """
@@ -16,14 +16,14 @@ from adaptanet_jax.models.subnet import NUM_STAGES
 def uniform_mixture(
     points: Sequence[tuple[float, float]], madds: float
 ) -> float:
-  """Returns the best accuracy that mixing uniform subnets reaches.
+  """Returns the best accuracy of a mixture of two uniform subnets.
 
-  Each example goes to one of two subnets at random, so that the mean MAdds are
-  as given: the upper concave envelope of the subnets' points.
+  Each example goes to one of the two at random, in the ratio that gives the
+  mean MAdds: a point on the upper concave envelope of all subnets' points.
 
   Args:
     points: MAdds and accuracy of each uniform subnet.
-    madds: mean MAdds of the mixture; beyond the points, the nearest one's.
+    madds: mean MAdds of the mixture; clipped to the range of the points.
 
   Returns:
     A share of right answers.
@@ -44,19 +44,19 @@ def random_at(
     top1: np.ndarray, madds: np.ndarray, scope: str, target: float,
     *, tolerance: float = 0.05,
 ) -> float | None:
-  """Returns the mean accuracy of a scope's subnets of nearly given MAdds.
+  """Returns the mean accuracy of a scope's subnets with MAdds near a target.
 
-  That is runtime-random over those subnets.
+  This is the expected runtime-random accuracy over these subnets.
 
   Args:
     top1: `float[K, K, K, K]`.
     madds: `int64[K, K, K, K]`.
     scope: one of `SCOPES`.
     target: MAdds.
-    tolerance: relative distance that is let in.
+    tolerance: largest relative distance from the target.
 
   Returns:
-    A share of right answers; None if no subnet is that near.
+    A share of right answers; None if no subnet is within the tolerance.
   """
   block = np.ix_(*[scope_indices(scope)] * NUM_STAGES)
   near = np.abs(madds[block] / target - 1.0) <= tolerance

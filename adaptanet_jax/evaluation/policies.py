@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies: which choice follows which confidence (Sec. V-C).
 
-All are made from what was observed of some examples: which subnets got each of
-them right, and how confident the gates were. On that a policy can be played
-through exactly, without running anything.
+All are made from observations on some examples: which subnets got each of them
+right, and how confident the gates were. From these, the outcome of a policy can
+be computed exactly, without running the network.
 
-N = examples, K = choices of a stage, b = bins; gate n stands at anchor n and
+N = examples, K = choices of a stage, b = bins; gate n reads anchor n and
 chooses for stage n + 1.
 """
 
@@ -33,17 +33,17 @@ SCOPES = {'joint': CHOICES, 'width': WIDTH_CHOICES, 'depth': DELTA_CHOICES}
 
 @dataclasses.dataclass(frozen=True)
 class Observed:
-  """What the policies are made from.
+  """Observations that policies are made from.
 
   Attributes:
     correct: `bool[K, K, K, K, N]`, whether a subnet gets an example right.
-    confidences: of gates 1 to 3 after each prefix: `float32[K, N]`,
+    confidences: confidences of gates 1 to 3 after each prefix: `float32[K, N]`,
       `float32[K, K, N]`, `float32[K, K, K, N]`.
-    edges: inner borders of the equal-frequency bins of each of them,
-      `float32[K ** n, b - 1]`.
-    stage_madds: `int64[4, K]`, each stage's choices; the head's MAdds are part
-      of the last one.
-    gate_madds: `int64[3]`, of the gates.
+    edges: for each gate n, the inner borders of the equal-frequency bins of its
+      confidence after each prefix, `float32[K ** n, b - 1]`.
+    stage_madds: `int64[4, K]`, MAdds of each stage's choices; stage 4 includes
+      the head.
+    gate_madds: `int64[3]`, MAdds of the gates.
   """
 
   correct: np.ndarray
@@ -62,7 +62,7 @@ class Observed:
       *,
       num_bins: int,
   ) -> 'Observed':
-    """Cuts the confidences of each gate and prefix into bins."""
+    """Computes the bins of each gate and prefix from the confidences."""
     quantiles = np.arange(1, num_bins) / num_bins
     edges = tuple(
         np.quantile(
@@ -78,11 +78,11 @@ class Observed:
 
   @property
   def num_bins(self) -> int:
-    """b."""
+    """The number of bins of a gate, b."""
     return self.edges[0].shape[1] + 1
 
   def take(self, examples: np.ndarray) -> 'Observed':
-    """Returns some of the examples, with the bins of all."""
+    """Selects some examples; the borders of the bins stay those of all."""
     return dataclasses.replace(
         self,
         correct=self.correct[..., examples],
@@ -94,7 +94,7 @@ class Observed:
 
     Args:
       gate: 1 to 3.
-      prefix: `int[N]`, the choices so far as one number to the base K.
+      prefix: `int[N]`, the choices so far as one number in base K.
 
     Returns:
       `int[N]`.
@@ -107,15 +107,15 @@ class Observed:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """Choices by the bins on the way; a tree.
+  """A decision tree: each stage's choice by the bins of the gates before it.
 
-  A gate that is not read has every example in bin 0, and costs nothing.
+  If a gate is not read, every example counts as in its bin 0 at no cost.
 
   Attributes:
     start: choice of stage 1.
-    reads: whether gates 1 to 3 are read, by the bins of the gates before:
-      `bool[]`, `bool[b]`, `bool[b, b]`.
-    choices: of the stages after them, by the bins so far: `int[b]`,
+    reads: whether gates 1 to 3 are read, indexed by the bins of the gates
+      before: `bool[]`, `bool[b]`, `bool[b, b]`.
+    choices: choices of stages 2 to 4, indexed by the bins so far: `int[b]`,
       `int[b, b]`, `int[b, b, b]`.
   """
 
@@ -138,11 +138,11 @@ class Rule:
 
   @classmethod
   def by_bin(cls, start: int, table: np.ndarray) -> 'Rule':
-    """Returns the rule that reads every gate, and looks at its bin alone.
+    """Returns the rule that reads every gate and chooses by its bin alone.
 
     Args:
       start: choice of stage 1.
-      table: `int[3, b]`, next choice by gate and bin.
+      table: `int[3, b]`, the next choice by gate and bin.
     """
     num_bins = table.shape[1]
     return cls(
@@ -157,15 +157,15 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-  """Two rules, each for a share of the examples: what a policy is made of.
+  """A policy: two rules, each for a share of the examples.
 
-  Which example follows which rule has nothing to do with what it shows; see
-  `routing.draw`. So its mean MAdds can be anything between those of the two.
+  Which rule an example follows is drawn independently of its content; see
+  `routing.draw`. The mean MAdds can thus be any value between those of the two.
 
   Attributes:
     first: the rule of a share of the examples.
     second: the rule of the rest.
-    share: that share.
+    share: share of the examples that follow the first rule.
   """
 
   first: Rule
@@ -174,27 +174,27 @@ class Mixture:
 
   @classmethod
   def of(cls, rule: Rule) -> 'Mixture':
-    """Returns the mixture of one rule alone."""
+    """Returns the mixture in which all examples follow one rule."""
     return cls(rule, rule)
 
   @property
   def rules(self) -> tuple[tuple[Rule, float], ...]:
-    """Each rule, and its share."""
+    """The two rules with their shares."""
     return (self.first, self.share), (self.second, 1.0 - self.share)
 
 
 def play(
     observed: Observed, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Plays a rule through on the examples that were observed.
+  """Applies a rule to observed examples.
 
   Args:
-    observed: what each subnet and gate said.
+    observed: the examples.
     rule: the rule.
 
   Returns:
-    `int[N, 4]`, the subnet of each example, and `bool[N, 3]`, whether it read a
-    gate.
+    `int[N, 4]`, the subnet of each example, and `bool[N, 3]`, whether each gate
+    is read for it.
   """
   num_choices = observed.correct.shape[0]
   choice = np.full(len(observed), rule.start)
@@ -217,15 +217,15 @@ def play(
 def outcome(
     observed: Observed, mixture: Mixture
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns what is to be expected of each example under a policy.
+  """Computes the expected accuracy and cost of each example under a policy.
 
   Args:
-    observed: what each subnet and gate said.
+    observed: the examples.
     mixture: the policy.
 
   Returns:
-    `float[N]`, the chance that it is right, and `float[N]`, its mean MAdds,
-    those of the gates that it reads included.
+    `float[N]`, the chance that each example is classified correctly, and
+    `float[N]`, its mean MAdds, including those of the gates that are read.
   """
   right, madds = np.zeros(len(observed)), np.zeros(len(observed))
   examples = np.arange(len(observed))
@@ -243,9 +243,9 @@ def madds_of(
   """Returns the MAdds of examples.
 
   Args:
-    observed: what stages and gates cost.
-    subnets: `int[N, 4]`, those that they run under.
-    reads: `bool[N, 3]`, the gates that they read.
+    observed: has the MAdds of stages and gates.
+    subnets: `int[N, 4]`, the subnet that runs each example.
+    reads: `bool[N, 3]`, whether each gate is read for it.
 
   Returns:
     `int64[N]`.
@@ -255,7 +255,7 @@ def madds_of(
 
 
 def start_choice(scope: str, rho: float) -> int:
-  """Returns the choice of stage 1 at a width, in a scope."""
+  """Returns the choice of stage 1 at width `rho` in a scope."""
   return StageChoice(rho, delta=scope == 'depth').index
 
 
@@ -268,11 +268,11 @@ def ranked(
   make it at the next stage.
 
   Args:
-    observed: what it is measured on.
+    observed: examples to measure accuracies on.
     scope: one of `SCOPES`.
     start: choice of stage 1.
-    pull_up: the lowest confidence gets the most accurate choice, rather than
-      the least.
+    pull_up: whether the lowest confidence gets the most accurate choice (or the
+      least accurate one).
 
   Returns:
     The policy `pull_up` or `pull_down`.
@@ -283,7 +283,7 @@ def ranked(
   for gate in ROUTING_GATES:
     others = tuple(axis for axis in range(NUM_STAGES) if axis != gate)
     accuracies = top1.mean(others)
-    # Where two are equally accurate, the dearer one counts as better.
+    # Of equally accurate choices, the one with more MAdds ranks higher.
     madds = observed.stage_madds[gate][indices]
     best_first = indices[np.lexsort((-madds, -accuracies))]
     if not pull_up:
@@ -299,7 +299,7 @@ def scope_indices(scope: str) -> np.ndarray:
 
 
 def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
-  """Returns what `routing.route` takes: two rules, and the borders of bins."""
+  """Converts a mixture and the borders of bins for use by `routing.route`."""
   first, second = mixture.first, mixture.second
 
   def both(ones: Any, others: Any, dtype: Any) -> tuple[jax.Array, ...]:
@@ -317,7 +317,7 @@ def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
 
 
 def policy_shapes(num_choices: int, num_bins: int) -> Policy:
-  """Returns the shapes of what `to_policy` returns."""
+  """Returns the shapes of the arrays of any `Policy`."""
   rule = Rule.fixed((0,) * NUM_STAGES, num_bins)
   edges = [
       np.zeros((num_choices**gate, num_bins - 1)) for gate in ROUTING_GATES
@@ -335,7 +335,7 @@ def to_json(
   Args:
     mixtures: the policies.
     edges: borders of the bins of each gate's confidence.
-    confidence: one of `gates.CONFIDENCES`, what is cut into these bins.
+    confidence: the form of confidence in these bins, of `gates.CONFIDENCES`.
   """
   return {
       'confidence': confidence,

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The evaluation protocols of Table II, and exact figures over all subnets.
 
-One pass over the test split by the tree of prefixes says, for every example and
-every subnet, whether it is right. All protocols are read off that table:
-runtime-random, one subnet a sample, is a look-up in it.
+One pass over the test split along the tree of subnet prefixes records for every
+example and every subnet whether the answer is right. All protocols are read off
+that table: runtime-random, one random subnet per sample, is a look-up in it.
 
 N = examples, K_n = choices of stage n, P = passes.
 """
@@ -37,8 +37,8 @@ from adaptanet_jax.models.subnet import (
 from adaptanet_jax.programs import Program
 from adaptanet_jax.progress import Progress
 
-# A network mapped over devices: (variables, `uint8[D, B, H, W, C]`, *more) to a
-# tree of arrays `[D, ..., B]`.
+# A network mapped over devices: from (variables, `uint8[D, B, H, W, C]`, more)
+# to a tree of arrays `[D, ..., B]`.
 Predictor = Callable[..., Any]
 
 
@@ -46,10 +46,10 @@ def map_predictor(predict: Callable[..., Any]) -> Predictor:
   """Maps a function of (variables, images, *more) over devices.
 
   Args:
-    predict: returns a tree of arrays whose last axis is the images'.
+    predict: returns a tree of arrays whose last axis is that of the images.
 
   Returns:
-    The same for images as the data have them, split among devices.
+    The function for batches of images that are split among devices.
   """
 
   def run(variables: Variables, images: jax.Array, more: Any) -> Any:
@@ -58,10 +58,10 @@ def map_predictor(predict: Callable[..., Any]) -> Predictor:
   return devices.over_devices(run, in_axes=(None, 0, None), out_axes=0)
 
 
-# Cached, so that a network that is evaluated after each epoch compiles once.
+# Cached, so that a network evaluated after each epoch is compiled only once.
 @functools.cache
 def tree_predictor(net: ResNet, gates: GateSet | None = None) -> Predictor:
-  """Returns what maps images to `supernet.outputs_by_subnet` of all subnets.
+  """Returns the predictor of `supernet.outputs_by_subnet` for all subnets.
 
   Its further arguments, if any, are the batch statistics of each stage.
   """
@@ -81,16 +81,16 @@ def tree_predictor(net: ResNet, gates: GateSet | None = None) -> Predictor:
 def subnets_predictor(
     net: ResNet, subnets: tuple[Subnet, ...], gates: GateSet | None = None
 ) -> Predictor:
-  """Returns what runs some subnets, one after the other.
+  """Returns a predictor that runs some subnets one after the other.
 
   Args:
     net: the network.
-    subnets: S of them.
-    gates: gates to read on the way, if any.
+    subnets: S subnets.
+    gates: G gates to read as well, if any.
 
   Returns:
-    Maps images to `prediction`, `int32[S, B]`, and for gates to `confidence`
-    and `detected`, `[S, G, B]`, in the order of `gates.anchors`.
+    Maps images to `prediction`, `int32[S, B]`, and with gates to `confidence`
+    and `detected` too, `[S, G, B]` in the order of `gates.anchors`.
   """
   choices = np.stack([subnet.encode() for subnet in subnets])
 
@@ -114,7 +114,7 @@ def subnets_predictor(
 
 @functools.cache
 def full_predictor(net: ResNet) -> Predictor:
-  """Returns what maps images to `prediction` of the full network."""
+  """Returns a predictor of the full network's `prediction`."""
 
   def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
     return {'prediction': _classes(net.forward(variables, images, LARGEST)[0])}
@@ -132,12 +132,12 @@ def program(
     images: jax.ShapeDtypeStruct,
     *more: Any,
 ) -> Program:
-  """Returns a predictor with what `predict` calls it with.
+  """Returns a predictor with the shapes that `predict` passes to it.
 
   Args:
-    predictor: what to run.
+    predictor: the predictor.
     variables: collections of its network, or their shapes.
-    images: shapes of a batch; see `programs.image_shapes`.
+    images: shape of a batch; see `programs.image_shapes`.
     *more: its further arguments, or their shapes.
   """
   variables, more = devices.replicated_shapes((variables, more))
@@ -155,17 +155,17 @@ def predict(
   """Runs a predictor over a split on all devices.
 
   Args:
-    predictor: what to run, compiled: see `program`.
+    predictor: a compiled predictor; see `program`.
     variables: collections of its network.
     split: examples; each is evaluated exactly once.
     batch_size: examples that go through the network at a time.
-    *more: its further arguments, trees of arrays.
-    keep: folder in which each batch's outputs are kept as they come. A call
-      that was cut off is taken up from there by the next one of the same
-      arguments. None: nothing is kept.
+    *more: further arguments of the predictor, trees of arrays.
+    keep: folder to save each batch's outputs to. After an interruption, the
+      next call with the same arguments continues from there. None: nothing is
+      saved.
 
   Returns:
-    What it returns for all examples: numpy arrays `[..., N]`.
+    The predictor's outputs for all examples: numpy arrays `[..., N]`.
   """
   variables, more = devices.replicate((variables, more))
   rows = _read_kept(keep) if keep else []
@@ -226,7 +226,7 @@ def _kept_path(folder: str, number: int) -> str:
 
 
 def _read_kept(folder: str) -> list[dict[str, np.ndarray]]:
-  """Returns the outputs of the batches that are done, from the first on."""
+  """Returns the saved outputs of the first batches, up to the first gap."""
   paths = map(functools.partial(_kept_path, folder), itertools.count(1))
   rows = []
   for path in itertools.takewhile(os.path.exists, paths):
@@ -249,10 +249,10 @@ def summarize(
 
   Args:
     correct: `bool[K, K, K, K, N]`.
-    madds: of the same subnets, `int64[K, K, K, K]`.
-    passes: P, of runtime-random.
-    seed: of the subnets that it draws.
-    delta: whether every stage runs its delta substitute, rather than none.
+    madds: MAdds of the same subnets, `int64[K, K, K, K]`.
+    passes: P, passes of runtime-random.
+    seed: seed for its draws of subnets.
+    delta: whether all stages run their delta substitutes, or none does.
 
   Returns:
     The `uniform`, `mixed`, `random` and `exact` sections of results.json.
@@ -263,7 +263,7 @@ def summarize(
   top1 = correct.mean(-1)
 
   def entry(subnet: Subnet) -> dict[str, Any]:
-    place = tuple(subnet.encode())  # The same place in either block.
+    place = tuple(subnet.encode())  # Valid in either block.
     return {'top1': float(top1[place]), 'madds': int(madds[place])}
 
   return {
@@ -284,7 +284,7 @@ def summarize(
 def _runtime_random(
     correct: np.ndarray, madds: np.ndarray, *, passes: int, seed: int
 ) -> dict[str, Any]:
-  """Mean and standard deviation over passes; one random subnet a sample."""
+  """Draws a subnet per sample and pass; mean and deviation over passes."""
   num_examples = correct.shape[-1]
   table = correct.reshape(-1, num_examples)
   rng = np.random.default_rng(seed)
@@ -299,13 +299,13 @@ def _runtime_random(
 
 
 def stage_runs(num_choices: Sequence[int]) -> dict[str, int]:
-  """Counts the runs of a stage that the tree of prefixes takes, and saves.
+  """Counts the runs of single stages in the tree of subnet prefixes.
 
   Args:
-    num_choices: of each stage.
+    num_choices: number of choices of each stage.
 
   Returns:
-    `done`, and `saved` against running every subnet separately.
+    `done`, the runs; `saved`, how many more running each subnet alone takes.
   """
   prefixes = np.cumprod(num_choices)
   done = int(prefixes.sum())

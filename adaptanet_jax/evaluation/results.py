@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`results.json`: what a run has found so far."""
+"""`results.json`: the results of a run so far."""
 
 import os
 from typing import Any
@@ -25,7 +25,7 @@ class Results:
     write_json(self._path, self.values)
 
   def discard(self, *names: str) -> None:
-    """Drops sections that no longer hold, and writes the file if any did."""
+    """Removes outdated sections, and writes the file if there were any."""
     if any(name in self.values for name in names):
       self.values = {k: v for k, v in self.values.items() if k not in names}
       write_json(self._path, self.values)

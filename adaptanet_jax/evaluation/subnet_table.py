@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""`subnets.csv`: what was measured of every subnet, one column for each figure.
+"""`subnets.csv`: a row for every subnet, a column for every measured figure.
 
 K = choices of a stage: 4 widths, or 8 with their deltas.
 """
@@ -22,7 +22,7 @@ from adaptanet_jax.models.subnet import (
 )
 from adaptanet_jax.workdir import Paths, write_text
 
-# Columns by name, `[K, K, K, K]` each, of the subnets by their codes.
+# Columns by name, each `[K, K, K, K]` and indexed by the subnets' codes.
 SubnetTable = dict[str, np.ndarray]
 
 
@@ -32,10 +32,10 @@ def names(num_choices: int) -> list[str]:
 
 
 def read(workdir: str) -> SubnetTable:
-  """Reads the table of a run; empty before its evaluation.
+  """Reads the table of a run; returns an empty one before its evaluation.
 
   Raises:
-    UsageError: the file is not what `write` wrote.
+    UsageError: the file is not a table of all subnets.
   """
   path = Paths(workdir).subnets
   if not os.path.exists(path):
@@ -68,17 +68,17 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
 def write(
     workdir: str, table: SubnetTable, subnets: Sequence[Subnet] | None = None
 ) -> None:
-  """Writes the table of a run; the old file is replaced as a whole.
+  """Writes the table of a run, replacing the old file as a whole.
 
   Args:
-    workdir: of the run.
-    table: of all subnets.
-    subnets: the rows to write; None: all, and only then can `read` read it.
+    workdir: workdir of the run.
+    table: values of all subnets.
+    subnets: the rows to write; None: all. `read` accepts only complete tables.
   """
   if subnets is None:
     subnets = all_subnets(CHOICES[: len(next(iter(table.values())))])
   codes = tuple(np.transpose([subnet.encode() for subnet in subnets]))
-  # As Python's numbers, which are written as they are read.
+  # As Python numbers, whose text `read` converts back to the same values.
   columns = [column[codes].tolist() for column in table.values()]
   file = io.StringIO()
   writer = csv.writer(file)
@@ -88,11 +88,11 @@ def write(
 
 
 def pareto_front(costs: npt.ArrayLike, top1: npt.ArrayLike) -> list[int]:
-  """Returns the positions of what no cheaper network equals in accuracy.
+  """Returns the positions of networks that no cheaper one equals in accuracy.
 
   Args:
-    costs: of each network.
-    top1: accuracy of each.
+    costs: cost of each network.
+    top1: accuracy of each network.
 
   Returns:
     Positions in order of cost, each more accurate than all before it.
@@ -116,10 +116,9 @@ def add_column(workdir: str, name: str, values: np.ndarray) -> None:
   """Adds a column to the table of a run, or replaces it, if there is a table.
 
   Args:
-    workdir: of the run.
-    name: of the column.
-    values: `float[K, K, K, K]`; of more choices than the table has, those that
-      it lacks are left out.
+    workdir: workdir of the run.
+    name: name of the column.
+    values: `float[K, K, K, K]`; choices that the table lacks are left out.
   """
   table = read(workdir)
   if table:

@@ -1,3 +1,3 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a run: figures and a page that needs nothing else."""
+"""The report of a run: figures and a self-contained page."""

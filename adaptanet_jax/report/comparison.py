@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks of several runs side by side: Table II in full (Sec. V-B).
 
-Runs that differ in nothing but the seed are one column: mean and standard
-deviation over seeds.
+Runs that differ only in the seed share a column: mean and standard deviation
+over seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,13 +40,14 @@ class Network(Column):
   """A network that was trained once for each seed: a column of Table II.
 
   Attributes:
-    norm: its normalisation.
+    norm: normalisation of the network.
     config: settings of its first run.
-    differs: settings that the first column of the network and norm has
-      otherwise, as `key=value`.
-    workdirs: its runs, by seed.
-    subnets: of each run the table of the network's subnets.
-    passed_over: runs of the same network with a seed that was there before.
+    differs: settings, as `key=value`, in which it differs from the first column
+      with the same network and norm.
+    workdirs: workdirs of its runs, by seed.
+    subnets: for each run, the table of the network's subnets.
+    passed_over: workdirs that were left out because another run has the same
+      seed.
   """
 
   norm: str
@@ -57,13 +58,13 @@ class Network(Column):
   passed_over: list[str] = dataclasses.field(default_factory=list)
 
   def uniform_mixture(self, madds: float) -> np.ndarray | None:
-    """Returns what uniform widths reach when mixed to a mean cost in MAdds.
+    """Returns the accuracy of uniform widths mixed to a mean cost in MAdds.
 
     Args:
-      madds: mean of an image; see `mixtures.uniform_mixture`.
+      madds: mean MAdds per image; see `mixtures.uniform_mixture`.
 
     Returns:
-      Top-1 of each run, `float[seeds]`; None if the narrowest takes more.
+      Top-1 of each run, `float[seeds]`; None if all widths cost more.
     """
     points = [
         [(e['madds'], e['top1']) for e in section['uniform'].values()]
@@ -76,14 +77,14 @@ class Network(Column):
   def best_subnet(self, madds: float) -> np.ndarray | None:
     """Returns the highest accuracy of a subnet within some MAdds.
 
-    It is chosen on the test split itself: an upper bound of what choosing can
-    give.
+    The subnet is chosen on the test split itself, so this is an upper bound for
+    any choice of a subnet.
 
     Args:
-      madds: at most.
+      madds: largest MAdds of a subnet.
 
     Returns:
-      Top-1 of each run, `float[seeds]`; None if no subnet is that cheap, or a
+      Top-1 of each run, `float[seeds]`; None if no subnet is that cheap or a
       run has no table of its subnets.
     """
     within = [
@@ -97,7 +98,7 @@ class Network(Column):
 
 
 def absolute(pattern: str) -> str:
-  """Returns a pattern for `find` with absolute paths."""
+  """Makes the paths in a pattern for `find` absolute."""
   parts = [part.strip() for part in pattern.split(',')]
   return ','.join(
       os.path.abspath(os.path.expanduser(part)) for part in parts if part
@@ -108,11 +109,12 @@ def find(pattern: str, problems: list[str] | None = None) -> list[str]:
   """Returns the workdirs that `config.compare` names.
 
   Args:
-    pattern: paths, comma-separated, `*` for any name; may be empty.
-    problems: receives what is wrong with parts, which are then left out.
+    pattern: comma-separated paths, in which `*` matches any name; may be empty.
+    problems: list to which messages about invalid parts are added instead of
+      raising; these parts are left out.
 
   Raises:
-    UsageError: one of its parts names none, and there is no `problems`.
+    UsageError: a part matches no workdir, and `problems` is None.
   """
   found: list[str] = []
   for part in filter(None, absolute(pattern).split(',')):
@@ -139,21 +141,22 @@ def _raise_or_note(error: Exception, problems: list[str] | None) -> None:
 def collect(
     workdirs: Sequence[str], dataset: Row, problems: list[str] | None = None
 ) -> list[Network]:
-  """Reads the networks of some runs, those of one kind as one column.
+  """Reads the networks of some runs and groups them into columns.
 
   If several runs have the same network and seed, the first one is taken.
 
   Args:
-    workdirs: of the runs.
-    dataset: what they have to be trained on, as results.json has it.
-    problems: receives what is wrong with runs, which are then left out.
+    workdirs: workdirs of the runs.
+    dataset: description of their data, as in results.json; must be the same.
+    problems: list to which messages about invalid runs are added instead of
+      raising; these runs are left out.
 
   Returns:
     Columns in the order of Table II.
 
   Raises:
     UsageError: a run has other data, was measured by an older version or lacks
-      a file, and there is no `problems`.
+      a file, and `problems` is None.
   """
   columns: list[Network] = []
   for path in dict.fromkeys(map(os.path.realpath, workdirs)):
@@ -186,7 +189,7 @@ def _add_run(columns: list[Network], workdir: str, dataset: Row) -> None:
 def _add(
     columns: list[Network], workdir: str, network: str, section: Row
 ) -> None:
-  """Adds a run to the column of its kind, or to a new one."""
+  """Adds a run to the column of the same network and settings, or a new one."""
   if 'training' not in section:
     raise UsageError(
         f'{workdir} was measured by an older version, without its training '
@@ -219,15 +222,15 @@ def _add(
   column.workdirs[seed] = workdir
   column.sections.append(section)
   table = subnet_table.read(workdir)
-  if network == 'supernet':  # Deltas are a column of their own.
+  if network == 'supernet':  # Deltas have their own column.
     widths = (slice(len(WIDTHS)),) * NUM_STAGES
     table = {name: values[widths] for name, values in table.items()}
   column.subnets.append(table)
 
 
 def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
-  """Returns the settings, but the seed, that a run does not share."""
-  # Later phases have no say in the widths of a supernet.
+  """Returns the settings, except the seed, that differ from a column's."""
+  # Later phases do not affect the widths of a supernet.
   up_to = {'supernet': 'lock_in', 'delta': 'delta.lock_in'}.get(
       column.network, ''
   )
@@ -243,7 +246,7 @@ def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
 
 
 def tables(columns: Sequence[Network], data: str) -> list[Table]:
-  """Returns what the report says of some networks: Table II in full, and more.
+  """Returns the tables that compare networks: Table II in full, and more.
 
   Args:
     columns: the networks, at least one.
@@ -263,7 +266,7 @@ def tables(columns: Sequence[Network], data: str) -> list[Table]:
 
 
 def budgets(columns: Sequence[Network]) -> list[int]:
-  """Returns MAdds to compare at: those of all uniform subnets, falling."""
+  """Returns the MAdds of all uniform subnets, from highest to lowest."""
   found = {
       entry['madds']
       for column in columns
@@ -275,7 +278,7 @@ def budgets(columns: Sequence[Network]) -> list[int]:
 def _at_equal_madds(columns: Sequence[Network]) -> Table:
   rows = [
       [
-          f'{madds / 1e6:,.3f}',  # Some networks differ by little.
+          f'{madds / 1e6:,.3f}',  # Some differ by little.
           *(over_seeds(c.uniform_mixture(madds)) for c in columns),
           *(over_seeds(c.best_subnet(madds)) for c in columns),
       ]
@@ -315,9 +318,9 @@ def _training(columns: Sequence[Network]) -> Table:
   return Table('Training', head, rows, note)
 
 
-# When the paper's claims hold (Sec. V-B): what is compared, an attribute of
-# `Accuracy`, and how ours is to be to the other's, in percent. Comparable it
-# calls an x1.0 of .6 below DSNet's, and an x.75 of 1.75 below.
+# Relations in the paper's claims (Sec. V-B): the attribute of `Accuracy` to
+# compare, and the test of ours against theirs, in percent. The paper calls an
+# x1.0 that is 0.6 below DSNet's comparable, and an x0.75 that is 1.75 below.
 _RELATIONS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     'above': ('top1', operator.gt),
     'comparable to': ('top1', lambda ours, theirs: ours >= theirs - 2.0),
@@ -334,13 +337,13 @@ _CLAIMS = (
 
 
 def claims(columns: Sequence[Network]) -> Table:
-  """Says which of the paper's claims hold, as far as there are figures.
+  """Checks the paper's claims on the networks that are there.
 
   Args:
     columns: the networks.
 
   Returns:
-    A row for each claim; none without a supernet.
+    A table with a row for each claim; without rows if there is no supernet.
   """
 
   def mean(column: Column, what: str, figure: str = 'top1') -> float:

@@ -31,7 +31,7 @@ from adaptanet_jax.workdir import write_text
 Row = dict[str, Any]
 
 _INK, _QUIET, _GRID = '#1f2933', '#8a94a0', '#e4e7eb'
-# Light to dark with the width; the same for a width and its delta.
+# Colours by width; a width and its delta share one.
 _BY_WIDTH = {1.0: '#0b3c6f', 0.75: '#1f77b4', 0.5: '#4fb0c6', 0.25: '#e8893a'}
 _FRONT = '#c2185b'
 _DPI = 160
@@ -49,9 +49,9 @@ def draw_all(
   Args:
     results: contents of results.json.
     metrics: rows of metrics.jsonl.
-    subnets: figures of all subnets, if there are any.
+    subnets: table of all subnets; may be empty.
     columns: networks to compare, if any.
-    folder: where they go.
+    folder: folder to write the figures to.
 
   Returns:
     SVG text by name of the figure.
@@ -156,8 +156,8 @@ def draw_training(metrics: list[Row]) -> Figure:
 def draw_confidence(gates: Row) -> Figure:
   """Draws accuracy against confidence, gates by subnets (Fig. 4).
 
-  The upper row has the calibration examples, as in the paper, the lower one the
-  test split.
+  The upper row shows the calibration examples, as in the paper, and the lower
+  row the test split.
   """
   figure = Figure(figsize=(2.6 * len(gates) + 1.2, 5.2), layout='constrained')
   grid = figure.subplots(2, len(gates), squeeze=False, sharey='row')
@@ -239,7 +239,7 @@ def draw_costs(
           alpha=0.6,
           linewidths=0,
           label=f'{kind}: {choose.sum()}',
-          # Thousands of points: as a picture within the SVG.
+          # Thousands of points are stored as a bitmap inside the SVG.
           rasterized=True,
           zorder=2 + (kind != 'some stages delta'),
       )

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`report.html`: the tables and figures of a run on one page.
 
-It is made of nothing but the files in the workdir, so it can be made again.
+It is made from the files in the workdir alone, so it can be made again.
 """
 
 from collections.abc import Sequence
@@ -88,16 +88,16 @@ $body
 def write(workdir: str, *, compare: str = '') -> None:
   """Draws the figures of a run and writes its page.
 
-  Files that would not change are left as they are.
+  Files that would not change are not written.
 
   Args:
-    workdir: folder of the run; what it has not measured is left out.
-    compare: workdirs to set beside it, as `config.compare` names them.
+    workdir: folder of the run; parts without measurements are left out.
+    compare: workdirs to compare with, in the form of `config.compare`.
   """
   paths = Paths(workdir)
   results, subnets = read_json(paths.results), subnet_table.read(workdir)
-  # What cannot be compared is told of on the page: the run is done, and is to
-  # have its report all the same.
+  # Runs that cannot be compared are listed on the page and raise no error, so
+  # that the finished run still gets its report.
   problems: list[str] = []
   columns = []
   if others := comparison.find(compare, problems):
@@ -155,7 +155,7 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
   if name not in drawn:
     return ''
   title, text = _CAPTIONS[name]
-  # Two SVGs in one page must not share the names of their parts.
+  # The ids in several SVGs on one page must differ.
   svg = drawn[name].replace('id="', f'id="{name}-')
   svg = svg.replace('"#', f'"#{name}-').replace('url(#', f'url(#{name}-')
   return (
@@ -167,12 +167,12 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
 def _comparison(
     columns: Sequence[comparison.Network], data: str, problems: Sequence[str]
 ) -> str:
-  """Returns the networks of several runs side by side.
+  """Returns the comparison of networks of several runs, as HTML.
 
   Args:
-    columns: to compare, if any.
+    columns: networks to compare, if any.
     data: name of the data set.
-    problems: why others that were to be compared are not.
+    problems: messages about runs that cannot be compared.
   """
   notes = [f'Not compared: {problem}' for problem in problems]
   if passed_over := sorted({path for c in columns for path in c.passed_over}):
@@ -188,7 +188,7 @@ def _comparison(
 
 
 def _calibration(results: Row) -> Table | None:
-  """Accuracies of BatchNorm networks by the statistics that they run with."""
+  """Accuracies of BatchNorm networks by kind of batch statistics."""
   columns = [
       tables.Column(
           network=network, title=f'{title}: {name}', sections=[section]
@@ -218,7 +218,7 @@ def _pareto_front(results: Row, subnets: SubnetTable) -> Table | None:
   names = subnet_table.names(len(subnets['top1']))
   flat = {name: column.ravel() for name, column in subnets.items()}
   front = subnet_table.pareto_front(flat['madds'], flat['top1'])
-  # The whole front is in the figure; a table of it stays readable at ten rows.
+  # About ten rows; the figure shows the whole front.
   step = max(1, -(-len(front) // 10))
   has_latency = 'latency_ms' in flat
   rows = [
@@ -269,7 +269,7 @@ def _gates(results: Row) -> Table | None:
 
 
 def _gate_value(results: Row) -> Table | None:
-  """What the confidences of gates tell about whom a wider network helps."""
+  """How well confidences tell which images a wider network helps."""
   if 'gate_value' not in results:
     return None
   value = results['gate_value']
@@ -298,7 +298,7 @@ def _gate_value(results: Row) -> Table | None:
 
 
 def _bias(results: Row) -> Table | None:
-  """Accuracies of uniform subnets on what they were trained on, and not."""
+  """Accuracies of uniform subnets on training images and on others."""
   if 'calibration_bias' not in results:
     return None
   bias = results['calibration_bias']

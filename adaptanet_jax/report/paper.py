@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's own figures, to stand beside a run's (Tables I, II and III).
+"""The paper's figures, for comparison with a run's (Tables I, II and III).
 
 ResNet-50 throughout; accuracies in percent, MAdds in millions.
 """
@@ -11,8 +11,7 @@ _ROWS = (*(f'x{rho}' for rho in WIDTHS), *map(str, MIXED), 'runtime-random')
 
 
 def _by_network(text: str) -> dict[str, dict[str, str]]:
-  """Returns cells by network and row, from a line of `_ROWS` for each network.
-  """
+  """Parses lines of a network's name and a cell per row of `_ROWS`."""
   lines = (line.split() for line in text.strip().splitlines())
   return {
       network: {
@@ -23,7 +22,7 @@ def _by_network(text: str) -> dict[str, dict[str, str]]:
   }
 
 
-# Ours are with GroupNorm; the teacher has one row of its own.
+# Supernet and delta with GroupNorm; the teacher is in `TEACHER`.
 TABLE_II = {
     'CIFAR-100': _by_network('''
         supernet     72.20 70.75 67.80 61.80 64.20 64.00 63.90 64.10 67.9±1.8
@@ -69,5 +68,5 @@ TABLE_III: dict[str, dict[str, dict[str, tuple[float, float]]]] = {
 
 
 def data_set_for(name: str) -> str:
-  """Returns which of the paper's data sets a run's is set beside."""
+  """Returns the paper's data set to compare a run's data set with."""
   return 'ImageNet' if name.startswith('imagenet') else 'CIFAR-100'

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the paper, each made once: for the console and for the page."""
+"""The tables of the paper, for both the console and the page."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,14 +19,14 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Cells under a head.
+  """A table of text cells.
 
   Attributes:
-    title: what the table is of.
+    title: title of the table.
     head: names of the columns.
-    rows: cells; the first one of a row says what the others are of.
-    note: what the page says below the table.
-    num_paper: number of columns, the last ones, with the paper's figures.
+    rows: rows of cells; the first cell of a row is its name.
+    note: remark below the table on the page.
+    num_paper: number of columns with the paper's figures; they are the last.
   """
 
   title: str
@@ -39,10 +39,10 @@ class Table:
     """Returns the table as text.
 
     Args:
-      num_columns: how many columns, the first ones; None: all but the paper's.
+      num_columns: number of leading columns to show; None: all but the paper's.
     """
     stop = num_columns or len(self.head) - self.num_paper
-    # Not every terminal has the sign.
+    # Not every terminal can show the sign.
     rows = [
         [cell.replace('±', '+-') for cell in row[:stop]]
         for row in (self.head, *self.rows)
@@ -56,7 +56,7 @@ class Table:
     return '\n'.join([self.title, head, rule, *lines])
 
   def html(self, level: int = 2) -> str:
-    """Returns the table as HTML, under a heading of a level."""
+    """Returns the table as HTML, under a heading of the given level."""
     first_paper = len(self.head) - self.num_paper
 
     def row(tag: str, cells: Sequence[str]) -> str:
@@ -65,7 +65,7 @@ class Table:
           f'<{tag}{marks[n >= first_paper]}>{html.escape(cell)}</{tag}>'
           for n, cell in enumerate(cells)
       )
-      # A head breaks into lines, but not before its unit.
+      # Heads may be broken into lines, but not before a unit.
       return f'<tr>{"".join(filled)}</tr>'.replace(' %', '&nbsp;%')
 
     body = '\n'.join(row('td', values) for values in self.rows)
@@ -77,17 +77,17 @@ class Table:
 
 
 def quiet(text: str) -> str:
-  """Returns a remark as HTML; nothing if there is none."""
+  """Returns a remark as HTML; an empty text stays empty."""
   return f'<p class="quiet">{html.escape(text)}</p>' if text else ''
 
 
 def percent(share: float | None) -> str:
-  """Returns a share in percent; nothing for None."""
+  """Returns a share in percent; '' for None."""
   return '' if share is None else f'{100 * share:.2f}'
 
 
 def millions(madds: float | None) -> str:
-  """Returns MAdds in millions; nothing for None."""
+  """Returns MAdds in millions; '' for None."""
   return '' if madds is None else f'{madds / 1e6:,.1f}'
 
 
@@ -96,10 +96,11 @@ def over_seeds(values: np.ndarray | None, std: float | None = None) -> str:
 
   Args:
     values: shares, `float[seeds]`; None: there is no figure.
-    std: standard deviation to give where there is but one seed, if any.
+    std: standard deviation to show if there is only one seed.
 
   Returns:
-    The mean; of several seeds with the standard deviation over them.
+    The mean, for several seeds with the standard deviation over seeds; '' if
+    there is no figure.
   """
   if values is None:
     return ''
@@ -113,9 +114,9 @@ class Accuracy(NamedTuple):
   """A row of Table II for one network.
 
   Attributes:
-    top1: share of right answers, or the mean of several such.
-    std: its standard deviation over passes, of runtime-random alone.
-    madds: of an image; None where all subnets are summed up.
+    top1: share of right answers, or the mean of several shares.
+    std: standard deviation over passes; only for runtime-random.
+    madds: MAdds per image; None for rows that summarise all subnets.
   """
 
   top1: float
@@ -127,7 +128,7 @@ RANDOM = 'runtime-random'
 
 
 def accuracies(section: Row) -> dict[str, Accuracy]:
-  """Returns the rows of Table II that a section of results.json has."""
+  """Returns the rows of Table II from a network's section of results.json."""
   uniform = {f'x{width}': e for width, e in section['uniform'].items()}
   random, exact = section['random'], section['exact']
   return {
@@ -146,9 +147,9 @@ class Column:
   """A network of Table II.
 
   Attributes:
-    network: its section in results.json.
-    title: how tables name it.
-    sections: that section of each of its runs, which differ in their seeds.
+    network: name of its section in results.json.
+    title: its name in tables.
+    sections: this section of each of its runs, which differ in their seeds.
   """
 
   network: str
@@ -177,14 +178,14 @@ def table_ii(
   """Returns Table II: accuracies of the same subnets of some networks.
 
   Args:
-    title: of the table.
+    title: title of the table.
     columns: the networks.
-    note: what the page says below it.
-    theirs: the paper's figures to set beside, one entry of `paper.TABLE_II`.
-    has_madds: whether each network has a column of its MAdds as well.
+    note: remark below the table on the page.
+    theirs: the paper's figures, an entry of `paper.TABLE_II`, if to be shown.
+    has_madds: whether each network has a column of its MAdds, too.
 
   Returns:
-    Columns of each network, and at the end one for each of the paper's.
+    The table; the paper's figures are in the last columns.
   """
   shown = columns if theirs else ()
   has_seeds = any(len(column.sections) > 1 for column in columns)
@@ -193,7 +194,7 @@ def table_ii(
   for name in firsts[0]:
     cells = [name]
     for column, first in zip(columns, firsts):
-      # Beside a deviation over seeds, that over passes has a row of its own.
+      # With a deviation over seeds, that over passes gets its own row.
       std = None if has_seeds else first[name].std
       cells.append(over_seeds(column.values(name), std))
       if has_madds:
@@ -322,7 +323,7 @@ def table_i(results: Row) -> Table | None:
 
 
 def all_subnets(results: Row) -> str:
-  """Returns a sentence about every subnet of a run."""
+  """Returns a sentence about all subnets of a run."""
   every = results['subnets']
   mean, low, high = (percent(every[key]) for key in ('mean', 'min', 'max'))
   return (
@@ -332,7 +333,7 @@ def all_subnets(results: Row) -> str:
 
 
 def console(results: Row) -> str:
-  """Returns what a run has measured as text, in lines of up to 80 columns."""
+  """Returns a run's results as text, in lines of up to 80 columns."""
   data = results['dataset']
   found = []
   if table := run_table_ii(results):
