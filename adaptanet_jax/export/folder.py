@@ -74,9 +74,9 @@ def export(
 
   Args:
     net: a loaded network.
-    folder: must not exist yet, or be empty.
+    folder: folder to write; must not exist yet, or be empty.
     format: one of `FORMATS`.
-    memory: of format onnx: 'fast', or 'small', which takes less memory and
+    memory: for format onnx: 'fast', or 'small', which takes less memory and
       more time; docs/export.md has figures.
     subnets: subnets that the export can run; it holds only the weights that
       these read. None: all, or for format static, which has one, the largest.

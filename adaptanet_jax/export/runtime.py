@@ -230,7 +230,7 @@ class Network:
     the times of all others are sums of the differences, checked on random ones.
 
     Args:
-      rounds: passes over all subnets; changes of the device then affect all.
+      rounds: passes over all subnets, so that changes of the device affect all.
       runs: timed runs of each subnet in a round, after one that is not timed.
       save: whether to write the times to the folder, for later processes.
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 _FILE = 'latency.json'
-# Number of subnets on which sums are checked, and their largest median error.
+# Number of subnets on which sums are checked, and the median error allowed.
 _NUM_CHECKED = 16
 _MOST_ERROR = 0.2
 _Codes = tuple[int, ...]
@@ -36,7 +36,7 @@ def measure(
   Args:
     run: runs a subnet, given its codes.
     codes: codes of all subnets, by name.
-    rounds: passes over all subnets; changes of the device then affect all.
+    rounds: passes over all subnets, so that changes of the device affect all.
     runs: timed runs of each subnet in a round, after one that is not timed.
 
   Returns:

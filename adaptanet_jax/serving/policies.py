@@ -16,7 +16,7 @@ from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.serving.controller import Entry
 from adaptanet_jax.serving.engine import Engine
 
-# Shares of images that follow the cheaper rule, apart from the policy's own.
+# Shares of images that follow the cheaper rule, besides the policy's own share.
 _SHARES = (0.0, 0.5, 1.0)
 
 
