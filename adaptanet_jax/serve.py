@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Serves a model over HTTP; docs/serving.md says how to ask it:
+"""Serves a model over HTTP; docs/serving.md describes the requests:
 
   python -m adaptanet_jax.serve --model=digits --host=127.0.0.1 --port=8000
 
-Under load it runs narrower subnets, so as to answer in time.
+Under load it runs smaller subnets to answer in time.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
 
 _COMMAND = 'adaptanet_jax.serve'
-# Loops hold tasks weakly.
+# Event loops hold tasks only weakly, so this set keeps them alive.
 _TASKS: set[Any] = set()
 
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-  """Adds the flags of a service, on however many machines it runs."""
+  """Adds the flags of a service, on one machine or on several."""
   add = parser.add_argument
   add(
       '--slo_ms', type=float, default=50.0,
@@ -86,7 +86,7 @@ def check_flags(args: argparse.Namespace) -> str | None:
     The token; None if there is none.
 
   Raises:
-    UsageError: one of them is not valid.
+    UsageError: a flag is not valid.
   """
   _check_ranges(
       args, ('slo_ms', 1, 60_000), ('queue_limit', 1, 1_000_000),
@@ -139,7 +139,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_certificate(certificate: str, key: str) -> None:
   try:
-    # Without a password it would be asked for here.
+    # Without this argument OpenSSL would prompt for a password.
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
         certificate, key, password=''
     )
@@ -156,21 +156,22 @@ def main(argv: list[str]) -> None:
   with commands.one_line_errors(_COMMAND):
     _check(args)
     token = check_flags(args)
-    # First, for the rest takes a while.
+    # Bound first, because the rest takes a while.
     listening = _bind(args.host, args.port)
     server = _create(args, token, listening)
   server.run(sockets=[listening])
-  # A model may still be being loaded, in a thread that nothing can end.
+  # A thread that nothing can end may still be loading a model.
   os._exit(0 if server.started else 1)
 
 
 def _bind(host: str, port: int) -> socket.socket:
-  """Returns a socket that listens; who connects is answered when all is loaded.
+  """Returns a listening socket; clients are answered once all is loaded.
 
-  Before it listens another server could bind the same port, and fail late.
+  If it did not listen yet, another server could bind the same port and fail
+  late.
 
   Raises:
-    UsageError: the address is not to be had.
+    UsageError: the address is not available.
   """
   try:
     family, _, _, _, address = socket.getaddrinfo(
@@ -198,7 +199,7 @@ def _create(
     raise UsageError(
         f"{error.name} is missing; run pip install '.[serve]' in the clone."
     ) from error
-  # Late: a mistyped flag need not wait for JAX.
+  # Imported late, to report a mistyped flag without loading JAX.
   from adaptanet_jax.serving import server
 
   folder = prepare(args)
@@ -225,7 +226,7 @@ def _create(
 
 
 def prepare(args: argparse.Namespace) -> str:
-  """Returns the folder of profiles; compiled programs are kept there, too."""
+  """Makes JAX keep compiled programs in the folder of profiles; returns it."""
   from adaptanet_jax.serving import profile
 
   folder = os.path.expanduser(args.cache_dir or profile.default_folder())
@@ -236,13 +237,13 @@ def prepare(args: argparse.Namespace) -> str:
 def create_service(
     args: argparse.Namespace, name: str, engine: Any, profile: Any
 ) -> Any:
-  """Returns a service as the flags have it.
+  """Returns a service configured by the flags.
 
   Args:
     args: values of the flags.
-    name: of the model.
-    engine: what runs it.
-    profile: its menu and times.
+    name: name of the model.
+    engine: runs the model.
+    profile: menu and times of the engine.
   """
   from adaptanet_jax.serving import service
 
@@ -262,13 +263,13 @@ def create_app(
     token: str | None,
     loader: Callable[[str], Any] | None = None,
 ) -> Any:
-  """Returns the application of a service as the flags have it.
+  """Returns the application of a service, configured by the flags.
 
   Args:
     args: values of the flags.
     served: the service.
     token: see `check_flags`.
-    loader: loads another model; None: there is none.
+    loader: loads another model; None: the server cannot load one.
   """
   from adaptanet_jax.serving import app, refusals
 
@@ -300,13 +301,14 @@ def _load(
 
 
 def _first(args: argparse.Namespace, folder: str) -> Any:
-  """Returns what the server starts with.
+  """Returns the engine and the profile that the server starts with.
 
-  Where nothing was measured yet, that is two subnets at few sizes, in seconds.
+  If its menu was not measured before, it starts with two subnets at one or two
+  batch sizes, which takes seconds.
 
   Returns:
-    An engine, its profile, and what loads the rest, given what counts the
-    batches that run meanwhile; None: there is no more.
+    An engine, its profile, and a function that loads the whole menu, given a
+    function that counts the batches begun so far; None if the menu is whole.
   """
   from adaptanet_jax.models.subnet import UNIFORM
   from adaptanet_jax.serving import engine, profile
@@ -329,7 +331,7 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
 def _begin(
     args: argparse.Namespace, served: Any, listening: socket.socket, rest: Any
 ) -> None:
-  """Says what is served, and has the rest of the menu measured meanwhile."""
+  """Prints what is served, and starts to measure the rest of the menu."""
   _describe(args, served, listening)
   if not rest:
     return
@@ -356,7 +358,7 @@ def _begin(
 def _describe(
     args: argparse.Namespace, served: Any, listening: socket.socket
 ) -> None:
-  """Says on the error output what is served, and where."""
+  """Prints to standard error what is served, and where."""
   scheme = 'https' if args.ssl_certfile else 'http'
   most = f'ms, {args.max_batch}'
   rows = [

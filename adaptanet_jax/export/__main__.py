@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a network for other runtimes, a folder that needs no JAX:
+"""Writes a network for other runtimes, as a self-contained folder:
 
   python -m adaptanet_jax.export --model=digits --out=/tmp/exported
 """
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
   """Loads the network, and exports it."""
   args = _parser().parse_args(argv)
   with commands.one_line_errors(_COMMAND):
-    import adaptanet_jax  # Late: a mistyped option need not wait for JAX.
+    import adaptanet_jax  # Late: mistyped options fail before JAX loads.
 
     net = adaptanet_jax.load(args.model, calibration=args.calibration)
     net.export(

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes an exported network: models, and what a runtime has to know of them.
+"""Writes an exported network: its models, and what a runtime must know.
 
 Formats:
 
@@ -9,9 +9,9 @@ Formats:
   stages     a model for each choice of each stage, for runtimes without `If`
   stablehlo  one program of JAX, for CPUs, GPUs and TPUs, and its weights
 
-Each folder has `export.json`, `subnets.csv`, `example.npz` and `runtime.py`,
-which runs it, with the modules that it is made of. Activations are float32,
-whatever the network computes in.
+Each folder has `export.json`, `subnets.csv`, `example.npz`, and `runtime.py`
+with its modules, which runs the export. Activations are float32, whatever type
+the network itself computes in.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,15 +47,15 @@ from adaptanet_jax.workdir import digests, new_folder, write_json
 FORMATS = ('onnx', 'stablehlo', 'stages', 'static')
 MEMORIES = ('fast', 'small')
 _PACKAGES = ('jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy')
-# What goes along with a model, by its name there.
+# Modules that are copied to an export, by their file name there.
 _MODULES = {
     'runtime.py': runtime,
     'runtime_latency.py': runtime_latency,
     'runtime_models.py': runtime_models,
     'runtime_pictures.py': images_lib,
 }
-# Images and random subnets that an export is tried on, and how far its logits
-# may be from JAX's, as a share of the largest.
+# Numbers of images and random subnets on which an export is compared with JAX,
+# and how far its logits may be from JAX's, as a share of the largest.
 _NUM_IMAGES, _NUM_RANDOM, _TOLERANCE = 4, 16, 1e-4
 _NUM_EXAMPLES = 2
 
@@ -74,21 +74,20 @@ def export(
 
   Args:
     net: a loaded network.
-    folder: must not exist yet, or be empty.
+    folder: folder to write; must not exist yet, or be empty.
     format: one of `FORMATS`.
-    memory: of format onnx: 'fast', or 'small', which takes less memory and
+    memory: for format onnx: 'fast', or 'small', which takes less memory and
       more time; docs/export.md has figures.
-    subnets: that it can run as, and of whose weights it has what they read;
-      None: all. One, for the format static: by default the largest. Not of
-      format stablehlo, whose one program is that of all.
-    policies: whether gates and policies are a part of it. Of format onnx, where
-      the network has them and `subnets` are not given.
-    verify: whether it is tried against JAX before the folder is there.
+    subnets: subnets that the export can run; it holds only the weights that
+      these read. None: all, or for format static, which has one, the largest.
+      Not for format stablehlo, whose one program runs all of them.
+    policies: whether to include gates and policies: only in format onnx, from a
+      network that has them and no calibration, if `subnets` is None.
+    verify: whether to compare the export with JAX before the folder appears.
 
   Raises:
     UsageError: the folder is not empty, an option is not valid, the
-      network cannot be exported that way, or the export does not do what JAX
-      does.
+      network cannot be exported that way, or the export and JAX disagree.
   """
   _check(format, memory)
   net = _in_float32(net)
@@ -122,7 +121,7 @@ def export(
 
 
 def _about(net: Supernet) -> dict[str, Any]:
-  """Returns what a runtime has to know of any network."""
+  """Returns what a runtime must know about any network."""
   return {
       'format': runtime_models.FORMAT,
       'version': runtime_models.VERSION,
@@ -162,7 +161,7 @@ def _in_float32(net: Supernet) -> Supernet:
       about=net.about,
       calibrated=net.calibrated,
       statistics=net.statistics,
-      # It compiles what is run, and no other branch.
+      # This back end compiles only the branches that run.
       backend='stages',
   )
 
@@ -170,7 +169,7 @@ def _in_float32(net: Supernet) -> Supernet:
 def _chosen(
     net: Supernet, format: str, subnets: Sequence[str | Subnet] | None
 ) -> list[Subnet]:
-  """Returns the subnets that an export is to have, each once."""
+  """Returns the subnets of an export, each once."""
   if subnets is not None:
     subnets = _listed(subnets)
   if subnets is not None and format == 'stablehlo':
@@ -209,7 +208,7 @@ def _chosen(
 
 
 def _listed(subnets: Any) -> list[str]:
-  """Returns the names of subnets that a user gives, each once."""
+  """Returns the names of the subnets that a user gave, each once."""
   try:
     names = list(dict.fromkeys(map(str, subnets)))
   except TypeError:
@@ -233,13 +232,13 @@ def _branches(chosen: Sequence[Subnet]) -> tuple[tuple[StageChoice, ...], ...]:
 def _statistics(
     net: Supernet, chosen: Sequence[Subnet]
 ) -> Callable[[StageChoice], dict[str, Any]]:
-  """Returns what gives the batch statistics of a choice, of all stages."""
+  """Returns a function from a choice to its batch statistics, of all stages."""
 
   @functools.cache
   def of(choice: StageChoice) -> dict[str, Any]:
     variables = net.variables
     if net.calibrated != 'none':
-      # Of the one subnet that has the choice: see `_chosen`.
+      # The statistics of the one subnet with this choice: see `_chosen`.
       (subnet,) = chosen if net.calibrated == 'subnet' else (
           Subnet((choice,) * NUM_STAGES),
       )
@@ -258,14 +257,14 @@ def _write_models(
     memory: str,
     routes: bool,
 ) -> dict[str, Any]:
-  """Writes the models, and returns what else a runtime has to know of them."""
+  """Writes the models; returns what else a runtime must know about them."""
   statistics = _statistics(net, chosen)
   if format == 'stablehlo':
     own = {}
     if net.calibrated != 'none':
       own = {str(s.stages[0]): statistics(s.stages[0]) for s in chosen}
     return stablehlo.write(net.net, net.variables, own, folder)
-  # Late, for ONNX need not be there for the other format.
+  # Imported late, because format stablehlo works without ONNX.
   from adaptanet_jax.export import onnx_files
 
   onnx_files.write(
@@ -295,7 +294,7 @@ def _write_example(
 
 
 def tried(chosen: Sequence[Subnet]) -> list[Subnet]:
-  """Returns subnets with every choice of every stage, and some at random."""
+  """Returns subnets that cover every choice of each stage, and random ones."""
   order = [chosen[n] for n in np.random.default_rng(0).permutation(len(chosen))]
   needed = {part for subnet in chosen for part in enumerate(subnet.stages)}
   found: list[Subnet] = []
@@ -310,12 +309,12 @@ def tried(chosen: Sequence[Subnet]) -> list[Subnet]:
 def _verify(
     net: Supernet, chosen: Sequence[Subnet], folder: str
 ) -> dict[str, Any]:
-  """Runs an export against JAX; raises UsageError if they differ."""
+  """Compares an export with JAX; raises UsageError if they differ."""
   exported = runtime.load(folder)
   images = _images(net, _NUM_IMAGES)
   subnets = tried(chosen)
   worst = 0.0
-  # Compiling each choice takes most of an export's time; only a terminal has
+  # Compiling each choice takes most of an export's time. Only a terminal shows
   # the bar.
   trials = tqdm.tqdm(
       subnets, desc='tried against JAX', unit='subnet', disable=None

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Var Gates and policies as nodes of an ONNX graph.
 
-What `models.gates` and `models.routing` say in JAX, for a batch of one: of a
-larger one the first image decides for all. b = bins, K = choices, P = policies.
+These are `models.gates` and `models.routing` for a batch of one; in a larger
+batch the first image decides for all. b = bins, K = choices, P = policies.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from adaptanet_jax.models.gates import (
 )
 from adaptanet_jax.models.routing import HASH_BITS, HASH_FACTOR, Policy
 
-_EPSILON = 1e-5  # Of flax's BatchNorm.
+_EPSILON = 1e-5  # The default of flax's BatchNorm.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Gates:
   """Var Gates of a network.
 
   Attributes:
-    gates: their static half.
+    gates: their static part.
     params: parameters of the network.
-    statistics: its batch statistics, those of training.
+    statistics: batch statistics of the network, as training left them.
   """
 
   gates: GateSet
@@ -49,7 +49,7 @@ class Gates:
       x = self._conv_norm_relu(graph, x, path, n)
     x = self._pool(graph, x)
     flat = graph.add('Flatten', x.name)
-    # A gate's heads read positions first, and channels within them.
+    # The heads' kernels are in the order (H, W, C), and `flat` is in (C, H, W).
     order = np.arange(int(np.prod(x.sides)) * x.channels)
     order = order.reshape(*x.sides, x.channels).transpose(2, 0, 1).ravel()
     detection, log_variance = (
@@ -62,7 +62,7 @@ class Gates:
     halves = -(-min(x.sides) // 2)
     strides = 2 if halves >= self.gates.resolution else 1
     kernel = self.params[f'{path}/conv{n}/kernel'].transpose(3, 2, 0, 1)
-    # A norm without a gradient is a part of the convolution before it.
+    # At inference a BatchNorm folds into the convolution before it.
     scale = self.params[f'{path}/norm{n}/scale'] / np.sqrt(
         self.statistics[f'{path}/norm{n}/var'] + _EPSILON
     )
@@ -72,7 +72,7 @@ class Gates:
     kernel = kernel * scale[:, None, None, None]
     weight = graph.store.weight
     sides = strided(x.sides, strides)
-    # As flax pads: what is missing at the end, 'SAME'.
+    # Flax's padding 'SAME': at most one pixel on each axis, at the end.
     ends = [
         max((out - 1) * strides + 2 - side, 0)
         for side, out in zip(x.sides, sides)
@@ -134,26 +134,26 @@ class Gates:
 
 
 class Tables:
-  """What policies choose, looked up by an image's way so far.
+  """Looks up what policies choose, by the bins of an image so far.
 
-  Values are `int64[1]`, but where told.
+  Values are `int64[1]` unless noted otherwise.
   """
 
   def __init__(
       self, graph: Graph, policies: Sequence[Policy], num_choices: int
   ) -> None:
-    """Adds nothing yet.
+    """Adds nothing to the graph yet.
 
     Args:
-      graph: the model's own.
-      policies: of one run: they have the edges of their bins in common.
+      graph: main graph of the model.
+      policies: policies of one run, which share the edges of their bins.
       num_choices: K.
     """
     self._graph, self._policies = graph, policies
     self._num_choices = num_choices
     self._num_bins = policies[0].edges[0].shape[1] + 1
     self._asked = ''
-    self._row = ''  # Of a table `[P, 2, b, ...]` without its bins.
+    self._row = ''  # Flat index into a table `[P, 2, b, ...]`.
     self._prefix = ''
 
   def start(self, images: str, policy: str, given: str) -> str:
@@ -161,8 +161,8 @@ class Tables:
 
     Args:
       images: `uint8[B, H, W, C]`.
-      policy: its number; below 0, the choice is as given.
-      given: the choice that a user gives.
+      policy: number of the policy; if it is below 0, stage 1 runs as `given`.
+      given: the user's choice.
     """
     add, graph = self._graph.add, self._graph
     zero = graph.integers(0)
@@ -201,10 +201,10 @@ class Tables:
     """Adds the gate of an anchor, and returns the choice of the stage after it.
 
     Args:
-      gates: of the network.
-      number: of the anchor, 1 to 3.
-      anchor: that the gate reads.
-      given: the choice that a user gives.
+      gates: gates of the network.
+      number: number of the anchor, 1 to 3.
+      anchor: anchor that the gate reads.
+      given: the user's choice, for a batch without a policy.
     """
     add, graph = self._graph.add, self._graph
     reads, choices = (
@@ -251,7 +251,7 @@ class Tables:
     return choice
 
   def _look_up(self, table: np.ndarray) -> str:
-    # Small numbers, kept small; a graph computes with int64.
+    # Choices fit int8, and the graph computes with int64.
     kept = self._graph.constant(table.ravel(), np.int8)
     found = self._graph.add('Gather', kept, self._row)
     return self._graph.add('Cast', found, to=TensorProto.INT64)

@@ -1,12 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX graphs under construction: nodes, branches, and weights kept once.
+"""Builds ONNX graphs: nodes, branches, and weights that are stored once.
 
-A branch reads a leading part of a weight. Where that part is cut decides how
+A branch reads a leading part of a weight. Where that part is sliced decides how
 fast a network runs and how much memory it takes (ONNX Runtime 1.32, resnet50,
-docs/export.md): 'fast' cuts in the branch, out of weights that are stored flat,
-and ONNX Runtime keeps a copy for each branch, laid out as its kernels want it;
-'small' cuts at the top, once for all branches.
+docs/export.md): 'fast' slices in the branch, from weights that are stored flat,
+and ONNX Runtime keeps a copy for each branch in the layout of its kernels;
+'small' slices in the main graph, once for all branches.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,38 +17,38 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-# Of 2022, which all runtimes know; it is the first with what is used here.
+# Versions of 2022, which all runtimes know; the first with all operators here.
 _OPSET, _IR_VERSION = 18, 8
-# Name of the first axis of images and all that is made of them.
+# Name of the first axis of images and of all that is computed from them.
 BATCH = 'batch'
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """What a graph takes or gives: name, type as numpy has it, and shape."""
+  """An input or output of a graph: its name, NumPy type and shape."""
 
   name: str
   dtype: Any
   shape: tuple[int | str, ...]
 
   def proto(self) -> Any:
-    """Returns it as ONNX has it."""
+    """Returns its description in ONNX."""
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
     return helper.make_tensor_value_info(self.name, kind, self.shape)
 
 
 class Store:
-  """Weights and constants of a model, each kept once for all that read them."""
+  """Weights and constants of a model, each stored once for all its readers."""
 
   def __init__(
       self, memory: str, extents: Mapping[str, tuple[int, ...]] | None = None
   ) -> None:
-    """Keeps nothing yet.
+    """Creates an empty store.
 
     Args:
       memory: 'fast' or 'small'.
-      extents: by name, the largest part of a weight that anything reads, as a
-        first description has found it; None: weights are kept whole.
+      extents: extents of the largest part of each weight that a node reads, by
+        name, as a first pass recorded them; None: weights are kept whole.
     """
     self.memory = memory
     self.read: dict[str, tuple[int, ...]] = {}
@@ -64,7 +64,7 @@ class Store:
     return f'{kind}_{self._count}'
 
   def constant(self, array: Any, dtype: Any = np.float32) -> str:
-    """Keeps a constant, named by its contents."""
+    """Stores a constant; returns its name, which depends on its contents."""
     array = np.asarray(array, dtype)
     contents = f'{array.dtype}{array.shape}'.encode() + array.tobytes()
     name = f'constant_{hashlib.sha256(contents).hexdigest()[:16]}'
@@ -77,9 +77,9 @@ class Store:
     """Returns the leading part of a weight, as a value that a graph reads.
 
     Args:
-      graph: that reads it.
-      name: of the weight.
-      array: all of it.
+      graph: graph that reads it.
+      name: name of the weight.
+      array: the whole weight.
       part: extents of the part, one for each axis.
     """
     known = self.read.get(name, part)
@@ -87,7 +87,8 @@ class Store:
     whole = self._extents.get(name, array.shape)
     array = array[tuple(map(slice, whole))]
     if graph.is_branch and self.memory == 'fast':
-      # ONNX Runtime would not lay out anew what the outer graph has as it is.
+      # ONNX Runtime would not change the layout of a weight that a branch reads
+      # directly from the outer graph.
       self._arrays[name] = array.reshape(-1)
       own = graph.add('Reshape', name, self.constant(whole, np.int64))
       return own if part == whole else self._cut(graph, own, part, whole)
@@ -107,7 +108,7 @@ class Store:
     return graph.slice(name, axes, [0] * len(axes), [part[n] for n in axes])
 
   def initializers(self) -> list[TensorProto]:
-    """Returns what is kept, as ONNX has it."""
+    """Returns all weights and constants as ONNX tensors."""
     return [
         numpy_helper.from_array(array, name)
         for name, array in self._arrays.items()
@@ -134,7 +135,7 @@ class Graph:
   def add_all(
       self, kind: str, count: int, *inputs: str, **attributes: Any
   ) -> list[str]:
-    """Adds a node and returns its outputs, as many as asked for."""
+    """Adds a node and returns its `count` outputs."""
     names = [self.store.fresh(kind) for _ in range(count)]
     self.nodes.append(
         helper.make_node(kind, inputs, names, name=names[0], **attributes)
@@ -142,7 +143,7 @@ class Graph:
     return names
 
   def constant(self, array: Any, dtype: Any = np.float32) -> str:
-    """Returns a constant."""
+    """Stores a constant; see `Store.constant`."""
     return self.store.constant(array, dtype)
 
   def integers(self, *values: int) -> str:
@@ -153,7 +154,7 @@ class Graph:
       self, x: str, axes: Sequence[int], starts: Sequence[int],
       stops: Sequence[int],
   ) -> str:
-    """Cuts some axes of a value."""
+    """Slices some axes of a value."""
     bounds = (self.integers(*each) for each in (starts, stops, axes))
     return self.add('Slice', x, *bounds)
 
@@ -172,18 +173,18 @@ class Graph:
 
     Args:
       condition: `bool` of one element.
-      then: adds the first branch to a graph, and returns what it gives.
-      other: the same of the second.
-      output: type and shape of what either gives.
+      then: adds the first branch to a graph, and returns its output.
+      other: adds the second branch, as `then` does.
+      output: type and shape of the output of either branch.
 
     Returns:
-      What the branch gave that ran.
+      The output of the branch that ran.
     """
     branches = []
     for label, describe in (('then', then), ('else', other)):
       branch = Graph(self.store, is_branch=True)
       given = describe(branch)
-      # A branch gives what it has made, so not a value of the outer graph.
+      # A branch cannot put out a value of the outer graph directly.
       if not any(given in node.output for node in branch.nodes):
         given = branch.add('Identity', given)
       result = dataclasses.replace(output, name=given)
@@ -202,15 +203,15 @@ class Graph:
       branches: Mapping[int, Callable[['Graph'], str]],
       output: Tensor,
   ) -> str:
-    """Runs one of several branches, found by halving.
+    """Runs one of several branches, found by binary search.
 
     Args:
-      index: `int64` of one element.
-      branches: by number, as for `choose`; one of the numbers is `index`.
+      index: `int64` of one element, one of the numbers of `branches`.
+      branches: functions as for `choose`, by number.
       output: as for `choose`.
 
     Returns:
-      What the branch gave that ran.
+      The output of the branch that ran.
     """
     numbers = sorted(branches)
     if len(numbers) == 1:
@@ -233,13 +234,13 @@ def build(
     memory: str,
     metadata: Mapping[str, str],
 ) -> ModelProto:
-  """Builds a model; of a weight it holds what is read, and no more.
+  """Builds a model, which holds only the parts of weights that are read.
 
   Args:
-    describe: adds the nodes to a graph. It runs twice: first to find out what
-      is read.
-    inputs: of the model, by the names that the nodes use.
-    outputs: the same.
+    describe: adds the nodes to a graph. It runs twice, the first time to record
+      which parts are read.
+    inputs: inputs of the model, by the names that the nodes use.
+    outputs: outputs of the model, likewise.
     memory: 'fast' or 'small'.
     metadata: texts that the model carries, by name.
 

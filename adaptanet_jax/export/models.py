@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whole ONNX models: the elastic one, one subnet alone, and single stages.
+"""Builds ONNX models: the elastic network, one subnet alone, single stages.
 
 B = batch, H = height, W = width, C = channels, K = classes.
 """
@@ -51,12 +51,12 @@ def elastic(
 
   Inputs are `images`, `uint8[B, H, W, C]`, and `choices`, `int64[4]`, as
   `Subnet.encode` gives them; the output is `logits`, `float32[B, K]`. With
-  policies there is a third input, `policy`, `int64[1]`: -1, or the number of
-  one, which then chooses; and a second output, `subnet`, `int64[4]`, what ran.
+  policies there is a third input, `policy`, `int64[1]`: the number of the one
+  that chooses, or -1; and a second output, `subnet`, `int64[4]`: what ran.
 
   Args:
     described: the network.
-    branches: what each stage can run as.
+    branches: choices of each stage.
     routing: gates and policies, if any.
     memory: see `graph`.
     metadata: texts that the model carries, by name.
@@ -133,11 +133,11 @@ def static(
 def stages(
     described: Network, branches: Branches, *, metadata: Mapping[str, str]
 ) -> dict[str, ModelProto]:
-  """Builds each choice of each stage, and the head, as models of their own.
+  """Builds each choice of each stage, and the head, as separate models.
 
-  Stage 1 takes `images`, `uint8[B, H, W, C]`; all others, and the head, take
-  `before`, `float32[B, C, H, W]`, which is the `anchor` that the stage before
-  gave. The head gives `logits`.
+  Stage 1 takes `images`, `uint8[B, H, W, C]`; the other stages and the head
+  take `before`, `float32[B, C, H, W]`, which is the output `anchor` of the
+  stage before. The output of the head is `logits`.
 
   Returns:
     Models by name, such as `stage2_0.5d` and `head`.
@@ -173,7 +173,7 @@ def stages(
 
 
 def _anchor(described: Network, number: int, name: str = '') -> Map:
-  """Returns what a stage gives, whichever of its choices runs."""
+  """Describes a stage's output, which has one shape for all its choices."""
   *sides, channels = described.anchor_shapes[number - 1]
   return Map(name, channels, (sides[0], sides[1]))
 
@@ -184,7 +184,7 @@ def _build(
     output: Tensor,
     metadata: Mapping[str, str],
 ) -> ModelProto:
-  # Nothing is in a branch, so there is nothing to choose.
+  # Without branches 'fast' and 'small' build the same model.
   return graph_lib.build(
       describe, inputs, [output], memory='small', metadata=metadata
   )

@@ -1,11 +1,11 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The network as nodes of an ONNX graph: what `models.layers` says in JAX.
+"""The network as nodes of an ONNX graph, the counterpart of `models.layers`.
 
-A second description, and not a translation of the traced one: the layout is
-another (channels first), and what runs fast is (a GroupNorm as an
-InstanceNormalization, where JAX has moments of its own). Tests hold every
-branch of every kind of network against JAX, and every export is checked so.
+It is a second description, not a translation of what JAX traces, because other
+code is fast in ONNX: channels come first, and a GroupNorm runs as an
+InstanceNormalization. Tests compare every branch of every kind of network with
+JAX, and so does every export that is verified.
 
 B = batch, C = channels, H = height, W = width.
 """
@@ -49,19 +49,19 @@ class Map:
   sides: tuple[int, int]
 
   def tensor(self, name: str = '') -> Tensor:
-    """Returns its type and shape, under a name."""
+    """Returns a description of its type and shape, with a name."""
     return Tensor(name, np.float32, (BATCH, self.channels, *self.sides))
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """What is to be described.
+  """A network that graphs describe.
 
   Attributes:
-    net: the network, folded.
+    net: the network, folded (`ResNet.fold`).
     params: its parameters.
-    statistics: returns the batch statistics of a choice, of all stages; of no
-      consequence without a BatchNorm.
+    statistics: returns the batch statistics of all stages under a choice; not
+      used without a BatchNorm.
   """
 
   net: ResNet
@@ -70,7 +70,7 @@ class Network:
 
   @functools.cached_property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
-    """`(H, W, C)` of what the stages give."""
+    """`(H, W, C)` of the output of each stage."""
     return self.net.anchor_shapes()
 
   def at(self, graph: Graph, choice: StageChoice) -> 'Layers':
@@ -82,10 +82,10 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-  """Adds layers to a graph, as one choice of a stage has them.
+  """Adds the layers of a stage to a graph, under one choice.
 
   Attributes:
-    graph: that they are added to.
+    graph: graph that the layers are added to.
     net: the network.
     params: its parameters.
     statistics: its batch statistics under this choice.
@@ -102,12 +102,12 @@ class Layers:
     """Adds a stage; see `ResNet.run_stage`.
 
     Args:
-      x: normalised images for stage 1, which has the stem; else what the stage
-        before gave, all of it or the channels that it has written.
+      x: normalised images for stage 1, which includes the stem; otherwise the
+        output of the stage before, whole or cut by `active`.
       number: 1 to 4.
 
     Returns:
-      The stage's output, all of it.
+      The whole output of the stage.
     """
     if number == 1:
       x = self._stem(x)
@@ -133,7 +133,7 @@ class Layers:
     return self._pad(x, EXPANSION * planes)
 
   def active(self, x: Map, number: int) -> Map:
-    """Cuts a stage's output to what the stage has written."""
+    """Cuts a stage's output to the channels that the stage has written."""
     total = EXPANSION * self.net.dimensions.planes[number - 1]
     return x if self.net.anchors else self._cut(x, self._active(total))
 
@@ -252,7 +252,7 @@ class Layers:
     size = slimmable.group_size(total, GROUPS[self.net.norm])
     count = x.channels // size
     add, integers = self.graph.add, self.graph.integers
-    # 0 keeps an axis as it is.
+    # 0 keeps the size of an axis.
     y = add('Reshape', x.name, integers(0, count, -1))
     ones, zeros = (
         self.graph.constant(np.full(count, value)) for value in (1.0, 0.0)
@@ -292,7 +292,7 @@ class Layers:
         )
         for name in names
     )
-    # A width has values of its own, and they are few: no parts of a weight.
+    # Each width may have its own few values: constants, not parts of a weight.
     slope = scale / np.sqrt(var + _EPSILON)
     y = self.graph.add('Mul', x.name, self.graph.constant(slope))
     y = self.graph.add('Add', y, self.graph.constant(bias - mean * slope))
@@ -300,10 +300,10 @@ class Layers:
 
 
 def normalize(graph: Graph, images: str, net: ResNet) -> Map:
-  """Adds what makes pixels the input of stage 1; see `layers.normalize`.
+  """Adds the normalisation of pixels for stage 1; see `layers.normalize`.
 
   Args:
-    graph: that it is added to.
+    graph: graph to add it to.
     images: `uint8[B, H, W, C]`.
     net: the network.
 
@@ -326,9 +326,9 @@ def run_head(graph: Graph, params: Arrays, x: Map) -> str:
   """Adds the classifier, and returns `float32[B, num_classes]` logits.
 
   Args:
-    graph: that it is added to.
-    params: of the network.
-    x: stage 4's output, all of it or the channels that it has written.
+    graph: graph to add it to.
+    params: parameters of the network.
+    x: output of stage 4, whole or cut by `Layers.active`.
   """
   path = f'{BACKBONE}/head'
   kernel, bias = params[f'{path}/kernel'], params[f'{path}/bias']
@@ -343,6 +343,6 @@ def run_head(graph: Graph, params: Arrays, x: Map) -> str:
 
 
 def strided(sides: tuple[int, int], strides: int) -> tuple[int, int]:
-  """Returns the sides of what a convolution with padding gives."""
+  """Returns the sides of the output of a padded convolution."""
   rows, columns = (-(-side // strides) for side in sides)
   return rows, columns

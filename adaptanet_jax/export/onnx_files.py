@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The ONNX files of an export."""
+"""Writes the ONNX files of an export."""
 
 from collections.abc import Callable
 import json
@@ -18,7 +18,7 @@ from adaptanet_jax.export.network import Arrays, Network
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import CHOICES, StageChoice, Subnet
 
-# Of a protocol buffer, in bytes.
+# Most bytes of a protocol buffer.
 _LARGEST = 2**31 - 1
 
 
@@ -37,11 +37,11 @@ def write(
   Args:
     net: the network.
     statistics: see `Network`.
-    branches: what each stage can run as; of a static one, one choice each.
-    folder: to write to.
+    branches: choices of each stage; for kind 'static' one each.
+    folder: folder to write to.
     kind: 'onnx', 'stages' or 'static'.
     memory: see `graph`.
-    routes: whether gates and policies are a part of it.
+    routes: whether to include gates and policies.
 
   Raises:
     UsageError: the network cannot be exported.

@@ -1,21 +1,21 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an exported network; needs numpy and onnxruntime, and nothing else.
+"""Runs an exported network; needs only numpy and onnxruntime.
 
   import runtime
 
   net = runtime.load()                       # the folder that this file is in
   net(images, '1.0-0.5d-0.25-1.0')           # uint8[B, H, W, C] to logits
-  net(images, net.within(madds=5e6))         # the best subnet that is so cheap
+  net(images, net.within(madds=5e6))         # the best subnet within 5 M MAdds
   logits, subnets = net.route(images)        # gates choose for each image
-  net.measure()                              # takes times on this device, and
-  net(images, net.within(milliseconds=1.0))  # then chooses by them
+  net.measure()                              # times subnets on this device
+  net(images, net.within(milliseconds=1.0))  # the best subnet within 1 ms
 
-As a command it runs the included examples and says how far its answers
-are from the expected ones; with the names of pictures it says what they show,
-which takes Pillow; with --measure it takes times and writes `latency.json`.
+As a command it runs the included examples and prints how far the logits are
+from the expected ones. Given names of pictures it classifies them, which needs
+Pillow. With --measure it times the subnets and writes `latency.json`.
 
-A folder of format stablehlo takes jax in place of onnxruntime.
+A folder of format stablehlo needs jax instead of onnxruntime.
 """
 
 from __future__ import annotations  # Devices have older Pythons.
@@ -38,7 +38,7 @@ except ImportError as error:
 
 if __package__:
   from adaptanet_jax.export import runtime_latency, runtime_models
-else:  # In a folder that was exported.
+else:  # In an exported folder.
   import runtime_latency  # type: ignore[no-redef]
   import runtime_models  # type: ignore[no-redef]
 
@@ -49,12 +49,12 @@ def load(folder: str = _HERE, **options: Any) -> Network:
   """Loads an exported network.
 
   Args:
-    folder: that it was exported to.
-    **options: of `onnxruntime.InferenceSession`, such as `providers` and
-      `sess_options`.
+    folder: folder that the network was exported to.
+    **options: options of `onnxruntime.InferenceSession`, such as `providers`
+      and `sess_options`.
 
   Returns:
-    A function of images.
+    The network, a function of images.
 
   Raises:
     ValueError: a file is missing, damaged or of another format, or a package
@@ -74,11 +74,11 @@ class Network:
   """An exported network as a function of images.
 
   Attributes:
-    folder: that it was exported to.
-    about: what `export.json` says.
+    folder: folder that it was exported to.
+    about: contents of `export.json`.
     table: figures of each subnet, by its name, in the order of the export.
-    milliseconds: of each subnet on this device, one image at a time; `{}` until
-      `measure` has taken them, here or in a process before.
+    milliseconds: time of each subnet on this device for one image; `{}` until
+      `measure` has run, here or, with `save`, in an earlier process.
   """
 
   def __init__(
@@ -93,7 +93,7 @@ class Network:
 
   @property
   def surroundings(self) -> dict[str, str]:
-    """What else has a say in how long it takes."""
+    """What affects its times, such as the version and the threads."""
     found: dict[str, str] = self._run.surroundings()
     return found
 
@@ -109,7 +109,7 @@ class Network:
 
   @property
   def subnets(self) -> list[str]:
-    """Names of the subnets that it can run as."""
+    """Names of the subnets that it can run."""
     return list(self.table)
 
   @property
@@ -178,15 +178,15 @@ class Network:
   def within(
       self, *, madds: float | None = None, milliseconds: float | None = None
   ) -> str:
-    """Returns the most accurate subnet that takes at most so much.
+    """Returns the most accurate subnet within a budget: MAdds or time.
 
     Args:
-      madds: multiply-accumulates of an image.
-      milliseconds: of an image, as `measure` has found.
+      madds: most multiply-accumulates for one image.
+      milliseconds: most milliseconds for one image, by the times of `measure`.
 
     Raises:
-      ValueError: no subnet is that cheap, or what it takes to choose is not
-        known.
+      ValueError: the budget is not valid, no subnet is within it, or accuracies
+        or times are not known.
     """
     if (madds is None) == (milliseconds is None):
       raise ValueError('Expected either madds or milliseconds.')
@@ -215,7 +215,7 @@ class Network:
           f'No subnet takes at most {limit:,} {unit}; expected {least:,} or '
           'more.'
       )
-    # Many may be equal: then more work is safer.
+    # Many may be equally accurate: then more work is safer.
     return max(
         within,
         key=lambda name: (self.table[name]['expected_top1'], costs[name]),
@@ -224,22 +224,22 @@ class Network:
   def measure(
       self, *, rounds: int = 5, runs: int = 10, save: bool = False
   ) -> dict[str, float]:
-    """Takes the time of every subnet on this device, one image at a time.
+    """Times every subnet on this device, for one image.
 
-    Where there are many, of one and of those that differ from it in one stage;
-    what they add is added up for all others, and checked on random ones.
+    If there are many, it times one and those that differ from it in one stage;
+    the times of all others are sums of the differences, checked on random ones.
 
     Args:
-      rounds: through all of them, so that they see the device alike.
-      runs: of each in a round, after one that is not timed.
-      save: whether to write them to the folder, for later processes.
+      rounds: passes over all subnets, so that changes of the device affect all.
+      runs: timed runs of each subnet in a round, after one that is not timed.
+      save: whether to write the times to the folder, for later processes.
 
     Returns:
-      Milliseconds by subnet, which `within` then goes by.
+      Milliseconds by subnet, which `within` uses from now on.
 
     Raises:
-      ValueError: there would be nothing to measure, or the sums are not what
-        subnets take, as beside other work.
+      ValueError: `rounds` or `runs` is below 1, or the sums are far from the
+        times of random subnets, as when the device has other work.
     """
     if rounds < 1 or runs < 1:
       raise ValueError(
@@ -260,11 +260,11 @@ class Network:
     """Runs the included examples.
 
     Returns:
-      How far the answers are from the expected ones, at most, as a share of the
-      largest.
+      The largest difference from the expected logits, as a share of the largest
+      of these.
 
     Raises:
-      ValueError: an image is put into another class.
+      ValueError: an image gets another class than expected.
     """
     worst = 0.0
     with np.load(os.path.join(self.folder, 'example.npz')) as example:
@@ -297,19 +297,19 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
 def read(
     path: str, image_shape: tuple[int, ...], shorter_side: int = 0
 ) -> np.ndarray:
-  """Reads a picture as the network was tested on it; needs Pillow.
+  """Reads a picture and prepares it as for the network's tests; needs Pillow.
 
   Args:
-    path: of a file: JPEG, PNG, WEBP, GIF, BMP or TIFF.
+    path: path of a file: JPEG, PNG, WEBP, GIF, BMP or TIFF.
     image_shape: `(H, W, C)` of the result, H = W.
-    shorter_side: what the shorter side is scaled to before the centre is cut,
-      in pixels; 0: H.
+    shorter_side: pixels that the shorter side is scaled to before the centre is
+      cropped; 0: H.
 
   Returns:
     `uint8[H, W, C]`.
 
   Raises:
-    ValueError: it cannot be read, or Pillow is not installed.
+    ValueError: the picture cannot be read, or Pillow is not installed.
   """
   images = _pictures()
   try:
@@ -326,7 +326,7 @@ def read(
 
 
 def _pictures() -> Any:
-  """Returns what decodes pictures: the module of the network's own tests."""
+  """Returns the module that decodes pictures, also for the network's tests."""
   name = 'adaptanet_jax.data.images' if __package__ else 'runtime_pictures'
   return runtime_models.find_module(name, 'pillow')
 
@@ -352,9 +352,9 @@ def _main() -> int:
 
 
 def _classify(net: Network, paths: list[str], subnet: str) -> bool:
-  """Prints what pictures show; returns whether all could be read."""
+  """Prints the classes of pictures; returns whether all could be read."""
   if paths:
-    _pictures()  # Once, and not for each, if Pillow is not there.
+    _pictures()  # Reports a missing Pillow once, not for each picture.
   unread = 0
   for path in paths:
     try:

@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How long subnets take on a device; a part of runtime.py, which it is beside.
+"""Times of subnets on a device; a part of runtime.py, in the same folder.
 
-Times are kept in `latency.json`, with what they hold for: a machine, and how it
-runs the network.
+`latency.json` keeps the times and what they are valid for: a machine, and how
+it runs the network.
 """
 
 from __future__ import annotations  # Devices have older Pythons.
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 _FILE = 'latency.json'
-# Subnets that sums are checked on, and how far off they may be, in the median.
+# Number of subnets on which sums are checked, and the median error allowed.
 _NUM_CHECKED = 16
 _MOST_ERROR = 0.2
 _Codes = tuple[int, ...]
@@ -28,22 +28,22 @@ def measure(
     run: Callable[[_Codes], Any], codes: dict[str, _Codes], rounds: int,
     runs: int,
 ) -> dict[str, float]:
-  """Takes the times of subnets.
+  """Times subnets.
 
-  Where there are many, of one and of those that differ from it in one stage;
-  what they add is added up for all others.
+  If there are many, it times one and those that differ from it in one stage;
+  the times of all others are sums of the differences.
 
   Args:
-    run: runs the subnet of some codes.
-    codes: of all subnets, by name.
-    rounds: through all of them, so that they see the device alike.
-    runs: of each in a round, after one that is not timed.
+    run: runs a subnet, given its codes.
+    codes: codes of all subnets, by name.
+    rounds: passes over all subnets, so that changes of the device affect all.
+    runs: timed runs of each subnet in a round, after one that is not timed.
 
   Returns:
     Milliseconds by subnet.
 
   Raises:
-    ValueError: the sums are not what random subnets take, timed as a whole.
+    ValueError: the sums are far from the measured times of random subnets.
   """
   start = next(iter(codes.values()))
   singles = [start]
@@ -81,7 +81,7 @@ def measure(
 def _times(
     run: Callable[[_Codes], Any], subnets: list[_Codes], rounds: int, runs: int
 ) -> dict[_Codes, float]:
-  """Returns the lowest of the medians of the rounds, in milliseconds."""
+  """Returns each subnet's lowest median of a round, in milliseconds."""
   medians: dict[_Codes, list[float]] = {own: [] for own in subnets}
   for _ in range(rounds):
     for own in subnets:
@@ -98,12 +98,12 @@ def _times(
 def write(
     folder: str, surroundings: dict[str, str], milliseconds: dict[str, float]
 ) -> None:
-  """Keeps times in a folder; the old ones are replaced as a whole.
+  """Writes times to a folder, in place of all old ones.
 
   Args:
-    folder: of the export.
+    folder: folder of the export.
     surroundings: how the network runs.
-    milliseconds: by subnet.
+    milliseconds: times by subnet.
   """
   kept = {'device': _device(surroundings), 'milliseconds': milliseconds}
   path = os.path.join(folder, _FILE)
@@ -115,14 +115,14 @@ def write(
 def read(
     folder: str, surroundings: Callable[[], dict[str, str]]
 ) -> tuple[dict[str, float], str]:
-  """Reads the times that a folder has of this device.
+  """Reads the times that a folder has for this device.
 
   Args:
-    folder: of the export.
+    folder: folder of the export.
     surroundings: returns how the network runs.
 
   Returns:
-    Milliseconds by subnet; where they are not known, `{}` and why.
+    Milliseconds by subnet, and ''; if they are not known, `{}` and the reason.
   """
   path = os.path.join(folder, _FILE)
   if not os.path.exists(path):
@@ -147,7 +147,7 @@ def read(
 
 
 def _device(surroundings: dict[str, str]) -> dict[str, str]:
-  """Returns what times hold for."""
+  """Describes the device that times are valid for."""
   return {
       'host': platform.node(),
       'processor': _processor(),

@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The files of an exported folder; a part of runtime.py, which it is beside.
+"""The files of an exported folder; a part of runtime.py, in the same folder.
 
-A model runs a batch of images under four codes, one for each stage, and says
-what else has a say in how long it takes.
+A model runs a batch of images under four codes, one for each stage, and reports
+what affects its times.
 """
 
 from __future__ import annotations  # Devices have older Pythons.
@@ -24,7 +24,8 @@ _KEYS = (
     *('versions', 'sha256'),
 )
 NUM_STAGES = 4
-# Of a stage, in the order of their codes: widths, then widths of its delta.
+# The choices of a stage in the order of their codes: widths, then widths of its
+# delta.
 CHOICES = ('1.0', '0.75', '0.5', '0.25', '1.0d', '0.75d', '0.5d', '0.25d')
 
 
@@ -34,19 +35,19 @@ def codes_of(subnet: str) -> tuple[int, ...]:
 
 
 def name_of(codes: Any) -> str:
-  """Returns the name of the subnet of four codes."""
+  """Returns the name of the subnet with these four codes."""
   return '-'.join(CHOICES[code] for code in codes)
 
 
 def find_module(name: str, package: str) -> Any:
-  """Imports a module that need not be there.
+  """Imports a module that may not be installed.
 
   Args:
-    name: of the module.
-    package: that has to be installed for it.
+    name: name of the module.
+    package: package that provides the module.
 
   Raises:
-    ValueError: it is not there.
+    ValueError: the module cannot be imported.
   """
   try:
     return importlib.import_module(name)
@@ -58,7 +59,7 @@ def find_module(name: str, package: str) -> Any:
 
 
 class Onnx:
-  """One model that takes its subnet with every batch, or is one alone."""
+  """One model that takes its subnet with every batch, or that is one subnet."""
 
   FILES = ('model.onnx',)
 
@@ -71,11 +72,11 @@ class Onnx:
     return self._infer(images, codes, -1)[0]
 
   def route(self, image: Any, policy: int) -> Any:
-    """Runs a policy by its number: logits and codes of one image."""
+    """Runs a policy, by its number; returns logits and codes of one image."""
     return self._infer(image, (0,) * NUM_STAGES, policy)
 
   def surroundings(self) -> dict[str, str]:
-    """Returns what has a say in its times."""
+    """Returns what affects its times."""
     return _surroundings(self._session)
 
   def _infer(self, images: Any, codes: Any, policy: int) -> Any:
@@ -90,7 +91,7 @@ class Onnx:
 
 
 class Stages:
-  """A model for each choice of each stage, loaded when it is first met."""
+  """A model for each choice of each stage, loaded when it is first used."""
 
   FILES = ('head.onnx',)
 
@@ -107,7 +108,7 @@ class Stages:
     return self._infer('head', x)
 
   def surroundings(self) -> dict[str, str]:
-    """Returns what has a say in its times."""
+    """Returns what affects its times."""
     return _surroundings(self._loaded('head'))
 
   def _infer(self, name: str, x: Any) -> Any:
@@ -126,7 +127,7 @@ def _session(path: str, options: Any) -> Any:
   options = {'providers': ['CPUExecutionProvider'], **options}
   try:
     return onnxruntime.InferenceSession(path, **options)
-  except Exception as error:  # Its errors have no class in common.
+  except Exception as error:  # Its errors share no base class.
     what = (str(error).splitlines() or [type(error).__name__])[0]
     raise ValueError(
         f'{path} cannot be loaded ({what}); expected options that ONNX Runtime '
@@ -145,7 +146,7 @@ def _surroundings(session: Any) -> dict[str, str]:
 
 
 class StableHlo:
-  """One program, compiled anew for each size of a batch."""
+  """One program, compiled for each batch size."""
 
   FILES = ('model.jax', 'weights.npz')
 
@@ -161,7 +162,7 @@ class StableHlo:
     )
     with open(program_file, 'rb') as file:
       program = export.deserialize(bytearray(file.read()))
-    # What it was compiled with, where this is the compiler: equal to the bit.
+    # With the exporter's compiler and options, results are equal to the bit.
     known = about['versions']['jaxlib'] == jax.lib.__version__
     on_cpu = known and jax.default_backend() == 'cpu'
     self._jax = jax
@@ -189,7 +190,7 @@ class StableHlo:
     )
 
   def surroundings(self) -> dict[str, str]:
-    """Returns what has a say in its times."""
+    """Returns what affects its times."""
     return {
         'runtime': f'jax {self._jax.__version__}',
         'providers': self._jax.devices()[0].device_kind,
@@ -197,7 +198,7 @@ class StableHlo:
     }
 
 
-# By the kind of an export.
+# Classes by the kind of an export.
 KINDS: dict[str, Any] = {
     'onnx': Onnx, 'static': Onnx, 'stages': Stages, 'stablehlo': StableHlo
 }
@@ -207,12 +208,12 @@ def load(folder: str, about: dict[str, Any], options: dict[str, Any]) -> Any:
   """Loads the model, or the models, of a folder.
 
   Args:
-    folder: that it was exported to.
-    about: what `export.json` says.
-    options: of `onnxruntime.InferenceSession`.
+    folder: folder that the network was exported to.
+    about: contents of `export.json`.
+    options: options of `onnxruntime.InferenceSession`.
 
   Returns:
-    One of `KINDS`.
+    An instance of one of `KINDS`.
 
   Raises:
     ValueError: an option is not valid, or a package is not installed.
@@ -224,7 +225,7 @@ def read_about(folder: str) -> dict[str, Any]:
   """Reads `export.json`, and checks the files that it lists.
 
   Raises:
-    ValueError: one is missing, damaged or of another format.
+    ValueError: a file is missing, damaged or of another format.
   """
   path = os.path.join(folder, INDEX)
   if not os.path.exists(path):

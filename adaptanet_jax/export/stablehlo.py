@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network as one program of StableHLO, for every platform that JAX knows.
 
-It takes weights, images and an `int32[4]`; weights are a file beside it. A
-program holds a form for each platform where these differ (`platforms.select`).
+It takes weights, images, and choices `int32[4]`; a separate file holds the
+weights. Where platforms differ it has a variant for each (`platforms.select`).
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,13 @@ def export(
     *,
     batch_size: int | None = None,
 ) -> jax_export.Exported:
-  """Exports the switched network.
+  """Exports the network as a program that takes its subnet as an argument.
 
   Args:
     net: the network.
-    weights: leaves of its collections by their path, or their shapes.
-    platforms: that it is lowered for.
-    batch_size: B; None for any, which not every compiler takes.
+    weights: leaves of its collections, or their shapes, by path.
+    platforms: platforms to lower it for.
+    batch_size: B; None for any, which not every compiler supports.
 
   Returns:
     `(weights, uint8[B, H, W, C], int32[4]) -> float32[B, num_classes]`.
@@ -64,7 +64,7 @@ def export(
 
 
 def weights_of(variables: Variables) -> dict[str, Any]:
-  """Returns the leaves of collections by their path, without the gates'."""
+  """Returns the leaves of collections by path, without those of gates."""
   return {
       name: leaf
       for name, leaf in trees.flat(variables).items()
@@ -83,12 +83,12 @@ def write(
   Args:
     net: the network.
     variables: its collections; those of its gates are left out.
-    statistics: batch statistics that take the place of the network's, by the
-      choice that all stages run as; `{}` where there are no others.
-    folder: to write to.
+    statistics: batch statistics that replace the network's, by the choice that
+      all stages have; `{}` if nothing replaces them.
+    folder: folder to write to.
 
   Returns:
-    What else a runtime has to know: how it was compiled.
+    What else a runtime must know: platforms, and options of the compiler.
   """
   weights = weights_of(variables)
   program = export(net, weights)

@@ -11,15 +11,15 @@ from adaptanet_jax.serving.refusals import RequestError, short
 def allowed_entries(
     profile: Profile, parameters: dict[str, Any], start: int
 ) -> tuple[int, ...] | None:
-  """Returns the positions of those that may; None for all.
+  """Returns the positions of the entries that may answer; None for all.
 
   Args:
     profile: the menu.
-    parameters: of the request, see `protocol.PARAMETERS`.
-    start: of `Engine.run`.
+    parameters: parameters of the request, see `protocol.PARAMETERS`.
+    start: see `Engine.run`.
 
   Raises:
-    RequestError: no entry is what the parameters ask for.
+    RequestError: no entry meets the parameters, or they exclude each other.
   """
   entries = profile.entries
   found = [n for n, e in enumerate(entries) if not e.policy]
@@ -59,11 +59,13 @@ def allowed_entries(
 def may_share(
     others: tuple[int, ...] | None, allowed: tuple[int, ...] | None
 ) -> bool:
-  """Returns whether all that may answer the one may answer the other.
+  """Returns whether a request may join the batch of a first one.
+
+  It may if every entry that may answer the first one may answer it, too.
 
   Args:
-    others: positions of those that may answer the other; None: all.
-    allowed: the same of the one.
+    others: positions of the entries that may answer it; None: all.
+    allowed: positions of those that may answer the first one; None: all.
   """
   if others is None or others == allowed:
     return True
@@ -71,7 +73,7 @@ def may_share(
 
 
 def _of_policy(profile: Profile, policy: str, fixed: list[int]) -> list[int]:
-  """Returns the rungs of a policy, and what is cheaper than all of them."""
+  """Returns the rungs of a policy, and the subnets cheaper than all rungs."""
   entries = profile.entries
   rungs = [n for n, e in enumerate(entries) if e.policy == policy]
   if not rungs:

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP surface of a service, an ASGI application; see docs/serving.md."""
+"""The HTTP interface of a service, an ASGI application; see docs/serving.md."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,17 +31,17 @@ from adaptanet_jax.serving.refusals import Limits, RequestError
 from adaptanet_jax.serving.service import Images, Service
 from adaptanet_jax.serving.tensors import INPUT
 
-# What work on a pixel, and on a logit in JSON, counts for: see `Reader.aside`.
+# Bytes that a pixel, and a logit in JSON, count as in `Reader.aside`.
 _BYTES_OF_PIXEL, _BYTES_OF_LOGIT = 4, 20
 _VERSION = '1'
 
-# Returns the engine and the profile of a model that is asked for.
+# Returns the engine and the profile of the model that is named.
 Loader = Callable[[str], tuple[Engine, Profile]]
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
 class _App:
-  """The routes, and what they share."""
+  """The routes and the state that they share."""
 
   def __init__(
       self,
@@ -59,7 +59,7 @@ class _App:
     self._page = page.read_text('utf-8')
 
   def routes(self) -> list[Route]:
-    """Returns all routes, the one that is asked most first."""
+    """Returns all routes, the most frequent one first."""
     models = '/v2/models/{model}'
     versions = models + '/versions/{version}'
     return [
@@ -87,7 +87,7 @@ class _App:
     ]
 
   def _route(self, path: str, handler: _Handler, method: str = 'GET') -> Route:
-    """Returns a route whose every answer is counted."""
+    """Returns a route that counts its responses."""
     name = path.replace('/versions/{version}', '')
 
     async def run(request: Request) -> Response:
@@ -104,12 +104,12 @@ class _App:
   async def refuse(
       self, request: Request, error: Exception, *, route: str = 'unknown'
   ) -> Response:
-    """Returns what a client is told that gets no answer.
+    """Returns the response to a request that gets no answer, and counts it.
 
     Args:
-      request: that is refused.
-      error: why.
-      route: that it is counted under.
+      request: request that is refused.
+      error: reason for it.
+      route: name that the request is counted under.
     """
     response = failure(error)
     if not await drain(request):
@@ -128,7 +128,7 @@ class _App:
       )
 
   def _authorize(self, request: Request, *, always: bool = False) -> None:
-    """Raises RequestError unless a token is given where one is needed."""
+    """Raises RequestError if a token is needed and is missing or wrong."""
     if not (always or self._token_for_all):
       return
     given = request.headers.get('authorization', '')
@@ -141,7 +141,7 @@ class _App:
       )
 
   async def _decode(self, encoded: tuple[bytes, ...], pixels: int) -> Images:
-    """Decodes pictures with that many pixels in all."""
+    """Decodes pictures, which have `pixels` pixels in all."""
     engine = self._service.engine
 
     def read() -> Images:
@@ -162,7 +162,7 @@ class _App:
       arrived: float,
       start: int = 0,
   ) -> list[Answer]:
-    """Waits for the answers to images, or pictures, as the client does."""
+    """Waits for the answers to images or pictures until the client leaves."""
     if images is None:
       pixels = payloads.check_pictures(pictures, self._limits)
       images = functools.partial(self._decode, pictures, pixels)
@@ -313,7 +313,7 @@ class _App:
       return JSONResponse(await self._service.replace(load))
     except (UsageError, OSError) as error:
       logging.warning('Not loaded: %s', error)
-      # What the sentence says of files here is for the log alone.
+      # The message may name files of this machine, so only the log has it.
       raise RequestError(
           409, 'The model cannot be loaded, and the old one stays; the log '
           'of the server says why.'
@@ -350,13 +350,13 @@ def create_app(
     token_for_all: bool = False,
     limits: Limits | None = None,
 ) -> Starlette:
-  """Makes the application of a service.
+  """Creates the application of a service.
 
   Args:
-    service: which it starts.
-    loader: loads another model; None: there is none.
-    token: that loading a model needs; None: no model can be loaded.
-    token_for_all: whether to infer needs it, too.
+    service: the service, which the application starts.
+    loader: loads another model; None: the server cannot load one.
+    token: token for loading a model; None: no model can be loaded.
+    token_for_all: whether inference needs the token, too.
     limits: how large requests may be.
   """
   app = _App(
@@ -385,6 +385,6 @@ def _state(value: bool, name: str) -> Response:
 
 
 async def _left(request: Request) -> None:
-  """Returns when the client went away."""
+  """Returns once the client has disconnected."""
   while (await request.receive())['type'] != 'http.disconnect':
     pass

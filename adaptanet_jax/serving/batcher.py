@@ -3,8 +3,8 @@
 """The queue: requests with deadlines, and the one thread that runs batches.
 
 The event loop puts images in; the thread takes the next batch out as soon as
-the last one is done, for there is nothing to be gained from waiting while
-nothing runs. Both hold one lock, for microseconds.
+the last one is done, because waiting while nothing runs gains nothing. Both
+hold one lock, for microseconds.
 
 All times are seconds of `time.monotonic`, the clock of asyncio's loops.
 """
@@ -42,12 +42,13 @@ from adaptanet_jax.serving.items import (
 )
 from adaptanet_jax.serving.refusals import RequestError
 
-# Failures of batches in a row after which the server is not ready.
+# Failed batches in a row after which the server is not ready.
 _MOST_FAILURES = 3
-# From then on a blank image runs where nothing else does, after so long each:
-# while nobody sends any, nothing else would tell that it works again.
+# From then on it runs a blank image after each such time without requests:
+# nothing else would show that batches succeed again.
 _PROBE_SECONDS = 1.0
-# A batch hangs if it takes this many times as long as predicted, and this long.
+# A batch hangs if it takes more than this many times its prediction and more
+# than this many seconds.
 _HANG_FACTOR, _HANG_SECONDS = 10.0, 10.0
 
 
@@ -55,11 +56,11 @@ class Batcher:
   """Turns single images with deadlines into batches.
 
   Attributes:
-    engine: what runs them.
+    engine: runs the batches.
     profile: the menu and its times.
-    margin: how much longer batches take than was measured.
-    failures: batches that failed, since the last one that did not.
-    begun: batches that ever began.
+    margin: how much longer batches take than measured.
+    failures: failed batches since the last one that succeeded.
+    begun: batches begun so far.
   """
 
   def __init__(
@@ -72,25 +73,25 @@ class Batcher:
       on_batch: Callable[[Ran], None] = lambda ran: None,
       clock: Callable[[], float] = time.monotonic,
   ) -> None:
-    """Starts nothing yet.
+    """Does not start the thread yet.
 
     Args:
-      engine: what runs batches.
+      engine: runs the batches.
       profile: the menu and its times.
       queue_limit: most images that wait.
       choose: the controller; others are for comparison.
-      on_batch: told of each batch, in the event loop.
-      clock: gives seconds.
+      on_batch: called after each batch, in the event loop.
+      clock: returns seconds.
     """
     self.engine, self.profile = engine, profile
     self.margin, self.failures, self.begun = Margin(), 0, 0
     self._limit, self._on_batch, self._clock = queue_limit, on_batch, clock
     self._choose = choose
     self._changed = threading.Condition()
-    self._items: list[Item] = []  # By deadline.
+    self._items: list[Item] = []  # In order of their deadlines.
     self._held = 0
     self._closing = False
-    # Of the batch that runs: when it was to be done, when it is overdue.
+    # When the running batch should be done, and when it is overdue.
     self._busy_until = self._overdue = 0.0
     self._running = 0
     self._thread = threading.Thread(
@@ -98,25 +99,25 @@ class Batcher:
     )
 
   def start(self, loop: asyncio.AbstractEventLoop) -> None:
-    """Starts the thread; answers are given in this loop."""
+    """Starts the thread; answers are delivered in this loop."""
     self._loop = loop
     self._thread.start()
 
   @property
   def waiting(self) -> int:
-    """Images that wait."""
+    """Number of images that wait."""
     return len(self._items)
 
   @property
   def slowdown(self) -> float:
-    """How much longer batches take than was measured."""
+    """How much longer batches take than measured."""
     with self._changed:
       return self.margin.value(self._clock())
 
   @property
   def is_alive(self) -> bool:
     """Whether the thread lives and its batch is not long overdue."""
-    # In this order, the reverse of that in which they are set.
+    # Read in the reverse of the order in which `_begin` sets them.
     hangs = self._running and self._clock() > self._overdue
     not_started = self._thread.ident is None
     return (not_started or self._thread.is_alive()) and not hangs
@@ -134,20 +135,20 @@ class Batcher:
       *,
       start: int = 0,
   ) -> list['asyncio.Future[Answer]']:
-    """Puts images in the queue, all or none; in the event loop.
+    """Puts all images in the queue, or none; called in the event loop.
 
     Args:
       images: `uint8[H, W, C]` each.
-      deadline: of all of them.
-      parameters: of the request, which say who may answer.
-      start: of `Engine.run`.
+      deadline: deadline of all of them.
+      parameters: parameters of the request, which say what entries may answer.
+      start: see `Engine.run`.
 
     Returns:
-      A future of each answer. To cancel it takes its image out of the queue.
-      Otherwise they raise `DeadlineError` or `BatchError`.
+      A future for each answer. Cancelling it takes its image out of the queue.
+      It may raise `DeadlineError`, `BatchError`, or `RefusedError` from `swap`.
 
     Raises:
-      RequestError: no entry of the menu may answer, or the images are more
+      RequestError: no entry of the menu may answer, or there are more images
         than may ever wait.
       RefusedError: the queue is full, or the deadline cannot be met.
     """
@@ -173,10 +174,10 @@ class Batcher:
 
   @contextlib.contextmanager
   def room(self, count: int) -> Iterator[None]:
-    """Holds places in the queue for images that are not decoded yet.
+    """Reserves places in the queue for images that are not decoded yet.
 
     Args:
-      count: images.
+      count: number of images.
 
     Raises:
       RequestError, RefusedError: as for `submit`.
@@ -189,13 +190,13 @@ class Batcher:
       self._held -= count
 
   def swap(self, engine: Engine, profile: Profile) -> None:
-    """Has batches from the next one on run on another engine.
+    """Runs all batches from the next one on another engine.
 
-    In the event loop. Refused are requests that nothing on the new menu may
-    answer, and anchors, which the first stages of the old model made.
+    Called in the event loop. It refuses requests that nothing on the new menu
+    may answer, and anchors, which the first stages of the old model made.
 
     Args:
-      engine: of images of the same shape.
+      engine: engine for images of the same shape.
       profile: its menu and times.
     """
     lost = []
@@ -214,13 +215,13 @@ class Batcher:
       self._fail(item, RefusedError('Another model took its place.', 1.0))
 
   def close(self) -> None:
-    """Ends the thread after what it runs."""
+    """Ends the thread once no image waits."""
     with self._changed:
       self._closing = True
       self._changed.notify()
 
   def _check_room(self, count: int) -> None:
-    """Raises an error if that many more images may not wait."""
+    """Raises an error if there is no room for `count` more images."""
     if count > self._limit:
       raise RequestError(
           413,
@@ -240,7 +241,7 @@ class Batcher:
       count: int,
       allowed: tuple[int, ...] | None,
   ) -> None:
-    """Raises RefusedError if even the fastest subnet would come too late."""
+    """Raises RefusedError if even the fastest subnet would be too late."""
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
     needed = seconds_needed(
         self.profile,
@@ -257,7 +258,7 @@ class Batcher:
       )
 
   def _end(self, item: Item, future: 'asyncio.Future[Answer]') -> None:
-    """Ends the waiting of an image: it was answered, or its client left."""
+    """Cleans up after an image that was answered or whose client left."""
     if item.timer:
       item.timer.cancel()
     if future.cancelled():
@@ -283,7 +284,7 @@ class Batcher:
     return False
 
   def _serve(self) -> None:
-    """What the thread does."""
+    """Runs batches until the batcher is closed; the thread's function."""
     while True:
       with self._changed:
         while self.is_healthy and not (self._items or self._closing):
@@ -313,7 +314,7 @@ class Batcher:
         self.margin.value(now),
         first.allowed,
     )
-    # Of the earlier ones, those that others may answer, too, are not lost.
+    # Images that other entries, too, may answer are not given up yet.
     given_up = [
         item
         for item in (able[: decision.given_up] if decision else able)
@@ -333,7 +334,7 @@ class Batcher:
     self._items = [item for item in self._items if id(item) not in ids]
 
   def _probe(self) -> Batch:
-    """Returns a batch of a blank image that nobody has sent."""
+    """Returns a batch of one blank image, which no client sent."""
     entry = int(self.profile.seconds[:, 0].argmin())
     image = np.zeros(self.engine.image_shape, np.uint8)
     future = self._loop.create_future()
@@ -344,7 +345,7 @@ class Batcher:
     )
 
   def _begin(self, decision: Decision, items: list[Item]) -> Batch:
-    """Returns a batch that runs from now on; the lock is held."""
+    """Returns a batch and notes that it runs; the lock is held."""
     batch = Batch(self.engine, self.profile, self.margin, decision, items)
     now = self._clock()
     self._busy_until = now + self.margin.value(now) * batch.seconds
@@ -361,7 +362,7 @@ class Batcher:
       answers = batch.run()
     except BatchError as error:
       problem = str(error)
-    except Exception:  # Whatever it is, the next batch may do.
+    except Exception:  # The next batch may succeed.
       logging.exception('A batch failed.')
       problem = 'The batch failed.'
     done = self._clock()

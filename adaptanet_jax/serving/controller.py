@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The controller: which subnet the next batch runs under, and how large it is.
+"""The controller, which chooses the subnet and the size of the next batch.
 
-One pure function of what waits and of what was measured. The server calls it
-between two batches, where a supernet changes its subnet at no cost, and so does
-the simulator of `benchmarks.serving`.
+It is a pure function of the waiting requests and the measured times. The server
+calls it between two batches, when a supernet can change its subnet at no cost,
+and so does the simulator of `benchmarks.serving`.
 
 S = subnets of the menu, B = batch sizes, N = requests that wait.
 """
@@ -19,14 +19,14 @@ import math
 
 import numpy as np
 
-# Between which the margin stays. With 3 as the most, on a machine that other
-# work kept busy, a third of the answers were in time and no request was refused
+# Bounds of the margin. With an upper bound of 3, on a machine that other work
+# kept busy, a third of the answers were in time and no request was refused
 # (docs/serving.md).
 _LEAST_MARGIN, _MOST_MARGIN = 1.0, 10.0
 _QUANTILE = 0.95
 # Batches, and seconds, that the margin remembers.
 _WINDOW, _WINDOW_SECONDS = 200, 5.0
-# Requests that a decision looks at.
+# Most requests that a decision considers.
 HORIZON = 256
 
 
@@ -35,10 +35,10 @@ class Entry:
   """One way to run the network.
 
   Attributes:
-    name: of its subnet, such as `1.0-0.5d-0.25-1.0`; of a rung of a policy
-      `joint/budget@0.50` and the like, see `policies`.
+    name: name of a subnet, such as `1.0-0.5d-0.25-1.0`, or of a rung of a
+      policy, such as `joint/budget@0.50`, see `policies`.
     accuracy: share of held-out images that it gets right.
-    madds: multiply-accumulates of an image.
+    madds: multiply-accumulates for one image.
   """
 
   name: str
@@ -58,8 +58,8 @@ class Profile:
 
   Attributes:
     entries: the menu, S of them.
-    sizes: of batches, ascending, the first is 1.
-    seconds: of each entry and size, `float[S, B]`.
+    sizes: batch sizes in ascending order, from 1.
+    seconds: time of a batch for each entry and size, `float[S, B]`.
   """
 
   entries: tuple[Entry, ...]
@@ -68,17 +68,17 @@ class Profile:
 
   @functools.cached_property
   def accuracies(self) -> np.ndarray:
-    """`float[S]`."""
+    """Accuracy of each entry, `float[S]`."""
     return np.array([entry.accuracy for entry in self.entries])
 
   @functools.cached_property
   def capacity(self) -> np.ndarray:
-    """Images a second of each entry at its best size, `float[S]`."""
+    """Images per second of each entry at its best size, `float[S]`."""
     return (np.array(self.sizes) / self.seconds).max(-1)
 
   @property
   def best(self) -> Entry:
-    """The most accurate subnet; of equals, that which does most work."""
+    """The most accurate subnet; among equals, the one with the most MAdds."""
     subnets = [e for e in self.entries if not e.policy]
     return max(subnets, key=lambda e: (e.accuracy, e.madds))
 
@@ -88,11 +88,11 @@ class Decision:
   """What to do next.
 
   Attributes:
-    given_up: how many requests, those of the earliest deadlines, cannot be
-      answered in time any more: they would only delay the others.
-    entry: position in the menu, for those that are left.
+    given_up: number of requests, those with the earliest deadlines, that cannot
+      be answered in time any more and would only delay the others.
+    entry: position in the menu, for the remaining requests.
     size: most requests of the batch.
-    seconds: that it is predicted to take, margin not included.
+    seconds: predicted time of the batch, without the margin.
   """
 
   given_up: int
@@ -109,7 +109,7 @@ def seconds_needed(
     begins: float,
     allowed: Sequence[int] | None = None,
 ) -> float:
-  """Returns how long a request that comes now would take at the very least.
+  """Returns the least seconds that a request that arrives now would take.
 
   Args:
     profile: the menu and its times.
@@ -133,35 +133,34 @@ def choose(
 ) -> Decision | None:
   """Chooses the subnet and the size of the next batch.
 
-  Of all pairs it takes the one under which, were it kept until nobody waits,
-  most answers would be right and in time, by the subnet's accuracy. Requests
-  that would be late in its first batch are given up: to answer them all the
-  same, when more come than can be answered, made two thirds of all answers late
-  (docs/serving.md). Equals are
-  told apart by accuracy, then by MAdds (many subnets get all of a few held-out
-  images right: then more work is safer), then by size, the smaller one.
+  It takes the pair that, if kept until no request waits, gives the most answers
+  that are right, by the subnet's accuracy, and in time. Requests that would be
+  late in its first batch are given up: answering them anyway, when more come
+  than can be answered, made two thirds of all answers late (docs/serving.md).
+  Ties go to the higher accuracy, then to more MAdds (many subnets get all of a
+  few held-out images right: then more work is safer), then to the smaller size.
 
   Args:
     now: seconds on the clock of the deadlines.
-    deadlines: of all that wait, ascending; no more than the first 256 count.
+    deadlines: deadlines of all that wait, ascending; only the first 256 count.
     profile: the menu and its times.
-    margin: what times are multiplied by, see `Margin`.
+    margin: factor on all times, see `Margin`.
     allowed: positions in the menu that may be chosen; default: all.
 
   Returns:
-    The decision; None if nobody is left to be answered.
+    The decision; None if no request can be answered in time.
   """
   order = _order(profile, None if allowed is None else tuple(allowed))
-  # The same as to multiply all times by the margin.
+  # Equivalent to multiplying all times by the margin.
   slack = (np.array(deadlines[:HORIZON]) - now) / margin
   count = len(slack)
   if not count or slack[-1] < order.fastest:
     return None
-  # Those that would be late in a first batch of a pair, and are left out of it.
+  # How many requests would be late in a pair's first batch, and are left out.
   late = slack.searchsorted(order.done[:, 0])
   done = order.done[:, :count]
   if late.any():
-    # Those before them get a place beyond the end, where nothing is in time.
+    # The late ones fall in the infinite part: none of them counts as in time.
     places = order.starts[:, None] + np.arange(count) - late[:, None]
     done = order.padded.take(places)
   scores = order.accuracies * (done <= slack).sum(-1, dtype=np.int16)
@@ -174,14 +173,14 @@ def choose(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Order:
-  """Pairs of an entry and a size, P of them, those first that win ties.
+  """All P pairs of an entry and a size, in the order in which they win ties.
 
   Attributes:
-    pairs: positions of both.
-    accuracies: `float[P]`.
-    padded: infinite, then seconds until the first i + 1 requests are answered,
-      `float[P, N + N]`.
-    starts: places in `padded`, flattened, where the latter begin, `int[P]`.
+    pairs: positions of the entry and of the size.
+    accuracies: accuracy of the entry, `float[P]`.
+    padded: N infinities, then seconds until the first i + 1 requests are
+      answered, `float[P, N + N]`.
+    starts: places in the flattened `padded` where the seconds begin, `int[P]`.
     fastest: seconds of the fastest entry for one request.
   """
 
@@ -193,7 +192,7 @@ class _Order:
 
   @property
   def done(self) -> np.ndarray:
-    """`float[P, N]`."""
+    """Seconds until the first i + 1 requests are answered, `float[P, N]`."""
     return self.padded[:, HORIZON:]
 
 
@@ -224,21 +223,21 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
 class Margin:
   """How much longer batches take than predicted: a running 95th percentile.
 
-  On a machine that does other work, too, times are not those that were measured
-  when the server started. What is old is forgotten: else, where a margin leaves
-  no time for anything, nothing would ever run that could lower it.
+  On a machine with other work, batches take longer than measured when the
+  server started. Old batches are forgotten: otherwise a margin that leaves no
+  time for any request would never fall, because nothing would run to lower it.
   """
 
   def __init__(self) -> None:
-    # When, and how much longer.
+    # When a batch was recorded, and its actual over its predicted time.
     self._recent: deque[tuple[float, float]] = deque()
     self._sorted: list[float] = []
 
   def record(self, predicted: float, actual: float, now: float) -> None:
-    """Takes note of a batch.
+    """Records a batch.
 
     Args:
-      predicted: seconds that it was to take.
+      predicted: seconds that it should have taken.
       actual: seconds that it took.
       now: seconds on the clock of the deadlines.
     """
@@ -249,7 +248,7 @@ class Margin:
       self._forget()
 
   def value(self, now: float) -> float:
-    """Returns what predicted times are to be multiplied by, 1 to 10.
+    """Returns the factor by which to multiply predicted times, 1 to 10.
 
     Args:
       now: seconds on the clock of the deadlines.

@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What runs a batch: a network at fixed batch sizes.
+"""Engines, which run a network at a few fixed batch sizes.
 
-A shape that was never met before would be compiled, for seconds, while requests
-wait. So a batch is filled up to one of a few sizes, and all programs have run
-before the server says that it is ready.
+For a new shape a program would be compiled, for seconds, while requests wait.
+So a batch is padded to one of a few sizes, and all programs have run before the
+server reports that it is ready.
 
 n = images of a batch, H = height, W = width, C = colours.
 """
@@ -27,22 +27,22 @@ from adaptanet_jax.inference.network import Supernet
 
 SIZES = (1, 2, 4, 8, 16, 32)
 
-# A rule of a policy, as `evaluation.policies.to_json` has it.
+# A rule of a policy, in the form of `evaluation.policies.to_json`.
 Rule = dict[str, Any]
 
 
 class Engine(Protocol):
-  """What the rest of the server asks of whatever runs the network.
+  """What the server requires of an object that runs the network.
 
   Attributes:
-    name: of the model.
+    name: name of the model.
     subnets: figures of all its subnets.
     policies: the two rules of each policy by its name, such as 'joint/budget'.
-    sizes: of batches, ascending, the first is 1.
+    sizes: batch sizes in ascending order, from 1.
     image_shape: `(H, W, C)`.
-    class_names: of the classes, by label.
-    shorter_side: what a picture's shorter side is scaled to, see `About`.
-    precision: relative step of the type that it computes in.
+    class_names: names of the classes, by label.
+    shorter_side: pixels that the shorter side is scaled to, see `About`.
+    precision: relative step (epsilon) of the type that it computes in.
   """
 
   name: str
@@ -55,7 +55,7 @@ class Engine(Protocol):
   precision: float
 
   def with_sizes(self, sizes: tuple[int, ...]) -> 'Engine':
-    """Returns the same network with batches of other sizes."""
+    """Returns the same network with other batch sizes."""
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -63,9 +63,10 @@ class Engine(Protocol):
     """Runs a subnet.
 
     Args:
-      images: `uint8[n, H, W, C]`, no more than the largest size; or an anchor.
-      name: of the subnet.
-      start: number of the anchor, `float32` of its shape; 0: images.
+      images: `uint8[n, H, W, C]`, n at most the largest size; or `float32`
+        anchors.
+      name: name of the subnet.
+      start: number of the anchor that `images` holds; 0: images.
 
     Returns:
       Logits, `float32[n, classes]`.
@@ -78,7 +79,7 @@ class Engine(Protocol):
 
     Args:
       images: as for `run`.
-      name: of the policy.
+      name: name of the rung.
 
     Returns:
       Logits, `float32[n, classes]`, and the subnet of each image.
@@ -88,16 +89,15 @@ class Engine(Protocol):
     """Returns the shapes of the anchors that `run` may start at."""
 
   def fingerprint(self) -> str:
-    """Returns what tells this engine, its weights and its device from others.
-    """
+    """Returns a hash of the engine, its weights and its device."""
 
 
 def padded(images: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
-  """Fills a batch up with zeros to the next size.
+  """Pads a batch with zeros to the next size.
 
   Args:
-    images: `uint8[n, H, W, C]`.
-    sizes: ascending.
+    images: `uint8[n, H, W, C]`, or `float32` anchors.
+    sizes: batch sizes in ascending order.
 
   Raises:
     ValueError: there are more images than the largest size.
@@ -116,7 +116,7 @@ def padded(images: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
 
 
 class JaxEngine:
-  """A supernet in this process, on the device that JAX has.
+  """A supernet in this process, on JAX's default device.
 
   Attributes:
     net: the network.
@@ -129,7 +129,7 @@ class JaxEngine:
 
     Args:
       net: the network, with the back end that suits the device.
-      sizes: of batches, ascending, the first is 1.
+      sizes: batch sizes in ascending order, from 1.
     """
     self.net, self.sizes = net, sizes
     self.name, self.subnets = net.about.name, net.subnets
@@ -199,17 +199,17 @@ class JaxEngine:
 
 
 def load_engine(model: str, most: int = SIZES[-1]) -> Engine:
-  """Loads a model, to be served on this device.
+  """Loads a model to serve on this device.
 
   Args:
     model: what `adaptanet_jax.load` takes, or an exported folder, which runs in
       ONNX Runtime.
-    most: images of a batch; of `SIZES` those up to it are used.
+    most: most images of a batch: it has the sizes of `SIZES` up to this one.
 
   Raises:
     UsageError: there is no such model, or it is damaged.
   """
-  from adaptanet_jax.serving import onnx_engine  # It stands on this module.
+  from adaptanet_jax.serving import onnx_engine  # It imports this module.
 
   sizes = tuple(n for n in SIZES if n <= most)
   if onnx_engine.is_export(model):

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a client is told where it gets no answer."""
+"""Responses to requests that get no answer."""
 
 import logging
 import math
@@ -18,7 +18,8 @@ from adaptanet_jax.serving.refusals import RequestError
 
 
 def failure(error: Exception) -> Response:
-  """Returns a response: one sentence, and nothing of this machine."""
+  """Returns the response to an error: one sentence, no details of the machine.
+  """
   if isinstance(error, RequestError):
     headers = {'www-authenticate': 'Bearer'} if error.status == 401 else None
     return JSONResponse({'error': str(error)}, error.status, headers)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What waits in the queue, and what becomes of it."""
+"""Items of the queue, their batches, and their answers."""
 
 import asyncio
 import bisect
@@ -19,7 +19,7 @@ from adaptanet_jax.serving.engine import Engine
 
 
 class RefusedError(Exception):
-  """The request cannot be taken now; `retry_after` seconds later it may be."""
+  """The request is refused now; it may succeed `retry_after` seconds later."""
 
   def __init__(self, message: str, retry_after: float) -> None:
     super().__init__(message)
@@ -36,15 +36,15 @@ class BatchError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What became of an image.
+  """The answer to an image.
 
   Attributes:
     logits: `float32[classes]`.
-    entry: of the menu, that ran.
-    subnet: that ran; the entry, unless that is a policy; of an answer to an
+    entry: name of the entry of the menu that ran.
+    subnet: subnet that ran: the entry, or the choice of its policy; for an
       anchor only the stages that ran here.
-    accuracy: the entry's share of right answers on held-out images; None of an
-      answer to an anchor, for it depends on what the device ran.
+    accuracy: the entry's share of right answers on held-out images; None for an
+      anchor, because it depends on what the device ran.
   """
 
   logits: np.ndarray
@@ -60,11 +60,11 @@ class Item:
   Attributes:
     image: `uint8[H, W, C]`, or an anchor.
     start: number of the anchor; 0: an image.
-    deadline: when its answer has to be there.
-    parameters: of its request, which say who may answer it.
-    allowed: positions in the menu of who may; None: all.
-    future: of its `Answer`.
-    timer: that ends its waiting.
+    deadline: when its answer is due.
+    parameters: parameters of its request, which say what entries may answer.
+    allowed: positions in the menu of the entries that may; None: all.
+    future: future of its `Answer`.
+    timer: timer that ends its wait at the deadline.
   """
 
   image: np.ndarray
@@ -81,9 +81,9 @@ class Ran:
   """A batch that is done, for metrics.
 
   Attributes:
-    name: of the entry that ran.
-    count: images.
-    seconds: that it took.
+    name: name of the entry that ran.
+    count: number of images.
+    seconds: seconds that it took.
     failed: whether it raised, or gave numbers that are not finite.
   """
 
@@ -95,7 +95,7 @@ class Ran:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """A batch that runs, and what it runs on, whatever is swapped meanwhile."""
+  """A running batch, with the engine that it began on even after a swap."""
 
   engine: Engine
   profile: Profile
@@ -105,12 +105,12 @@ class Batch:
 
   @property
   def entry(self) -> Entry:
-    """What runs."""
+    """The entry of the menu that runs."""
     return self.profile.entries[self.decision.entry]
 
   @property
   def seconds(self) -> float:
-    """What it is predicted to take, filled up to the next size."""
+    """Its predicted seconds, at the size that it is padded to."""
     column = bisect.bisect_left(self.profile.sizes, len(self.items))
     return float(self.profile.seconds[self.decision.entry, column])
 
@@ -118,7 +118,7 @@ class Batch:
     """Returns the answer of each image.
 
     Raises:
-      BatchError: they are not finite.
+      BatchError: the logits are not finite.
     """
     entry, start = self.entry, self.items[0].start
     images = np.stack([item.image for item in self.items])

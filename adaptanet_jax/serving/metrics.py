@@ -1,8 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a server tells of itself: Prometheus's metrics, and the last minute.
+"""What a server reports about itself: Prometheus metrics and the last minute.
 
-All of it is called in the event loop, and by nothing else.
+Everything here is called in the event loop only.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ from adaptanet_jax.serving.items import (
   Ran,
 )
 
-# What may become of an image; the first alone keeps the promise.
+# What may become of an image; only the first meets its deadline.
 OUTCOMES = ('on_time', 'late', 'expired', 'refused', 'failed', 'cancelled')
 # The live page's last minute, in parts of half a second.
 PART_SECONDS, _PARTS = 0.5, 120
@@ -36,11 +36,11 @@ class _Part:
   """Half a second.
 
   Attributes:
-    number: of it, since the clock began.
-    arrived: images.
-    outcomes: images by what became of them.
-    subnets: images answered, by the entry that ran.
-    accuracy: sum over those.
+    number: its number since the clock began.
+    arrived: number of images that arrived.
+    outcomes: numbers of images by outcome.
+    subnets: numbers of images answered, by the entry that ran.
+    accuracy: sum of the entries' accuracies over these images.
     queue: most images that waited when a batch was done.
   """
 
@@ -56,7 +56,7 @@ class Metrics:
   """Counts requests, images and batches.
 
   Attributes:
-    registry: of Prometheus's metrics.
+    registry: registry of the Prometheus metrics.
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -114,7 +114,7 @@ class Metrics:
     self._by_request: dict[tuple[str, int], Any] = {}
 
   def describe(self, profile: Profile) -> None:
-    """Takes note of the menu."""
+    """Sets the capacity of each entry of the menu."""
     self._capacity.clear()
     for entry, rate in zip(profile.entries, profile.capacity):
       self._capacity.labels(entry.name).set(rate)
@@ -127,7 +127,7 @@ class Metrics:
     self._by_request[key].inc()
 
   def arrived(self, count: int) -> None:
-    """Counts images that came."""
+    """Counts images that arrived."""
     self._part().arrived += count
 
   def outcome(self, name: str, count: int = 1) -> None:
@@ -152,7 +152,7 @@ class Metrics:
     part.accuracy += answer.accuracy
 
   def batch(self, ran: Ran, waiting: int) -> None:
-    """Counts a batch, and how many waited when it was done."""
+    """Counts a batch, and notes how many images waited when it was done."""
     self._batch_seconds.observe(ran.seconds)
     self._batch_images.observe(ran.count)
     if ran.failed:
@@ -174,10 +174,10 @@ class Metrics:
     """Returns the last minute, for the live page.
 
     Returns:
-      `now`, the number of the part under way; `parts`, those in which something
-      happened, oldest first; `attainment`, the share of images that were
-      answered in time, and `accuracy`, the mean of those that whole subnets
-      answered, None where there was none.
+      `now`, the number of the current part; `parts` in which something
+      happened, oldest first; `outcomes` of images; `attainment`, the share of
+      images that were answered in time; and `accuracy`, the mean over images
+      that whole subnets answered. The last two are None without such images.
     """
     now = self._number()
     parts = [part for part in self._parts if part.number > now - _PARTS]

@@ -20,21 +20,21 @@ _KINDS = ('onnx', 'stages')
 
 
 class OnnxEngine:
-  """An exported folder of all subnets, in this process, on its processor.
+  """An exported folder with all subnets, in this process, on the CPU.
 
-  It begins with images alone, and knows no policies: those of its graph route a
-  batch by its first image, with shares that are fixed.
+  It takes images but no anchors, and has no policies: those of its graph route
+  a batch by its first image, with fixed shares.
   """
 
   def __init__(self, folder: str, *, sizes: tuple[int, ...]) -> None:
     """Loads the models.
 
     Args:
-      folder: that the network was exported to.
-      sizes: of batches, ascending, the first is 1.
+      folder: folder that the network was exported to.
+      sizes: batch sizes in ascending order, from 1.
 
     Raises:
-      UsageError: the folder is damaged, has not all subnets, or is of a format
+      UsageError: the folder is damaged, lacks some subnets, or is of a format
         that ONNX Runtime does not run; or ONNX Runtime is not installed.
     """
     try:
@@ -73,7 +73,7 @@ class OnnxEngine:
   def route(
       self, images: np.ndarray, name: str
   ) -> tuple[np.ndarray, list[str]]:
-    """See `Engine`; never called, for there are no policies."""
+    """See `Engine`; never called, because there are no policies."""
     raise NotImplementedError
 
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -100,13 +100,12 @@ def is_export(folder: str) -> bool:
 
 
 def _is_whole(count: int) -> bool:
-  """Returns whether these are all subnets: of 4 or 8 choices of four stages."""
+  """Returns whether a count is that of all subnets, 4 or 8 choices a stage."""
   return count in (4**4, 8**4)
 
 
 def _options() -> object:
-  """Returns options of a session that leaves processors to HTTP while it waits.
-  """
+  """Returns session options with which idle threads leave the CPU to HTTP."""
   try:
     import onnxruntime
   except ImportError as error:

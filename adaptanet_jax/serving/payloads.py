@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies and pictures, whose size is known before they are unpacked.
+"""Unpacks bodies and pictures, within limits on their size.
 
 H = height, W = width, C = colours.
 """
@@ -23,15 +23,15 @@ from adaptanet_jax.serving.refusals import (
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-  """Undoes the compression of a body.
+  """Decompresses a body.
 
   Args:
-    body: what came.
+    body: body as it was received.
     encoding: 'gzip', 'deflate', 'identity' or ''.
     limit: most bytes of the result.
 
   Raises:
-    RequestError: it is something else, damaged, or too large.
+    RequestError: the encoding is another, or the body is damaged or too large.
   """
   encoding = encoding.strip().lower()
   if encoding in ('', 'identity'):
@@ -42,7 +42,7 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         f'Content-Encoding is {short(encoding)}; expected gzip or deflate.',
     )
   try:
-    # 32: whichever of the two heads it has.
+    # Adding 32 detects which of the two headers it has.
     stream = zlib.decompressobj(32 + zlib.MAX_WBITS)
     text = stream.decompress(body, limit + 1)
   except zlib.error as error:
@@ -63,8 +63,8 @@ def deflate(body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
   """Compresses a body if the client asks for it.
 
   Args:
-    body: what is to go.
-    accepted: the header Accept-Encoding; of `gzip, deflate` gzip is taken.
+    body: body to send.
+    accepted: the header Accept-Encoding; gzip is preferred to deflate.
 
   Returns:
     The body, and its headers.
@@ -80,7 +80,7 @@ def deflate(body: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
 
 
 def _accepted(header: str) -> set[str]:
-  """Returns the encodings that Accept-Encoding names, save those refused."""
+  """Returns the encodings that Accept-Encoding names, except those refused."""
   found = set()
   for part in header.lower().split(','):
     name, _, quality = part.partition(';')
@@ -94,7 +94,7 @@ def read_picture(
     shape: tuple[int, int, int],
     shorter_side: int,
 ) -> np.ndarray:
-  """Decodes a picture that `check_pictures` has let pass.
+  """Decodes a picture that has passed `check_pictures`.
 
   Args:
     encoded: a JPEG, a PNG or the like.
@@ -105,7 +105,7 @@ def read_picture(
     `uint8[H, W, C]`.
 
   Raises:
-    RequestError: it is not a picture.
+    RequestError: it cannot be decoded.
   """
   try:
     return decode(encoded, shape, shorter_side)
@@ -116,7 +116,7 @@ def read_picture(
 
 
 def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
-  """Returns the pixels of pictures, by their heads.
+  """Returns how many pixels pictures have in all, by their headers.
 
   Raises:
     RequestError: 400, one is not a picture; 413, they have too many pixels.

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies on the menu: gates choose for each image, load chooses the budget.
 
-A policy mixes two rules, a cheaper and a dearer one. Its rungs are the same
-policy with other shares of the two: as load rises the controller goes down
-them, and past the lowest to fixed subnets that are cheaper still.
+A policy mixes a cheaper and a more expensive rule. Its rungs are the same
+policy with other shares of the two: as load rises the controller moves to
+cheaper rungs, and then to fixed subnets that are cheaper still.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.serving.controller import Entry
 from adaptanet_jax.serving.engine import Engine
 
-# Of images that follow the cheaper rule, beside the share that it was made for.
+# Shares of images that follow the cheaper rule, besides the policy's own share.
 _SHARES = (0.0, 0.5, 1.0)
 
 
@@ -25,13 +25,13 @@ def rungs(
 ) -> tuple[Entry, ...]:
   """Returns the rungs of a policy, such as `joint/budget@0.50`.
 
-  Their accuracies are those of the subnets that they lead to, every bin of a
-  gate alike: what gates know beyond that is not counted.
+  Their accuracies are means over the subnets that they lead to, with all bins
+  of a gate equally likely: what gates know about an image is not counted.
 
   Args:
-    engine: what runs the network.
-    policy: scope and name.
-    accuracies: of all subnets, `float[K, K, K, K]`.
+    engine: runs the network.
+    policy: scope and name of the policy.
+    accuracies: accuracies of all subnets, `float[K, K, K, K]`.
 
   Raises:
     UsageError: the network has no such policy.

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The menu of a server, and how long each entry takes on this device.
 
-MAdds do not tell: on two cores a subnet of a quarter of them takes half of the
-time, and with one image two thirds. So every entry is timed at every batch
-size. What was measured is kept, under a name made of all that it depends on.
+MAdds do not predict it: on two cores a subnet with a quarter of them takes half
+of the time, and with one image two thirds. So every entry is timed at every
+batch size. The times are kept in a file named by a hash of what they depend on.
 
 S = entries of the menu, B = batch sizes, K = choices of a stage.
 """
@@ -29,12 +29,12 @@ from adaptanet_jax.serving.engine import Engine, load_engine
 from adaptanet_jax.workdir import read_json, write_json
 
 MOST_ENTRIES = 12
-# The size at which all subnets are estimated, to choose the menu.
+# Batch size at which the times of all subnets are estimated for the menu.
 _ESTIMATED_AT = 8
 # Timed runs of each entry and size.
 _RUNS = 10
-# The accuracies that a table may have, the first that is there counts: those of
-# images that nothing was trained on and no figure is reported of.
+# Columns of accuracies, of which the first that a table has is used: preferably
+# those on images that nothing was trained on and no figure is reported for.
 _ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
 
 
@@ -45,12 +45,12 @@ def default_folder() -> str:
 
 
 def keep_programs(folder: str) -> None:
-  """Has JAX keep compiled programs there, unless it was told where to."""
+  """Makes JAX keep compiled programs in a folder, unless it has another one."""
   if not jax.config.values['jax_compilation_cache_dir']:
     jax.config.update(
         'jax_compilation_cache_dir', os.path.join(folder, 'programs')
     )
-  # They are many and small.
+  # Programs are many and small: also those that compile quickly are kept.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
@@ -62,20 +62,20 @@ def create(
     policy: str | None = None,
     begun: Callable[[], int] = lambda: 0,
 ) -> Profile:
-  """Chooses a menu and times it; reads what was measured before, if it was.
+  """Chooses a menu and times it, or reads the times if it was timed before.
 
   Either way every program of the menu has run when it returns. Times are kept
-  unless batches ran meanwhile, which made them longer than they are.
+  unless batches ran meanwhile and so made them longer.
 
   Args:
-    engine: what runs the network.
-    folder: of profiles.
+    engine: runs the network.
+    folder: folder of profiles.
     names: subnets of the menu; default: those of `choose_menu`.
-    policy: whose rungs are on the menu, too; None: no policy.
+    policy: policy whose rungs are on the menu, too; None: no policy.
     begun: returns how many batches of other engines have begun so far.
 
   Raises:
-    UsageError: the network has no accuracies, or a name is not a subnet of it.
+    UsageError: the network has no accuracies, no such subnet or no such policy.
   """
   path = _path(engine, folder, names, policy)
   kept = _read(path, engine.sizes)
@@ -113,7 +113,7 @@ def load(
   Args:
     model: see `load_engine`.
     most: see `load_engine`.
-    folder: of profiles.
+    folder: folder of profiles.
     menu: subnets, joined by commas; None: see `choose_menu`.
     policy: see `create`.
     begun: see `create`.
@@ -143,7 +143,7 @@ def is_kept(
     names: Sequence[str] = (),
     policy: str | None = None,
 ) -> bool:
-  """Returns whether `create` has measured before what it is asked for."""
+  """Returns whether `create` has measured such a menu before."""
   return os.path.exists(_path(engine, folder, names, policy))
 
 
@@ -169,13 +169,13 @@ def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
 
 
 def choose_menu(engine: Engine) -> tuple[Entry, ...]:
-  """Chooses the uniform widths, and some of the `front`.
+  """Chooses the subnets of uniform width, and some of the `front`.
 
   Args:
-    engine: what runs the network.
+    engine: runs the network.
 
   Returns:
-    At most 12 entries, by accuracy.
+    At most 12 entries, in ascending order of accuracy.
 
   Raises:
     UsageError: the network has no accuracies.
@@ -193,12 +193,12 @@ def choose_menu(engine: Engine) -> tuple[Entry, ...]:
 
 
 def front(engine: Engine) -> list[str]:
-  """Returns the subnets that no faster one is as accurate as, fastest first.
+  """Returns the Pareto front of time and accuracy, the fastest subnet first.
 
   The times of all subnets are estimated from those of single stages.
 
   Args:
-    engine: what runs the network.
+    engine: runs the network.
 
   Raises:
     UsageError: the network has no accuracies.
@@ -213,13 +213,13 @@ def front(engine: Engine) -> list[str]:
 
 
 def estimate(engine: Engine) -> np.ndarray:
-  """Estimates the seconds of all subnets from single changes to the largest.
+  """Estimates the times of all subnets from single changes to the largest.
 
   Args:
-    engine: what runs them.
+    engine: runs the network.
 
   Returns:
-    `float[K, K, K, K]`, of a batch of a middle size.
+    Seconds `float[K, K, K, K]` for a batch of a medium size.
   """
   size = min(_ESTIMATED_AT, engine.sizes[-1])
   codes = latency.single_changes(len(_accuracies(engine)))
@@ -257,7 +257,7 @@ def _entry(engine: Engine, name: str) -> Entry:
 
 
 def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:
-  """Returns `float[S, B]` seconds, those of larger sizes never smaller."""
+  """Returns seconds `float[S, B]`, which never decrease with the size."""
   runs = [
       _runner(engine, entry, size)
       for entry in entries
@@ -268,7 +268,7 @@ def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:
 
 
 def _measure(runs: Sequence[Callable[[], Any]]) -> np.ndarray:
-  # The quiet ones: what else the machine does is for the margin to learn.
+  # Times with the least other work on the machine; the margin covers the rest.
   rows = latency.measure(runs, num_runs=_RUNS)
   return np.array([row['ms_quiet'] for row in rows], float)
 

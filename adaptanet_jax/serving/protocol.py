@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Open Inference Protocol, version 2: bytes to requests, answers to bytes.
 
-With the extension for binary tensors: a header says how long the JSON is, and
-what follows are the tensors that have no `data` in it. BYTES are encoded
-pictures, in JSON as base64; everything that is wrong with a request is said in
-one sentence, and no picture is decoded before its size is known.
+The extension for binary tensors is included: a header gives the length of the
+JSON, and after the JSON come the tensors that have no `data` in it. BYTES are
+encoded pictures, in JSON as base64. A request that is wrong is refused with one
+sentence, and no picture is decoded before its size is known.
 
 n = images, H = height, W = width, C = colours.
 """
@@ -32,7 +32,7 @@ from adaptanet_jax.serving.refusals import (
 )
 from adaptanet_jax.serving.tensors import INPUT
 
-# Names, types and lengths beside n of what is answered.
+# Names and types of the outputs.
 OUTPUTS = {
     'label': 'BYTES',
     'class': 'INT32',
@@ -43,7 +43,8 @@ OUTPUTS = {
 }
 JSON_LENGTH = 'inference-header-content-length'
 _DTYPES = {'INT32': '<i4', 'FP32': '<f4'}
-# Parameters that mean something here, and those of clients that do not.
+# Parameters of `Request`, and others that clients send, which are ignored; but
+# `binary_data_output` is the default of whether outputs are binary.
 PARAMETERS = ('timeout', 'subnet', 'policy', 'min_accuracy')
 _PASSED_OVER = (
     'binary_data_output', 'priority', 'sequence_id', 'sequence_start',
@@ -54,16 +55,16 @@ _MOST_MICROSECONDS = 60_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """What a client wants.
+  """A request to infer.
 
   Attributes:
-    id: that it gave, to be given back.
-    images: `uint8[n, H, W, C]`, or `float32` of an anchor; None where it sent
-      pictures.
+    id: the client's name of the request, to be returned.
+    images: `uint8[n, H, W, C]`, or `float32` anchors; None if pictures were
+      sent.
     start: number of the anchor; 0: images.
-    pictures: encoded ones.
+    pictures: encoded pictures.
     parameters: those of `PARAMETERS` that were given.
-    outputs: their names, and whether each is to be binary.
+    outputs: names of the outputs, and whether each is to be binary.
   """
 
   id: str
@@ -85,14 +86,14 @@ def parse(
   """Reads a request to infer.
 
   Args:
-    body: of it, uncompressed.
-    json_length: header of the binary extension, if it is there.
+    body: uncompressed body of the request.
+    json_length: header of the binary extension, if it was sent.
     shape: `(H, W, C)` of images.
     anchors: shapes of the anchors that may stand in for them.
-    limits: how large it may be.
+    limits: how large the request may be.
 
   Raises:
-    RequestError: 400 or 413; says what was got and what is expected.
+    RequestError: 400 or 413; says what was received and what is expected.
   """
   values, binary = _split(body, json_length)
   inputs = values.get('inputs')
@@ -131,7 +132,7 @@ def parse(
 
 
 def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
-  """Returns the number of the anchor that a tensor is; 0: images."""
+  """Returns the number of the anchor that the input is; 0: images."""
   known = [INPUT, *(f'anchor_{n}' for n in range(1, count + 1))]
   if len(heads) > 1 or heads[0][0] not in known:
     names = [head[0] for head in heads]
@@ -144,7 +145,7 @@ def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
 def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
   binary = b''
   if json_length is not None:
-    # Python reads no number of thousands of digits.
+    # Python does not parse numbers with thousands of digits.
     if not re.fullmatch('[0-9]{1,20}', json_length) or (
         int(json_length) > len(body)
     ):
@@ -219,7 +220,7 @@ def _outputs(given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
 
 
 def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
-  """Reads the parameters of a request from its address.
+  """Reads the parameters of a request from its URL.
 
   Args:
     given: texts by name, some of `PARAMETERS`.
@@ -239,7 +240,7 @@ def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def load_parameter(body: bytes) -> str:
-  """Returns the model that a request to load names; '' where it names none."""
+  """Returns the model that a request to load names; '' if it names none."""
   values = _split(body, None)[0] if body.strip() else {}
   given = mapping(values.get('parameters'), 'parameters')
   return string(given.get('model', ''), 'model')
@@ -255,10 +256,10 @@ def encode(
   """Writes the answer to a request.
 
   Args:
-    request: what was asked.
-    answers: for each image.
-    model: its name.
-    class_names: by label.
+    request: the request.
+    answers: one answer for each image.
+    model: name of the model.
+    class_names: names of the classes, by label.
 
   Returns:
     A body and its headers.

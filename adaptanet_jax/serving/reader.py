@@ -1,8 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Reads bodies, no more of them at once than may be.
+"""Reads bodies, within a limit on all of them together.
 
-What takes long, for its size, runs in a thread beside the event loop.
+Work on large ones runs in threads, outside the event loop.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from adaptanet_jax.serving import payloads
 from adaptanet_jax.serving.items import RefusedError
 from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
 
-# Up to this many bytes nothing here takes longer than a switch of threads.
+# Work on up to this many bytes takes no longer than a switch of threads.
 BYTES_AT_ONCE = 64 * 2**10
 _THREADS = 2
-# A client that sends its body more slowly than this is let go.
+# Most seconds that a client may take to send its body.
 _BODY_SECONDS = 10.0
-# What follows a refusal is read for so long.
+# Most seconds for which the rest of a refused request is read.
 _DRAIN_SECONDS = 1.0
-# So many times its size a body can become at most when it is inflated.
+# Largest ratio of a body's inflated size to its compressed size.
 _MOST_INFLATED = 1032
 
 _T = TypeVar('_T')
@@ -41,10 +41,10 @@ class Reader:
 
   @contextlib.asynccontextmanager
   async def body(self, request: Request) -> AsyncIterator[bytes]:
-    """Yields a body, inflated; it counts as under way within.
+    """Yields a body, inflated; it counts as under way until the block ends.
 
     Raises:
-      RequestError: it is too large, too slow, or cannot be inflated.
+      RequestError: the body is too large, too slow, or cannot be inflated.
       RefusedError: too much is under way.
     """
     taken = 0
@@ -98,13 +98,13 @@ class Reader:
   async def aside(
       self, size: int, function: Callable[..., _T], *args: Any, **options: Any
   ) -> _T:
-    """Calls a function, beside the event loop if it works on much.
+    """Calls a function, in another thread if it works on many bytes.
 
     Args:
-      size: bytes that it works on.
-      function: what is called.
-      *args: of it.
-      **options: of it.
+      size: number of bytes that it works on.
+      function: function to call.
+      *args: its positional arguments.
+      **options: its keyword arguments.
     """
     if size <= BYTES_AT_ONCE:
       return function(*args, **options)
@@ -114,10 +114,10 @@ class Reader:
 
 
 async def drain(request: Request) -> bool:
-  """Reads on, for a while, where a request was refused before it was read.
+  """Reads the rest of a refused request, for a while.
 
-  Were the connection closed at once, a client that still sends would be cut off
-  before it has read why.
+  If the connection were closed at once, a client that is still sending would be
+  cut off before it could read the reason.
 
   Returns:
     Whether nothing more of this request can come.
@@ -128,7 +128,7 @@ async def drain(request: Request) -> bool:
   )
   if getattr(request.state, 'is_read', False) or not has_body:
     return True
-  if 'expect' in headers:  # It sends nothing unless it is told to.
+  if 'expect' in headers:  # The client waits to be asked for the body.
     return False
   with contextlib.suppress(TimeoutError):
     async with asyncio.timeout(_DRAIN_SECONDS):

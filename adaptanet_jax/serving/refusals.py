@@ -1,12 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Why a request is refused, in one sentence: what was got, what is expected."""
+"""Refusals, whose one sentence says what was received and what is expected."""
 
 import dataclasses
 import reprlib
 from typing import Any
 
-# Bounded, whatever is in it, and nothing in it that cannot be encoded.
+# Bounds the text of any value, and leaves nothing in it that cannot be encoded.
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 
@@ -24,9 +24,9 @@ class Limits:
   """How large a request may be.
 
   Attributes:
-    body: bytes, uncompressed.
-    pixels: of the pictures of one request before they are scaled.
-    images: of one request.
+    body: most bytes of a body, uncompressed.
+    pixels: most pixels of all pictures of one request, before they are scaled.
+    images: most images of one request.
   """
 
   body: int = 16 * 2**20
@@ -35,7 +35,7 @@ class Limits:
 
   @property
   def under_way(self) -> int:
-    """Bytes of all bodies together, from their first to the answer."""
+    """Most bytes of all bodies together, each until its answer is written."""
     return 16 * self.body
 
 
@@ -47,7 +47,7 @@ def too_large(what: str, limit: int) -> RequestError:
 
 
 def short(value: Any) -> str:
-  """Returns a value as a sentence can name it."""
+  """Returns a value as a short text for a sentence."""
   text = _REPR.repr(value) if not isinstance(value, list) else (
       '[' + ', '.join(_REPR.repr(v)[:20] for v in value[:4])
       + (f', ... {len(value)} in all]' if len(value) > 4 else ']')
@@ -61,14 +61,14 @@ def line(error: Exception) -> str:
 
 
 def string(value: Any, what: str) -> str:
-  """Returns a string as it is; raises RequestError if it is none."""
+  """Returns a value that is a string; raises RequestError if it is not."""
   if not isinstance(value, str):
     raise RequestError(400, f'{what} is {short(value)}; expected a string.')
   return value
 
 
 def mapping(value: Any, what: str) -> dict[str, Any]:
-  """Returns an object as it is, `{}` for None; raises RequestError if not."""
+  """Returns an object, or `{}` for None; otherwise raises RequestError."""
   if value is None:
     return {}
   if not isinstance(value, dict):

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs an application until it is asked to stop, or until it has failed.
 
-SIGTERM: not ready any more, but requests are still answered, for it takes a
-balancer some seconds to notice; then what has come is finished. SIGINT: that at
-once. A second signal ends it. Where the thread that runs batches is dead or
-hangs, nothing else will help than another process: it ends with a status that
-says so.
+After SIGTERM the server is not ready any more but still answers requests,
+because a load balancer takes some seconds to notice; then it finishes what has
+arrived, and ends. After SIGINT it does so at once. A second signal ends it
+immediately. If the thread that runs batches is dead or hangs, only a new
+process helps: the server ends with a status that says so.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adaptanet_jax.serving.service import Service
 
-# For a supervisor: start it again.
+# Tells a supervisor to start the server again.
 EXIT_CODE = os.EX_SOFTWARE
 _WATCH_SECONDS = 0.5
-# How long a dead server says so before it ends.
+# How long a dead server still reports that it is dead before it ends.
 _LAST_SECONDS = 1.0
-# The head of a request has so long, and may be so long.
+# Most seconds and bytes that the head of a request may take.
 _HEAD_SECONDS, _HEAD_BYTES = 10.0, 64 * 2**10
-# What is being answered has so long once the rest is done.
+# Most seconds to finish open requests when the server ends.
 _FINISH_SECONDS = 10
 
 
 class _Protocol(HttpToolsProtocol):
-  """Closes a connection that sends no request; uvicorn waits for ever.
+  """Closes a connection that sends no request; uvicorn would wait for ever.
 
-  Wherever no request is unfinished there is a deadline for the head of the
-  next one, which nothing but that whole head puts off.
+  While no request is unfinished, the head of the next one has a deadline, which
+  only the complete head lifts.
   """
 
   def __init__(self, *args: Any, **options: Any) -> None:
     super().__init__(*args, **options)
     self._deadline: asyncio.TimerHandle | None = None
-    # Of a head that has begun; None: of none. How many began, to tell them.
+    # Bytes of a head that has begun, or None; number of heads begun so far.
     self._head_bytes: int | None = None
     self._heads = 0
 
@@ -59,7 +59,7 @@ class _Protocol(HttpToolsProtocol):
   def data_received(self, data: bytes) -> None:
     before = self._heads
     super().data_received(data)
-    # What came with the end of the request before it does not count.
+    # Data in which a head begins may end another request: it does not count.
     if self._head_bytes is None or before != self._heads:
       return
     self._head_bytes += len(data)
@@ -92,7 +92,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-  """uvicorn's, which drains."""
+  """uvicorn's server, with draining."""
 
   def __init__(
       self,
@@ -104,15 +104,15 @@ class Server(uvicorn.Server):
       on_start: Callable[[], None] | None = None,
       **options: Any,
   ) -> None:
-    """Listens to nothing yet.
+    """Does not listen yet.
 
     Args:
-      service: of the application.
-      app: what answers.
-      drain_seconds: between SIGTERM and the end, in which it still answers.
-      keep_alive_seconds: that a connection without a request is kept.
+      service: service of the application.
+      app: the application.
+      drain_seconds: seconds from SIGTERM to the end, in which it still answers.
+      keep_alive_seconds: seconds that a connection without a request is kept.
       on_start: called once it listens.
-      **options: of `uvicorn.Config`.
+      **options: options of `uvicorn.Config`.
     """
     config = uvicorn.Config(
         app,
@@ -137,7 +137,7 @@ class Server(uvicorn.Server):
     self._tasks.add(asyncio.create_task(self._watch()))
     if self._on_start:
       self._on_start()
-    # It may hold a model, which need not outlive its place here.
+    # It may hold a model, whose memory can then be freed.
     self._on_start = None
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -162,5 +162,5 @@ class Server(uvicorn.Server):
         return
     logging.critical('The thread that runs batches is dead, or hangs.')
     await asyncio.sleep(_LAST_SECONDS)
-    # No other way ends a process one of whose threads hangs.
+    # Nothing else ends a process with a thread that hangs.
     os._exit(EXIT_CODE)

@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A model that is served: the queue, and what requests ask of it, without HTTP.
+"""A model that is served, with its queue, but without HTTP.
 
-What stands between HTTP, or Ray, and the batcher: which entries of the menu may
-answer, how long there is, what becomes of each image, and another model in
-place of this one.
+A service stands between HTTP, or Ray, and the batcher: it checks which entries
+of the menu may answer, sets deadlines, counts what becomes of each image, and
+replaces the model with another one.
 
 n = images of a request, H = height, W = width, C = colours.
 """
@@ -35,10 +35,10 @@ from adaptanet_jax.serving.refusals import RequestError
 
 Images = Sequence[np.ndarray]
 
-# How far one image's logits may be from its logits in a batch, relatively; and
-# in steps of the type that they are computed in, where that is more.
+# How far an image's logits alone may be from those in a batch, relatively: the
+# larger of a share and a number of steps of the type that computes them.
 _TOLERANCE, _TOLERANCE_STEPS = 1e-3, 8
-# What becomes of the images of a request that ends so.
+# What becomes of the images of a request that ends with such an error.
 _OUTCOMES = {
     RefusedError: 'refused',
     DeadlineError: 'expired',
@@ -50,10 +50,10 @@ class Service:
   """A model with its menu, behind a queue.
 
   Attributes:
-    name: of the model.
+    name: name of the model.
     batcher: its queue.
-    metrics: what it counts.
-    seconds: that a request without a timeout has.
+    metrics: its metrics.
+    seconds: seconds that a request without a timeout gets.
     draining: whether it was asked to stop.
   """
 
@@ -67,13 +67,13 @@ class Service:
       queue_limit: int = 256,
       choose: Callable[..., Decision | None] = choose,
   ) -> None:
-    """Starts nothing yet.
+    """Does not start the queue's thread yet.
 
     Args:
-      name: of the model.
-      engine: what runs it.
+      name: name of the model.
+      engine: runs the model.
       profile: the menu and its times.
-      seconds: that a request without a timeout has.
+      seconds: seconds that a request without a timeout gets.
       queue_limit: most images that wait.
       choose: the controller; others are for comparison.
     """
@@ -123,19 +123,19 @@ class Service:
       arrived: float,
       start: int = 0,
   ) -> list[Answer]:
-    """Answers a request; to cancel it takes its images out of the queue.
+    """Answers a request; cancelling it takes its images out of the queue.
 
     Args:
-      images: `uint8[H, W, C]` each; or what decodes them.
-      parameters: of the request, see `protocol.PARAMETERS`.
-      count: of the images.
-      arrived: when the request came, on the clock of `time.monotonic`: from
-        then on its time runs.
-      start: of `Engine.run`.
+      images: `uint8[H, W, C]` each; or a function that decodes them.
+      parameters: parameters of the request, see `protocol.PARAMETERS`.
+      count: number of images.
+      arrived: when the request arrived, on the clock of `time.monotonic`; its
+        timeout starts then.
+      start: see `Engine.run`.
 
     Raises:
-      RequestError: no entry of the menu is what the parameters ask for, or a
-        picture is damaged.
+      RequestError: no entry of the menu meets the parameters, or a picture is
+        damaged.
       RefusedError: there is no time, or no room.
       DeadlineError: the deadline passed.
       BatchError: the network failed.
@@ -166,16 +166,16 @@ class Service:
   async def replace(
       self, load: Callable[[], tuple[Engine, Profile]]
   ) -> dict[str, Any]:
-    """Puts another model in place of this one, between two batches.
+    """Replaces the model with another one, between two batches.
 
-    Requests are answered meanwhile.
+    Requests are answered while the other one loads.
 
     Args:
-      load: returns the other one, every program of it warm; in a thread.
+      load: returns the other model, all its programs warm; runs in a thread.
 
     Returns:
-      `agreement`, the share of some fixed images that both models, at their
-      largest, give the same class; and `menu`.
+      `agreement`, the share of some fixed images that the most accurate subnets
+      of both models give the same class; and `menu`.
 
     Raises:
       RequestError: another one is being loaded.
@@ -228,7 +228,7 @@ async def _until(deadline: float, coming: Awaitable[Images]) -> Images:
 
 
 async def _all(pending: Sequence['asyncio.Future[Answer]']) -> list[Answer]:
-  """Waits for all; where one fails the others leave the queue."""
+  """Waits for all answers; if one fails, the others leave the queue."""
   try:
     return await asyncio.gather(*pending)
   finally:
@@ -237,10 +237,10 @@ async def _all(pending: Sequence['asyncio.Future[Answer]']) -> list[Answer]:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-  """Runs a function beside the event loop, which may end before it does.
+  """Runs a function in a thread that may outlive the event loop.
 
-  The threads of asyncio are waited for when a process ends: a server that is
-  loading a model would take minutes to.
+  At its end a process waits for the threads of asyncio: with one of these, a
+  server that is loading a model would take minutes to end.
   """
   loop = asyncio.get_running_loop()
   future = loop.create_future()
@@ -257,7 +257,7 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
     result, error = None, None
     try:
       result = function()
-    except Exception as raised:  # It is raised where it is waited for.
+    except Exception as raised:  # Raised again where the result is awaited.
       error = raised
     with contextlib.suppress(RuntimeError):  # The loop has ended.
       loop.call_soon_threadsafe(settle, result, error)
@@ -267,15 +267,15 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 
 def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
-  """Runs every entry on fixed images, one by one and all at once.
+  """Runs every subnet of a menu on a batch, and on its first image alone.
 
   Args:
-    engine: what runs them.
+    engine: runs the subnets.
     profile: the menu.
-    images: `uint8[n, H, W, C]`, no more than the largest size.
+    images: `uint8[n, H, W, C]`, n at most the largest size.
 
   Raises:
-    UsageError: an entry gives what is not finite, or another answer in a batch.
+    UsageError: logits are not finite, or an image's differ in a batch.
   """
   tolerance = max(_TOLERANCE, _TOLERANCE_STEPS * engine.precision)
   for entry in profile.entries:

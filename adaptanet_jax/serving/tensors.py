@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one tensor of a request to infer, in JSON or as bytes after it.
 
-n = images, H = height, W = width, C = colours. All raise RequestError where it
-does not do.
+All functions raise RequestError if the tensor is not valid.
+
+n = images, H = height, W = width, C = colours.
 """
 
 import base64
@@ -26,7 +27,7 @@ from adaptanet_jax.serving.refusals import (
 
 INPUT = 'images'
 _ANCHORS = {'UINT8': 'u1', 'FP16': '<f2'}
-# Of a shape; products of many, or of large ones, would take long.
+# Most axes of a shape, and bound of their lengths: products would take long.
 _MOST_DIMS, _MOST_LENGTH = 8, 2**31
 
 
@@ -99,7 +100,7 @@ def pixels(
     return np.frombuffer(raw, np.uint8).reshape(dims)
   values = _flat(tensor.get('data'), len(dims))
   try:
-    # Not by NumPy, which makes room for the longest string in it n times.
+    # NumPy would allocate n times the size of the longest string in the list.
     if len(values) != count or set(map(type, values)) != {int}:
       raise ValueError
     return np.frombuffer(bytes(values), np.uint8).reshape(dims)
@@ -112,7 +113,7 @@ def pixels(
 
 
 def _flat(data: Any, levels: int) -> list[Any]:
-  """Returns what is in nested lists, `[]` where there is no list."""
+  """Flattens nested lists; returns `[]` for what is not a list."""
   values = data if isinstance(data, list) else []
   for _ in range(levels - 1):
     if not all(isinstance(value, list) for value in values):
@@ -128,7 +129,7 @@ def anchor(
     dims: Sequence[int],
     shape: tuple[int, int, int],
 ) -> np.ndarray:
-  """Returns an anchor, `float32`: 16 bits, or 8 bits times a scale."""
+  """Returns an anchor as `float32`: numbers of 16 or 8 bits, times a scale."""
   if datatype not in _ANCHORS or tuple(dims[1:]) != shape or raw is None:
     raise RequestError(
         400,
@@ -188,7 +189,7 @@ def encoded(
 
 
 def _prefixed(raw: bytes) -> list[bytes]:
-  """Returns strings of bytes, each after its length in four bytes."""
+  """Splits bytes into strings, each preceded by its length in four bytes."""
   found, place = [], 0
   while place < len(raw):
     end = place + 4 + int.from_bytes(raw[place : place + 4], 'little')
