@@ -119,7 +119,7 @@ def _digits(image_size: int) -> Dataset:
 
 
 def _fake(data: ml_collections.ConfigDict) -> Dataset:
-  """Makes images of noise around one pattern per class, which can be learnt."""
+  """Makes a learnable set of noise around one pattern per class."""
   size = data.image_size or 32
   shape = (size, size, 3)
   rng = np.random.default_rng(0)
