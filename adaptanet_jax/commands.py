@@ -115,11 +115,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _installed(arg: str) -> str:
-  """Points to the installed configuration if the folder has no such file.
+  """Replaces a configuration that the folder lacks by the installed one.
 
   Args:
-    arg: an argument of the command line. With this, any folder will do for
-      `--config=configs/digits.py`.
+    arg: an argument of the command line, such as `--config=configs/digits.py`.
   """
   found = re.fullmatch(r'(--?config=)?(configs/[^:]*\.py)(:.*)?', arg)
   spec = importlib.util.find_spec('configs')

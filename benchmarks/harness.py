@@ -113,10 +113,11 @@ def time_in_turns(
 ) -> dict[Any, np.ndarray]:
   """Times functions round after round, each several times in a row.
 
-  In practice a program runs repeatedly, so each function first runs once
-  untimed. Long ones need that too: on a virtual machine that gives free pages
-  back to its host, a step of 2.1 s that had to allocate its 870 MB again took
-  3.2 to 4.1 s after 2 s of another program, 1.2 to 2.8 s of them in the kernel.
+  In practice a program runs repeatedly, so in each round a function first runs
+  once untimed. Long ones need that, too: on a virtual machine that gives free
+  pages back to its host, a step of 2.1 s that had to allocate its 870 MB again
+  took 3.2 to 4.1 s after 2 s of another program, 1.2 to 2.8 s of them in the
+  kernel.
 
   Args:
     runs: functions that return when their work is done, or return JAX arrays.

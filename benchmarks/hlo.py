@@ -216,7 +216,7 @@ class Program:
     return tally
 
   def _inside(self, each: Instruction) -> list[Instruction]:
-    """Returns the instructions of a fusion, or else the instruction itself."""
+    """Returns the instructions of a fusion; otherwise only the instruction."""
     if each.opcode != 'fusion':
       return [each]
     (computation,) = each.called('calls')

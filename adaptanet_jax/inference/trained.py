@@ -161,7 +161,7 @@ def examples(
   """Returns examples that a run was tested on; see `load.examples`."""
   config, results = _read(workdir)
   described = results['dataset']
-  config.data.name = described['name']  # 'fake' where the set was missing.
+  config.data.name = described['name']  # 'fake' if the set was missing.
   test = sources.load_test(config)
   if len(test) != described['test_examples']:
     raise UsageError(
