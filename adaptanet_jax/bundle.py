@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what a run has trained as a bundle, a folder to take away:
+"""Writes the network that a run has trained as a bundle, a portable folder:
 
   python -m adaptanet_jax.bundle --workdir=/tmp/digits --out=/tmp/bundle
 """
@@ -30,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> None:
-  """Loads the run, and saves it."""
+  """Loads a run's network and saves it as a bundle."""
   args = _parser().parse_args(argv)
   with commands.one_line_errors(_COMMAND):
-    # Late: a mistyped option need not wait for JAX.
+    # Imported late, so that a mistyped option fails without loading JAX.
     from adaptanet_jax.inference import bundle, trained
     from adaptanet_jax.inference.network import BACKENDS
 

@@ -4,9 +4,9 @@
 
   python -m adaptanet_jax.classify --model=digits PICTURE...
 
-As a table, line by line, or with --json as a list of objects with `file`,
-`label`, `confidence` and `subnet`. A file that cannot be read is told on stderr
-and left out; the status is then 1.
+Prints a table, line by line, or with --json a list of objects with `file`,
+`label`, `confidence` and `subnet`. A file that cannot be read is reported on
+stderr and left out; the exit status is then 1.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
 
-# Pictures that go through the network at a time.
+# Pictures that go through the network at once.
 _BATCH_SIZE = 64
 _COMMAND = 'adaptanet_jax.classify'
 
@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def find_files(patterns: list[str]) -> list[str]:
-  """Returns the files that names and patterns of names stand for, in order.
+  """Returns the files that the given names and glob patterns match, in order.
 
   Args:
-    patterns: a shell may have left some `*` as they are.
+    patterns: names or patterns; a shell may have left some `*` unexpanded.
 
   Raises:
-    UsageError: nothing matches one of them.
+    UsageError: a pattern matches nothing.
   """
   found: list[str] = []
   for pattern in patterns:
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
   args = _parser().parse_args(argv)
   with commands.one_line_errors(_COMMAND):
     files = find_files(args.files)
-    import adaptanet_jax  # Late: a mistyped file need not wait for JAX.
+    import adaptanet_jax  # Late: a mistyped file fails without loading JAX.
 
     net = adaptanet_jax.load(args.model)
     chosen: dict[str, Any] = {'policy': args.policy}
@@ -106,14 +106,14 @@ def main(argv: list[str]) -> None:
 def _batches(
     net: Any, files: list[str], unread: list[str]
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-  """Yields names of files and what a network reads of them, in batches.
+  """Yields batches of file names and of the pixels that the network reads.
 
-  All but the last are of one size, for which programs are compiled.
+  All batches but the last have one size, so that few programs are compiled.
 
   Args:
     net: the network.
-    files: of pictures.
-    unread: takes the names of those that cannot be read; a line says why.
+    files: paths of the pictures.
+    unread: receives the names of unreadable files; stderr says why.
   """
   from adaptanet_jax.inference import pictures
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands have in common: their flags, and how they fail."""
+"""Shared parts of the commands: their flags, and how they report errors."""
 
 import argparse
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from absl import flags, logging
 
 from adaptanet_jax.errors import UsageError
 
-# Of a full or a broken disk, where nobody knows which file it was.
+# Errors of a full or broken disk, which do not always name a file.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-  """Ends the process with one line if what a user gave is not valid.
+  """Ends the process with a one-line message if the user's input is invalid.
 
   Args:
-    command: that the line begins with.
+    command: name that the line begins with.
   """
-  # Orbax logs much that is of no use to a user.
+  # Orbax logs much that a user does not need.
   logging.set_verbosity(logging.WARNING)
   try:
     yield
@@ -48,8 +48,8 @@ def parser(
 
   Args:
     command: the module that is run.
-    description: what it does.
-    **options: of `argparse.ArgumentParser`.
+    description: what the command does.
+    **options: further arguments of `argparse.ArgumentParser`.
   """
   return argparse.ArgumentParser(
       prog=f'python -m {command}',
@@ -67,7 +67,7 @@ def parser_for_model(
   Args:
     command: see `parser`.
     description: see `parser`.
-    more: what else may be a model.
+    more: text on what else --model may name.
     **options: see `parser`.
   """
   found = parser(command, description, **options)
@@ -86,17 +86,17 @@ def parse_flags(argv: list[str]) -> list[str]:
     argv: the command line, program name first.
 
   Returns:
-    What is left of it.
+    The arguments that are not flags.
   """
   values = flags.FLAGS
   try:
     rest = values([_installed(arg) for arg in argv])
     if not (values.config and values.workdir):
       raise flags.Error('Both --config and --workdir have to be given')
-    _ = values.config.name  # A missing file is an error only when it is read.
+    _ = values.config.name  # Reads the file, and fails if there is none.
     return rest
   except (AttributeError, KeyError) as error:  # The config lacks a setting.
-    # ml_collections gives its name in quotes, escaped if it has a suggestion.
+    # ml_collections quotes the name, and escapes the quotes with a suggestion.
     found = re.search(r"'(\w+)", str(error).replace('\\', ''))
     name = found[1] if found else str(error)
     given = [arg for arg in argv if name in arg.split('=')[0].split('.')]
@@ -107,7 +107,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         + (f', such as {hint[1]}.' if hint else '.')
     )
   except (flags.Error, OSError) as error:
-    # The last line: a config's own error comes with its traceback as text.
+    # Only the last line: a config's own error includes its traceback as text.
     problem = str(error).strip().splitlines()[-1].strip().rstrip('.')
     problem = problem.removeprefix('ValueError: ')
     problem += '. Usage: --config=configs/FILE.py[:VARIANT] --workdir=DIR'
@@ -115,10 +115,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _installed(arg: str) -> str:
-  """Names the configuration that was installed, where the folder has none.
+  """Replaces a configuration that the folder lacks by the installed one.
 
   Args:
-    arg: of a command line; `--config=configs/digits.py` works in any folder.
+    arg: an argument of the command line, such as `--config=configs/digits.py`.
   """
   found = re.fullmatch(r'(--?config=)?(configs/[^:]*\.py)(:.*)?', arg)
   spec = importlib.util.find_spec('configs')

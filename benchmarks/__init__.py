@@ -1,3 +1,3 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Timings; each prints one table."""
+"""Benchmarks; each prints one table."""

@@ -1,20 +1,20 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the real step of a phase for accelerators that are not here.
+"""Compiles the real step of a phase for accelerators, without having them.
 
   pip install -e '.[accelerators]'
   python -m benchmarks.accelerators --config=configs/imagenet.py:pod \
       --num_classes=1000 --phase=lock_in --topology=v5e:4x4
 
-Needs no accelerator: `jax.experimental.topologies` describes one, and XLA's own
-compilers for TPUs and for GPUs run on any host. What comes out is kept in
-results/accelerators/TOPOLOGY/PHASE-PIXELS.json: what compiling took, memory of
-a chip, floating-point operations against our MAdds, collectives; and of TPUs
-the compiler's own estimate of the cycles, by kind of operation and by width of
-each stage. Nothing ran: every figure but the time to compile is the compiler's.
+`jax.experimental.topologies` describes an accelerator, and XLA's compilers for
+TPUs and GPUs run on any host. The result is kept in
+results/accelerators/TOPOLOGY/PHASE-PIXELS.json: seconds to compile, memory of a
+chip, floating-point operations relative to our MAdds, collectives; and for TPUs
+the compiler's estimate of the cycles, by kind of operation and by width of each
+stage. Nothing runs: all figures but the seconds to compile are the compiler's.
 
-With --stage=2 one stage's switch is compiled by itself, forward and backward, a
-third of the time or less; every choice then counts alike.
+With --stage=2 only the switch of that stage is compiled, forward and backward,
+in a third of the time or less; all its choices then have the same share.
 """
 
 import datetime
@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-# Without it libtpu asks the cloud which TPU this is, for minutes.
+# Otherwise libtpu spends minutes on asking the cloud which TPU this is.
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
@@ -64,10 +64,10 @@ _STAGE = flags.DEFINE_integer(
 )
 _TEXT = flags.DEFINE_string('text', '', 'File for the compiled program.')
 
-# A v5e does 197 TFLOP/s in bfloat16 from four units of 128x128 products each.
+# A v5e has 197 TFLOP/s in bfloat16, from four units of 128x128 products each.
 _CLOCK_HZ = 197e12 / (4 * 128 * 128 * 2)
 _EPOCH_STEPS = 1000
-# What XLA's compiler has to know of an H100 (SXM), by its data sheet.
+# What XLA's compiler has to know about an H100 (SXM), from its data sheet.
 _H100 = """
 gpu_device_info {
   cuda_compute_capability { major: 9 }
@@ -103,7 +103,7 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 
 
 def _devices(topology):
-  """Returns a platform's name, and the devices of a topology."""
+  """Returns the platform and the devices of a topology."""
   if topology == 'h100':
     found = topologies.get_topology_desc(
         topology, platform='cuda', target_config=_H100, topology='1x1x1'
@@ -114,7 +114,7 @@ def _devices(topology):
 
 
 def _lower(config, phase, nets, gates, devices, images_per_chip):
-  """Lowers the mapped step of a phase for devices."""
+  """Lowers the mapped step of a phase for some devices."""
   objective = phases_lib.objective_for(
       config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
   )
@@ -136,7 +136,7 @@ def _lower(config, phase, nets, gates, devices, images_per_chip):
 
 
 def _lower_stage(net, number, devices, images_per_chip):
-  """Lowers the switch of one stage and its gradient for devices."""
+  """Lowers the switch of one stage and its gradient for some devices."""
 
   def run(params, choice, x, target):
     def loss_fn(params, x):
@@ -199,7 +199,7 @@ def _memory(compiled):
 
 
 def _switches(program):
-  """Returns what each choice of a stage takes, forward and backward."""
+  """Returns the cycles of each choice of a stage, forward and backward."""
   return [
       {
           'stage': switch.stage,
@@ -237,7 +237,7 @@ def _estimate(program, madds):
 
 
 def _compile(config, phase, nets, gates, devices, images):
-  """Returns a compiled step, and the seconds that it took."""
+  """Returns a compiled step, and the seconds to lower and compile it."""
   started, busy = time.perf_counter(), time.process_time()
   if _STAGE.value:
     lowered = _lower_stage(
@@ -255,7 +255,7 @@ def _compile(config, phase, nets, gates, devices, images):
 
 
 def _host():
-  """Says what compiled, which makes a difference to the seconds alone."""
+  """Describes the compiling host, which affects only the seconds."""
   found = harness.device()
   return {key: found[key] for key in ('host', 'cores', 'python', 'versions')}
 
@@ -289,7 +289,7 @@ def _print(found):
 
 
 def _keep(found):
-  """Writes what is known of a step; returns the file."""
+  """Writes the figures of a step; returns the path of the file."""
   stage = f'-stage{_STAGE.value}' if _STAGE.value else ''
   images = f'-{_PER_CHIP.value}' if _PER_CHIP.value else ''
   path = os.path.join(
@@ -305,7 +305,7 @@ def _keep(found):
 
 
 def main(argv):
-  """Compiles one step, prints what is known of it, and keeps it."""
+  """Compiles one step; prints and keeps its figures."""
   del argv
   config, topology = _CONFIG.value, _TOPOLOGY.value
   phases = {phase.name: phase for phase in phases_lib.build_phases(config)}

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Prints what `benchmarks.accelerators` has kept, as tables of Markdown:
+"""Prints what `benchmarks.accelerators` has kept, as Markdown tables:
 
   python -m benchmarks.accelerators_table [results/accelerators/v5e-4x4 ...]
 """
@@ -15,7 +15,7 @@ from adaptanet_jax.models.subnet import WIDTH_CHOICES
 
 _RESULTS = os.path.join('results', 'accelerators')
 _WIDEST, _NARROWEST = str(WIDTH_CHOICES[0]), str(WIDTH_CHOICES[-1])
-# A file of a whole step, in the order of training.
+# Phases with a file of the whole step, in the order of training.
 _PHASES = (
     'teacher', 'cascade1', 'cascade2', 'cascade3', 'cascade4', 'lock_in',
     'delta_lock_in',
@@ -28,7 +28,7 @@ _HEAD = (
 
 
 def read(folder):
-  """Returns what is kept of whole steps: by pixels, by phase."""
+  """Returns the kept figures of whole steps, by pixels and then by phase."""
   found: dict[int, dict[str, Any]] = {}
   for path in sorted(glob.glob(os.path.join(folder, '*.json'))):
     with open(path, encoding='utf-8') as file:
@@ -39,9 +39,9 @@ def read(folder):
 
 
 def narrow_over_wide(row):
-  """Returns by stage the cycles of its narrowest width over its widest.
+  """Returns for each stage the cycles of its narrowest width over its widest.
 
-  Forward and backward together, where the stage has a switch.
+  Forward and backward count together; stages without a switch are left out.
   """
   cycles: dict[int, list[float]] = {}
   for switch in row.get('estimate', {}).get('stages', ()):

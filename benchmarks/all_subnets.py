@@ -1,13 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""All subnets on a batch of images: the tree of prefixes against one by one.
+"""Times all subnets on a batch of images: as a tree of prefixes, or one by one.
 
   python -m benchmarks.all_subnets [--batch_size=128] [--delta]
 
-One by one is a call of the switched program for each subnet. The tree runs a
-stage once for each way to reach it: 4 + 16 + 64 + 256 runs of stages for all
-256 widths, in place of 4 * 256; with deltas 8 + 64 + 512 + 4,096 for 4 * 4,096.
-`MAdds` is what the tree would take if it ran at the rate of one by one.
+`one by one` calls the switched program for each subnet. The tree runs a stage
+once for each way to reach it: 4 + 16 + 64 + 256 runs of stages for all 256
+widths, instead of 4 * 256; with deltas 8 + 64 + 512 + 4,096 instead of
+4 * 4,096. `MAdds` is what `tree/one by one` would be at the same rate.
 """
 
 import functools
@@ -28,7 +28,7 @@ _DELTA = flags.DEFINE_bool('delta', False, 'All 4,096, not the 256 widths.')
 
 
 def _tree_share(stage_madds, head):
-  """Returns the tree's MAdds over those of all subnets one by one."""
+  """Returns the MAdds of the tree over those of all subnets one by one."""
   num_choices = stage_madds.shape[1]
   tree = sum(
       num_choices**n * row.sum() for n, row in enumerate(stage_madds)
@@ -64,7 +64,7 @@ def main(argv):
 
   runs = {'one by one': one_by_one, 'tree': tree}
   differ = np.mean(np.asarray(one_by_one()) != np.asarray(tree()))
-  if differ > 1e-3:  # Logits that tie may be rounded either way.
+  if differ > 1e-3:  # Rounding may decide between tied logits.
     raise SystemExit(
         f'{differ:.2%} of the predictions differ; expected at most .1 %, so '
         'the times are not compared.'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # CIFAR-100 with the medium net: ours, USNet, DSNet, USNet*, DSNet*, then ours with
 # other deltas, sorted channels and the paper's norm, one after the other, on a
-# machine that is there for some hours at a time. Does the next part that is not
-# done yet, and goes on until all are done or it is asked to stop:
+# machine that is available for some hours at a time. Works through the parts that
+# are not done yet, until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -10,13 +10,13 @@
 # SEED    seed of all runs (0)
 # BASE    what to run (cifar100:medium)
 #
-# SIGTERM has the part that runs save, and ends with 75; the same command goes on.
-# RUNS/slices.csv says when each part was worked on, for how long, and how it
-# ended. What a finished group of phases has trained is kept in
-# results/cifar100_medium/checkpoints, and taken from there where RUNS has nothing;
-# once a network is evaluated, its results take that place. Ours' checkpoints stay
-# until all is done, for others start from them.
-# Latencies are left to a machine that is idle: --config.phases=latency,report.
+# On SIGTERM the running part saves and the script ends with 75; the same command
+# resumes. RUNS/slices.csv says when each part ran, for how long, and how it ended.
+# What a finished group of phases has trained is kept in
+# results/cifar100_medium/checkpoints, and copied from there if RUNS has nothing;
+# once a network is evaluated, only its results are kept. Checkpoints of `ours`
+# stay until all is done, because other networks start from them.
+# Measure latencies later, on an idle machine: --config.phases=latency,report.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base="${BASE:-cifar100:medium}" seed="${SEED:-0}"
@@ -24,15 +24,15 @@ name="${base/:/_}"
 runs="$(realpath -m "${RUNS:-runs/$name}")"
 results="results/$name"
 log="$runs/slices.csv"
-# On a machine with other work one of two CPU devices may be left waiting for the
-# other longer than the 40 seconds after which XLA ends the process.
+# On a machine with other work, one of two CPU devices may wait for the other for
+# longer than the 40 seconds after which XLA ends the process.
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_cpu_collective_call_terminate_timeout_seconds=86400"
 child=''
 trap '[[ -z "$child" ]] || kill -TERM "$child"' TERM INT
 mkdir -p "$runs"
 [[ -e "$log" ]] || echo 'started,run,phases,seconds,exit_code' > "$log"
 
-# Runs some phases in a workdir; returns as they do.
+# Runs some phases in a workdir; returns their exit status.
 part() {
   local run="$1" config="$2" phases="$3" started="$SECONDS" at code=0
   shift 3
@@ -54,7 +54,7 @@ part() {
   return "$code"
 }
 
-# Keeps what has been trained, without the optimizers' states.
+# Keeps the checkpoints of a network, without the optimizers' states.
 keep() {
   local from="$runs/$1" to="$results/checkpoints/$1"
   mkdir -p "$to"
@@ -72,8 +72,8 @@ publish() {
   done
 }
 
-# Trains and measures a network: its name, its configuration, the groups of phases
-# that train it, what measures it, settings.
+# Trains and measures a network. Arguments: its name, its configuration, the groups
+# of phases that train it, the phases that measure it, settings.
 network() {
   local run="$1-$seed" config="$2" groups="$3" last="$4" phases
   shift 4
@@ -96,7 +96,7 @@ network ours "$ours" 'teacher cascade lock_in delta gates' \
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done
-# Variants of ours, each in as many epochs, from the same teacher where they can.
+# Variants of ours with the same number of epochs, from the same teacher if possible.
 variant() {
   local name="$1" groups="$2"
   shift 2

@@ -1,13 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""3x3 convolutions of resnet50 and their gradients, against PyTorch's.
+"""Times resnet50's 3x3 convolutions and their gradients, against PyTorch's.
 
   python -m benchmarks.convolution [--batch_size=32] [--peer]
 
-GMAdds/s of a plain sum of products; an algorithm that needs fewer can be above
-what the device has. `by kernel, taps` and `by kernel, patches` are two ways to
-write the kernel gradient as matrix products, which are not used: one for each
-tap of the kernel, and one for all.
+GMAdds/s count the products of a plain convolution; an algorithm that needs
+fewer can exceed the peak rate of the device. `by kernel, taps` and `by kernel,
+patches` are two ways, not in use, to write the kernel gradient as matrix
+products: one for each tap of the kernel, or one for all taps.
 """
 
 import functools
@@ -25,7 +25,7 @@ from benchmarks import harness
 
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 32, 'Images.')
 _PEER = flags.DEFINE_bool('peer', False, 'Runs PyTorch too.')
-# Side of the input, channels, strides: those at 32 pixels, and at x0.5.
+# Side of the input, channels, strides: at 32 pixels, for x1.0 and for x0.5.
 _LAYERS = (
     *((32, 64, 1), (32, 128, 2), (16, 128, 1), (8, 256, 1), (4, 512, 1)),
     *((32, 32, 1), (32, 64, 2), (16, 64, 1), (8, 128, 1), (4, 256, 1)),
@@ -49,7 +49,7 @@ def _by_patches(x, kernel, g, strides):
 
 
 def _ours(x, kernel, g, strides):
-  """Returns functions of no arguments by what they compute."""
+  """Returns functions without arguments, by the name of what they compute."""
 
   def bound(form, *arguments):
     return functools.partial(compiler.jit(form), *arguments)

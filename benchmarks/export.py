@@ -1,19 +1,20 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Size, load and latency of exported networks, over those of a static export.
+"""Measures size, load time and latency of exported networks.
 
   python -m benchmarks.export --model=digits [--batch_size=1]
   python -m benchmarks.export --architecture=resnet50 --side=224
 
-A trained model, or an architecture of random weights with GroupNorm and the
-paper's deltas. Each row is a subnet: `static` is the ONNX model of it alone,
-`fast` and `small` are the two elastic ones, over `static`, so below 1 is
-faster. ONNX Runtime runs all three; `benchmarks.subnet_latency` sets an elastic
-one beside our own back ends. The first rows are the files: size over that of
-the weights, and seconds and memory to load them, in a process of its own.
+Exports a trained model, or an architecture with random weights, GroupNorm and
+the paper's deltas. Each row is a subnet: `static` is the ONNX model of that
+subnet alone; `fast` and `small` are the times of the two elastic models over
+that of `static`, so below 1 is faster. ONNX Runtime runs all three;
+`benchmarks.subnet_latency` compares an elastic model with our own back ends.
+The first rows are the files: their size over that of the weights, and the
+seconds and memory to load each, in a process of its own.
 
-With --cpu_time, for a machine that has other work: a model has one thread, and
-what it takes is the least CPU time of the runs of a round.
+With --cpu_time, for a machine with other work, a model has one thread, and its
+time is the least CPU time among the runs of a round.
 """
 
 import functools
@@ -44,7 +45,7 @@ _SUBNETS = flags.DEFINE_multi_string(
 )
 _CPU_TIME = flags.DEFINE_bool('cpu_time', False, 'Of one thread, not wall.')
 _MEMORIES = ('fast', 'small')
-# Prints seconds and bytes that a session takes, and leaves.
+# Prints the seconds and bytes that loading a session takes.
 _LOAD = """
 import json, sys, time
 import onnxruntime

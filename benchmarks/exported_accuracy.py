@@ -1,11 +1,11 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an exported network is as accurate as the run says, to the image.
+"""Checks that an exported network is as accurate as the run, to the image.
 
   python -m benchmarks.exported_accuracy --workdir=/tmp/digits --exported=DIR
 
-Runs every subnet of an export on the whole test split, and holds the number of
-images that it gets right against `subnets.csv`.
+Runs every subnet of an export on the whole test split, and compares the number
+of correct images with `subnets.csv`.
 """
 
 import sys

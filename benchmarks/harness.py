@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What all benchmarks share: interleaved timing, checks, a table, a JSON file.
+"""Shared parts of the benchmarks: interleaved timing, checks, tables, JSON.
 
-Things to compare run in turns, round after round, so that they see the machine
-alike. A ratio is taken within a round; the table has its median over rounds and
-its spread, highest less lowest over the median.
+Programs to compare run one after the other, round after round, so that all see
+the same state of the machine. A ratio is taken within a round; the table has
+its median over the rounds and its spread: (highest - lowest) / median.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +34,10 @@ ROUNDS = flags.DEFINE_integer('rounds', 5, 'Rounds of timed runs.')
 _OUT = flags.DEFINE_string(
     'out', None, 'JSON file to write; default results/benchmarks/PLATFORM/.'
 )
-# What a round of one thing takes, at least, with no more runs than these.
+# Least seconds of one program in a round, and the most runs to reach them.
 _SECONDS = 0.1
 _MOST_RUNS = 200
-# What has a say in how fast things run.
+# Environment variables that affect speed.
 _SETTINGS = ('GLIBC_TUNABLES', 'XLA_FLAGS', 'OMP_NUM_THREADS')
 _PACKAGES = (
     'jax', 'jaxlib', 'flax', 'numpy', 'torch', 'onnxruntime', 'openvino',
@@ -46,7 +46,7 @@ _PACKAGES = (
 
 
 def tolerance() -> float:
-  """Returns how far results may differ, as a share of the largest."""
+  """Returns how far results may differ, as a share of the largest magnitude."""
   return 1e-3 if auto_dtype() == 'float32' else 5e-2
 
 
@@ -58,8 +58,8 @@ def network_and_images(
 
   Args:
     architecture: name in `architectures.ARCHITECTURES`.
-    batch_size: images.
-    side: pixels of an image; those of less than 64 go through CIFAR's stem.
+    batch_size: number of images.
+    side: side of the images in pixels; below 64 the stem is CIFAR's.
     delta: kind of its delta substitutes, if it has any.
 
   Returns:
@@ -75,7 +75,7 @@ def network_and_images(
 
 
 def supernet_of(net: ResNet, variables: Variables) -> Supernet:
-  """Returns a network of random weights as what is loaded and exported."""
+  """Wraps a network with random weights as a `Supernet`, as if loaded."""
   return Supernet(
       net,
       None,
@@ -94,16 +94,16 @@ def supernet_of(net: ResNet, variables: Variables) -> Supernet:
 
 
 def session_options(num_threads: int = 0) -> Any:
-  """Returns options of ONNX Runtime, whose threads leave others their turn.
+  """Returns options with which ONNX Runtime's threads do not disturb others.
 
   Args:
-    num_threads: of a model; 0: one for each core.
+    num_threads: threads of a model; 0: one for each core.
   """
   import onnxruntime
 
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = num_threads
-  # Else its threads would wait for work through the next one's turn.
+  # Otherwise its threads would spin while the next program is timed.
   options.add_session_config_entry('session.intra_op.allow_spinning', '0')
   return options
 
@@ -113,10 +113,11 @@ def time_in_turns(
 ) -> dict[Any, np.ndarray]:
   """Times functions round after round, each several times in a row.
 
-  In use one run follows another of the same, so a turn begins with a run that
-  is not timed. A long one needs that too: on a virtual machine that gives free
-  pages back to its host, a step of 2.1 s that took its 870 MB anew took 3.2 to
-  4.1 s after 2 s of another program, 1.2 to 2.8 s of them in the kernel.
+  In practice a program runs repeatedly, so in each round a function first runs
+  once untimed. Long ones need that, too: on a virtual machine that gives free
+  pages back to its host, a step of 2.1 s that had to allocate its 870 MB again
+  took 3.2 to 4.1 s after 2 s of another program, 1.2 to 2.8 s of them in the
+  kernel.
 
   Args:
     runs: functions that return when their work is done, or return JAX arrays.
@@ -146,10 +147,10 @@ def _timed(run: Callable[[], Any]) -> float:
 
 
 def check_peers(wanted: Any) -> None:
-  """Leaves the program if peers, which run on the host, are not to be had.
+  """Exits if peers are wanted on an accelerator; they run only on the host.
 
   Args:
-    wanted: whether any peer is.
+    wanted: whether any peer is wanted.
   """
   if wanted and jax.default_backend() != 'cpu':
     sys.exit(
@@ -161,11 +162,11 @@ def check_peers(wanted: Any) -> None:
 def check_same(
     what: str, outputs: Mapping[str, Any], *, tolerance: float = 1e-3
 ) -> None:
-  """Leaves the program if things to compare do not compute the same.
+  """Exits if the programs to compare do not compute the same.
 
   Args:
-    what: they compute.
-    outputs: arrays by name; the first is what the others are held against.
+    what: name of what they compute, for the message.
+    outputs: arrays by name; the others are compared with the first.
     tolerance: largest difference, as a share of the largest magnitude.
   """
   (first, expected), *rest = (
@@ -188,11 +189,11 @@ def check_same(
 
 @dataclasses.dataclass
 class Ratio:
-  """A ratio of times over rounds.
+  """A ratio of times over several rounds.
 
   Attributes:
-    median: of the rounds.
-    spread: highest less lowest, over the median.
+    median: median of the rounds.
+    spread: (highest - lowest) / median.
   """
 
   median: float
@@ -204,10 +205,10 @@ class Ratio:
 
     Args:
       times: `float[rounds]`.
-      reference: `float[rounds]`, of the same rounds.
+      reference: `float[rounds]`, from the same rounds.
 
     Returns:
-      Their ratio.
+      `times` over `reference`.
     """
     ratios = times / reference
     median = float(np.median(ratios))
@@ -218,14 +219,14 @@ class Ratio:
 
 
 class Report:
-  """A table that is printed row by row, and kept as JSON.
+  """A table that is printed row by row and kept as JSON.
 
-  Until it is done, the file's name ends in `.partial`: a run that is cut off
-  takes no other one's place.
+  Until all rows are there, the file's name ends in `.partial`, so that an
+  interrupted run does not overwrite the file of a complete one.
 
   Attributes:
-    name: of the benchmark.
-    columns: heads of the table.
+    name: name of the benchmark.
+    columns: headings of the columns.
   """
 
   def __init__(self, name: str, about: str, columns: Sequence[str]) -> None:
@@ -254,21 +255,21 @@ class Report:
     )
 
   def add(self, label: str, cells: Sequence[Any], **values: Any) -> None:
-    """Prints a row.
+    """Prints and keeps a row.
 
     Args:
-      label: what it is of.
+      label: its first column.
       cells: the other columns; None for one that was not measured.
-      **values: what else the file is to have of it.
+      **values: further values for the file only.
     """
     texts = ['' if cell is None else _text(cell) for cell in cells]
     self._print([label, *texts])
     row = dict(zip(self.columns, (label, *cells)))
     self._rows.append(row | values)
-    self._write()  # What is cut off has what it has measured.
+    self._write()  # After each row, so that an interrupted run keeps its rows.
 
   def done(self) -> None:
-    """Puts the file in its place, now that it has all rows."""
+    """Renames the file to its final name, now that it has all rows."""
     os.replace(f'{self._path}.partial', self._path)
     print(f'Kept in {self._path}')
 
@@ -299,7 +300,7 @@ def _text(cell: Any) -> str:
 
 
 def device() -> dict[str, Any]:
-  """Says what is measured on, and with which versions."""
+  """Describes the device, its host and the versions of packages."""
   return {
       'platform': jax.default_backend(),
       'kind': jax.devices()[0].device_kind,

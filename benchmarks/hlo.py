@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the text of a compiled program: what runs, how often, at what cost.
 
-XLA's compiler for TPUs writes the cycles that it expects beside almost every
-operation. Summed up over a program, with the passes of its loops and the
-branches of its conditionals by how often they are taken, they are its estimate
-of a step. It leaves out what runs beside other operations (copies that are
-started and awaited) and says nothing of collectives.
+XLA's compiler for TPUs notes the cycles that it expects for almost every
+operation. Their sum over a program, weighted by the passes of its loops and by
+how often each branch of its conditionals is taken, is its estimate of a step.
+It leaves out work that overlaps other operations (asynchronous copies), and has
+no estimate for collectives.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ COLLECTIVES = (
     'all-to-all',
 )
 _BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's64': 8, 'u64': 8}
-# Opcodes that move values and compute none.
+# Opcodes that move values and compute nothing.
 _MOVES = frozenset((
     'bitcast', 'broadcast', 'concatenate', 'constant', 'convert', 'copy',
     'dynamic-slice', 'dynamic-update-slice', 'get-tuple-element', 'iota', 'pad',
     'parameter', 'reshape', 'reverse', 'slice', 'transpose', 'tuple',
 ))
-# kept: what a switch writes down for its gradient, and reads again.
-# elementwise: what else a stage does. rest: losses, optimizer, augmentation.
+# kept: writing and reading what a switch saves for its gradient.
+# elementwise: anything else in a stage. rest: losses, optimizer, augmentation.
 KINDS = (
     'convolution', 'norm', 'elementwise', 'kept', 'copy', 'collective', 'rest'
 )
@@ -49,11 +49,11 @@ class Instruction:
   """One line of a program.
 
   Attributes:
-    name: unique in the program.
-    shape: of what it returns, as it is written there.
+    name: its name, unique in the program.
+    shape: text of the result's shape.
     opcode: such as 'fusion'.
     operands: names of its operands.
-    rest: its attributes, as they are written there.
+    rest: text of its attributes.
   """
 
   name: str
@@ -64,12 +64,12 @@ class Instruction:
 
   @property
   def op_name(self) -> str:
-    """The path of scopes that JAX gave the operation it comes from."""
+    """Path of JAX's scopes for the operation that it comes from."""
     return _after(self.rest, 'op_name="', '"')
 
   @property
   def cycles(self) -> int:
-    """What the compiler expects it to take; 0 where it says nothing."""
+    """Cycles that the compiler expects; 0 if it has no estimate."""
     return int(_after(self.rest, '"estimated_cycles":"', '"') or 0)
 
   def called(self, attribute: str) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def _after(text: str, start: str, end: str) -> str:
 
 
 def arrays_of(shape: str) -> list[tuple[str, tuple[int, ...]]]:
-  """Returns types and sizes of the arrays of a shape, be it a tuple or not."""
+  """Returns types and sizes of the arrays in a shape, which may be a tuple."""
   return [
       (dtype, tuple(int(n) for n in sizes.split(',') if n))
       for dtype, sizes in _ARRAY.findall(re.sub(r'{[^}]*}', '', shape))
@@ -92,7 +92,7 @@ def arrays_of(shape: str) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def bytes_of(shape: str) -> int:
-  """Returns how many bytes the arrays of a shape take, without padding."""
+  """Returns the bytes of the arrays in a shape, without padding."""
   return sum(
       _BYTES.get(dtype, 4) * math.prod(sizes)
       for dtype, sizes in arrays_of(shape)
@@ -101,12 +101,12 @@ def bytes_of(shape: str) -> int:
 
 @dataclasses.dataclass
 class Tally:
-  """What part of a program takes each time it runs.
+  """The cost of one run of a part of a program.
 
   Attributes:
-    cycles: by kind of operation, see `KINDS`.
-    flops: floating-point operations of its convolutions and products, without
-      those that meet padding.
+    cycles: estimated cycles by kind of operation, see `KINDS`.
+    flops: floating-point operations of its convolutions and matrix products,
+      without products with padding.
     collectives: bytes and calls by opcode.
   """
 
@@ -118,11 +118,11 @@ class Tally:
 
   @property
   def all_cycles(self) -> float:
-    """Of all kinds together."""
+    """Estimated cycles of all kinds together."""
     return sum(self.cycles.values())
 
   def add(self, other: 'Tally', times: float = 1.0) -> None:
-    """Adds what another part takes, run a number of times."""
+    """Adds the cost of another part that runs `times` times."""
     _add(self.cycles, other.cycles, times)
     self.flops += times * other.flops
     for opcode, values in other.collectives.items():
@@ -138,12 +138,12 @@ def _add(
 
 @dataclasses.dataclass
 class Switch:
-  """A conditional of a program whose branches are the choices of a stage.
+  """A conditional whose branches are the choices of a stage.
 
   Attributes:
-    stage: 1 to 4.
-    backward: whether it is of the gradient.
-    branches: what each takes.
+    stage: number of the stage, 1 to 4.
+    backward: whether it belongs to the gradient.
+    branches: cost of each branch.
   """
 
   stage: int
@@ -151,7 +151,7 @@ class Switch:
   branches: list[Tally]
 
 
-# Maps a stage, 1 to 4, to the shares of its branches.
+# Maps a stage, 1 to 4, to how often each of its branches is taken.
 Shares = Callable[[int], Sequence[float]]
 
 
@@ -159,15 +159,15 @@ class Program:
   """A compiled program.
 
   Attributes:
-    switches: of its stages, in the order in which they were met.
-    total: what one run of it takes.
+    switches: switches of its stages, in the order of traversal.
+    total: cost of one run.
   """
 
   def __init__(self, text: str, shares: Shares) -> None:
     """Reads a program.
 
     Args:
-      text: of the optimised module.
+      text: text of the optimised module.
       shares: how often each branch of a stage's switch is taken.
 
     Raises:
@@ -202,7 +202,7 @@ class Program:
     return tally
 
   def _own(self, each: Instruction) -> Tally:
-    """Returns what an instruction takes that has no control flow in it."""
+    """Returns the cost of an instruction without control flow."""
     tally = Tally()
     opcode = each.opcode.removesuffix('-start')
     if opcode in COLLECTIVES:
@@ -216,7 +216,7 @@ class Program:
     return tally
 
   def _inside(self, each: Instruction) -> list[Instruction]:
-    """Returns an instruction, or those of the fusion that it is."""
+    """Returns the instructions of a fusion; otherwise only the instruction."""
     if each.opcode != 'fusion':
       return [each]
     (computation,) = each.called('calls')
@@ -224,7 +224,7 @@ class Program:
     return [inner for line in lines for inner in self._inside(line)]
 
   def _trips(self, condition: str) -> int:
-    """Returns the passes of a loop, all of which count from 0."""
+    """Returns the number of passes of a loop; all loops count from 0."""
     limits = [
         int(limit)
         for each in self._computations[condition]
@@ -285,13 +285,13 @@ def _instruction(name: str, text: str) -> Instruction:
   opcode, _, text = text.partition('(')
   end = _closing(f'({text}') - 1
   operands = tuple(_NAMES.findall(text[:end]))
-  # The value of a constant stands where others have operands.
+  # The value of a constant is in the place of operands.
   rest = text if opcode == 'constant' else text[end + 1 :]
   return Instruction(name, shape, opcode, operands, rest)
 
 
 def _closing(text: str) -> int:
-  """Returns where the bracket closes that a text begins with."""
+  """Returns the position that closes the bracket at the start of a text."""
   depth = 0
   for place, letter in enumerate(text):
     depth += (letter == '(') - (letter == ')')
@@ -323,7 +323,7 @@ def _product_flops(each: Instruction, shapes: dict[str, str]) -> float:
 
 
 def _convolution_flops(each: Instruction, shapes: dict[str, str]) -> float:
-  """Counts as XLA does: no product with padding or with a spread-out zero."""
+  """Counts as XLA does: without products with padding or a dilation's zeros."""
   labels = _LABELS.search(each.rest)
   assert labels, each
   x, kernel, out = _roles(each, shapes)
@@ -351,8 +351,8 @@ def _roles(
 ) -> tuple[tuple[int, ...], ...]:
   """Returns the sizes of a convolution's input, kernel and output.
 
-  cuDNN's gradients are written as the convolution that they belong to, with the
-  one of its arrays in the result's place that they compute.
+  A gradient by cuDNN has the attributes of its forward convolution; its result
+  stands for the forward input or kernel.
   """
   (_, result), *_ = arrays_of(each.shape)
   (_, first), (_, second) = (arrays_of(shapes[o])[0] for o in each.operands[:2])
@@ -366,7 +366,7 @@ def _roles(
 def _valid_pairs(
     side: int, size: int, out: int, window: dict[str, str]
 ) -> int:
-  """Counts the pairs of an output and a tap that read an input, on one axis."""
+  """Counts pairs of output and tap that read an input element, on one axis."""
   stride = int(window.get('stride', 1))
   spread = int(window.get('lhs_dilate', 1))
   apart = int(window.get('rhs_dilate', 1))

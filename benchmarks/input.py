@@ -1,17 +1,17 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Images per second that the input pipeline gives, against what a step takes.
+"""Measures images per second of the input pipeline against a step's demand.
 
   python -m benchmarks.input [--workers=0,1,2] [--tflops=60]
 
-Streaming: photographs of 500x375 pixels, JPEGs of about 80 kB, to random crops
-of 224 pixels; in threads (0 workers) and in worker processes. They are read
-from memory: the storage is not measured. In memory: 50,000 images of 32 pixels,
-as CIFAR-100 has them; the step augments them.
+Streaming: photographs of 500x375 pixels, JPEGs of about 80 kB, decoded to
+random crops of 224 pixels, in threads (0 workers) or in worker processes. They
+are read from memory: storage is not measured. In memory: 50,000 images of 32
+pixels, as in CIFAR-100; the training step augments them.
 
-The appetite is that of ResNet-50 on an accelerator which sustains so many
-TFLOP/s: three passes of the network for an image of the teacher's, and in the
-lock-in the same for each subnet of a step, at the mean of all 256.
+The demand is that of ResNet-50 on an accelerator that sustains --tflops: for
+each image three passes of the network in a teacher's step, and in the lock-in
+three passes of each subnet, of which the random ones cost the mean of all 256.
 """
 
 import functools
@@ -32,7 +32,7 @@ from adaptanet_jax.data.splits import (
   num_cores,
 )
 
-if __name__ == '__main__':  # Else a worker process, which need not load JAX.
+if __name__ == '__main__':  # Worker processes need not load JAX.
   from benchmarks import harness
 
 _WORKERS = flags.DEFINE_list('workers', ['0', '1', '2'], 'Worker processes.')
@@ -45,7 +45,7 @@ _NUM_PHOTOGRAPHS = 256
 
 @functools.cache
 def _photographs():
-  """Returns parts of a photograph, as a data set's source has them."""
+  """Returns crops of a photograph as encoded examples: a source of a split."""
   whole = Image.fromarray(datasets.load_sample_image('china.jpg'))
   rng = np.random.default_rng(0)
   examples = []
@@ -59,8 +59,8 @@ def _photographs():
 
 
 def _rates(split, producers):
-  """Returns images per second of some runs, each from its own step on."""
-  # What is made before the clock starts is to be a small part.
+  """Returns images per second of several runs, each over steps of its own."""
+  # Batches made before the clock starts have to be a small part.
   before = 2 * producers
   count, size = max(_BATCHES.value, 4 * before), _BATCH_SIZE.value
   rates = []
@@ -83,11 +83,11 @@ def _rates(split, producers):
 
 
 def _appetites(net, per_second):
-  """Returns the images per second of a teacher's and of a lock-in step."""
+  """Returns images per second that a teacher and a lock-in step consume."""
   from adaptanet_jax.evaluation import cost
 
   madds = cost.cost_table(net).madds_by_subnet()
-  # The largest, the smallest, and the rest at the mean; the teacher once.
+  # The largest, the smallest and three random subnets; the teacher, forward.
   lock_in = 3 * (madds.max() + madds.min() + 3 * madds.mean()) + madds.max()
   return per_second / (3 * madds.max()), per_second / lock_in
 

@@ -1,14 +1,14 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the device can do, to hold the other figures against.
+"""Measures what the device can do, as a reference for the other figures.
 
   python -m benchmarks.machine
 
 `product`: a matrix product of 2,048 by 2,048 (8,192 on an accelerator), in the
-type that networks run in. `copy`: adds one to 256 MB of float32 in place, read
-and written. A network of plain convolutions is done no sooner than its
-operations at the first rate, and what does not fit into a cache is read no
-sooner than at the second.
+type that networks run in. `copy`: adds one to 256 MB of float32 in place, which
+reads and writes them. No network of plain convolutions runs faster than its
+operations at the first rate, and no data beyond the caches are read faster than
+at the second.
 """
 
 from absl import app

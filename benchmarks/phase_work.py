@@ -1,13 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a step of a phase has to do: the subnets it draws, and their MAdds.
+"""Counts the work of a step of a phase: the subnets it draws, and their MAdds.
 
-Counted, not timed. To run a stage forward takes its MAdds once; to train it,
-three times (its output, the gradient of its input, that of its weights), and
-the frozen blocks of a delta stage with it; the frozen teacher's stages after
-it, which pass a gradient on, twice. Where deltas train, the largest subnet runs
-too. The subnets of a step are the mean of a thousand draws. Losses, norms,
-augmentation and evaluation are left out.
+Running a stage forward counts its MAdds once; training it counts them three
+times (output, gradient of the input, gradient of the weights), frozen blocks of
+a delta stage included; the frozen teacher's stages after it, which pass on a
+gradient, count twice. When deltas train, the largest subnet runs, too. The
+figures are means over a thousand draws of subnets. Losses, norms, augmentation
+and evaluation are left out.
 """
 
 import jax
@@ -20,7 +20,7 @@ _DRAWS = 1000
 
 
 def draw(phase, num_random):
-  """Returns subnets that a phase draws, `int32[draws, subnets, stages]`."""
+  """Draws the subnets of many steps, `int32[draws, subnets, stages]`."""
   rngs = jax.random.split(jax.random.key(0), _DRAWS)
   draw_one = jax.vmap(
       lambda rng: mdsr.draw_subnets(rng, phase.space, num_random)
@@ -29,7 +29,7 @@ def draw(phase, num_random):
 
 
 def madds_per_image(phase, nets, num_random):
-  """Returns what a step of a phase takes for each image of its batch."""
+  """Returns the MAdds of a step of a phase for each image of its batch."""
   teacher = cost.cost_table(nets.teacher)
   full = teacher.stage_madds()[:, 0]
   head = teacher.head[0].madds

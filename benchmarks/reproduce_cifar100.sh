@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The paper's CIFAR-100 run, whole: teacher, cascade, lock-in, deltas, gates,
-# Tables I to III and Fig. 4, on one GPU, in slices that go on from each other,
-# so that a machine which is lent for minutes at a time will do:
+# The paper's complete CIFAR-100 run: teacher, cascade, lock-in, deltas, gates,
+# Tables I to III and Fig. 4, on one GPU, in slices that each resume the one
+# before, so that a machine that is lent for minutes at a time will do:
 #   EXTRA=cuda benchmarks/reproduce_cifar100.sh WORKDIR --config.data.dir=DIR
-# A rehearsal of the same on two CPU cores:
+# A rehearsal on two CPU cores:
 #   CONFIG=configs/cifar100.py:small benchmarks/reproduce_cifar100.sh WORKDIR ...
 #
 # SLICE   seconds of a slice, start and saving included (540)
-# SLICES  slices to run now (as many as it takes); the same command goes on
+# SLICES  slices to run now (as many as it takes); the same command resumes
 # CONFIG  what to run (configs/cifar100.py)
-# LAUNCH  what starts a run (launch/local.sh), such as 'python -m
-#         adaptanet_jax.main' where all is installed
+# LAUNCH  command that starts a run (launch/local.sh), such as 'python -m
+#         adaptanet_jax.main' where everything is installed
 #
-# All is in WORKDIR, programs that JAX has compiled too: carry it to the next
+# WORKDIR holds everything, JAX's compiled programs included: copy it to the next
 # machine. WORKDIR/slices.csv has the seconds of every slice and how it ended.
 # Ends with 0 once all is done, with 75 if slices are left to run.
 set -euo pipefail
@@ -23,7 +23,7 @@ fi
 workdir="$(realpath -m "$1")"
 shift
 slice="${SLICE:-540}" slices="${SLICES:-0}"
-# Time to save, once asked to stop; then to be killed.
+# Seconds to save after being asked to stop; then the run is killed.
 grace=30
 if ! [[ "$slice" =~ ^[0-9]+$ && "$slices" =~ ^[0-9]+$ ]] || ((slice <= grace)); then
   echo "Expected SLICE of more than $grace seconds and SLICES of 0 or more," \
@@ -37,7 +37,7 @@ mkdir -p "$workdir"
 log="$workdir/slices.csv"
 [[ -e "$log" ]] || echo 'seconds,exit_code,phase,step' > "$log"
 
-# What a slice leaves behind for the next, if it does.
+# A checksum of what a slice leaves for the next one to resume from.
 state() {
   {
     cat "$workdir/metrics.jsonl" "$workdir/results.json"
@@ -45,7 +45,7 @@ state() {
   } 2>/dev/null | cksum || true
 }
 
-# The newest line of the metrics, as `cascade2,300`.
+# Phase and step of the newest line of the metrics, as `cascade2,300`.
 reached() {
   tail -n 1 "$workdir/metrics.jsonl" 2>/dev/null |
     sed -nE 's/.*"phase": "(\w+)", "step": ([0-9]+).*/\1,\2/p' || true

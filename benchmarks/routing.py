@@ -1,22 +1,21 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Each image of a batch under its own subnet: our routing, and other ways.
+"""Times a batch whose images each run their own subnet: routing, and others.
 
   python -m benchmarks.routing [--batch_size=256] [--chunk=8 --chunk=16]
 
 Every image gets a random one of the 4,096 subnets.
 
-  one by one   batch-1 calls of the switched program, as dynamic networks are
-               usually run
+  one by one   calls of the switched program with one image each, the usual way
+               to run dynamic networks
   groups       at every stage a program for each choice, over the images that
                take it; padded to multiples of eight, so that few shapes
-               compile. The host knows all choices beforehand, which with gates
-               it would not
+               compile. The host knows all choices beforehand, unlike with gates
   chunk N      `models.routing`, one program, N images of one choice at a time
 
-Two ideals: `stages` is what the images' own stages take at full batch, without
-padding or smaller batches; `MAdds` is their MAdds at the rate of x1.0 at full
-batch. 1.00 means that routing costs nothing.
+Two ideals: `stages` is the time of the images' own stages at full batch,
+without padding or smaller batches; `MAdds` is the time of their MAdds at the
+rate of x1.0 at full batch. 1.00 means that routing costs nothing.
 """
 
 import functools
@@ -40,7 +39,7 @@ _PADDED_TO = 8
 
 
 def _stage_runs(net, by_stages, images):
-  """Returns functions that run a full batch under each choice of each stage."""
+  """Returns functions that run each choice of each stage on a full batch."""
   runs = {}
   x = images
   for n in stage_numbers():
@@ -66,8 +65,7 @@ def _one_by_one(net, variables, images, choices):
 
 
 def _groups(net, by_stages, images, choices):
-  """Returns what runs the groups, and the images that it runs at each choice.
-  """
+  """Returns a function that runs the groups, and its images at each choice."""
   takes, inverses = {}, {}
   executed = np.zeros((NUM_STAGES, len(net.choices)), np.int64)
   for n in stage_numbers():

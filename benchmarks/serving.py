@@ -1,24 +1,24 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""A served supernet under changing load, against what else could be served.
+r"""Compares a served supernet under changing load with other ways to serve.
 
   python -m benchmarks.serving --model=digits [--traces=FOLDER] [--trace=step] \
       [--simulated_http_ms=0.2]
 
-For each trace and seed, by HTTP from a second process and, beside it, by the
+For each trace and seed, over HTTP from a second process and also by the
 simulator:
 
-  x1.0, x0.25   that subnet alone, in batches of the size that suits the queue
-  best          the subnet that is best in hindsight, of all; simulated
-  oracle        what no server exceeds that knows the trace; a bound
+  x1.0, x0.25   only that subnet, in batches of the size that suits the queue
+  best          the best single subnet in hindsight; simulated
+  oracle        a bound that no server exceeds, even if it knows the trace
   slackfit      SuperServe's policy
   ours          the controller of `adaptanet_jax.serving`
 
-A load of 1 is what x1.0 alone answers in time by HTTP, measured first.
-`effective` is the share of requests that were answered right and within the
-deadline, by the labels of the test split where the model comes with them;
-`expected` the same by the subnets' held-out accuracies. Per cent; latencies in
-milliseconds, from when a request was due.
+A load of 1 is the rate that x1.0 alone answers in time over HTTP, measured
+first. `effective` is the share of requests that were answered correctly and
+within the deadline, by the labels of the test split if the model comes with
+them; `expected` is the same by the subnets' held-out accuracies. Shares are per
+cent; latencies are milliseconds from when a request was due.
 """
 
 import json
@@ -67,7 +67,7 @@ _COLUMNS = (
 
 
 class _Served:
-  """A server of a model in a thread of this process."""
+  """A model's server, in a thread of this process."""
 
   def __init__(self, engine, profile, chooser):
     self.profile = profile
@@ -97,7 +97,7 @@ class _Served:
     return self._service.batcher.slowdown
 
   def play(self, arrivals, images, parameters):
-    """Has another process play a trace; returns outcomes and classes."""
+    """Plays a trace from another process; returns outcomes and classes."""
     with tempfile.TemporaryDirectory() as folder:
       paths = [os.path.join(folder, f'{n}.npz') for n in ('spec', 'out')]
       np.savez(
@@ -116,7 +116,7 @@ class _Served:
 
 
 def _examples(engine):
-  """Returns images and labels; labels are None where there are no data."""
+  """Returns images and labels; without data, random images and None."""
   try:
     return adaptanet_jax.examples(_MODEL.value)
   except adaptanet_jax.UsageError:
@@ -125,12 +125,12 @@ def _examples(engine):
 
 
 def _capacity(served, images, subnet):
-  """Returns requests a second that a subnet answers in time by HTTP, at most.
+  """Finds the most requests a second that a subnet answers in time over HTTP.
 
-  The rate rises until clearly fewer are answered in time than at a lower one.
+  The rate rises until clearly fewer are answered in time than at a lower rate.
 
   Returns:
-    The highest rate of answers in time, and seconds of CPU of a request then.
+    The highest rate of answers in time, and CPU seconds of a request at it.
   """
   rate, best, cpu, goodput = 100.0, 0.0, 0.0, 0.0
   while goodput >= 0.7 * best and rate < served.profile.capacity.max():
@@ -225,7 +225,7 @@ def main(argv):
 def _compare(
     report, label, arrivals, runs, http, engine, profile, images, labels
 ):
-  """Adds the rows of a trace."""
+  """Adds the rows of a trace, served and simulated."""
   slo = 1e-3 * _SLO.value
   for who, (chooser, allowed) in runs.items():
     outcomes = serving_simulator.simulate(
@@ -250,7 +250,7 @@ def _compare(
 
 
 def _bound(report, label, arrivals, http, every):
-  """Adds what is known in hindsight of a trace, for all subnets."""
+  """Adds a trace's best subnet in hindsight, and its oracle bound."""
   known = {'slo': 1e-3 * _SLO.value, 'http': http}
   best, values = serving_bounds.best_fixed(arrivals, every, **known)
   values['expected'] = values['effective']

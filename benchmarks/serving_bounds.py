@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a server could do at most that knows a trace in advance."""
+"""Bounds on what a server can reach, even if it knows the trace in advance."""
 
 from collections.abc import Sequence
 import itertools
@@ -16,12 +16,12 @@ from benchmarks import serving_simulator
 def best_fixed(
     arrivals: np.ndarray, profile: Profile, *, slo: float, http: float
 ) -> tuple[int, dict[str, float]]:
-  """Returns the subnet that is best for a trace, known in hindsight.
+  """Returns the subnet that is best for a whole trace, in hindsight.
 
   Args:
-    arrivals: seconds, `float[N]`.
+    arrivals: arrival times in seconds, `float[N]`.
     profile: subnets and their times.
-    slo: seconds that each request has.
+    slo: seconds from a request's arrival to its deadline.
     http: see `serving_simulator.simulate`.
 
   Returns:
@@ -44,32 +44,32 @@ def oracle(
 ) -> float:
   """Returns an effective accuracy that no server exceeds, whatever it knows.
 
-  Requests are answered in order, each with any part of the processor's time
-  between its arrival and its deadline; an image takes its share of the batch
-  that is cheapest for its subnet, and mixtures of subnets count as what they
-  mix. With that it is a linear program.
+  The bound solves a linear program: requests are answered in order, each with
+  any part of the processor's time between its arrival and its deadline; an
+  image takes its share of the cheapest batch of its subnet; and subnets may be
+  mixed, with mixed times and accuracies.
 
   Args:
-    arrivals: seconds, `float[N]`, ascending.
+    arrivals: arrival times in seconds, `float[N]`, ascending.
     profile: subnets and their times.
-    slo: seconds that each request has.
+    slo: seconds from a request's arrival to its deadline.
     http: see `serving_simulator.simulate`.
 
   Raises:
-    RuntimeError: the program was not solved.
+    RuntimeError: the linear program was not solved.
   """
   count = len(arrivals)
   times = (profile.seconds / np.array(profile.sizes)).min(1) + http
   lines = _hull(times, profile.accuracies)
   eye, none = sparse.eye_array(count), sparse.csr_array((count, count))
   before = sparse.eye_array(count, k=-1)
-  # For each request the seconds that it takes, when it is done, its accuracy.
+  # Variables for each request: its seconds, its end time and its accuracy.
   blocks = [[eye, before - eye, none]]
   limits = [np.zeros(count)]
   for slope, offset in lines:
     blocks.append([-slope * eye, none, eye])
     limits.append(np.full(count, offset))
-  # It is done at least its own seconds after it came.
+  # A request ends no sooner than its own seconds after its arrival.
   blocks.append([eye, -eye, none])
   limits.append(-arrivals)
   bounds: list[Any] = [(0.0, None)] * count
@@ -90,14 +90,14 @@ def oracle(
 def _hull(
     times: np.ndarray, accuracies: np.ndarray
 ) -> Sequence[tuple[float, float]]:
-  """Returns the lines that bound the accuracy to be had in a time.
+  """Returns the lines that bound the accuracy within a time.
 
   Args:
     times: `float[S]` seconds.
     accuracies: `float[S]`.
 
   Returns:
-    Slope and offset of each side of the upper hull of these and of nothing.
+    Slope and offset of each side of the upper hull of these points and (0, 0).
   """
   points = [(0.0, 0.0)]
   for point in sorted(zip(times.tolist(), accuracies.tolist())):

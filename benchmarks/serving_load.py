@@ -1,14 +1,15 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Plays a trace of requests to a server on this machine: an open loop.
+"""Plays a trace of requests to a server on this machine, as an open loop.
 
   python -m benchmarks.serving_load SPEC.npz OUT.npz
 
-A request goes out when it is due, whatever became of those before, and its
-latency counts from then: one that a busy client sends late is late. A process
-of its own, so that client and server do not share an interpreter. Only to
-127.0.0.1. SPEC.npz has `port`, `model`, `parameters` (JSON), `arrivals`
-(seconds, `float[N]`), `images` (`uint8[n, H, W, C]`, taken in turns).
+Each request is sent when it is due, whether or not earlier ones were answered.
+Its latency counts from when it was due, even if a busy client sends it late. It
+runs as a process of its own, so that client and server share no interpreter,
+and only sends to 127.0.0.1. SPEC.npz has `port`, `model`, `parameters` (JSON),
+`arrivals` (seconds, `float[N]`) and `images` (`uint8[n, H, W, C]`, which the
+requests send in rotation).
 """
 
 import asyncio
@@ -21,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-# Beyond this many connections at once requests wait here, and are late.
+# Most connections at once; further requests wait in the client, and are late.
 _MOST_CONNECTIONS = 600
 _LAST_SECONDS = 10.0
 
 
 class _Connection(asyncio.Protocol):
-  """One request after the other; no more of HTTP than the server answers."""
+  """Sends one request at a time; parses only what our server's answers have."""
 
   def __init__(self, pool):
     self._pool, self._buffer = pool, b''
@@ -68,7 +69,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _Pool:
-  """Connections, and what waits for one."""
+  """Connections, and the requests that wait for one."""
 
   def __init__(self, port):
     self.idle: deque[_Connection] = deque()
@@ -82,7 +83,7 @@ class _Pool:
     self.go_on()
 
   def go_on(self):
-    """Sends what waits, as far as there are connections."""
+    """Sends waiting requests, as far as there are connections."""
     while self._waiting and self.idle:
       self.idle.pop().ask(*self._waiting.popleft())
     while self._waiting and len(self.alive) + self._opening < _MOST_CONNECTIONS:
@@ -104,7 +105,7 @@ class _Pool:
     await asyncio.gather(*self._tasks, return_exceptions=True)
     for connection in list(self.alive):
       connection.transport.close()
-    await asyncio.sleep(0.01)  # Until they are.
+    await asyncio.sleep(0.01)  # Lets them close.
 
 
 def requests(images, model, parameters):
@@ -134,8 +135,8 @@ async def play(port, arrivals, bodies):
   """Sends requests when they are due.
 
   Returns:
-    For each its status, 0 for none; seconds from when it was due to its
-    answer; and the answer's body.
+    For each request: the status, 0 without an answer; seconds from when it was
+    due to its answer; and the body of the answer.
   """
   count = len(arrivals)
   statuses, latencies = np.zeros(count, int), np.full(count, np.nan)
@@ -149,7 +150,7 @@ async def play(port, arrivals, bodies):
 
   for number, due in enumerate(arrivals):
     ahead = start + due - time.perf_counter()
-    # Now and then even where it is behind, so that answers are read.
+    # Yield now and then even when behind, so that answers are read.
     if ahead > 0 or number % 8 == 0:
       await asyncio.sleep(max(0.0, ahead))
     pool.ask(
@@ -163,7 +164,7 @@ async def play(port, arrivals, bodies):
 
 
 def main(spec_path, out_path):
-  """Plays the trace of a file; writes what came of it."""
+  """Plays the trace of a file; writes statuses, latencies and answers."""
   import uvloop
 
   spec = np.load(spec_path)

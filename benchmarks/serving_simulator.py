@@ -1,8 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A server in a few lines: the same controller and times, no network, no HTTP.
+"""Simulates a server with the real controller and times, but without HTTP.
 
-And the policies that a controller is held against.
+It also has the policy that the controller is compared with.
 """
 
 import bisect
@@ -28,13 +28,13 @@ _BUCKETS = 16
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-  """What became of requests.
+  """The outcomes of requests.
 
   Attributes:
-    latencies: seconds from the arrival to the answer, `float[N]`; not a number
-      where there was none.
-    entries: that answered, `int[N]`, -1 for none.
-    refused: whether it was refused at once, `bool[N]`.
+    latencies: seconds from the arrival to the answer, `float[N]`; NaN without
+      an answer.
+    entries: profile entry that answered, `int[N]`; -1 without an answer.
+    refused: whether a request was refused on arrival, `bool[N]`.
   """
 
   latencies: np.ndarray
@@ -51,13 +51,13 @@ def simulate(
     chooser: Chooser = choose,
     allowed: Sequence[int] | None = None,
 ) -> Outcomes:
-  """Plays a trace through.
+  """Simulates the requests of a trace.
 
   Args:
-    arrivals: seconds, `float[N]`.
-    profile: the menu; batches take its times, and `http` for each image.
-    slo: seconds that each request has.
-    http: seconds of HTTP for each request that a batch's core loses.
+    arrivals: arrival times in seconds, `float[N]`.
+    profile: the menu; batches take its times, plus `http` for each image.
+    slo: seconds from a request's arrival to its deadline.
+    http: seconds for the HTTP of a request, which delay its batch.
     chooser: the controller.
     allowed: see `choose`.
   """
@@ -68,7 +68,7 @@ def simulate(
   waiting: list[int] = []
   now, free_at, predicted_end, coming = 0.0, 0.0, 0.0, 0
   while coming < count or waiting:
-    # All that came while the last batch ran.
+    # Admit all requests that came while the last batch ran.
     now = free_at if waiting else max(free_at, arrivals[coming])
     while coming < count and arrivals[coming] <= now:
       begins = max(0.0, predicted_end - arrivals[coming])
@@ -92,7 +92,7 @@ def simulate(
       continue
     waiting = waiting[decision.given_up :]
     batch, waiting = waiting[: decision.size], waiting[decision.size :]
-    # As the server: filled up to the next size, not to that of the decision.
+    # Like the server, pad the batch to the next size, not to the decision's.
     column = bisect.bisect_left(profile.sizes, len(batch))
     predicted = float(profile.seconds[decision.entry, column])
     predicted_end = now + margin.value(now) * predicted
@@ -110,11 +110,11 @@ def slack_fit(
     margin: float,
     allowed: Sequence[int] | None = None,
 ) -> Decision | None:
-  """SuperServe's policy: by the slack of the most urgent request.
+  """Chooses as SuperServe does: by the slack of the most urgent request.
 
-  Pairs of a subnet and a batch size are classes by their time; of each class
-  that with the largest batch stands for it. The slowest one runs that the
-  slack admits.
+  Pairs of a subnet and a batch size are put into classes by their time; the
+  pair with the largest batch represents its class. The slowest of these pairs
+  that fits the slack runs.
   """
   del allowed
   seconds = margin * profile.seconds
@@ -151,19 +151,19 @@ def _classes(profile: Profile) -> list[tuple[int, int]]:
 def summary(
     outcomes: Outcomes, accuracies: np.ndarray, *, slo: float
 ) -> dict[str, float]:
-  """Says how good a server was.
+  """Summarises how good a server was.
 
   Args:
-    outcomes: of each request.
-    accuracies: of each entry, `float[S]`; or of each answer, `float[N]`, where
-      it is known whether it is right.
-    slo: seconds.
+    outcomes: outcomes of the requests.
+    accuracies: accuracy of each entry, `float[S]`; or, if it is known which
+      answers are correct, the correctness of each answer, `float[N]`.
+    slo: seconds from a request's arrival to its deadline.
 
   Returns:
-    `attainment`, the share that was answered in time; `accuracy`, the mean of
-    those that were answered; `effective`, the share that was answered both
-    right and in time; `p50` and `p99` of the latencies in milliseconds, of
-    those that were answered; `refused`, the share that was refused at once.
+    `attainment`, the share of requests answered in time; `accuracy`, the mean
+    accuracy of the answers; `effective`, the share answered correctly and in
+    time; `p50_ms` and `p99_ms`, quantiles of the answers' latencies in
+    milliseconds; `refused`, the share refused on arrival.
   """
   answered = outcomes.entries >= 0
   on_time = answered & (outcomes.latencies <= slo)

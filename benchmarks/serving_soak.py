@@ -1,14 +1,14 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A server under load for long: does its memory grow, is an answer lost?
+"""Loads a server for long: does its memory grow, does it lose answers?
 
   python -m benchmarks.serving_soak --model=digits --minutes=60 --rate=200
 
-Starts `adaptanet_jax.serve` as a user does, plays a minute of requests after
-the other to it, and prints what it holds then: resident memory, open files,
-threads; and how many requests got no answer at all, an error of the server, or
-one of another request: an answer has to name the class of the logits that the
-first one to the same image and subnet had.
+Starts `adaptanet_jax.serve` as a user does and sends it requests. After each
+minute it prints the server's resident memory, open files and threads; and how
+many requests got no answer, a server error, or the answer to another request:
+an answer has to name the same class as the first answer for the same image and
+subnet.
 """
 
 from collections import deque
@@ -52,7 +52,7 @@ def _start():
   for line in process.stderr or ():
     found = re.match(r'Serving .*:(\d+), within', line)
     if found:
-      # What it says later is read, too: a full pipe would stop it.
+      # Its later output has to be read, too: a full pipe would block it.
       threading.Thread(
           target=deque, args=(process.stderr, 0), daemon=True
       ).start()
@@ -61,7 +61,7 @@ def _start():
 
 
 def main(argv):
-  """Prints a line a minute."""
+  """Prints a line each minute."""
   del argv
   images, _ = adaptanet_jax.examples(_MODEL.value)
   process, port = _start()

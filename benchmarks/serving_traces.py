@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Arrivals of requests, generated or recorded, with a load that is given.
+"""Arrival times of requests, generated or recorded, at a given load.
 
-A load of 1 is what x1.0 can just serve, so a trace is scaled by that: it stands
-for a load that changes, not for the rate at which it was recorded.
+A load of 1 is what x1.0 can just serve. Every trace is scaled to it, so that it
+represents a changing load, not the rate at which it was recorded.
 """
 
 import csv
@@ -11,19 +11,19 @@ import os
 
 import numpy as np
 
-# Recorded by Microsoft Azure in 2023: AzurePublicDataset, CC-BY 4.0. Gaps
-# of the first vary as those of a Poisson process, the second comes in bursts.
+# Recorded by Microsoft Azure in 2023: AzurePublicDataset, CC-BY 4.0. The gaps
+# of `conversation` vary as in a Poisson process; `code` comes in bursts.
 RECORDED = {'conversation': 'azure_conv.csv', 'code': 'azure_code.csv'}
-# Loads of equal parts of the time.
+# Loads in parts of equal length.
 _SHAPES = {
     'step': (0.4, 1.6, 0.6),
     'spikes': (0.5, 0.5, 3.0, 0.5, 0.5, 0.5, 2.0, 0.5),
-    # As a day: its night, its two peaks.
+    # Like a day, with a night and two peaks.
     'day': (0.3, 0.25, 0.5, 1.0, 1.3, 1.2, 1.5, 1.7, 1.2, 0.7),
     'steady': (1.0,),
     'overload': (10.0,),
 }
-# Squared coefficients of variation of gamma gaps, and the load.
+# Squared coefficient of variation of gamma-distributed gaps, and load.
 _GAMMA = {'gamma_low': (4.0, 0.8), 'gamma_high': (4.0, 1.2)}
 NAMES = (*_GAMMA, *_SHAPES, *RECORDED)
 
@@ -31,14 +31,14 @@ NAMES = (*_GAMMA, *_SHAPES, *RECORDED)
 def arrivals(
     name: str, *, rate: float, seconds: float, seed: int, folder: str | None
 ) -> np.ndarray:
-  """Returns when requests come.
+  """Returns the arrival times of a trace.
 
   Args:
     name: one of `NAMES`.
     rate: requests a second at a load of 1.
-    seconds: that the trace lasts.
-    seed: of what is random about it; of a recorded one, which part it is.
-    folder: of recorded traces.
+    seconds: length of the trace.
+    seed: random seed of a generated trace; selects the part of a recorded one.
+    folder: folder of recorded traces.
 
   Returns:
     `float[N]`, seconds from the start, ascending.
@@ -79,8 +79,8 @@ def _poisson(
 def _recorded(
     path: str, count: float, seconds: float, seed: int
 ) -> np.ndarray:
-  """Returns as many arrivals as have a mean load of 1, of another part for
-  each seed.
+  """Returns `count` arrivals, scaled to a mean load of 1; each seed selects
+  another part of the file.
   """
   with open(path, encoding='utf-8', newline='') as file:
     _, *rows = csv.reader(file)

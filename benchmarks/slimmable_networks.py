@@ -1,14 +1,14 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""slimmable_networks' own S-ResNet-50, and the same network here.
+"""Compares slimmable_networks' own S-ResNet-50 with the same network here.
 
   git clone https://github.com/JiahuiYu/slimmable_networks DIR
   python -m benchmarks.slimmable_networks --source=DIR [--batch_size=1]
 
-At 224 pixels, the only stem that it has; same weights and batch statistics, and
-so the same logits. Of the network without anchors, whose stream slims as well,
-and whose BatchNorms are apart for each width. Times over those of `theirs`, in
-PyTorch; below 1 ours is faster.
+Both run at 224 pixels, because theirs only has that stem, with the same weights
+and batch statistics, and so the same logits. The network has no anchors: its
+residual stream slims as well, and each width has its own BatchNorm. Times are
+over those of `theirs`, in PyTorch; below 1 ours is faster.
 """
 
 import functools
@@ -38,11 +38,11 @@ _SIDE, _NUM_CLASSES = 224, 1000
 
 
 def _theirs(source):
-  """Returns their network, of random weights."""
+  """Returns their network with random weights."""
   path = os.path.join(source, 'models', 's_resnet.py')
   if not os.path.exists(path):
     sys.exit(f'--source={source} has no models/s_resnet.py; expected a clone.')
-  # They read a file of settings when this module is loaded.
+  # Their module imports settings, which would come from a file.
   settings = types.ModuleType('utils.config')
   vars(settings)['FLAGS'] = types.SimpleNamespace(
       width_mult_list=list(WIDTHS), depth=50, reset_parameters=False
@@ -55,7 +55,7 @@ def _theirs(source):
 
 
 def _take_over(network, variables):
-  """Gives their network the variables of ours."""
+  """Copies the variables of our network to theirs."""
   import torch
 
   from benchmarks import torch_peer
@@ -75,7 +75,7 @@ def _take_over(network, variables):
           ('running_mean', moments['norm']['mean']),
           ('running_var', moments['norm']['var']),
       ):
-        # `parameters` turns every matrix, and here that is widths by channels.
+        # `parameters` transposes matrices, here [widths, channels].
         each.state_dict()[name].copy_(values.T[row, : each.num_features])
 
   blocks = iter(network.features[1:])

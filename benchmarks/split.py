@@ -1,13 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A network split at an anchor: what a device sends, does and gets for it.
+"""Splits a network at an anchor: bytes to send, work of the device, accuracy.
 
   python -m benchmarks.split --model=digits [--rho=0.25]
 
-The device runs the stages up to an anchor at a width, the server the rest at
-x1.0. Beside it the picture itself: as pixels, and as a JPEG of three qualities.
-Bytes of an image on the mean, those of anchors and pixels deflated; MAdds of
-the device; per cent of the model's own examples that are right.
+The device runs the stages up to an anchor at one width, the server runs the
+rest at x1.0. For comparison the picture itself is sent, as pixels and as a JPEG
+of three qualities. Columns: mean bytes of an image, with anchors and pixels
+deflated; MAdds of the device; per cent of the model's examples that are right.
 """
 
 import io
@@ -30,7 +30,7 @@ _QUALITIES = (95, 75, 50)
 
 
 def jpegs(images, quality):
-  """Returns images as a JPEG shows them, and its mean bytes."""
+  """Returns images after JPEG compression, and the mean bytes of the JPEGs."""
   shown, total = [], 0
   for image in images:
     file = io.BytesIO()
@@ -44,7 +44,7 @@ def jpegs(images, quality):
 
 
 def eight_bits(anchors):
-  """Returns anchors as bytes, and what these are multiplied by, `float[B]`."""
+  """Returns anchors as bytes, and the scale of each image, `float[B]`."""
   scales = np.maximum(anchors.max((1, 2, 3)), 1e-9) / 255.0
   whole = np.round(anchors / scales[:, None, None, None])
   return whole.astype(np.uint8), scales

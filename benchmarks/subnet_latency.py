@@ -1,30 +1,31 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Time of one pass of a subnet: our back ends, and what else a user could take.
+"""Times one pass of a subnet in our back ends and in alternatives.
 
   python -m benchmarks.subnet_latency [--side=32] [--batch_size=1] \
       [--peer=eager --peer=channels_last --peer=compiled --peer=onnx] \
       [--peer=exported --peer=openvino]
 
 One network, resnet50 with GroupNorm and the paper's deltas; the same random
-weights for all. Against the static program, XLA's own of that one subnet, which
-cuts its weights at each call, as the switch does; all others hold them cut:
+weights for all. Times are over that of the static program: XLA's program of
+only that subnet. The static program and the switch slice the subnet's weights
+at each call; all others store them sliced:
 
   switch    the one program of all 4,096 subnets
   stages    a program for each choice of each stage
-  eager     PyTorch, the subnet's weights cut out of the network beforehand
-  channels_last  the same, its memory laid out with channels last, as ours is
-  compiled  the first through torch.compile
-  onnx      the first exported, in ONNX Runtime
+  eager     PyTorch, with the subnet's weights sliced beforehand
+  channels_last  `eager` with the channels last in memory, as ours are
+  compiled  `eager` through torch.compile
+  onnx      `eager` exported, in ONNX Runtime
   exported  our one ONNX file of all 4,096 subnets, in ONNX Runtime
   openvino  the same, with memory `small`, in OpenVINO
 
-The last two take pixels, and all others what pixels are normalised to.
+The last two take pixels, and all others normalised images.
 
 Below 1 is faster. `eager/switch` and `eager/stages` are PyTorch's time over
-ours, and `exported/stages` our file's: above 1 we are. `changed` is the time of
-a pass that runs another subnet than the one before, over the mean of the two
-passes repeated; of `switch`.
+ours, and `exported/stages` is our file's time over that of `stages`: above 1
+ours is faster. `changed` is the time of a pass of `switch` that runs another
+subnet than the pass before, over the mean of the two passes repeated.
 """
 
 import functools
@@ -45,7 +46,7 @@ from benchmarks import harness
 
 _TORCH = ('eager', 'channels_last', 'compiled', 'onnx')
 _PEER_NAMES = (*_TORCH, 'exported', 'openvino')
-# What is put beside our back ends.
+# Pairs whose ratios get columns of their own.
 _COMPARED = (
     ('eager', 'switch'), ('eager', 'stages'), ('exported', 'stages')
 )
@@ -86,7 +87,7 @@ def _torch_peers(net, variables, subnet, images):
         run, laid_out.eval(), channels_last
     )
   if 'compiled' in _PEERS.value:
-    torch._dynamo.reset()  # Else it gives up after a few subnets.
+    torch._dynamo.reset()  # Otherwise it gives up after a few subnets.
     runs['compiled'] = functools.partial(run, torch.compile(network))
   if 'onnx' in _PEERS.value:
     runs['onnx'] = _onnx(network, batch)
@@ -111,7 +112,7 @@ def _onnx(network, batch):
 
 
 def _exports(net, variables, pixels):
-  """Returns functions of a subnet that run our ONNX file, by name."""
+  """Returns functions that run a subnet of our ONNX file, by name."""
   runs = {}
   with tempfile.TemporaryDirectory() as root:
 
@@ -173,7 +174,7 @@ def _measure(report, side, batch_size):
         {name: run() for name, run in runs.items()},
         tolerance=harness.tolerance(),
     )
-    if last:  # Two passes, each of another subnet than the one before.
+    if last:  # Two passes, each with another subnet than the pass before.
       previous = last
 
       def changing(switch=switch, previous=previous):

@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The same network in PyTorch, by hand, as its users would write it.
+"""The same network in PyTorch, written by hand as its users would write it.
 
-A function of a tree of tensors, with the names of our own tree. Weights are cut
-to the widths of a subnet at each call, as slimmable networks do; `cut` does so
-once, for a network that will only ever run one subnet.
+It is a function of a tree of tensors with the names of our own tree. Weights
+are sliced to the widths of a subnet at each call, as in slimmable networks;
+`cut` slices them once, for a network that only ever runs one subnet.
 """
 
 from typing import Any
@@ -49,10 +49,10 @@ def forward(
   """Runs one subnet.
 
   Args:
-    net: shape of the network; its norm has to be 'gn'.
-    params: as `parameters` gives them.
+    net: structure of the network; its norm has to be 'gn'.
+    params: parameters as `parameters` returns them.
     images: `(B, C, H, W)` normalised images.
-    subnet: the sub-network to run.
+    subnet: the subnet to run.
 
   Returns:
     Logits `(B, num_classes)`, and the four anchors `(B, C, H, W)`.
@@ -79,7 +79,7 @@ def stage(
     number: int,
     choice: StageChoice,
 ) -> torch.Tensor:
-  """Runs a stage, with the stem before the first."""
+  """Runs a stage; stage 1 includes the stem."""
   backbone, rho = params['backbone'], choice.rho
   shape = net.dimensions
   planes, depth = shape.planes[number - 1], shape.depths[number - 1]
@@ -103,7 +103,7 @@ def stage(
         planes,
         strides=strides,
     ).relu()
-    # The substitute has no shortcut: what it does not write is zero.
+    # The substitute has no shortcut: channels that it does not write are zero.
     rest = EXPANSION * planes - inner
     x = functional.pad(x, (0, 0, 0, 0, 0, rest))
     return _block(own[f'block{depth}'], x, inner, inner, planes, anchor=True)
@@ -166,11 +166,11 @@ def _conv_norm(
 
 
 class Network(torch.nn.Module):
-  """One subnet as a module, its weights cut once.
+  """One subnet as a module, with its weights sliced once.
 
   Attributes:
-    net: shape of the network.
-    subnet: what it runs.
+    net: structure of the network.
+    subnet: the subnet that it runs.
   """
 
   def __init__(
@@ -199,12 +199,12 @@ def _channels_last(leaf: torch.Tensor) -> torch.Tensor:
 
 
 def cut(net: ResNet, params: Tree, subnet: Subnet) -> Tree:
-  """Returns the parameters that a subnet reads, cut and in memory of their own.
+  """Returns sliced copies of the parameters that a subnet reads.
 
   Args:
-    net: shape of the network.
-    params: as `parameters` gives them.
-    subnet: the one to run.
+    net: structure of the network.
+    params: parameters as `parameters` returns them.
+    subnet: the subnet to run.
   """
   cuts = jax.tree.map(_Cut, params)
   with torch.no_grad():
@@ -213,7 +213,7 @@ def cut(net: ResNet, params: Tree, subnet: Subnet) -> Tree:
 
 
 class _Cut:
-  """A parameter that keeps what is read of it."""
+  """A parameter that records the slice that is read from it."""
 
   def __init__(self, whole: torch.Tensor) -> None:
     self._whole = whole
@@ -238,15 +238,17 @@ def anchor_step(
   """Takes a step of Eq. 3.
 
   Args:
-    student: shape of the supernet.
-    teacher: shape of the teacher.
-    trees: parameters of both; of the teacher none requires gradients.
-    trained: what trains of the student's.
-    optimizer: of these.
+    student: structure of the supernet.
+    teacher: structure of the teacher.
+    trees: parameters of student and teacher; the teacher's need no gradients.
+    trained: the student's parameters that train.
+    optimizer: optimizer of `trained`.
     images: `(B, C, H, W)` normalised images.
-    subnets: of the step.
-    stages: numbers of the student's stages that run; the teacher's follow.
-    weights: of the losses to the teacher and to the largest subnet.
+    subnets: subnets of the step.
+    stages: numbers of the student's stages that run; later ones are the
+      teacher's.
+    weights: for each subnet, the weights of the losses to the teacher and to
+      the largest subnet.
 
   Returns:
     The loss.
@@ -309,13 +311,13 @@ def sandwich_step(
   """Takes a step of USNet: the first subnet learns labels, the others from it.
 
   Args:
-    net: shape of the network.
+    net: structure of the network.
     params: its parameters, which all require gradients.
-    optimizer: of these.
+    optimizer: optimizer of `params`.
     images: `(B, C, H, W)` normalised images.
     labels: `(B,)`.
-    subnets: of the step; one alone is a plain step.
-    label_smoothing: of the labels, over all classes.
+    subnets: subnets of the step; with only one it is a plain step.
+    label_smoothing: share of the labels' target spread over all classes.
 
   Returns:
     The sum of the losses.
@@ -336,13 +338,13 @@ def sandwich_step(
 def optimizer_like(
     settings: Any, tree: Tree, trained: list[torch.Tensor], rate: float
 ) -> torch.optim.Optimizer:
-  """Returns what `training.optimizers.make_optimizer` is in PyTorch.
+  """Returns PyTorch's counterpart of `training.optimizers.make_optimizer`.
 
   Args:
-    settings: section of the configuration.
+    settings: the phase's section of the configuration.
     tree: the trained part of the parameters.
-    trained: its leaves.
-    rate: learning rate of the first step.
+    trained: leaves of `tree`.
+    rate: learning rate of all steps.
   """
   if settings.optimizer == 'adam':
     return torch.optim.Adam(trained, lr=rate)

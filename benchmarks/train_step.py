@@ -1,19 +1,19 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Training steps of the phases, against PyTorch taking the same ones.
+"""Times training steps of the phases, against the same steps in PyTorch.
 
   python -m benchmarks.train_step [--phase=lock_in] [--peer] [--batch_size=32]
 
-The steps of `configs/cifar100.py`, with another architecture or batch if told;
-`usnet` is the sandwich step of that baseline. Both frameworks start from the
-same weights, and run the same images and the same subnets at every step; their
-losses of the first two steps have to agree. PyTorch runs eagerly on the CPU,
-with the network written by hand in `benchmarks/torch_peer.py`; so not beside an
-accelerator.
+The steps are those of `configs/cifar100.py`; flags set the architecture and the
+batch size. `usnet` is the sandwich step of that baseline. Both frameworks start
+from the same weights, and run the same images and subnets at every step; their
+losses of the first two steps have to agree. PyTorch runs eagerly and only on
+the CPU, with the network written by hand in `benchmarks/torch_peer.py`, so it
+is not compared with an accelerator.
 
-  MiB, peer MiB   what a step needs beyond its arguments, by the resident set
-  of teacher      what XLA sets aside for a step, over that of the teacher's,
-                  which has one subnet's activations and no second network
+  MiB, peer MiB   memory of a step beyond its arguments, by the resident set
+  of teacher      XLA's temporary memory of a step, over that of a teacher's
+                  step, which has one subnet's activations and no second network
   cold, cached    seconds to trace and compile, without and with a cache
 """
 
@@ -58,7 +58,7 @@ _IMAGE_SHAPE = (32, 32, 3)
 
 @dataclasses.dataclass
 class _Step:
-  """One step of ours, ready to run again and again on the same subnets."""
+  """A step of ours that can run repeatedly on the same subnets."""
 
   phase: phases.Phase
   nets: Networks
@@ -78,7 +78,7 @@ class _Step:
 
 
 def _make(name):
-  """Builds the step of a phase, or of USNet."""
+  """Builds the step of a phase, or of a baseline."""
   is_baseline = name in METHODS
   config = (
       baselines.get_config(f'{name},cifar100')
@@ -135,14 +135,14 @@ def _make(name):
 
 
 def _runner(step, compiled):
-  """Returns a function that takes a step, on the same subnets every time."""
+  """Returns a function that takes a step, always on the same subnets."""
   state, *rest = step.arguments
   zero = np.asarray(state.step)
   holder = [state]
 
   def run():
     start = dataclasses.replace(
-        holder[0], step=devices.replicate(zero)  # Donated with the rest.
+        holder[0], step=devices.replicate(zero)  # The last one was donated.
     )
     holder[0], metrics = compiled(start, *rest)
     jax.block_until_ready(holder[0])
@@ -162,7 +162,7 @@ def _torch_runner(step, config, batch):
   for leaf in trained:
     leaf.requires_grad_()
   settings = step.phase.settings
-  # At the rate of the first step, which ours takes again and again.
+  # At the learning rate of the first step, which ours repeats.
   warmup = round(settings.warmup_epochs * _EPOCH_STEPS)
   optimizer = torch_peer.optimizer_like(
       settings, part, trained, settings.learning_rate / (warmup + 1)
@@ -200,7 +200,7 @@ def _torch_runner(step, config, batch):
 
 
 def _peak_mib(run):
-  """Returns how far the resident set rises while a function runs."""
+  """Returns how far the resident set rises while a function runs, in MiB."""
   on_host = jax.default_backend() == 'cpu'
   if not on_host or not os.path.exists('/proc/self/clear_refs'):
     return None
@@ -208,7 +208,7 @@ def _peak_mib(run):
   gc.collect()
   ctypes.CDLL(None).malloc_trim(0)
   with open('/proc/self/clear_refs', 'w', encoding='ascii') as file:
-    file.write('5')  # Sets the highest resident set back to that of now.
+    file.write('5')  # Resets the peak resident set to the current one.
   before = _status_mib('VmRSS')
   run()
   return _status_mib('VmHWM') - before
@@ -221,7 +221,7 @@ def _status_mib(name):
 
 
 def _compile_twice(step):
-  """Compiles with an empty cache, then with what that left in it."""
+  """Compiles with an empty cache, then again with the filled cache."""
   before = jax.config.values['jax_compilation_cache_dir']
   with tempfile.TemporaryDirectory() as folder:
     jax.config.update('jax_compilation_cache_dir', folder)
@@ -258,7 +258,7 @@ def main(argv):
     runs = {'ours': _runner(step, compiled)}
     if _PEER.value:
       runs['peer'] = _torch_runner(step, config, batch)
-    # Before either has trained, and after a step of each.
+    # Checks the loss before training, and after one step.
     for number in ('first', 'second'):
       harness.check_same(
           f'{name}, loss of the {number} step',

@@ -1,14 +1,14 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the training of a run takes: MAdds, and hours of an accelerator.
+"""Counts what the training of a run takes: MAdds and accelerator hours.
 
   python -m benchmarks.training_cost --config=configs/cifar100.py \
       --num_train=50000 [--tflops=60 | --estimates=results/accelerators/v5e-2x2]
 
-Counted, not timed; `phase_work` says how. Hours are those of an accelerator
-that sustains a rate, or rest on what its compiler estimates for each phase's
-step, as `benchmarks.accelerators` keeps it; a phase without an estimate is
-taken to run at the mean rate of those that have one.
+`phase_work` explains how MAdds are counted. Hours are those of an accelerator
+that sustains --tflops, or follow from its compiler's estimates for the step of
+each phase, which `benchmarks.accelerators` keeps; a phase without an estimate
+is assumed to run at the mean rate of the others.
 """
 
 from absl import app, flags
@@ -68,12 +68,12 @@ def main(argv):
 
 
 def _estimates(folder, config_name, side):
-  """Returns what is kept of the steps of a configuration, by phase."""
+  """Returns the kept estimates for a configuration's steps, by phase."""
   rows = accelerators_table.read(folder).get(side, {})
   found = {
       phase: row
       for phase, row in rows.items()
-      # `imagenet:pod` and `imagenet` have the same step, of another size.
+      # The steps of `imagenet:pod` and `imagenet` differ only in batch size.
       if row['config'].split(':')[0] == config_name.split(':')[0]
       and 'estimate' in row
   }
@@ -86,7 +86,7 @@ def _estimates(folder, config_name, side):
 
 
 def _mean_rate(estimates):
-  """Returns the TFLOP/s of all estimated steps together."""
+  """Returns the mean TFLOP/s of all estimated steps."""
   estimated = [row['estimate'] for row in estimates.values()]
   seconds = sum(each['milliseconds'] for each in estimated) / 1e3
   work = sum(each['tflops'] * each['milliseconds'] for each in estimated) / 1e3

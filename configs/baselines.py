@@ -7,12 +7,12 @@
 
 The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
 and a configuration of AdaptaNet (digits, cifar100, cifar100:small, imagenet,
-each with or without smoke). The baseline has the data and network of that
-configuration, and DSNet its norm as well. It makes as many passes over the data
+each with or without smoke). The baseline takes the data and network of that
+configuration; DSNet also takes its norm. It makes as many passes over the data
 as its teacher, cascade, lock-in and joint lock-in together, and as many
-gradient steps where these have one batch size, as in digits and cifar100:small.
-Settings on the command line are applied later and change one side only: another
---config.teacher.epochs needs another --config.baseline.epochs.
+gradient steps if these share one batch size, as in digits and cifar100:small.
+Settings on the command line are applied later and change only one side: if you
+change --config.teacher.epochs, change --config.baseline.epochs accordingly.
 """
 
 import ml_collections
@@ -45,8 +45,8 @@ def get_config(arg: str = 'usnet,digits') -> ml_collections.ConfigDict:
       + c.joint.epochs
   )
   if network.startswith('usnet'):
-    # The paper's USNet has BatchNorm, its statistics shared by all widths in
-    # training (Sec. V-A) and calibrated after it (Sec. V-B).
+    # The paper's USNet has BatchNorm, whose statistics all widths share in
+    # training (Sec. V-A) and which is calibrated afterwards (Sec. V-B).
     c.model.norm = 'bn'
   else:
     c.baseline.schedule = 'cosine'

@@ -5,10 +5,10 @@
   python -m adaptanet_jax.main --config=configs/cifar100.py \
       --workdir=/tmp/cifar100 --config.data.dir=DIR
 
-The full run has not been made yet. `:small` took 2 h 48 on two CPU cores beside
-other work: top-1 of the teacher 35.5%, x1.0 34.5%, x0.25 21.6%, runtime-random
-27.8%, every stage a delta 14.3% (x1.0) to 5.2% (x0.25) (2026-11-23, AMD EPYC,
-one seed; docs/results.md). `:smoke` shows that it runs.
+The full run has not been made yet. `:small` took 2 h 48 on two CPU cores shared
+with other work: top-1 of the teacher 35.5%, x1.0 34.5%, x0.25 21.6%,
+runtime-random 27.8%, every stage a delta 14.3% (x1.0) to 5.2% (x0.25)
+(2026-11-23, AMD EPYC, one seed; docs/results.md). `:smoke` shows that it runs.
 """
 
 import ml_collections
@@ -22,13 +22,13 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.name = f'cifar100:{arg}' if arg else 'cifar100'
   if arg == 'small':
     c.model.architecture = 'resnet26x8'
-    # Halves every stage's side, and with it the work to a quarter.
+    # Halves the side of every stage, which cuts the work to a quarter.
     c.model.stem = 'cifar_half'
     c.teacher.epochs = 16.0
     c.teacher.warmup_epochs = 1.0
     c.teacher.batch_size = 64
     common.short_schedule(c)
-    # As in digits: little of the cascade, much of the lock-in.
+    # As in digits: a short cascade, and a long lock-in.
     c.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
     c.lock_in.epochs = 16.0
     c.delta.cascade.epochs = (2.0, 2.0, 3.0, 3.0)
@@ -46,8 +46,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.teacher.batch_size = 64
     common.short_schedule(c)
     c.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
-    # A network is first of all as good as its teacher: with the same number of
-    # steps on `small`, more for the teacher gave x1.0 3.7 points more.
+    # A network depends most on its teacher: on `small`, a larger part of the
+    # same number of steps for the teacher gave x1.0 3.7 points more.
     c.lock_in.epochs = 15.0
     c.delta.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
     c.delta.lock_in.epochs = 20.0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting of a run, with the paper's CIFAR-100 values as defaults.
 
-A configuration calls `get_config`, and changes only what differs.
+Each configuration calls `get_config` and changes only what differs.
 """
 
 import ml_collections
@@ -11,7 +11,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """Returns the default configuration."""
   c = ml_collections.ConfigDict()
-  # Name of the configuration, as results.json gives it.
+  # Name of the configuration, for results.json.
   c.name = ''
   # Seed of parameters, data order, augmentation and subnets.
   c.seed = 0
@@ -19,11 +19,11 @@ def get_config() -> ml_collections.ConfigDict:
   # gates, evaluation, policies, latency, report; for a baseline: baseline,
   # evaluation, report; or all.
   c.phases = 'all'
-  # A workdir whose trained phases are taken over, as far as its configuration
+  # A workdir whose trained phases are reused, as far as its configuration
   # agrees with this one; empty: none.
   c.reuse = ''
-  # Workdirs whose networks the report shows beside this run's, comma-separated;
-  # * is any name; empty: none.
+  # Workdirs whose networks the report also shows, comma-separated; * matches
+  # any name; empty: none.
   c.compare = ''
   # Type of activations: float32, bfloat16, or auto: float32 on a CPU, bfloat16
   # otherwise.
@@ -40,7 +40,7 @@ def get_config() -> ml_collections.ConfigDict:
   # digits (included), fake, folder (of pictures), or the name of an
   # image-classification set of TFDS.
   c.data.name = 'cifar100'
-  # The folder of pictures, or the one of TFDS's prepared data sets; empty:
+  # The folder of pictures, or the folder of TFDS's prepared data sets; empty:
   # ~/tensorflow_datasets.
   c.data.dir = ''
   # Splits to train on and to evaluate on. For a TFDS set: splits, or slices of
@@ -58,14 +58,14 @@ def get_config() -> ml_collections.ConfigDict:
   # How many examples of each split to use, from its start; 0: all.
   c.data.train_examples = 0
   c.data.test_examples = 0
-  # Share of the training split that nothing trains on: policies, and all that
-  # choose among subnets, use it. Always the same examples.
+  # Share of the training split that nothing trains on; policies, and whatever
+  # else chooses among subnets, use it. Always the same examples.
   c.data.held_out = 0.05
   # none, crop (after padding by 4 pixels), crop_flip (and mirrored), or
   # resized_crop (a random part of 8 to 100% of the image, and mirrored; only
   # for TFDS sets and folders, whose images are then decoded for every batch).
   c.data.augment = 'crop_flip'
-  # Processes that decode such images; 0: threads of the one that trains.
+  # Processes that decode such images; 0: threads of the training process.
   c.data.workers = 0
   # Whether a missing set is replaced by a fake one, with a warning.
   c.data.fake_if_missing = False
@@ -78,8 +78,8 @@ def get_config() -> ml_collections.ConfigDict:
   # cifar (3x3), cifar_half (3x3, stride 2) or imagenet (7x7, stride 2, pool).
   c.model.stem = 'cifar'
   # Normalisation of the supernet: gn, gn_ws (gn with standardised kernels), ln,
-  # bn, bn_private (statistics for each width) or bn_switchable (affine
-  # parameters for each width, too).
+  # bn, bn_private (separate statistics for each width) or bn_switchable
+  # (separate affine parameters for each width, too).
   c.model.norm = 'gn'
   # Whether the supernet starts from the teacher's parameters.
   c.model.init_from_teacher = True
@@ -146,16 +146,16 @@ def get_config() -> ml_collections.ConfigDict:
   c.baseline.ensemble = 'ieb'
 
   c.mdsr = ml_collections.ConfigDict()
-  # Random subnets in a step, beside the largest and the smallest.
+  # Random subnets in a step, in addition to the largest and the smallest.
   c.mdsr.num_random = 3
-  # v of Eq. 3: the teacher's share against the largest subnet's.
+  # v of Eq. 3: the weight of the teacher; the largest subnet has the rest.
   c.mdsr.teacher_weight = 0.5
   # Passes at the end of each phase in which the loss is averaged with a soft
   # cross-entropy to the teacher (the paper: the last one on ImageNet).
   c.mdsr.soft_epochs = 0.0
 
   c.evaluation = ml_collections.ConfigDict()
-  # Images that go through the network at a time, over all devices.
+  # Images that go through the network at once, over all devices.
   c.evaluation.batch_size = 256
   # Passes of runtime-random over the test split.
   c.evaluation.random_passes = 10
@@ -164,35 +164,35 @@ def get_config() -> ml_collections.ConfigDict:
   # uniform subnets, stage by stage; none, those of training. With either of the
   # first two, all three are measured, and this one is reported.
   c.evaluation.calibration = 'subnet'
-  # Training images that they are taken from.
+  # Number of training images that these statistics are taken from.
   c.evaluation.calibration_examples = 5120
   # Whether to measure test accuracies after each epoch of the teacher, of both
   # lock-ins and of a baseline, with the batch statistics of training.
   c.evaluation.every_epoch = True
 
   c.policies = ml_collections.ConfigDict()
-  # What policies are made from: held_out, the examples of data.held_out; or, as
-  # in the paper, training, a share of what the network was trained on.
+  # Examples that policies are made from: held_out, those of data.held_out; or,
+  # as in the paper, training, a share of what the network was trained on.
   c.policies.examples = 'held_out'
   c.policies.training_share = 0.1
-  # What a gate's confidence is: variance (the paper's), or the margin or
+  # Measure of a gate's confidence: variance (the paper's), or the margin or
   # entropy of the classes that it predicts.
   c.policies.confidence = 'variance'
   # Equal-frequency bins of each gate's confidence.
   c.policies.bins = 8
   # Width of stage 1, which no gate precedes: 1.0, 0.75, 0.5 or 0.25.
   c.policies.start = 0.5
-  # Mean MAdds that policy `budget` may spend, as a share of the largest
-  # subnet's.
+  # Mean MAdds that policy `budget` may spend, as a share of those of the
+  # largest subnet.
   c.policies.budget = 0.35
 
   c.latency = ml_collections.ConfigDict()
-  # Images that go through at a time, and timed runs of each network.
+  # Images in a batch, and number of timed runs of each network.
   c.latency.batch_size = 1
   c.latency.runs = 50
 
   c.checkpoint = ml_collections.ConfigDict()
-  # Steps between two checkpoints, and how many of a phase are kept.
+  # Steps between two checkpoints, and how many to keep for each phase.
   c.checkpoint.every_steps = 500
   c.checkpoint.keep = 2
   return c
@@ -220,7 +220,7 @@ def _cascade() -> ml_collections.ConfigDict:
   # Passes over the training split for M1, M2, M3 and M4.
   c.epochs = (3.0, 4.0, 5.0, 6.0)
   c.batch_size = 64
-  # What module n reads: the anchor n - 1 of the student or of the teacher.
+  # Input of module n: the anchor n - 1 of the student or of the teacher.
   c.input = 'student'
   return c
 
@@ -233,28 +233,29 @@ def _lock_in() -> ml_collections.ConfigDict:
 
 
 def short_schedule(c: ml_collections.ConfigDict) -> None:
-  """Sets what suits few steps: a lock-in at full rate, and decay."""
+  """Adapts the schedules to few steps: higher learning rates, with decay."""
   for part in (c, c.delta):
     part.cascade.schedule = 'cosine'
     part.lock_in.schedule = 'cosine'
     part.lock_in.learning_rate = 1e-3
   c.joint.schedule = 'cosine'
   c.joint.learning_rate = 1e-3
-  # A substitute has few weights, and no teacher's to start from: on digits they
-  # reach 92.8% (x1.0) and 48.2% (x0.25) with 1e-3, 96.4% and 83.4% with this.
+  # Substitutes have few weights and do not start from a teacher's: on digits
+  # they reach 92.8% (x1.0) and 48.2% (x0.25) with 1e-3, 96.4% and 83.4% with
+  # 1e-2.
   c.delta.cascade.learning_rate = 1e-2
   c.delta.lock_in.learning_rate = 1e-2
   c.gates.learning_rate = 1e-3
   c.gates.schedule = 'cosine'
-  # A few steps of SGD leave a baseline at chance: its subnets learn from one
-  # that has nothing to teach yet.
+  # With few steps of SGD a baseline stays at chance: its subnets learn from a
+  # subnet that has learnt nothing itself.
   c.baseline.optimizer = 'adam'
   c.baseline.learning_rate = 1e-3
   c.baseline.schedule = 'cosine'
 
 
 def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """Shrinks a configuration until two cores run it in two to three minutes."""
+  """Shrinks a configuration to two to three minutes on two cores."""
   c.fast_compile = True
   c.model.architecture = 'resnet26x8'
   c.data.image_size = 16

@@ -6,7 +6,7 @@
 
 Seed 0 gave top-1 accuracies of 99.0% (teacher), 99.2% (x1.0), 97.2% (x0.25) and
 97.6% (runtime-random); with every stage a delta 97.8% (x1.0) and 93.8% (x0.25);
-2 busy CPU cores, AMD EPYC, 58 minutes without latency, 2026-11-28.
+2 busy CPU cores, AMD EPYC, 58 minutes without phase latency, 2026-11-28.
 docs/results.md has all figures.
 """
 
@@ -30,17 +30,17 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.model.norm = c.teacher.norm = 'gn_ws'
   c.teacher.epochs = 32.0
   c.teacher.batch_size = 64
-  # An epoch is 16 steps only.
+  # An epoch has only 16 steps.
   common.short_schedule(c)
-  # All subnets learn most from the lock-in: in an earlier schedule, 36 epochs
-  # in the cascade and 16 in the lock-in gave 0.8 points less on the mean of all
-  # 256 widths than 18 and 34.
+  # Subnets learn most in the lock-in: in an earlier schedule, 36 epochs of
+  # cascade and 16 of lock-in gave a mean over all 256 widths that was 0.8
+  # points below that of 18 and 34 epochs.
   for part in (c, c.delta):
     part.cascade.epochs = (4.0, 5.0, 6.0, 7.0)
   c.lock_in.epochs = 42.0
   c.delta.lock_in.epochs = 30.0
-  # Without it the 4,096 subnets average 91.7% and the worst reaches 37.6%, with
-  # it 93.2 and 75.8% (docs/results.md).
+  # Without a joint lock-in the 4,096 subnets average 91.7% and the worst has
+  # 37.6%; with it they average 93.2% and the worst has 75.8% (docs/results.md).
   c.joint.epochs = 12.0
   c.gates.epochs = 10.0
   c.policies.budget = 0.5

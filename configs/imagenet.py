@@ -5,9 +5,9 @@
   python -m adaptanet_jax.main --config=configs/imagenet.py \
       --workdir=/tmp/imagenet --config.data.dir=DIR
 
-The paper's batch of 100 suits 1, 2 or 4 devices; `:pod` has 128, for 8, 16 or
-more. On a host of many cores set --config.data.workers to their number. Not yet
-run in full on any device.
+The paper's batch size of 100 suits 1, 2 or 4 devices; `:pod` has 128, for 8, 16
+or more. On a host with many cores set --config.data.workers to their number.
+The configuration has not been run in full on any device.
 """
 
 import ml_collections
@@ -37,7 +37,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.mdsr.soft_epochs = 1.0
   c.gates.batch_size = batch_size
   c.gates.resolution = 7
-  # 12,812 images: every one of them runs under 4,096 subnets.
+  # 12,812 images, each of which runs under all 4,096 subnets.
   c.data.held_out = 0.01
   if arg == 'smoke':
     c = common.smoke(c)

@@ -1,22 +1,22 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Your own pictures: a folder with a folder for each class.
+"""Your own pictures: a folder with a subfolder for each class.
 
   python -m adaptanet_jax.main --config=configs/pictures.py \
       --workdir=/tmp/pictures --config.data.dir=DIR
 
-DIR has train/CLASS/* and test/CLASS/* (or val), or CLASS/* alone, of which one
-picture in five is tested; see adaptanet_jax/data/folder.py. This suits a few
-hundred to some ten thousand pictures, which are kept in memory at 64 pixels.
-For a million:
+DIR has train/CLASS/* and test/CLASS/* (or val), or only CLASS/*, in which one
+picture in five is for testing; see adaptanet_jax/data/folder.py. This suits a
+few hundred to some ten thousand pictures, which are kept in memory at 64
+pixels. For a million:
 
   python -m adaptanet_jax.main --config=configs/pictures.py:many \
       --workdir=/tmp/pictures --config.data.dir=DIR --config.data.workers=16
 
 trains a ResNet-50 at 224 pixels on random parts of the pictures, which 16
 processes decode as they are needed. With few pictures, start from a network
-that has seen others: --config.teacher.weights=FILE, a ResNet of torchvision or
-timm, whatever its classes were. `:finetune` has the settings for it:
+trained on others: --config.teacher.weights=FILE, a ResNet of torchvision or
+timm with any classes. `:finetune` has the settings for it:
 
   python -m adaptanet_jax.main --config=configs/pictures.py:finetune \
       --workdir=/tmp/pictures --config.data.dir=DIR \
@@ -36,10 +36,10 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.name = f'pictures:{arg}' if arg else 'pictures'
   c.data.name = 'folder'
   c.data.image_size = 64
-  # A larger share than usual: a twentieth of few pictures would say little.
+  # More than the default: a twentieth of few pictures would say little.
   c.data.held_out = 0.1
   c.model.architecture = 'resnet26x16'
-  # Stage 1 has sides of 16 pixels then.
+  # With this stem stage 1 has a side of 16 pixels.
   c.model.stem = 'imagenet'
   c.teacher.epochs = 60.0
   c.teacher.batch_size = 32
@@ -72,8 +72,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.gates.batch_size = 128
     c.gates.epochs = 1.0
   elif arg == 'finetune':
-    # What torchvision has trained; a tenth of the rate, and no more epochs
-    # than it takes to know other classes.
+    # For networks trained by torchvision: a tenth of the learning rate, and
+    # only as many epochs as new classes need.
     c.teacher.norm = 'bn'
     c.teacher.epochs = 10.0
     c.teacher.warmup_epochs = 1.0

@@ -1,7 +1,8 @@
 # shellcheck shell=bash disable=SC1091
-# Sourced from the repository's root: makes .venv once, installs, activates.
+# To be sourced from the repository's root: makes .venv once, installs, activates.
 #   source launch/environment.sh EXTRA    (test, prepare, cuda, tpu, or '' for none)
-# PYTHON is what .venv is made with (python3), ADAPTANET_VENV another folder for it.
+# PYTHON is the interpreter to make .venv with (python3); ADAPTANET_VENV is another
+# folder for it.
 extra="$1"
 venv="${ADAPTANET_VENV:-.venv}"
 # The stamp names what was installed, and is written only once all of it was.
@@ -16,7 +17,7 @@ if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
         'Name another one with PYTHON=...' >&2
       exit 1
     fi
-    # --clear mends one that was cut off while it was made.
+    # --clear repairs a .venv whose making was interrupted.
     "$python" -m venv --clear "$venv"
   fi
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
@@ -24,8 +25,8 @@ if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
   echo "$want" > "$stamp"
 fi
 source "$venv/bin/activate"
-# Memory in pages of 2 MB: on a CPU a step takes its memory anew, and in pages of
-# 4 kB that cost 11% of one of resnet50 (docs/performance-notes.md).
+# Memory in pages of 2 MB: on a CPU every step allocates its memory again, which
+# with pages of 4 kB took 11% of a resnet50 step (docs/performance-notes.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
-# Compiled programs are kept, so that a second run starts at once.
+# Compiled programs are kept, so that later runs start sooner.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/$venv/xla}"

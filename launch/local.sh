@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Sets all up the first time, then runs on this machine's devices:
+# Installs everything the first time, then runs on this machine's devices:
 #   launch/local.sh --config=configs/digits.py --workdir=DIR [--config.KEY=VALUE]
 # EXTRA=cuda or EXTRA=tpu installs what an accelerator needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh "${EXTRA:-}"
-# Without an accelerator: two devices keep two cores busier than one does (a
-# lock-in step on digits 0.33 s, with one device 0.44; AMD EPYC).
+# Without an accelerator, two devices use two cores better than one device does (a
+# lock-in step on digits takes 0.33 s, with one device 0.44; AMD EPYC).
 export JAX_NUM_CPU_DEVICES="${JAX_NUM_CPU_DEVICES:-2}"
 exec python -m adaptanet_jax.main "$@"

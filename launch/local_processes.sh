@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs a job of NUM processes on this machine's CPU, as a pod runs one on each of
-# its hosts:
+# Runs a job of NUM processes on this machine's CPU, like a pod, which runs one
+# process on each host:
 #   launch/local_processes.sh NUM --config=configs/digits.py --workdir=DIR [...]
-# Each has JAX_NUM_CPU_DEVICES devices. If one dies, JAX ends the others within
-# two minutes.
+# Each process has JAX_NUM_CPU_DEVICES devices. If one dies, JAX ends the others
+# within two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if (($# < 2)) || ! [[ "$1" =~ ^[1-9][0-9]*$ ]]; then
@@ -25,7 +25,8 @@ for ((id = 0; id < num; id++)); do
     --num_processes="$num" --process_id="$id" &
   pids+=("$!")
 done
-# A scheduler's notice goes to every process, and wakes `wait` too early.
+# Passes a scheduler's signal to every process. It interrupts `wait` below, which
+# therefore starts again.
 trap 'noticed=1; kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
 code=0
 for pid in "${pids[@]}"; do

@@ -1,15 +1,15 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Serves a model on several machines, by Ray Serve:
+"""Serves a model on several machines with Ray Serve:
 
   pip install 'ray[serve]' '.[serve]'
   python -m launch.ray_serve --model=digits --min_replicas=2 --max_replicas=8
 
-Each replica is the application of `adaptanet_jax.serve` around an engine, a
-queue and a controller of its own. Ray balances requests among them, starts more
-of them as load rises and others in place of those that die. A folder that
---model names has to be on every machine. The model of a replica stays as it is:
-a token is for inference alone.
+Each replica is the application of `adaptanet_jax.serve` with its own engine,
+queue and controller. Ray balances requests among the replicas, starts more of
+them as load rises and replaces those that die. If --model names a folder, every
+machine needs it. The model of a replica cannot be changed, so a token is only
+for inference.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Replica:
   """One process with the model."""
 
   def __init__(self, args: argparse.Namespace, token: str | None) -> None:
-    # Here, for the process that starts all this need not load JAX.
+    # Imported here because the process that starts the replicas needs no JAX.
     from adaptanet_jax.serving import profile
 
     engine, measured = profile.load(
@@ -42,28 +42,28 @@ class Replica:
     self._service = serve_lib.create_service(args, 'model', engine, measured)
 
   def __serve_build_asgi_app__(self) -> Any:
-    """Returns what answers; Ray calls it once."""
+    """Returns the ASGI application; Ray calls this once."""
     return serve_lib.create_app(self._args, self._service, token=self._token)
 
   def check_health(self) -> None:
-    """Has Ray replace a replica whose thread is dead or hangs."""
+    """Raises if the batch thread is dead or hangs, so that Ray replaces it."""
     if not self._service.is_live:
       raise RuntimeError('The thread that runs batches is dead, or hangs.')
 
 
 def application(args: argparse.Namespace, token: str | None) -> Any:
-  """Returns what Ray is to run.
+  """Returns the application for Ray to run.
 
   Args:
     args: values of the flags.
-    token: that inference needs; None: none.
+    token: token that inference needs; None: none.
   """
-  # So many are under way at that rate, each for half of its time.
+  # Requests in progress at that rate if each takes half of its deadline.
   target = max(1.0, args.rate * 1e-3 * args.slo_ms / 2.0)
   deployment = serve.deployment(
       Replica,
       ray_actor_options={'num_cpus': args.cpus, 'num_gpus': args.gpus},
-      # The queue of a replica, not Ray's, knows deadlines.
+      # Requests wait in the replica's queue, because Ray's knows no deadlines.
       max_ongoing_requests=args.ongoing,
       autoscaling_config={
           'min_replicas': args.min_replicas,
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-  """Runs until it is interrupted."""
+  """Serves until it is interrupted."""
   args = parser().parse_args()
   with commands.one_line_errors(_COMMAND):
     token = serve_lib.check_flags(args)

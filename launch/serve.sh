@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets all up the first time, then serves a model over HTTP (docs/serving.md):
+# Installs everything the first time, then serves a model over HTTP
+# (docs/serving.md):
 #   launch/serve.sh --model=digits --port=8000
 # EXTRA=cuda or EXTRA=tpu installs what an accelerator needs.
 set -euo pipefail

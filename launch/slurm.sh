@@ -8,13 +8,13 @@
 #SBATCH --requeue
 #SBATCH --output=adaptanet-%j.log
 #SBATCH --open-mode=append
-# One process for each GPU, so name their number twice:
+# Runs one process for each GPU, so give their number twice:
 #   sbatch --nodes=2 --gpus-per-node=4 --ntasks-per-node=4 launch/slurm.sh \
 #       --config=configs/cifar100.py --workdir=DIR
-# from the repository's root, which all nodes share, as they do DIR. JAX asks
-# SLURM who takes part. Two minutes before its time is up, or when it has to make
-# way, the job saves and goes back into the queue. With DRY_RUN=1, and bash in
-# place of sbatch, it only prints what it would run.
+# from the repository's root. All nodes have to share this folder and DIR. JAX
+# asks SLURM which processes take part. Two minutes before its time is up, or when
+# it is preempted, the job saves and goes back into the queue. With DRY_RUN=1, and
+# bash instead of sbatch, it only prints what it would run.
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
 if (($# == 0)); then
@@ -31,11 +31,11 @@ if [[ -n "${DRY_RUN:-}" ]]; then
   exit
 fi
 export EXTRA=cuda
-# JAX's newest releases take a newer Python than python3 often is. Where none is
-# found python3 is tried, should there be no .venv yet.
+# JAX's newest releases need a newer Python than python3 often is. If none is
+# found and there is no .venv yet, python3 is tried.
 PYTHON="${PYTHON:-$(launch/newest_python.sh 2>/dev/null || true)}"
 export PYTHON
-# Once, before the nodes would do it side by side.
+# Install once here, before all nodes would do so at the same time.
 bash -ec 'source launch/environment.sh cuda'
 status=0
 "${run[@]}" || status="$?"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Trains AdaptaNet and the four baselines on the same data, network and passes
-# over the data (see configs/baselines.py), once for each seed, and sets them
-# side by side in one report:
+# Trains AdaptaNet and the four baselines with the same data, network and number
+# of passes over the data (see configs/baselines.py), once for each seed, and
+# compares them in one report:
 #   launch/table2.sh BASE FOLDER 'SEED ...' [--config.KEY=VALUE ...]
 #   launch/table2.sh digits /tmp/table2 '0 1 2'
-# BASE is digits, cifar100, cifar100:small or imagenet. Safe to run again: goes
-# on where it stopped. The report is FOLDER/ours-SEED/report.html of the first.
+# BASE is digits, cifar100, cifar100:small or imagenet. The same command resumes
+# where it stopped. The report is FOLDER/ours-SEED/report.html of the first seed.
 set -euo pipefail
 if (( $# < 3 )); then
   echo "Expected BASE, FOLDER and seeds, such as: $0 digits /tmp/table2 '0 1 2'" >&2

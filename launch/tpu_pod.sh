@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# A run on a Cloud TPU slice, from nothing to nothing. Each step can be repeated:
-#   launch/tpu_pod.sh create     makes the slice, unless it is there
+# A run on a Cloud TPU slice, from creating to deleting it. Each step can be
+# repeated:
+#   launch/tpu_pod.sh create     makes the slice, unless it exists
 #   launch/tpu_pod.sh install    copies this commit to every host, and sets it up
 #   launch/tpu_pod.sh run --config=configs/cifar100.py --workdir=DIR [...]
 #                                starts the job on every host, unless it runs;
-#                                started again it resumes where it was stopped
-#   launch/tpu_pod.sh logs       follows what the first host tells
-#   launch/tpu_pod.sh stop       has the job save and leave
-#   launch/tpu_pod.sh delete     gives the slice back
+#                                a stopped job resumes where it stopped
+#   launch/tpu_pod.sh logs       follows the log of the first host
+#   launch/tpu_pod.sh stop       makes the job save and exit
+#   launch/tpu_pod.sh delete     deletes the slice
 # Set by the environment:
 #   TPU_NAME  name of the slice                          (adaptanet)
 #   ZONE      where it is                                (needed)
 #   TYPE      accelerator type, such as v5litepod-8      (needed by create)
 #   VERSION   software of its hosts                      (v2-alpha-tpuv5-lite)
-#   SPOT      not empty: cheaper, and may be taken away  ()
+#   SPOT      not empty: cheaper, but can be preempted   ()
 #   SHARE     HOST:/PATH of an NFS share, mounted at /mnt/adaptanet on every host;
-#             the workdir of several hosts has to be on one      ()
+#             with several hosts the workdir has to be on a share      ()
 #   DRY_RUN   not empty: only prints the commands        ()
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,7 +27,7 @@ usage() {
   exit 2
 }
 
-# Does a command, or prints it so that a shell would take it back.
+# Runs a command, or prints it quoted for a shell.
 do_it() {
   if [[ -n "${DRY_RUN:-}" ]]; then
     printf '%q ' "$@" | sed 's/ $/\n/'
@@ -78,7 +79,7 @@ case "$step" in
     do_it git archive --format=tar.gz --output="$archive" HEAD
     do_it gcloud compute tpus tpu-vm scp "$archive" "$name:adaptanet_jax.tar.gz" \
       --zone="$ZONE" --worker=all
-    # The images of some slices have Python 3.10 only. JAX's newest releases take
+    # The images of some slices only have Python 3.10. JAX's newest releases need
     # 3.12, which not every release of Ubuntu has.
     # shellcheck disable=SC2016  # The host expands it.
     on all 'set -e
@@ -105,7 +106,7 @@ fi"
   run)
     (($#)) || usage 'run got no flags, such as --config and --workdir.'
     printf -v flags '%q ' "$@"
-    # A job that runs holds the lock; its log continues.
+    # A running job holds the lock. The log of a resumed job continues.
     on all "cd adaptanet_jax && if flock -n job.lock true; then
 EXTRA=tpu setsid nohup flock -n job.lock bash -c \
 'echo \$\$ > job.pid; exec launch/local.sh \"\$@\"' - $flags>> job.log 2>&1 < /dev/null &

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation on the device, inside the step: crop, flip.
+"""Augmentation on the device, inside the training step: crop and flip.
 
 B = batch, H = height, W = width, C = colours.
 """
@@ -22,8 +22,8 @@ def augment(
 ) -> jax.Array:
   """Shifts and mirrors each image by its own random numbers.
 
-  They depend on an image's place in the global batch only, not on how the batch
-  is laid out over devices.
+  The numbers depend only on the image's place in the global batch, not on how
+  the batch is laid out over devices.
 
   Args:
     kind: one of `AUGMENTATIONS`.
@@ -32,8 +32,8 @@ def augment(
     first: place of `images[0]` in the global batch.
 
   Returns:
-    `uint8[B, H, W, C]`; `images` itself if `kind` is 'none', or was done where
-    they were decoded.
+    `uint8[B, H, W, C]`; `images` itself if `kind` is 'none' or was applied when
+    the images were decoded.
   """
   if kind == 'none' or kind in ON_HOST:
     return images

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A classification data set, and what a run notes about it.
+"""A classification data set, and its description in results.json.
 
 H = height, W = width, C = colours.
 """
@@ -14,7 +14,7 @@ from adaptanet_jax.errors import UsageError
 
 
 class MissingDataError(UsageError):
-  """A data set that is known, but not on this machine."""
+  """A data set is known, but not on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Dataset:
   """A classification data set.
 
   Attributes:
-    name: its name; `fake` for a made-up one.
-    class_names: name of each label, in their order.
+    name: name of the set; `fake` for a made-up one.
+    class_names: names of the classes, by label.
     image_shape: `(H, W, C)` of every image.
     train: training split.
     test: test split.
@@ -40,7 +40,7 @@ class Dataset:
 
   @property
   def num_classes(self) -> int:
-    """How many labels there are."""
+    """Number of classes."""
     return len(self.class_names)
 
 
@@ -62,9 +62,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Lists `key: old value -> new value` where two descriptions differ.
 
   Args:
-    old: what `describe` returned for one run. Those of before class names were
-      noted count as equal in them.
-    new: what it returned for another.
+    old: what `describe` returned for one run. If either description predates
+      class names, these are not compared.
+    new: what `describe` returned for another run.
   """
   keys = sorted(old.keys() | new.keys())
   if not ('class_names' in old and 'class_names' in new):

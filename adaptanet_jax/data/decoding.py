@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Splits of encoded images: decoded once, or as batches need them."""
+"""Splits of encoded images, decoded once or batch by batch."""
 
 from collections.abc import Callable
 from concurrent import futures
@@ -25,7 +25,7 @@ from adaptanet_jax.data.splits import (
 )
 from adaptanet_jax.errors import UsageError, some
 
-# Decoded pixels kept in memory; a larger split is decoded as batches need it.
+# Most bytes of pixels to keep; a larger split is decoded as batches need it.
 MAX_BYTES_IN_MEMORY = 8 * 2**30
 # Examples that one worker decodes at a time.
 _CHUNK = 2048
@@ -33,13 +33,13 @@ _CHUNK = 2048
 
 @dataclasses.dataclass(frozen=True)
 class _Chunk:
-  """What has become of some examples.
+  """Result of decoding or checking some examples.
 
   Attributes:
-    usable: positions of those that can be used.
-    labels: theirs.
-    images: theirs, decoded; empty if they were only looked at.
-    damaged: what is wrong with each of the others.
+    usable: positions of the usable examples.
+    labels: labels of the usable examples.
+    images: decoded images of the usable examples; empty after a mere check.
+    damaged: what is wrong with each of the other examples.
   """
 
   usable: np.ndarray
@@ -58,25 +58,25 @@ def make_split(
     streamed: bool = False,
     chunk: int | None = None,
 ) -> Split:
-  """Decodes a split once if that will do, else as batches need it.
+  """Decodes a split now if its pixels are to be kept, otherwise on demand.
 
   Args:
     open_source: see `StreamedSplit`.
     shape: `(H, W, C)` of the images.
     data: section `data` of the configuration.
     count: how many examples to take, from the start; 0: all.
-    random_crops: whether training has random crops.
-    streamed: whether to keep no pixels in memory, and to do without other
+    random_crops: whether training takes random crops.
+    streamed: whether to keep no pixels in memory and to start no other
       processes.
-    chunk: examples that one worker decodes at a time, fewer where each takes
-      long; None: as many as suit small ones.
+    chunk: examples that one worker decodes at a time; fewer suit large images.
+      None: as many as suit small ones.
 
   Returns:
     The split, without damaged examples if `data.damaged` is 'skip'.
 
   Raises:
-    UsageError: there is no example, or, of those that are decoded now, a
-      damaged one, or one whose label is none.
+    UsageError: there is no usable example; or an example that is read now has
+      an invalid label, or is damaged and `data.damaged` is not 'skip'.
   """
   source = open_source()
   count = min(count or len(source), len(source))
@@ -130,7 +130,7 @@ def _map(
 ) -> list[_Chunk]:
   if len(ranges) <= 2 or not processes:
     return [work(positions) for positions in ranges]
-  # Processes, not threads: for small images the interpreter lock makes two
+  # Processes, not threads: with small images the interpreter lock makes two
   # threads slower than one.
   spawn = multiprocessing.get_context('spawn')
   workers = min(num_cores(), len(ranges))
@@ -152,17 +152,17 @@ def _work_through(
     skip: bool,
     positions: range,
 ) -> _Chunk:
-  """Decodes some examples, or looks whether they can be.
+  """Decodes some examples, or only checks that they can be decoded.
 
   Args:
     open_source: see `StreamedSplit`.
     scaled: shape of the images, and their shorter side, see `images.resize`;
-      None: only look at them.
-    skip: whether to leave out damaged ones.
-    positions: of the examples.
+      None: only check them.
+    skip: whether to leave out damaged examples instead of raising.
+    positions: positions of the examples in the source.
 
   Returns:
-    What has become of them.
+    The usable examples, and what is wrong with the others.
   """
 
   def work(encoded: bytes) -> Any:

@@ -1,16 +1,16 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of pictures, with a folder for each class.
+"""A folder of pictures, with a subfolder for each class.
 
-Either of two layouts:
+It has one of two layouts:
 
-  DIR/train/CLASS/*, with test (or val, validation, valid) beside train, or the
+  DIR/train/CLASS/*, with test (or val, validation, valid) next to train, or the
     names that config.data.train_split and config.data.test_split give;
-  DIR/CLASS/*, of which a fifth is the test split: the pictures whose file name
-    has a SHA-256 that five divides. It stays where it is when others come.
+  DIR/CLASS/*, a fifth of which is the test split: the pictures whose file name
+    has a SHA-256 divisible by five. Adding pictures moves no other picture.
 
-Classes are in sorted order, and pictures in the order of those hashes: the
-first ones of a split are of all classes.
+Classes are sorted by name and pictures by these hashes, so that the first
+pictures of a split are a mix of all classes.
 """
 
 import collections
@@ -34,23 +34,23 @@ SUFFIXES = frozenset((
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.gif'),
     *('.bmp', '.dib', '.tif', '.tiff'),
 ))
-# Other names of a test split, tried if the one that is set is missing.
+# Names of a test split to try if the configured one is missing.
 _TEST_NAMES = ('test', 'val', 'validation', 'valid')
-# One picture in this many belongs to the test split, unless that has a folder.
+# One picture in this many is a test picture, if there is no test folder.
 _TEST_SHARE = 5
-# Photographs take long to decode: processes pay from a few hundred on.
+# Photographs take long to decode, so processes pay off from a few hundred on.
 _CHUNK = 128
 
 
 class FolderSource:
-  """Pictures of one split."""
+  """The pictures of one split."""
 
   def __init__(self, folder: str, paths: list[str], labels: np.ndarray) -> None:
-    """Keeps where they are.
+    """Stores the paths and labels of the pictures.
 
     Args:
-      folder: that all of them are in.
-      paths: of the pictures, within it.
+      folder: the folder of the whole set.
+      paths: paths of the pictures, relative to `folder`.
       labels: `int32[N]`.
     """
     self._folder, self._paths, self._labels = folder, paths, labels
@@ -79,7 +79,7 @@ class FolderSource:
 
 
 class _Picture(NamedTuple):
-  """A file; these fields are what pictures are ordered by."""
+  """A picture file; pictures are sorted by these fields in this order."""
 
   digest: bytes
   label: int
@@ -87,7 +87,7 @@ class _Picture(NamedTuple):
 
   @property
   def is_test(self) -> bool:
-    """Whether it is of the test split, if that has no folder of its own."""
+    """Whether it is a test picture, if there is no test folder."""
     return int.from_bytes(self.digest, 'big') % _TEST_SHARE == 0
 
 
@@ -101,8 +101,8 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
     The data set.
 
   Raises:
-    MissingDataError: the folder is not there.
-    UsageError: it has another layout, or nothing in it.
+    MissingDataError: the folder does not exist.
+    UsageError: the folder is empty or has another layout.
   """
   shape = _shape(data)
   names, train, test = _list(data)
@@ -122,7 +122,7 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
 
 
 def load_test(data: ml_collections.ConfigDict) -> Split:
-  """Loads the test split alone; see `sources.load_test`."""
+  """Loads only the test split; see `sources.load_test`."""
   *_, test = _list(data)
   return _split(
       test, _shape(data), data, count=data.test_examples, streamed=True
@@ -152,7 +152,7 @@ def _itself(source: FolderSource) -> FolderSource:
 def _list(
     data: ml_collections.ConfigDict,
 ) -> tuple[tuple[str, ...], FolderSource, FolderSource]:
-  """Returns names of classes, and the pictures of both splits."""
+  """Returns the names of the classes, and the pictures of both splits."""
   folder = os.path.abspath(os.path.expanduser(data.dir))
   if not data.dir or not os.path.isdir(folder):
     raise MissingDataError(
@@ -195,8 +195,7 @@ def _list(
 
 
 def _folders(folder: str, others: collections.Counter[str]) -> list[str]:
-  """Returns the names of the folders in one, sorted; counts what else is there.
-  """
+  """Returns the sorted names of a folder's subfolders; counts other entries."""
   names = []
   for entry in _entries(folder):
     if entry.name.startswith('.'):
@@ -214,19 +213,19 @@ def _pictures(
     names: list[str],
     others: collections.Counter[str],
 ) -> list[_Picture]:
-  """Returns the pictures of all classes in order; counts what else is there.
+  """Returns the sorted pictures of all classes; counts other entries.
 
   Args:
-    folder: of the whole set.
-    within: of the split, in that folder; may be empty.
-    names: of the classes.
-    others: receives the number of other files, by kind.
+    folder: the folder of the whole set.
+    within: name of the split's folder in `folder`; may be empty.
+    names: names of the classes.
+    others: receives the number of other entries, by kind.
   """
   pictures = []
   for label, name in enumerate(names):
     path = os.path.join(within, name)
     if not os.path.isdir(os.path.join(folder, path)):
-      continue  # A class that is not tested.
+      continue  # A class without test pictures.
     for entry in _entries(os.path.join(folder, path)):
       suffix = os.path.splitext(entry.name)[1].lower()
       if entry.name.startswith('.'):

@@ -1,11 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Files of pictures to arrays, as training or as evaluation has them.
+"""Decodes picture files into arrays, for training and for evaluation.
 
-What comes out are 8-bit pixels, grey or RGB, upright as EXIF says, 16 bits
-scaled to 8, and what is transparent laid on white.
+The arrays have 8-bit pixels, grey or RGB. Pictures are turned upright by their
+EXIF data, 16-bit values are scaled to 8 bits, and transparent parts are white.
 
-Nothing of ours is imported here, so that an export can bring this file along.
+This file imports no other module of the package, so that an export can include
+a copy of it.
 
 H = height, W = width, C = colours.
 """
@@ -20,18 +21,18 @@ import math
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-# No others: Pillow has one run Ghostscript, whatever a file's name says.
+# No others: Pillow runs Ghostscript for one, whatever the file is called.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF')
-# Augmentations that need all pixels of an image.
+# Augmentations that need the whole image, and so run where it is decoded.
 ON_HOST = ('resized_crop',)
 # A random crop's share of the image, and its width over its height (the usual
 # ones of ImageNet).
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
-# Boxes that are tried before the largest one at the centre is taken.
+# Random boxes to try before falling back to the largest one at the centre.
 _NUM_TRIES = 10
 _BILINEAR = Image.Resampling.BILINEAR
-# A longer side is cut to so many times the shorter one before it is scaled.
+# The longer side is cropped to at most this many times the shorter one.
 _LONGEST_STRIP = 4
 # Modes that Pillow converts to grey and to RGB without loss of range.
 _8_BIT_MODES = frozenset((
@@ -39,7 +40,7 @@ _8_BIT_MODES = frozenset((
     *('CMYK', 'YCbCr', 'HSV'),
 ))
 _16_BIT_MODES = frozenset(('I', 'I;16', 'I;16L', 'I;16B', 'I;16N'))
-# What puts a picture upright, by EXIF's number for how it lies.
+# The transpose that turns a picture upright, by its EXIF orientation.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,16 +50,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Those that lie on a side.
+# Orientations that swap height and width.
 _SIDEWAYS = frozenset((5, 6, 7, 8))
 
 
 class ImageError(ValueError):
-  """Bytes that are no picture, or one that cannot be used; says why."""
+  """The bytes are not a usable picture; the message says why."""
 
 
 def resize(image: np.ndarray, size: int, shorter_side: int = 0) -> np.ndarray:
-  """Scales the shorter side and cuts the centre square.
+  """Scales the shorter side and crops the centre square.
 
   Args:
     image: `uint8[H, W, C]`, C 1 or 3.
@@ -72,7 +73,7 @@ def resize(image: np.ndarray, size: int, shorter_side: int = 0) -> np.ndarray:
   scale = max(shorter_side, size) / min(height, width)
   if height == width == size and scale == 1.0:
     return image
-  # All of a picture of one row would take gigabytes once its height fits.
+  # A picture one row high, scaled whole to this height, would take gigabytes.
   longest = _LONGEST_STRIP * min(height, width)
   top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
   image = image[top : top + longest, left : left + longest]
@@ -90,10 +91,11 @@ def decode(
     shape: tuple[int, int, int],
     shorter_side: int = 0,
 ) -> np.ndarray:
-  """Decodes an image as evaluation has it; see `resize`.
+  """Decodes an image for evaluation; see `resize`.
 
   Args:
-    image: of any colours; a file of one of `FORMATS`, or one that is open.
+    image: the bytes of a file in one of `FORMATS`, or an open image; of any
+      colours.
     shape: `(H, W, C)` of the result, H = W.
     shorter_side: see `resize`.
 
@@ -101,7 +103,8 @@ def decode(
     `uint8[H, W, C]`.
 
   Raises:
-    ImageError: it is no such file, a damaged one, or its pixels are no colours.
+    ImageError: the image has another format, is damaged, or has pixels of an
+      unsupported type.
   """
   with _reading(image) as picture:
     turned = _turned(picture, _orientation(picture))
@@ -114,12 +117,12 @@ def decode(
 def decode_random_crop(
     encoded: bytes, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> np.ndarray:
-  """Decodes a random part of an image, mirrored or not, as training has it.
+  """Decodes a random part of an image for training, mirrored half of the time.
 
   The part has 8 to 100 % of the image's area and an aspect ratio of 3/4 to 4/3.
 
   Args:
-    encoded: a file of one of `FORMATS`, of any colours.
+    encoded: the bytes of a file in one of `FORMATS`, of any colours.
     shape: `(H, W, C)` of the result, H = W.
     rng: draws the part.
 
@@ -127,7 +130,7 @@ def decode_random_crop(
     `uint8[H, W, C]`.
 
   Raises:
-    ImageError: it is no such file, or a damaged one.
+    ImageError: as for `decode`.
   """
   with _reading(encoded) as picture:
     orientation = _orientation(picture)
@@ -135,7 +138,7 @@ def decode_random_crop(
     full = size[::-1] if orientation in _SIDEWAYS else size
     left, top, width, height = _random_box(full, rng)
     # A JPEG can be decoded at a half, a quarter or an eighth of its size, which
-    # is much faster; at twice the pixels that are asked for it shows no more.
+    # is much faster; more than twice the requested side adds no detail.
     reduce = min(width, height) / (2 * shape[0])
     if reduce >= 2.0:
       picture.draft(None, (int(size[0] / reduce), int(size[1] / reduce)))
@@ -154,16 +157,16 @@ def decode_random_crop(
 def check(encoded: bytes) -> None:
   """Raises ImageError if a file cannot be decoded; reads all of it."""
   with _reading(encoded) as picture:
-    picture.draft(None, (1, 1))  # As small as it can be: faster.
+    picture.draft(None, (1, 1))  # The smallest size decodes fastest.
     _plain(picture, 'L')
 
 
 @contextlib.contextmanager
 def _reading(image: bytes | Image.Image) -> Iterator[Image.Image]:
-  """Opens a file; whatever goes wrong within becomes an ImageError."""
+  """Opens an image; any exception in the `with` block becomes an ImageError."""
   try:
     if isinstance(image, Image.Image):
-      yield image  # It is the caller's to close.
+      yield image  # The caller closes it.
       return
     with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
       yield picture
@@ -183,12 +186,12 @@ def _reading(image: bytes | Image.Image) -> Iterator[Image.Image]:
 
 
 def _orientation(picture: Image.Image) -> int:
-  """Returns EXIF's number for how a picture lies; 1: upright."""
+  """Returns a picture's EXIF orientation; 1: upright."""
   if picture.format == 'TIFF':  # Pillow turns these itself as it reads them.
     return 1
   try:
     return picture.getexif().get(ExifTags.Base.Orientation, 1)
-  except Exception:  # Damaged EXIF is no reason to lose a picture.
+  except Exception:  # A picture with damaged EXIF data is still usable.
     return 1
 
 
@@ -198,7 +201,7 @@ def _turned(picture: Image.Image, orientation: int) -> Image.Image:
 
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
-  """Returns a picture in mode `L` or `RGB`, of 8 bits, with nothing hidden."""
+  """Returns a picture in mode `L` or `RGB`, 8 bits each, on white."""
   if not all(picture.size):
     raise ImageError('it has no pixels')
   if picture.mode in _16_BIT_MODES:
@@ -222,7 +225,7 @@ def _of_16_bits(picture: Image.Image) -> Image.Image:
     raise ImageError(
         f'its pixels are numbers from {low} to {high}; expected 0 to 65535'
     )
-  # `convert` would make 255 of all that is above.
+  # `convert` would clip the values at 255.
   pixels = ((values + 128) // 257).astype(np.uint8)
   hidden = picture.info.get('transparency')
   if isinstance(hidden, int):
@@ -237,7 +240,7 @@ def _mode(shape: tuple[int, int, int]) -> str:
 def _random_box(
     size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-  """Returns left, top, width and height of a part of an image of a size."""
+  """Returns left, top, width and height of a random crop."""
   width, height = size
   for _ in range(_NUM_TRIES):
     area = width * height * rng.uniform(*_AREA)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches as pure functions of (seed, phase, step), sharded by process.
 
-Every process computes the same permutation and takes its own slice, so all
-agree, and a run that starts again at a step sees what it would have seen.
+Every process computes the same permutation and takes its own slice, so that all
+agree, and a run that resumes at a step sees the same batches.
 
 D = local devices, B = examples of one device's batch.
 """
@@ -35,12 +35,12 @@ def check_fits(batch_sizes: Mapping[str, int], num_examples: int) -> None:
   """Raises UsageError unless a training split has a full batch of each size.
 
   Args:
-    batch_sizes: by the setting's name.
-    num_examples: of the split.
+    batch_sizes: batch sizes by the names of their settings.
+    num_examples: number of examples in the split.
   """
   large = {n: size for n, size in batch_sizes.items() if size > num_examples}
   if large:
-    # Powers of two divide among devices.
+    # A power of two splits evenly among the usual numbers of devices.
     most = 1 << max(num_examples.bit_length() - 1, 0)
     flags = ' '.join(f'--{name}={most}' for name in large)
     name, size = next(iter(large.items()))
@@ -51,10 +51,10 @@ def check_fits(batch_sizes: Mapping[str, int], num_examples: int) -> None:
 
 
 def steps_per_epoch(split: Sized, batch_size: int) -> int:
-  """Returns the full batches in an epoch.
+  """Returns the number of full batches in an epoch.
 
-  Batches are drawn from a fresh permutation each epoch, so leaving out the last
-  partial one leaves out other examples each time.
+  Each epoch draws its batches from a new permutation, so the partial batch that
+  is dropped has different examples each time.
   """
   return len(split) // batch_size
 
@@ -69,7 +69,7 @@ def positions_of_step(
 
 
 def phase_key(phase: str) -> int:
-  """Returns the number that a phase has in the seeds of its data."""
+  """Returns the number that stands for a phase in the seeds of its data."""
   return zlib.crc32(phase.encode())
 
 
@@ -96,7 +96,7 @@ def train_batches(
   Args:
     split: training examples.
     batch_size: examples in a batch over all processes.
-    seed: of the whole run.
+    seed: seed of the whole run.
     phase: name of the training phase.
     steps: which steps to yield, in order.
     num_devices: D.
@@ -112,7 +112,7 @@ def train_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _Requests:
-  """What this process asks its split for, batch by batch."""
+  """The positions and seeds that this process asks a split for, by batch."""
 
   num_examples: int
   batch_size: int
@@ -134,10 +134,10 @@ class _Requests:
         step=step,
     )
     share = _share(self.process, self.batch_size)
-    # By an image's place in the whole batch, whichever process has it.
+    # Seeds depend on an image's place in the whole batch, not on the process.
     places = range(self.batch_size)[share]
     phase = phase_key(self.phase)
-    # The first number keeps them apart from the seeds of orders.
+    # The leading 1 keeps these seeds apart from those of the permutations.
     return positions[share], [(1, self.seed, phase, step, n) for n in places]
 
 
@@ -163,7 +163,7 @@ def eval_batches(
     batch_size: examples in a batch over all processes.
     num_devices: D.
     process: index of this process, and how many there are.
-    first: number of the batch to start with; the first one has 0.
+    first: number of the batch to start with, from 0.
 
   Yields:
     `image`, `uint8[D, B, H, W, C]`, `position`, `int32[D, B]` in the split, and
@@ -190,9 +190,10 @@ def _by_device(batch: Batch, num_devices: int) -> Batch:
 
 
 def prefetch(batches: Iterator[Any], size: int = 2) -> Iterator[Any]:
-  """Yields from `batches`, made up to `size` ahead in a thread.
+  """Yields from `batches`, which a thread makes up to `size` items ahead.
 
-  An exception in the thread is raised here; leaving early stops the thread.
+  An exception in the thread is raised here; closing this iterator stops the
+  thread.
   """
   ready: queue.Queue[tuple[str, Any]] = queue.Queue(size)
   stop = threading.Event()

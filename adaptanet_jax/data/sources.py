@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets: bundled digits, a folder, any of TFDS, and a fake one.
+"""Data sets: the bundled digits, a folder, any set of TFDS, and a fake one.
 
 N = examples, H = height, W = width, C = colours.
 """
@@ -25,9 +25,9 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
     config: the whole configuration; only its `data` section is read.
 
   Returns:
-    The data set, its splits cut to `data.train_examples` and
-    `data.test_examples` where those are not 0, and then a share of
-    `data.held_out` of the training split set apart.
+    The data set. Its splits are first cut to `data.train_examples` and
+    `data.test_examples` where these are not 0; then the share `data.held_out`
+    of the training split is set apart.
 
   Raises:
     UsageError: the set is missing, unreadable or not one of images and labels.
@@ -51,15 +51,18 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
 
 
 def load_test(config: ml_collections.ConfigDict) -> Split:
-  """Loads the test split alone, whose images are decoded when asked for.
+  """Loads only the test split, whose images are decoded on demand.
 
-  Without other processes, so that any script may call it.
+  Starts no other processes, so that any script may call it.
 
   Args:
     config: as for `load`.
 
   Returns:
-    The split; raises as `load` does.
+    The test split.
+
+  Raises:
+    UsageError: as for `load`.
   """
   data = config.data
   if data.name in ('digits', 'fake'):
@@ -74,7 +77,7 @@ def _first(split: Split, count: int) -> Split:
 
 
 def _hold_out(split: Split, share: float) -> tuple[Split, Split | None]:
-  """Splits off a share at random: the same for every run and network."""
+  """Splits off a random share, the same one for every run and network."""
   count = round(share * len(split))
   if not count:
     return split, None
@@ -93,14 +96,14 @@ def _module(data: ml_collections.ConfigDict) -> types.ModuleType:
 
 
 def _digits(image_size: int) -> Dataset:
-  """1,797 scanned digits that scikit-learn carries; 500 are the test split."""
+  """Loads scikit-learn's 1,797 scanned digits; 500 are the test split."""
   from sklearn import (
     datasets,
     model_selection,
   )
 
   scans, labels = datasets.load_digits(return_X_y=True)
-  # Scans are 8x8 with 17 shades.
+  # The scans are 8x8 with 17 shades.
   pixels = (scans.reshape(-1, 8, 8, 1) * (255 / 16)).round().astype(np.uint8)
   images = np.stack([resize(image, image_size or 8) for image in pixels])
   train, test, train_labels, test_labels = model_selection.train_test_split(
@@ -116,7 +119,7 @@ def _digits(image_size: int) -> Dataset:
 
 
 def _fake(data: ml_collections.ConfigDict) -> Dataset:
-  """Noise around one pattern a class: learnable, and nothing to download."""
+  """Makes a learnable set of noise around one pattern per class."""
   size = data.image_size or 32
   shape = (size, size, 3)
   rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Splits: examples by position, in memory or decoded as batches need them.
+"""Splits: examples by position, in memory or decoded on demand.
 
 N = examples, B = examples of a batch, H = height, W = width, C = colours.
 """
@@ -19,48 +19,48 @@ from adaptanet_jax.errors import UsageError
 
 Batch = dict[str, np.ndarray]
 Decoded = TypeVar('Decoded')
-# Seeds what is random about one example of one batch.
+# Seeds the random crop of one example of one batch.
 Seed = tuple[int, ...]
 
 
 class Requests(Protocol):
-  """For each batch, `int[B]` positions, and a seed for each of them."""
+  """The `int[B]` positions of each batch, and a seed for each position."""
 
   def __len__(self) -> int:
     """Returns the number of batches."""
 
   def __getitem__(self, number: int, /) -> tuple[np.ndarray, list[Seed]]:
-    """Returns what a batch consists of."""
+    """Returns the positions and seeds of a batch."""
 
 
-# Batches that each worker has ready.
+# Batches that each worker keeps ready.
 _BATCHES_AHEAD = 2
-# With more, threads wait for each other, and their batches take memory.
+# More threads would wait for each other, and their batches take memory.
 _MOST_THREADS = 16
 
 
 def num_cores() -> int:
-  """Returns the cores that this process may use."""
+  """Returns the number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 class DamagedError(UsageError):
-  """An example that cannot be read or decoded.
+  """An example cannot be read or decoded.
 
   Attributes:
-    where: which one it is.
+    where: describes which example it is.
     reason: what is wrong with it.
   """
 
   def __init__(self, where: str, reason: str) -> None:
-    super().__init__(where, reason)  # As workers of Grain send it on.
+    super().__init__(where, reason)  # Grain's workers pickle these.
     self.where, self.reason = where, reason
 
   @property
   def short(self) -> str:
-    """What is wrong, without what to do."""
+    """Which example is damaged and how, without advice."""
     return f'{self.where} ({self.reason})'
 
   def __str__(self) -> str:
@@ -78,10 +78,10 @@ class Source(Protocol):
     """Returns how many examples there are."""
 
   def where(self, position: int, /) -> str:
-    """Says which example is at a position, so that a user can find it."""
+    """Describes the example at a position, so that a user can find it."""
 
   def read(self, position: int, /) -> tuple[bytes, int]:
-    """Returns an image, encoded, and its label; raises `DamagedError`."""
+    """Returns an encoded image and its label; may raise `DamagedError`."""
 
   def labels(self, positions: np.ndarray, /) -> np.ndarray:
     """Returns the `int32[B]` labels at `int[B]` positions."""
@@ -98,18 +98,18 @@ class Split(Protocol):
     """Returns N."""
 
   def gather(self, positions: np.ndarray, /) -> np.ndarray:
-    """Returns `uint8[B, H, W, C]` images as evaluation has them."""
+    """Returns `uint8[B, H, W, C]` images, prepared for evaluation."""
 
   def subset(self, positions: np.ndarray) -> 'Split':
-    """Returns the examples at some positions, in their order."""
+    """Returns a split of the examples at `positions`, in that order."""
 
   def batches(self, requests: Requests) -> Iterator[Batch]:
-    """Yields `image` and `label` of each request, as training has them."""
+    """Yields the `image` and `label` of each request, prepared for training."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InMemorySplit:
-  """A split whose images are decoded; the step augments them.
+  """A split of decoded images, which the training step augments.
 
   Attributes:
     labels: `int32[N]`.
@@ -137,15 +137,16 @@ class InMemorySplit:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamedSplit:
-  """A split whose images are read and decoded whenever they are needed.
+  """A split whose images are read and decoded on demand.
 
   Attributes:
     open_source: opens the source; every worker calls it for itself.
-    positions: `int[N]`, in that source.
+    positions: `int[N]` positions in that source.
     shape: `(H, W, C)` of the images.
-    shorter_side: of evaluation's images, see `images.resize`.
-    random_crops: whether training has random crops, or what evaluation has.
-    workers: processes that decode for training; 0: threads of this one.
+    shorter_side: see `images.resize`; random crops ignore it.
+    random_crops: whether training takes random crops; otherwise its images are
+      those of evaluation.
+    workers: processes that decode for training; 0: threads of this process.
   """
 
   open_source: Callable[[], Source]
@@ -160,7 +161,7 @@ class StreamedSplit:
 
   @functools.cached_property
   def labels(self) -> np.ndarray:
-    """`int32[N]`; reads every example, unless the source has them apart."""
+    """`int32[N]`; reads every example unless the source stores labels apart."""
     return self._source.labels(self.positions)
 
   def gather(self, positions: np.ndarray) -> np.ndarray:
@@ -176,8 +177,8 @@ class StreamedSplit:
     return dataclasses.replace(self, positions=self.positions[positions])
 
   def batches(self, requests: Requests) -> Iterator[Batch]:
-    """See `Split`; the same whatever the number of workers."""
-    # Here, because it loads JAX, which processes that decode do without.
+    """See `Split`; the number of workers does not change the batches."""
+    # Imported here because it loads JAX, which decoding processes do not need.
     import grain
 
     batches = grain.MapDataset.source(_Batches(self, requests))
@@ -203,15 +204,15 @@ class StreamedSplit:
     return futures.ThreadPoolExecutor(num_cores())
 
   def __getstate__(self) -> dict[str, Any]:
-    """Returns what a worker needs: no threads, no labels."""
+    """Returns the fields, without cached threads and labels, for a worker."""
     return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
   def draw(self, position: int, seed: Seed) -> tuple[np.ndarray, int]:
-    """Returns an example as training has it.
+    """Returns an example prepared for training.
 
     Args:
-      position: of the example.
-      seed: of its random crop.
+      position: position of the example in this split.
+      seed: seed of its random crop.
 
     Returns:
       Its image, `uint8[H, W, C]`, and its label.
@@ -231,12 +232,12 @@ def decode(
   """Reads and decodes one example.
 
   Args:
-    source: of the example.
-    position: of the example.
+    source: source of the example.
+    position: position of the example in the source.
     work: decodes an image; may raise `images.ImageError`.
 
   Returns:
-    What `work` made of the image, and the label.
+    The result of `work`, and the label.
 
   Raises:
     DamagedError: the image cannot be read or decoded.
@@ -255,7 +256,7 @@ def _opened(open_source: Callable[[], Source]) -> Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Batches:
-  """The batches of some requests, for Grain to read in any order."""
+  """The batches of some requests, which Grain may read in any order."""
 
   split: StreamedSplit
   requests: Requests

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Image-classification sets that TFDS has prepared, read without TensorFlow.
+"""Reads image-classification sets prepared by TFDS, without TensorFlow.
 
 H = height, W = width, C = colours.
 """
@@ -24,18 +24,18 @@ from adaptanet_jax.errors import UsageError, first_line
 
 
 class TfdsSource:
-  """One split of a prepared set."""
+  """A split of a prepared set."""
 
   def __init__(
       self, examples: Sequence[Any], name: str, split: str, num_classes: int
   ) -> None:
-    """Keeps a split.
+    """Stores the examples of a split.
 
     Args:
-      examples: its examples, images encoded.
-      name: of the set.
-      split: its own name, or a slice of one.
-      num_classes: of the set.
+      examples: the examples, with encoded images.
+      name: name of the set.
+      split: name of the split, or a slice of one.
+      num_classes: number of classes in the set.
     """
     self._examples = examples
     self._name, self._split, self._num_classes = name, split, num_classes
@@ -48,10 +48,10 @@ class TfdsSource:
     return f'Example {position} of split {self._split!r} of {self._name!r}'
 
   def read(self, position: int) -> tuple[bytes, int]:
-    """See `splits.Source`; raises UsageError for a label that is none."""
+    """See `splits.Source`; raises UsageError for an invalid label."""
     try:
       example = self._examples[position]
-    except Exception as error:  # Each format of files has errors of its own.
+    except Exception as error:  # Each file format has its own errors.
       raise DamagedError(self.where(position), first_line(error)) from error
     label = int(example['label'])
     if not 0 <= label < self._num_classes:
@@ -79,7 +79,7 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
     The data set.
 
   Raises:
-    UsageError: it is missing, unreadable or not one of images and labels.
+    UsageError: the set is missing, unreadable or not one of images and labels.
   """
   class_names, shape = _classes_and_shape(data)
   _warn_of_shared(data)
@@ -87,7 +87,7 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
       data.name,
       class_names,
       shape,
-      # Every pass over the training split has other crops of its images.
+      # Each epoch takes other crops of the training images.
       train=_split(
           data,
           data.train_split,
@@ -100,7 +100,7 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
 
 
 def load_test(data: ml_collections.ConfigDict) -> Split:
-  """Loads the test split alone; see `sources.load_test`."""
+  """Loads only the test split; see `sources.load_test`."""
   _, shape = _classes_and_shape(data)
   return _split(
       data, data.test_split, shape, count=data.test_examples, streamed=True
@@ -108,7 +108,7 @@ def load_test(data: ml_collections.ConfigDict) -> Split:
 
 
 def _warn_of_shared(data: ml_collections.ConfigDict) -> None:
-  """Says how many examples are both trained on and tested on, if any are."""
+  """Logs how many examples are in both the training and the test split."""
   splits = _builder(data.name, data.dir).info.splits
   try:
     train, test = (
@@ -118,7 +118,7 @@ def _warn_of_shared(data: ml_collections.ConfigDict) -> None:
         ]
         for name in (data.train_split, data.test_split)
     )
-  except Exception:  # What is wrong with a name is said where it is opened.
+  except Exception:  # `_open` reports a wrong name.
     return
   shared = sum(
       max(0, min(end, other_end) - max(start, other_start))
@@ -147,7 +147,8 @@ def _open(name: str, data_dir: str, split: str) -> TfdsSource:
   """Opens one split of a prepared set, its images still encoded.
 
   Raises:
-    UsageError: as `_builder` does, or there is no such split, or nothing in it.
+    UsageError: the set is unknown or not prepared, or the split does not exist,
+      is empty or is in another format.
   """
   import tensorflow_datasets as tfds
 
@@ -180,7 +181,7 @@ def _open(name: str, data_dir: str, split: str) -> TfdsSource:
 
 
 def _builder(name: str, data_dir: str) -> Any:
-  """Returns what knows a prepared set.
+  """Returns the TFDS builder of a prepared set.
 
   Raises:
     UsageError: the set is unknown or not prepared.
@@ -190,12 +191,12 @@ def _builder(name: str, data_dir: str) -> Any:
   where = _folder(data_dir)
   logger = logging.get_absl_logger()
   level = logger.level
-  # TFDS warns of a folder that is not there; below that is an error.
+  # TFDS warns of a missing folder, which is reported as an error below.
   logger.setLevel('ERROR')
   try:
     builder = tfds.builder(name, data_dir=where, try_gcs=False)
     is_prepared = builder.is_prepared()
-  except Exception as error:  # TFDS has another one for each kind of name.
+  except Exception as error:  # TFDS has many kinds of errors for names.
     raise UsageError(
         f'Unknown data set {name!r} ({first_line(error)}); expected "digits", '
         '"fake", "folder" for pictures under config.data.dir, or a TFDS name '
@@ -218,7 +219,7 @@ def _classes_and_shape(
   """Returns the names of a set's labels, and the shape of its images.
 
   Raises:
-    UsageError: it lacks images or labels, or these are of other kinds.
+    UsageError: images or labels are missing or of unsupported kinds.
   """
   import tensorflow_datasets as tfds
 

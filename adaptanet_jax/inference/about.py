@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a network, and what it says of a picture."""
+"""The description of a network, and its answer for a picture."""
 
 import dataclasses
 from typing import Any
@@ -10,17 +10,16 @@ from adaptanet_jax.models.subnet import Subnet
 
 @dataclasses.dataclass(frozen=True)
 class About:
-  """What is known of a network besides how it runs.
+  """Description of a network: what a user should know besides its structure.
 
   Attributes:
-    name: of its configuration.
-    class_names: of the classes, by label.
+    name: name of its configuration.
+    class_names: names of the classes, by label.
     shorter_side: what a picture's shorter side is scaled to before the centre
-      is cut, in pixels; 0: the side of the images.
-    dtype_is_auto: whether the type of activations is that which suits the
-      device.
-    trained: on what, with what and where, as results.json has it.
-    accuracies: `top1` and `madds` of some subnets, on the test split.
+      is cropped, in pixels; 0: the side of the network's images.
+    dtype_is_auto: whether the device decides the type of the activations.
+    trained: data, configuration and device of the training, as in results.json.
+    accuracies: `top1` on the test split and `madds`, of some subnets by name.
   """
 
   name: str
@@ -33,12 +32,12 @@ class About:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What a network says of a picture.
+  """A network's answer for a picture.
 
   Attributes:
-    label: name of the class.
-    confidence: the network's probability of it, 0 to 1.
-    subnet: that said so.
+    label: name of the predicted class.
+    confidence: the network's probability of that class, 0 to 1.
+    subnet: the subnet that ran.
   """
 
   label: str

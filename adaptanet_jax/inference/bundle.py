@@ -1,13 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles: a trained network as a folder to take away.
+"""Bundles: a trained network as a portable folder.
 
-It needs neither the workdir nor what only training does: `weights.safetensors`;
-`network.json`, which says what they are the weights of, on which data they were
-trained and how good they are; `subnets.csv`, `policies.json` and
-`statistics.npz` as a run has them, where it has them; `examples.npz`, some of
-the images that it was tested on, where they were given; and `README.md`, a
-model card. Kernels are stored as the network runs them (`ResNet.fold`).
+Loading a bundle needs neither the workdir nor the training code. It has
+`weights.safetensors`; `network.json`, which describes the network, the data
+that it was trained on and its accuracy; `subnets.csv`, `policies.json` and
+`statistics.npz` as in a workdir, if the run has them; `examples.npz`, some test
+images, if they were given; and `README.md`, a model card. Kernels are stored as
+the network runs them (`ResNet.fold`).
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ _WEIGHTS, _CARD = 'weights.safetensors', 'README.md'
 _EXAMPLES = 'examples.npz'
 Examples = tuple[np.ndarray, np.ndarray]
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy')
-# Where the models that come with the package are.
+# Folder of the models that come with the package.
 _PACKAGED = pathlib.Path(__file__).parent.parent / 'pretrained'
 
 
@@ -74,11 +74,11 @@ def save(
 
   Args:
     net: a loaded network.
-    folder: must not exist yet, or be empty.
-    examples: images `uint8[B, H, W, C]` and `int[B]` labels to put into it.
+    folder: folder to write; must not exist yet, or be empty.
+    examples: images `uint8[B, H, W, C]` and `int[B]` labels to include.
 
   Raises:
-    UsageError: there is something in that folder, or the examples do not fit.
+    UsageError: the folder is not empty, or the examples do not fit.
   """
   if examples:
     examples = _checked_examples(net, *examples)
@@ -102,14 +102,14 @@ def _checked_examples(net: Supernet, images: Any, labels: Any) -> Examples:
 
 
 def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
-  # Only the gates that policies read; no user asks for the others.
+  # Keep only the gates that policies read.
   read = [gate_name(n) for n in net.gates.anchors] if net.gates else []
   weights = {
       name: np.ascontiguousarray(leaf)
       for name, leaf in trees.flat(net.variables).items()
       if f'/{GATES}/' not in name or name.split('/')[2] in read
   }
-  # Not `save_file`, whose files nobody else may read.
+  # Not `save_file`, whose files only their owner may read.
   weights_file = pathlib.Path(folder, _WEIGHTS)
   weights_file.write_bytes(safetensors_numpy.save(weights))
   paths = Paths(folder)
@@ -124,7 +124,7 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
         os.path.join(folder, _EXAMPLES), images=examples[0], labels=examples[1]
     )
   network = dataclasses.asdict(net.net)
-  # What depends on the device is decided where the bundle is loaded.
+  # Settings that depend on the device are decided when the bundle is loaded.
   network.pop('axis_name')
   if net.about.dtype_is_auto:
     network['dtype'] = 'auto'
@@ -150,7 +150,7 @@ def _write(net: Supernet, folder: str, examples: Examples | None) -> None:
 
 
 def _pixels(net: ResNet) -> dict[str, list[float]]:
-  """Returns what is made of pixels, from 0 to 1, before all else."""
+  """Returns the mean and deviation that normalise pixels from 0 to 1."""
   colours = net.image_shape[-1]
   return {'mean': list(MEANS[colours]), 'deviation': list(STDS[colours])}
 
@@ -161,7 +161,7 @@ def load(
   """Loads a bundle.
 
   Args:
-    folder: that `save` has written.
+    folder: folder of the bundle, which `save` has written.
     calibration: see `load.load`.
     backend: one of `network.BACKENDS`.
 
@@ -169,7 +169,7 @@ def load(
     The network.
 
   Raises:
-    UsageError: a file is missing, damaged, or not of a bundle, or there are no
+    UsageError: a file is missing, damaged or of another format, or there are no
       batch statistics for that calibration.
   """
   path = os.path.join(folder, NETWORK)
@@ -214,20 +214,20 @@ def load(
 def _check_values(
     values: Mapping[str, Any], net: ResNet, about: About
 ) -> None:
-  """Raises ValueError if a description contradicts itself, or this program."""
+  """Raises ValueError if a description contradicts itself or this program."""
   if values['calibrated'] not in CALIBRATIONS:
     raise ValueError(f'calibrated is {values["calibrated"]!r}')
   if len(about.class_names) != net.num_classes:
     raise ValueError(
         f'{len(about.class_names)} names of {net.num_classes} classes'
     )
-  # Bundles of before this was noted have none.
+  # Older bundles have no `pixels`.
   if values.get('pixels', _pixels(net)) != _pixels(net):
     raise ValueError(f'pixels are {values["pixels"]}, here {_pixels(net)}')
 
 
 def _check_files(folder: str, sums: Mapping[str, str], saved: str) -> None:
-  """Raises UsageError unless all that is read is as it was saved."""
+  """Raises UsageError unless all files to read are as they were saved."""
   paths = Paths(folder)
   needed = {_WEIGHTS, *sums}
   if saved != 'none':
@@ -244,7 +244,7 @@ def _check_files(folder: str, sums: Mapping[str, str], saved: str) -> None:
 def _calibration(
     net: ResNet, saved: str, wanted: str | None, folder: str
 ) -> str:
-  """Returns the batch statistics to run with; those of a file are of all."""
+  """Returns the calibration to run with; saved statistics suit all of them."""
   is_read = net.norm in BATCH_NORMS
   choices = ('none',) if is_read and saved == 'none' else CALIBRATIONS
   if wanted not in (None, *choices):
@@ -282,7 +282,7 @@ def _networks(values: Mapping[str, Any]) -> tuple[ResNet, GateSet | None]:
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns JSON values as they were before they were JSON."""
+  """Returns JSON values with the lists as tuples, as they were when saved."""
   return {
       key: tuple(value) if isinstance(value, list) else value
       for key, value in values.items()
@@ -292,7 +292,7 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 def _shapes(
     net: ResNet, gates: GateSet | None
 ) -> dict[str, tuple[int, ...]]:
-  """Returns the shapes of all leaves, by their paths."""
+  """Returns the shapes of all leaves by path."""
   shapes = net.shapes()
   if gates:
     shapes = trees.merge(shapes, gates.shapes(net.anchor_shapes()))
@@ -335,7 +335,7 @@ def _check_digest(path: str, expected: str | None) -> None:
 
 
 def _card(net: Supernet, examples: Examples | None) -> str:
-  """Returns a model card."""
+  """Returns the text of the model card."""
   count = len(net.net.choices) ** 4
   shape = ' x '.join(map(str, net.net.image_shape))
   return f"""# {net.about.name}
@@ -357,7 +357,7 @@ data set is not known.
 
 
 def _origin(net: Supernet, examples: Examples | None) -> str:
-  """Returns what a card says of data and accuracy, as far as it is known."""
+  """Returns the model card's lines on data and accuracy; empty if unknown."""
   about, trained = net.about, net.about.trained
   if not trained:
     return ''

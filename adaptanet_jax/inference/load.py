@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Loads a network: an included one, a bundle's, or what a run has trained."""
+"""Loads a network: an included model, a bundle, or the network of a run."""
 
 import os
 
@@ -10,7 +10,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference import bundle
 from adaptanet_jax.inference.network import BACKENDS, Supernet
 
-# What a bundle, or a workdir, has.
+# Files by which a bundle and a workdir are recognised.
 _INDICES = (bundle.NETWORK, 'config.json')
 
 
@@ -26,16 +26,16 @@ def load(
   Args:
     model: the name of a model that comes with the package; the folder of a
       bundle, see `Supernet.save`; or the workdir of a run.
-    gates: of a workdir alone: that of another run on the same backbone and
-      deltas, whose gates and policies stand in for this run's own.
-    calibration: which batch statistics a network with a BatchNorm runs with:
+    gates: only if `model` is a workdir: the workdir of another run on the same
+      backbone and deltas, whose gates and policies replace this run's own.
+    calibration: which batch statistics a network with BatchNorm runs with:
       'subnet', those of each subnet; 'uniform', those of the subnets that run
-      all stages alike, and no others run; 'none', those of training. None: what
-      the run was measured with. Of no consequence without a BatchNorm.
+      all stages the same way, the only ones that then run; 'none', those of
+      training. None: what the run was measured with. Ignored without BatchNorm.
     backend: one of `network.BACKENDS`.
 
   Returns:
-    A function of images.
+    The network.
 
   Raises:
     UsageError: there is no such model, it is damaged, or an option is invalid.
@@ -48,7 +48,7 @@ def load(
           'a run, or no such option.'
       )
     return bundle.load(path, calibration=calibration, backend=backend)
-  # Here, for a bundle needs nothing that only training does.
+  # Imported here because a bundle does not need the training code.
   from adaptanet_jax.inference import trained
 
   return trained.load(
@@ -62,16 +62,16 @@ def examples(
   """Returns examples that a network was tested on.
 
   Args:
-    model: as for `load`; of a bundle, one that was saved with examples.
-    count: how many, from the first one; None for all that there are.
+    model: as for `load`; a bundle must have been saved with examples.
+    count: how many, from the first one; None: all.
 
   Returns:
     Images `uint8[B, H, W, C]`, as a `Supernet` takes them, and `int32[B]`
     labels.
 
   Raises:
-    UsageError: there is no such model, it has no examples or not so many, or a
-      run's data are not where they were.
+    UsageError: there is no such model, it has no examples or too few, or the
+      run's data are missing or have changed.
   """
   path = _find(model)
   if bundle.is_bundle(path):
@@ -86,7 +86,7 @@ def _find(model: str) -> str:
   if not isinstance(model, str | os.PathLike):
     raise UsageError(f'model = {model!r}; expected {_choices()}.')
   path = os.path.expanduser(os.fspath(model))
-  # A model's folder of that name comes first: it is what the user sees.
+  # A folder of that name takes precedence: it is what the user sees.
   if not any(os.path.exists(os.path.join(path, name)) for name in _INDICES):
     path = bundle.packaged().get(path, path)
   if not os.path.isdir(path):

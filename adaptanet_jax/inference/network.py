@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained supernet or baseline as a function of images.
 
-There are two back ends. 'switch' is one program for all subnets. 'stages' is
+There are two back ends. 'switch' is one program for all subnets. 'stages' has
 one program for each choice of each stage, compiled when it is first used, with
-its own copy of the weights; a CPU starts and runs it faster (see
+its own copy of the weights; on a CPU it starts and runs faster (see
 `models.stages`). 'auto' is 'stages' on a CPU and 'switch' otherwise.
 """
 
@@ -41,14 +41,14 @@ class Supernet:
 
   Attributes:
     net: static half of the network.
-    gates: static half of its Var Gates; None before they are trained, and of a
-      baseline.
+    gates: static half of its Var Gates; None for a baseline and before the
+      gates are trained.
     variables: collections of both.
-    subnets: figures of all subnets, `{}` if they were not measured.
+    subnets: the table of all subnets, `{}` if they were not measured.
     policy_table: contents of `policies.json`, `{}` if there are none.
     calibrated: which batch statistics it runs with, as for `load`.
-    statistics: those of every subnet, unless 'none'.
-    about: what else is known about it.
+    statistics: batch statistics of every subnet, unless that is 'none'.
+    about: description of the network.
   """
 
   def __init__(
@@ -64,17 +64,17 @@ class Supernet:
       statistics: calibration_lib.Statistics = (),
       backend: str = BACKENDS[0],
   ) -> None:
-    """Puts the variables on the device; `load` has them from a run.
+    """Puts the variables on the device; users call `load` instead.
 
     Args:
       net: static half of the network.
-      gates: of its Var Gates, if any.
+      gates: static half of its Var Gates, if any.
       variables: collections of both.
       subnets: the table of all subnets, for `within`.
       policy_table: contents of `policies.json`, for `route`.
-      about: what else is known of it.
+      about: description of the network.
       calibrated: which batch statistics it runs with, as for `load`.
-      statistics: those of every subnet, unless 'none'.
+      statistics: batch statistics of every subnet, unless that is 'none'.
       backend: one of `BACKENDS`.
 
     Raises:
@@ -111,8 +111,8 @@ class Supernet:
       Logits `(B, num_classes)`.
 
     Raises:
-      UsageError: the images or the subnet do not fit the network, or it has a
-        BatchNorm that was not calibrated for the subnet.
+      UsageError: the images or the subnet do not fit the network, or its
+        BatchNorm was not calibrated for the subnet.
     """
     parsed = self.parse(subnet)
     images = self.check(images)
@@ -129,19 +129,19 @@ class Supernet:
   def finish(
       self, anchor: np.ndarray | jax.Array, number: int, subnet: str | Subnet
   ) -> jax.Array:
-    """Runs the stages after an anchor: the half of a split network.
+    """Runs the stages after an anchor: the second half of a split network.
 
     Args:
-      anchor: `float[B, H, W, C]`, what stage `number` has written.
-      number: 1 to 3.
-      subnet: as for a call; its first `number` choices are of no consequence.
+      anchor: `float[B, H, W, C]`, the output of stage `number`.
+      number: number of the anchor, 1 to 3.
+      subnet: as for a call; its first `number` choices are ignored.
 
     Returns:
       Logits `(B, num_classes)`.
 
     Raises:
-      UsageError: the anchor does not fit, or the network has none, runs as one
-        program (back end 'switch') or with the batch statistics of each subnet.
+      UsageError: the anchor does not fit, or the network has no anchors, runs
+        with the back end 'switch' or with calibrated batch statistics.
     """
     if not self.net.anchors:
       raise UsageError(
@@ -180,7 +180,7 @@ class Supernet:
   def within(self, madds: float) -> Subnet:
     """Returns the most accurate subnet within a budget of MAdds.
 
-    Accuracies are estimated from the examples that policies are made from; see
+    Accuracies are estimated on the examples that policies are fitted to; see
     `budget.expected_top1`.
 
     Args:
@@ -207,7 +207,7 @@ class Supernet:
           f'No subnet takes at most {madds:,.0f} MAdds; expected '
           f'{costs.min():,} or more.'
       )
-    # Many may be equal: then more work is safer.
+    # Many subnets may tie; then the costliest is the safest choice.
     return Subnet.decode(max(within, key=lambda n: (top1[n], costs[n])))
 
   def classify(
@@ -220,10 +220,10 @@ class Supernet:
     """Classifies pictures, scaled and cropped as in evaluation.
 
     Args:
-      pictures: paths of files, PIL images or `uint8[H, W, C]` arrays of any
-        size; one, or several.
+      pictures: one or several paths of files, PIL images or `uint8[H, W, C]`
+        arrays, of any size.
       subnet: as for a call.
-      policy: as for `route`, which then chooses the subnet of each picture.
+      policy: as for `route`; the policy then chooses each picture's subnet.
 
     Returns:
       An answer for each picture, in order.
@@ -243,7 +243,7 @@ class Supernet:
       *,
       policy: str | None = None,
   ) -> list[Answer]:
-    """Names what images show that are of the network's own size.
+    """Classifies images that already have the network's size.
 
     Args:
       images: as for a call.
@@ -275,14 +275,14 @@ class Supernet:
     """Writes a bundle, which `adaptanet_jax.load` reads; see `bundle.save`.
 
     Args:
-      folder: must not exist yet, or be empty.
-      examples: images and labels for `adaptanet_jax.examples` to give back to
-        those who have the bundle; None: none.
+      folder: folder to write; must not exist yet, or be empty.
+      examples: images and labels to include, which `adaptanet_jax.examples`
+        returns for the bundle; None: none.
 
     Raises:
-      UsageError: there is something in that folder, or the examples do not fit.
+      UsageError: the folder is not empty, or the examples do not fit.
     """
-    from adaptanet_jax.inference import bundle  # It loads what this defines.
+    from adaptanet_jax.inference import bundle  # It imports this module.
 
     bundle.save(self, folder, examples)
 
@@ -313,13 +313,13 @@ class Supernet:
   ) -> tuple[jax.Array, list[Subnet]]:
     """Lets a policy pick a subnet for each image.
 
-    Compiles one program for each shape of a batch, whatever the back end.
+    Compiles one program for each batch shape, with either back end.
 
     Args:
       images: as for a call.
       policy: scope and name of one of `policies`.
       share: share of the images that follow the policy's first rule, which for
-        `budget` is the cheaper one; default: as the policy was made.
+        `budget` is the cheaper one; default: the policy's own share.
 
     Returns:
       Logits `(B, num_classes)`, and the subnet of each image.
@@ -359,7 +359,7 @@ class Supernet:
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
   def parse(self, subnet: str | Subnet) -> Subnet:
-    """Returns a subnet by its name; raises UsageError if the net has it not."""
+    """Parses a subnet; raises UsageError if the network does not have it."""
     try:
       parsed = Subnet.parse(str(subnet))
     except ValueError as error:
@@ -372,7 +372,7 @@ class Supernet:
     return parsed
 
   def check(self, images: np.ndarray | jax.Array) -> jax.Array:
-    """Returns images as they run; raises UsageError if they do not fit."""
+    """Returns images as a JAX array; raises UsageError if they do not fit."""
     expected = self.net.image_shape
     if not isinstance(images, jax.Array):
       images = np.asarray(images)
@@ -386,10 +386,10 @@ class Supernet:
 
 
 def check_count(count: int | None, available: int, source: str) -> int:
-  """Returns how many examples are asked for; all for None.
+  """Returns the requested number of examples; None stands for all.
 
   Raises:
-    UsageError: there are not so many.
+    UsageError: there are fewer, or the number is invalid.
   """
   count = available if count is None else count
   if not isinstance(count, int | np.integer) or not 0 < count <= available:

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of one's own as a network takes them, as evaluation has them.
+"""Converts a user's pictures to a network's input, as in evaluation.
 
 H = height, W = width, C = colours.
 """
@@ -24,10 +24,10 @@ def to_batch(
     shape: tuple[int, int, int],
     shorter_side: int,
 ) -> np.ndarray:
-  """Returns one or several pictures as a network takes them.
+  """Converts one or several pictures to a batch for a network.
 
   Args:
-    pictures: see `to_pixels`.
+    pictures: one or several; see `to_pixels`.
     shape: see `to_pixels`.
     shorter_side: see `to_pixels`.
 
@@ -35,7 +35,7 @@ def to_batch(
     `uint8[B, H, W, C]`.
 
   Raises:
-    UsageError: a picture cannot be read, or is none.
+    UsageError: a picture cannot be read, or is not a picture.
   """
   if isinstance(pictures, Picture):
     pictures = [pictures]
@@ -53,18 +53,18 @@ def to_batch(
 def to_pixels(
     picture: Picture, shape: tuple[int, int, int], shorter_side: int
 ) -> np.ndarray:
-  """Scales a picture and cuts its centre; see `images.resize`.
+  """Scales a picture and crops its centre; see `images.resize`.
 
   Args:
-    picture: of any size and colours.
+    picture: a picture of any size and colours.
     shape: `(H, W, C)` of the result, H = W.
-    shorter_side: what the shorter side is scaled to before; 0: H.
+    shorter_side: what the shorter side is scaled to before cropping; 0: H.
 
   Returns:
     `uint8[H, W, C]`.
 
   Raises:
-    UsageError: the picture cannot be read, or is none.
+    UsageError: the picture cannot be read, or is not a picture.
   """
   if isinstance(picture, np.ndarray):
     picture = _image_of(picture)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A run's network, and what it was tested on, from its workdir."""
+"""Loads a run's network, and its test examples, from its workdir."""
 
 import dataclasses
 import os
@@ -40,22 +40,22 @@ def load(
   """Loads the supernet, or the baseline, that a run has trained.
 
   Args:
-    workdir: of the run.
+    workdir: workdir of the run.
     gates: workdir of another run on the same backbone and deltas, whose gates
-      and policies stand in for this run's own.
-    calibration: which batch statistics a network with a BatchNorm runs with:
+      and policies replace this run's own.
+    calibration: which batch statistics a network with BatchNorm runs with:
       'subnet', those of each subnet; 'uniform', those of the subnets that run
-      all stages alike, and no others run; 'none', those of training. None: what
-      the run was measured with. Of no consequence without a BatchNorm.
+      all stages the same way, the only ones that then run; 'none', those of
+      training. None: what the run was measured with. Ignored without BatchNorm.
     backend: one of `BACKENDS`.
 
   Returns:
-    A function of images.
+    The network.
 
   Raises:
-    UsageError: an argument is none of its choices, a workdir is not a run's or
-      has no supernet yet, the gates were trained with other settings of what
-      they read, or the batch statistics were never calibrated.
+    UsageError: an argument is invalid, a workdir is not that of a run or has no
+      trained network yet, the gates were trained on another supernet, or the
+      batch statistics were never calibrated.
   """
   if calibration not in (None, *CALIBRATIONS):
     raise UsageError(
@@ -94,7 +94,7 @@ def load(
   policies: dict[str, Any] = {}
   if routed and os.path.exists(Paths(source).policies):
     policies = read_json(Paths(source).policies)
-    # A later command may have had another setting; these go by their own.
+    # A later command may have changed the setting; policies keep their own.
     confidence = policies.get('confidence', routed.confidence)
     routed = dataclasses.replace(routed, confidence=confidence)
   return Supernet(
@@ -113,7 +113,7 @@ def load(
 def _about(
     config: ml_collections.ConfigDict, results: dict[str, Any]
 ) -> About:
-  """Returns what a run knows of its network besides how that runs."""
+  """Returns the description of a run's network."""
   data = results['dataset']
   keys = ('config', 'git', 'seed', 'dataset', 'device', 'augmentation')
   accuracies = {
@@ -134,7 +134,7 @@ def _about(
 
 
 def _same_weights(first: Variables, second: Variables) -> bool:
-  """Returns whether two networks are equal, but for their gates."""
+  """Returns whether two networks have the same weights, gates aside."""
   params, others = (
       traverse_util.flatten_dict({p: tree[p] for p in tree if p != GATES})
       for tree in (first['params'], second['params'])
@@ -147,8 +147,7 @@ def _same_weights(first: Variables, second: Variables) -> bool:
 def _measured_calibration(
     config: ml_collections.ConfigDict, results: dict[str, Any]
 ) -> str:
-  """Returns the calibration of an evaluation, if there was one, or that of the
-  configuration.
+  """Returns the calibration of the evaluation; without one, the configured one.
   """
   for name in NETWORKS:
     if name in results:
@@ -162,7 +161,7 @@ def examples(
   """Returns examples that a run was tested on; see `load.examples`."""
   config, results = _read(workdir)
   described = results['dataset']
-  config.data.name = described['name']  # 'fake' where the set was missing.
+  config.data.name = described['name']  # 'fake' if the set was missing.
   test = sources.load_test(config)
   if len(test) != described['test_examples']:
     raise UsageError(
@@ -186,7 +185,7 @@ def _statistics(workdir: str) -> calibration_lib.Statistics:
 
 
 def _swap(variables: Variables, other: Variables) -> Variables:
-  """Returns a network's collections with another one's gates."""
+  """Returns a network's variables with the gates of another network."""
   gates = {name: {GATES: tree[GATES]} for name, tree in other.items()
            if GATES in tree}
   rest = {
@@ -206,14 +205,14 @@ def _networks(
 
 
 def _read(workdir: str) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-  """Returns the configuration of a run, and what it has found."""
+  """Returns the configuration and the results of a run."""
   for name in ('config.json', 'results.json'):
     if not os.path.exists(os.path.join(workdir, name)):
       raise UsageError(
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
   config = ml_collections.ConfigDict(read_json(Paths(workdir).config))
-  if 'damaged' not in config.data:  # A run of before there was a choice.
+  if 'damaged' not in config.data:  # The run is older than this setting.
     config.data.damaged = 'refuse'
   return config, read_json(Paths(workdir).results)
 
@@ -221,9 +220,9 @@ def _read(workdir: str) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
 def _restore(
     workdir: str,
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any], Variables]:
-  """Returns configuration and results of a run, and its supernet's variables.
+  """Returns a run's configuration and results, and its network's variables.
 
-  Those are of the newest checkpoint of each part.
+  The variables of each part come from its newest checkpoint.
   """
   config, results = _read(workdir)
   nets, gates = _networks(config, results)

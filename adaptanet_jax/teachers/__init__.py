@@ -1,3 +1,3 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Teachers from elsewhere."""
+"""Loads teachers that other libraries have trained."""

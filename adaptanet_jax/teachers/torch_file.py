@@ -1,11 +1,11 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors of files that PyTorch wrote, without PyTorch, and of safetensors.
+"""Reads tensors from PyTorch's files, without PyTorch, and from safetensors.
 
-`torch.save` pickles a tree of dicts with tensors in it, and, in training
-scripts, with their options and counters beside them. Nothing of a pickle runs
-here: tensors become arrays, dicts and plain values themselves, and whatever
-else a file names becomes an `Other`.
+`torch.save` pickles a tree of dicts of tensors; training scripts often add
+their options and counters to it. Reading runs no code from the pickle: tensors
+become arrays, dicts and plain values stay as they are, and anything else that a
+file names becomes an `Other`.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-# By the names of PyTorch's storages and of its types.
+# NumPy's types by the names of PyTorch's storages and types.
 _TYPES = {
     'Float': ('float32', np.dtype('f4')),
     'Double': ('float64', np.dtype('f8')),
@@ -38,15 +38,15 @@ _TYPES = {
 }
 _STORAGES = {f'{key}Storage': dtype for key, (_, dtype) in _TYPES.items()}
 _DTYPES = dict(_TYPES.values())
-# The type of a storage whose tensors say what is in it.
+# Stands for an untyped storage, whose tensors give the type.
 _ANY = np.dtype('V1')
-# What a file of before PyTorch 1.6 starts with, as pickles.
+# The first two pickles of a file from before PyTorch 1.6.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
 
 
 class Other:
-  """Anything but tensors, dicts and plain values; knows nothing but its name.
+  """Stands for anything but tensors, dicts and plain values; only has a name.
   """
 
   def __new__(cls, *unused_args: Any, **unused_options: Any) -> 'Other':
@@ -62,29 +62,30 @@ class Other:
     pass
 
   def append(self, unused_value: Any) -> None:
-    """As a list that is pickled item by item has it."""
+    """Ignores an item of a pickled list."""
 
   def extend(self, unused_values: Any) -> None:
-    """As `append`."""
+    """Ignores items of a pickled list."""
 
   def add(self, unused_value: Any) -> None:
-    """As a set has it."""
+    """Ignores an item of a pickled set."""
 
   def update(self, *unused_values: Any) -> None:
-    """As a set has it."""
+    """Ignores items of a pickled set."""
 
 
 def read(path: str) -> Any:
   """Reads a file.
 
   Args:
-    path: of a safetensors file, or of one that `torch.save` wrote.
+    path: path of a safetensors file, or of a file that `torch.save` wrote.
 
   Returns:
-    What was saved: tensors as arrays, for the most part in dicts.
+    The saved object, usually dicts, with arrays in place of tensors.
 
   Raises:
-    ValueError: it is neither, or damaged. So are other errors of libraries.
+    ValueError: the file is of neither kind, or is damaged. Libraries may raise
+      other exceptions for a damaged file.
   """
   with open(path, 'rb') as file:
     data = file.read()
@@ -108,7 +109,7 @@ def _read_zip(data: bytes) -> Any:
 
     @functools.cache
     def entry(name: str) -> bytes:
-      # PyTorch packs none of these, and what unpacks may fill the memory.
+      # PyTorch compresses no entry, and unpacking one might fill the memory.
       if archive.getinfo(f'{folder}/{name}').compress_type:
         raise ValueError(f'{name} in it is compressed')
       return archive.read(f'{folder}/{name}')
@@ -128,11 +129,11 @@ def _read_zip(data: bytes) -> Any:
 
 
 def _read_pickles(data: bytes) -> Any:
-  """Reads what PyTorch wrote before 1.6: pickles, then storages, in a row."""
+  """Reads a file from before PyTorch 1.6: pickles, then the storages."""
   storages: dict[str, np.ndarray] = {}
 
   def load_storage(dtype: np.dtype, key: str, count: int) -> np.ndarray:
-    # Its contents come after the pickle: until then it is empty.
+    # The contents follow the pickles; until then the storage has zeros.
     if not 0 <= count * dtype.itemsize <= len(data):
       raise ValueError(f'storage {key} of {count} numbers is not in it')
     return storages.setdefault(key, np.zeros(count, dtype))
@@ -144,7 +145,7 @@ def _read_pickles(data: bytes) -> Any:
 
   if load() != _MAGIC or load() != _PROTOCOL:
     raise ValueError('it is a pickle, but not one of PyTorch')
-  load()  # About the machine.
+  load()  # Describes the machine that wrote it.
   found = load()
   for key in load():
     if key not in storages:
@@ -159,7 +160,7 @@ def _read_pickles(data: bytes) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-  """Makes arrays of tensors, and runs nothing."""
+  """Turns tensors into arrays, and runs no code from the pickle."""
 
   def __init__(
       self, file: io.BytesIO, load_storage: Callable[..., np.ndarray]
@@ -167,7 +168,7 @@ class _Unpickler(pickle.Unpickler):
     start = file.tell()
     rest = len(file.getbuffer()) - start
     for opcode, argument, _ in pickletools.genops(file):
-      # `load` would make room for as many, with a few bytes to ask for it.
+      # `load` allocates as many entries, and a few bytes can ask for billions.
       if opcode.name in _PUTS and int(argument or 0) > rest:
         raise ValueError('its pickle is damaged')
     file.seek(start)
@@ -175,7 +176,7 @@ class _Unpickler(pickle.Unpickler):
     self._load_storage = load_storage
 
   def find_class(self, module: str, name: str) -> Any:
-    """Returns what stands for a class or a function that a pickle names."""
+    """Returns a replacement for a class or a function that a pickle names."""
     known = _KNOWN.get(f'{module}.{name}')
     if known is not None:
       return known
@@ -188,7 +189,7 @@ class _Unpickler(pickle.Unpickler):
   def persistent_load(self, saved_id: Any) -> Any:
     """Returns the storage that an id stands for."""
     kind, dtype, *rest = saved_id
-    if kind == 'module':  # Of before 1.6, with its source.
+    if kind == 'module':  # A class with its source code, before 1.6.
       return dtype
     if kind != 'storage' or not isinstance(dtype, np.dtype):
       return Other()

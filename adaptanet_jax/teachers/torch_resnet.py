@@ -1,10 +1,11 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ResNets of torchvision and timm as teachers.
+"""Loads ResNets of torchvision and timm as teachers.
 
-Their blocks are ours: stride on the 3x3 convolution, symmetric padding. Only
-names and layouts differ. timm's `resnet50_gn` has 32 groups in every norm
-(`teacher.norm=gn32`), torchvision's and timm's `resnet50` BatchNorm (`bn`).
+Their blocks are the same as ours, with the stride on the 3x3 convolution and
+symmetric padding; only names and layouts differ. timm's `resnet50_gn` has 32
+groups in every norm (`teacher.norm=gn32`); `resnet50` of torchvision and timm
+has BatchNorm (`bn`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,19 +22,19 @@ from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.teachers import torch_file
 
-# Keys that training scripts put a state dict under: the first of these, where
-# there are several.
+# Keys under which training scripts store a state dict. If a file has several of
+# them, the first one here counts.
 _WRAPPERS = (
     *('state_dict', 'model', 'net', 'model_state_dict', 'model_state'),
     *('module', 'state_dict_ema', 'model_ema', 'ema', 'ema_state_dict'),
 )
-# A parameter that every network has once, and each of its blocks as well.
+# A parameter that a network has once outside its blocks, and once in each.
 _ANCHOR = 'conv1.weight'
 _IN_BLOCK = re.compile(r'layer\d+\.\d+\.$')
 _HEAD = ('fc.weight', 'fc.bias')
-# Counts that only BatchNorm's own training reads.
+# Counters that only training with BatchNorm reads.
 _IGNORED = '.num_batches_tracked'
-# Names of a norm's parameters and statistics; kernels are `weight`, too.
+# PyTorch's names for our leaves; kernels and scales are both `weight`.
 _LEAVES = {
     'kernel': 'weight',
     'scale': 'weight',
@@ -49,17 +50,18 @@ def load(
   """Reads a teacher's variables.
 
   Args:
-    path: a state dict, `.safetensors`, or `.pth` and the like.
-    net: the teacher that it is for.
-    adapt: whether a classifier of other classes is left out, to be drawn anew,
-      and a first convolution of another number of channels is made to fit.
+    path: file of a state dict, such as `.safetensors` or `.pth`.
+    net: the teacher to load it for.
+    adapt: whether to leave out a classifier of another number of classes, which
+      then starts at random, and to fit a first convolution of another number of
+      channels.
 
   Returns:
-    Collections of the teacher, float32; and what was adapted, in words.
+    Collections of the teacher, float32; and notes on what was adapted.
 
   Raises:
-    UsageError: the file is missing or unreadable, does not fit, or has numbers
-      that are none; names and shapes are told of both sides.
+    UsageError: the file is missing or unreadable, does not fit (the message has
+      the names and shapes of both), or has numbers that no network can use.
   """
   state = _read(path)
   shapes = traverse_util.flatten_dict(net.shapes())
@@ -113,7 +115,7 @@ def _adapt_head(
     names: Mapping[Any, str],
     shapes: Mapping[Any, Any],
 ) -> list[str]:
-  """Takes a classifier of other classes out of `arrays`; says so."""
+  """Removes a classifier of other classes from `arrays`; returns notes."""
   expected = {name: shapes[key].shape for key, name in names.items()}
   if all(
       name in arrays and arrays[name].shape == expected[name] for name in _HEAD
@@ -127,9 +129,9 @@ def _adapt_head(
 
 
 def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:
-  """Makes the first convolution read other channels; says so.
+  """Fits the first convolution to other channels; returns notes.
 
-  What it puts out of a grey picture stays what it was.
+  Its output for a grey picture stays the same.
   """
   kernel = arrays.get(_ANCHOR)
   if kernel is None or kernel.ndim != 4 or kernel.shape[2] == colours:
@@ -143,13 +145,13 @@ def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:
 
 
 def _check_numbers(path: str, arrays: Mapping[str, np.ndarray]) -> None:
-  """Raises UsageError for the first array that no network can run with."""
+  """Raises UsageError for the first array that no network can use."""
   for name, array in arrays.items():
     problem = ''
     if array.dtype.kind != 'f' and array.dtype != ml_dtypes.bfloat16:
       problem = f'is {array.dtype.name}; expected floating-point numbers'
     else:
-      with np.errstate(over='ignore'):  # Of float64, to infinity.
+      with np.errstate(over='ignore'):  # float64 may overflow to infinity.
         numbers = array.astype(np.float32)
       bad = int(numbers.size - np.isfinite(numbers).sum())
       if bad:
@@ -166,7 +168,8 @@ def _name(key: tuple[str, ...]) -> str:
   """Returns PyTorch's name of a variable.
 
   Args:
-    key: its path, such as params, backbone, stage1, block1, conv1, norm, scale.
+    key: path of the variable, such as params, backbone, stage1, block1, conv1,
+      norm, scale.
   """
   *modules, leaf = key[2:]
   kind = _LEAVES[leaf]
@@ -185,7 +188,7 @@ def _name(key: tuple[str, ...]) -> str:
 
 
 def _read(path: str) -> dict[str, np.ndarray]:
-  """Returns the state dict in a file, without what wraps it or its names."""
+  """Returns the state dict in a file, without wrappers and name prefixes."""
   if not os.path.isfile(path):
     raise UsageError(
         f'config.teacher.weights = {path!r} is not a file; expected a state '
@@ -193,7 +196,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
     )
   try:
     found = torch_file.read(path)
-  except Exception as error:  # Each format has errors of its own.
+  except Exception as error:  # Each file format has its own errors.
     raise UsageError(
         f'config.teacher.weights = {path!r} cannot be read '
         f'({first_line(error)}); expected a state dict, .safetensors or .pth.'
@@ -208,7 +211,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
 
 
 def _unwrap(path: str, found: Any) -> dict[str, np.ndarray]:
-  """Returns the arrays of the state dict among what a training script saved."""
+  """Returns the arrays of the one state dict in what a script has saved."""
   places = dict(_state_dicts(found))
   if len(places) > 1:
     for wrapper in _WRAPPERS:
@@ -236,7 +239,7 @@ def _unwrap(path: str, found: Any) -> dict[str, np.ndarray]:
 def _state_dicts(
     found: Any, place: str = '', depth: int = 0
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-  """Yields every state dict in a tree of dicts, with its place there."""
+  """Yields the place of every state dict in a tree of dicts, and its arrays."""
   if not isinstance(found, Mapping) or depth > 4:
     return
   arrays = {
@@ -252,7 +255,7 @@ def _state_dicts(
 
 
 def _prefix(path: str, state: Mapping[str, np.ndarray]) -> str:
-  """Returns what wrappers of a network have put before all of its names."""
+  """Returns the prefix that wrappers have added to all names of a network."""
   prefixes = sorted(
       prefix
       for name in state
