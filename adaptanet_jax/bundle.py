@@ -18,7 +18,7 @@ def _parser() -> argparse.ArgumentParser:
   parser = commands.parser(
       _COMMAND, 'Writes what a run has trained as a bundle.'
   )
-  parser.add_argument('--workdir', required=True, help='of the run')
+  parser.add_argument('--workdir', required=True, help='workdir of the run')
   parser.add_argument(
       '--out', required=True, help='folder to write; new, or empty'
   )

@@ -36,15 +36,15 @@ def _parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add('--host', default='127.0.0.1', help='address to listen at')
-  add('--port', type=int, default=8000, help='0: any that is free')
-  add('--name', help='of the model in addresses; default: its own')
+  add('--port', type=int, default=8000, help='0: any free port')
+  add('--name', help='name of the model in addresses; default: its own')
   add(
       '--drain_seconds', type=float, default=5.0,
-      help='between SIGTERM and the end',
+      help='how long it still answers after SIGTERM',
   )
   add(
       '--keep_alive_seconds', type=int, default=75,
-      help='that a connection without a request is kept; more than a proxy\'s',
+      help='how long an idle connection is kept; longer than a proxy keeps it',
   )
   add('--ssl_certfile', help='for HTTPS')
   add('--ssl_keyfile', help='for HTTPS')
@@ -57,26 +57,29 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add(
       '--slo_ms', type=float, default=50.0,
-      help='milliseconds that a request without a timeout has',
+      help='deadline of a request without a timeout, in milliseconds',
   )
-  add('--queue_limit', type=int, default=256, help='most images that wait')
+  add('--queue_limit', type=int, default=256, help='how many images may wait')
   add(
       '--max_batch', type=int, default=32, choices=(1, 2, 4, 8, 16, 32),
-      help='most images that run together',
+      help='how many images may run together',
   )
-  add('--menu', help='subnets, joined by commas; default: the best, measured')
+  add('--menu', help='subnets, joined by commas; default: chosen by measuring')
   add(
       '--policy',
       help='such as joint/budget, for requests with the parameter policy',
   )
-  add('--cache_dir', help='of measured times and compiled programs')
-  add('--token_file', help='holds what loading another model needs')
+  add('--cache_dir', help='folder for measured times and compiled programs')
+  add('--token_file', help='file with the token that loading a model needs')
   add(
       '--require_token', action='store_true',
-      help='whether to infer needs the token, too',
+      help='inference needs the token as well',
   )
-  add('--max_body_mb', type=float, default=16.0, help='of a request')
-  add('--max_pixels', type=int, default=2**24, help='of pictures of a request')
+  add('--max_body_mb', type=float, default=16.0, help='size limit of a request')
+  add(
+      '--max_pixels', type=int, default=2**24,
+      help='limit for all pictures of a request together',
+  )
 
 
 def check_flags(args: argparse.Namespace) -> str | None:

@@ -81,18 +81,18 @@ def parser() -> argparse.ArgumentParser:
   """Returns the parser of the command line."""
   found = commands.parser_for_model(_COMMAND, 'Serves a model by Ray Serve.')
   add = found.add_argument
-  add('--min_replicas', type=int, default=1, help='kept at all times')
-  add('--max_replicas', type=int, default=4, help='under the highest load')
+  add('--min_replicas', type=int, default=1, help='fewest replicas')
+  add('--max_replicas', type=int, default=4, help='most replicas')
   add(
       '--rate', type=float, default=200.0,
-      help='requests a second beyond which a replica gets company; half of '
-      'what adaptanet_jax.serve says at its start is a good one',
+      help='requests a second that one replica is meant for; take half of '
+      'what adaptanet_jax.serve prints when it starts',
   )
-  add('--ongoing', type=int, default=128, help='most requests of a replica')
-  add('--cpus', type=float, default=1.0, help='of a replica')
-  add('--gpus', type=float, default=0.0, help='of a replica')
+  add('--ongoing', type=int, default=128, help='requests a replica takes')
+  add('--cpus', type=float, default=1.0, help='CPUs of a replica')
+  add('--gpus', type=float, default=0.0, help='GPUs of a replica')
   add('--host', default='127.0.0.1', help='address to listen at')
-  add('--port', type=int, default=8000, help='to listen at')
+  add('--port', type=int, default=8000, help='port to listen at')
   serve_lib.add_flags(found)
   return found
 

@@ -24,17 +24,17 @@ def _parser() -> argparse.ArgumentParser:
       '--format', default='onnx', help='onnx, stablehlo, stages or static'
   )
   parser.add_argument(
-      '--memory', default='fast', help='of format onnx: fast or small'
+      '--memory', default='fast', help='for format onnx: fast or small'
   )
   parser.add_argument(
       '--subnets',
-      help='that it can run as, joined by ","; not of format stablehlo; '
-      'default: all, or of format static the largest',
+      help='subnets that it can run, joined by ","; not with format '
+      'stablehlo; default: all, or with format static the largest',
   )
   parser.add_argument(
       '--calibration',
-      help='batch statistics, of a network with a BatchNorm: subnet, uniform '
-      'or none; default: those that it was measured with',
+      help='batch statistics of a network with BatchNorm: subnet, uniform or '
+      'none; default: those that it was measured with',
   )
   return parser
 

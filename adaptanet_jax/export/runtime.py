@@ -336,7 +336,7 @@ def _main() -> int:
       description='Checks the exported network, or classifies pictures.'
   )
   parser.add_argument('--subnet', default='', help='default: the first')
-  parser.add_argument('--measure', action='store_true', help='take times')
+  parser.add_argument('--measure', action='store_true', help='times subnets')
   parser.add_argument('pictures', nargs='*')
   args = parser.parse_args()
   if args.subnet and not args.pictures:

@@ -205,8 +205,8 @@ def _calibration(results: Row) -> Table | None:
       columns,
       note=(
           'Subnet: every subnet with statistics of its own, taken after '
-          'training. Uniform: each stage with those of the subnet that runs '
-          'all stages as it runs. None: those of training.'
+          'training. Uniform: each stage with the statistics of the uniform '
+          'subnet that has its width. None: those of training.'
       ),
   )
 
@@ -288,11 +288,11 @@ def _gate_value(results: Row) -> Table | None:
   note = (
       'Area under the curve of low confidence, for images that all later '
       'stages get right at x1.0 and wrong at x0.25; .5 is chance. Policies go '
-      f'by {value["confidence"]}. Who knew the cheapest uniform width that is '
-      f'right for each image would have {percent(width["top1"])} % for '
-      f'{millions(width["madds"])} M MAdds, and within the budget '
-      f'{percent(width["top1_within"])} %. On the examples that policies are '
-      'made from.'
+      f'by {value["confidence"]}. An oracle that knows the cheapest uniform '
+      f'width that is right for each image would reach '
+      f'{percent(width["top1"])} % for {millions(width["madds"])} M MAdds, and '
+      f'{percent(width["top1_within"])} % within the budget. Measured on the '
+      'examples that policies are made from.'
   )
   return Table('Is a gate worth reading?', ['', *names], rows, note)
 
@@ -308,9 +308,9 @@ def _bias(results: Row) -> Table | None:
       for subnet, by_split in bias.items()
   ]
   note = (
-      'The paper makes policies from training images, where every subnet looks '
-      'better than it is, and the differences between subnets others than they '
-      'are.'
+      'The paper makes policies from training images. On these every subnet '
+      'looks better than it is, and the subnets differ in other ways than on '
+      'new images.'
   )
   return Table(
       'Accuracy on training and on other images',

@@ -277,10 +277,10 @@ def table_iii(results: Row) -> Table | None:
       'mixed at random, and random subnets within 5 %, reach at the same MAdds '
       'without gates; free: at the MAdds of the stages alone, as if gates cost '
       'nothing. A policy that takes more MAdds than every uniform subnet is '
-      f'set beside the most expensive one. Paper: ResNet-50 on {data}. Made '
-      'of: how rich budget is; it reads a gate, or runs other subnets than '
-      'uniform ones, only where that paid on examples that it was not made '
-      'from.'
+      f'compared with the most expensive one. Paper: ResNet-50 on {data}. '
+      'Made of: what the policy budget consists of. It reads a gate, or runs '
+      'subnets that are not uniform, only where that helped on examples that '
+      'it was not made from.'
   )
   return Table('Table III. Policies', head, rows, note, num_paper=2)
 
