@@ -183,7 +183,7 @@ class SlicesTest(parameterized.TestCase):
 
 
 def _write_python(folder, name, *, version, has_ensurepip=True):
-  """Writes a stand-in for Python that claims to be of some version."""
+  """Writes a stand-in for Python that claims a version and a path."""
   path = folder / name
   path.write_text(
       '#!/usr/bin/env bash\n'

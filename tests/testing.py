@@ -22,7 +22,7 @@ if _PROGRAMS not in os.environ:
 _FLAGS = 'ADAPTANET_TEST_XLA_FLAGS'
 ROOT = pathlib.Path(__file__).parent.parent
 
-# The smallest run that has every phase; two of them have several checkpoints.
+# The smallest run that has every phase; two phases have several checkpoints.
 TINY = (
     '--config=configs/digits.py:smoke',
     # XLA's options, which differ between a run and the tests, change the

@@ -217,7 +217,7 @@ class AppTest(fakes.HttpTest):
         images[:1], {'policy': 'joint/budget', 'timeout': 150_000}
     )
     self.assertEqual(fakes.outputs(values)['accuracy'], [0.6])
-    # Without the parameter no policy runs.
+    # Without the parameter `policy`, no policy runs.
     _, values = running.infer(images[:1], {'timeout': 5_000_000})
     self.assertEqual(fakes.outputs(values)['subnet'], ['wide'])
     for parameters in (

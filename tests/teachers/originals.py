@@ -30,7 +30,7 @@ SIDE = 64
 
 
 def images() -> np.ndarray:
-  """Returns `float32[2, SIDE, SIDE, 3]`."""
+  """Returns two random images, `float32[2, SIDE, SIDE, 3]`."""
   rng = np.random.default_rng(0)
   return rng.standard_normal((2, SIDE, SIDE, 3), np.float32)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A phase changes what it trains, and nothing else."""
+"""Tests of adaptanet_jax.training.loop."""
 
 import dataclasses
 import functools

@@ -130,12 +130,12 @@ class DrawSubnetsTest(parameterized.TestCase):
     self.assertLen({draw.tobytes() for draw in first_keys}, 50)
 
   def test_over_many_keys_every_other_subnet_appears(self):
-    # One of them is missed with probability (1 - 3 / 254)^2000 = 5e-11.
+    # A given one is missed with probability (1 - 3 / 254)^2000 = 5e-11.
     drawn = _draw_many(_FOUR_STAGES)[:, 2:].reshape(-1, 4)
     self.assertEqual(_as_set(drawn), _as_set(_FOUR_STAGES.others()))
 
   def test_subnets_of_a_step_share_a_prefix_that_varies_over_steps(self):
-    # One of 16 prefixes is missed with probability (15 / 16)^2000 = 9e-57.
+    # A given one of 16 is missed with probability (15 / 16)^2000 = 9e-57.
     eta = _draw_many(mdsr.SubnetSpace(3, 3))
     prefixes = eta[..., :2]
     np.testing.assert_array_equal(
@@ -152,7 +152,7 @@ class DrawSubnetsTest(parameterized.TestCase):
 
   def test_the_prefix_of_a_delta_is_any_subnet(self):
     eta = _draw_many(mdsr.SubnetSpace(2, 2, 'delta'))
-    # One of 8 prefixes is missed with probability (7 / 8)^2000 = 1e-116.
+    # A given one of 8 is missed with probability (7 / 8)^2000 = 1e-116.
     self.assertEqual(set(eta[:, 0, 0].tolist()), set(range(8)))
     np.testing.assert_array_equal(
         np.sort(eta[..., 1], axis=-1)[0], [4, 5, 6, 7]
