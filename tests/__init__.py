@@ -1,3 +1,3 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests, laid out as the package is."""
+"""Tests, in the layout of the package."""

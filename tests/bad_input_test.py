@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Bad input and bad surroundings: one clear line, nothing half-written."""
+"""Tests that bad input ends in one clear line, with nothing half-written."""
 
 import errno
 import json
@@ -198,7 +198,7 @@ class BadInputTest(parameterized.TestCase):
     self.assertEqual(sorted(self.trained.rglob('*')), before)
 
   def _refused_reuse(self, place, *flags):
-    """Returns the error of a run that is to take over what another trained."""
+    """Returns the error of a run that is to reuse another run's phases."""
     workdir = self.folder / 'y'
     config = testing.config(*TEACHER, f'--config.reuse={place}', *flags)
     with self.assertRaises(UsageError) as caught:
@@ -212,7 +212,7 @@ class BadInputTest(parameterized.TestCase):
     self.assertIn('teacher.momentum: 0.9 -> 0.5', error)
 
   def test_reuse_of_a_teacher_of_other_data(self):
-    # As where a data set was missing, and is found now: all settings agree.
+    # All settings agree, as when a data set was missing and is found now.
     place = self.folder / 'other_data'
     shutil.copytree(self.trained, place)
     results = json.loads((place / 'results.json').read_text())
@@ -236,7 +236,7 @@ class BadInputTest(parameterized.TestCase):
     shutil.copytree(self.trained, workdir)
     newest = workdir / 'checkpoints' / 'teacher' / '8'
     for file in newest.rglob('*'):
-      # Without that name it would count as cut off, and be passed over.
+      # Without this file the checkpoint would count as cut off and be skipped.
       if file.is_file() and file.name != '_CHECKPOINT_METADATA':
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     done = testing.run(workdir, *TEACHER)
@@ -253,7 +253,7 @@ class BadInputTest(parameterized.TestCase):
     done = testing.run(
         workdir, *TEACHER, '--config.model.architecture=resnet26x16'
     )
-    # Stage 1 has 8 planes there and 16 here: both sides are named.
+    # Stage 1 has 8 planes there and 16 here; the message names both shapes.
     self.assert_refused(
         done, 'another network', '(1, 1, 8, 8)', '(1, 1, 16, 16)'
     )
@@ -272,7 +272,7 @@ class BadInputTest(parameterized.TestCase):
 
 
 class OneLineTest(parameterized.TestCase):
-  """What is refused before anything compiles, or is written."""
+  """Tests of what is refused before anything is compiled or written."""
 
   @classmethod
   def setUpClass(cls):
@@ -290,7 +290,7 @@ class OneLineTest(parameterized.TestCase):
     self.assertLess(len(line), 700)
 
   def test_what_the_others_change_passes(self):
-    """Else all of them might be refused for the same."""
+    """Asserts that the base of the bad cases is good by itself."""
     flags = ('--config.data.name=folder', '--config.data.train_examples=0',
              f'--config.data.dir={self.files}/good')
     config = testing.config(*TEACHER, *flags)
@@ -305,7 +305,7 @@ class FlagsTest(absltest.TestCase):
   def _run(self, *given):
     done = subprocess.run(
         [sys.executable, '-m', 'adaptanet_jax.main', *given],
-        # As where the package is installed.
+        # Not the repository, as for an installed package.
         cwd=self.enter_context(tempfile.TemporaryDirectory()),
         env=testing.environment() | {'PYTHONPATH': str(testing.ROOT)},
         capture_output=True,
@@ -335,7 +335,7 @@ class OutOfDiskTest(absltest.TestCase):
         mock.patch('adaptanet_jax.processes.initialize'),
         mock.patch('adaptanet_jax.preemption.NOTICE'),
         mock.patch('adaptanet_jax.experiment.run', side_effect=full),
-        # It ends the process.
+        # `_leave` would end the process.
         mock.patch.object(job, '_leave', side_effect=SystemExit) as leave,
         self.assertRaises(SystemExit),
     ):

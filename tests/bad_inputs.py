@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Bad inputs of all kinds, each with a part of the one line that names it.
+"""Bad inputs of all kinds, each with a part of the one line that refuses it.
 
-The test is in `bad_input_test.py`. This prints them all with their lines, as a
-table in Markdown:
+The test is in `bad_input_test.py`. This command prints all of them with their
+lines, as a table in Markdown:
 
   python -m tests.bad_inputs
 """
@@ -32,7 +32,7 @@ _FOLDER = (
 )
 _TFDS = ('--noconfig.data.fake_if_missing', '--config.data.dir={files}')
 
-# By title: flags, and what the line has to have. {files} is what `write` fills.
+# By title: flags, and a part of the line. {files} is the folder of `write`.
 CASES = {
     # Settings.
     'no such choice': (('model.norm=batch',), "'batch'; expected one of gn"),
@@ -153,19 +153,19 @@ CASES = {
 
 
 def flags(title: str, files: pathlib.Path) -> list[str]:
-  """Returns the flags of a case: those that start with -- are whole."""
+  """Returns all flags of a case; `a=b` in it means `--config.a=b`."""
   given = [
       flag if flag[0] == '-' else f'--config.{flag}'
       for flag in CASES[title][0]
   ]
   keys = {flag.split('=')[0] for flag in given}
-  # Of a tuple that is given twice ml_collections makes one of both.
+  # ml_collections would join the values of a tuple that is given twice.
   base = [flag for flag in _BASE if flag.split('=')[0] not in keys]
   return [*base, *(flag.format(files=files) for flag in given)]
 
 
 def write(files: pathlib.Path) -> None:
-  """Writes what the cases name."""
+  """Writes the files that the cases name."""
   picture = Image.fromarray(np.full((20, 20, 3), 90, np.uint8))
   for folder in ('good', 'cut', 'page', 'pointer', 'nothing', 'floats', 'wide'):
     for split, name in (('train', 'a'), ('train', 'b'), ('test', 'a')):
@@ -216,7 +216,7 @@ def write(files: pathlib.Path) -> None:
 
 
 def refuse(title: str, files: pathlib.Path) -> str:
-  """Returns the line that a case is refused with; raises if it is not."""
+  """Returns the line that refuses a case; raises if nothing does."""
   workdir = files / 'workdir'
   try:
     experiment.run(testing.config(*flags(title, files)), str(workdir))

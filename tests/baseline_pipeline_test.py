@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A baseline as a user runs it: trained, calibrated, measured, loaded."""
+"""Tests a baseline as a user runs it: train, calibrate, measure, load."""
 
 import json
 import pathlib
@@ -63,7 +63,7 @@ class PipelineTest(parameterized.TestCase):
     uniform = section['by_calibration']['uniform']
     self.assertEqual(uniform['uniform'], section['uniform'])
     self.assertEqual(section['exact']['subnets'], 256)
-    # Two epochs of four batches of 16.
+    # Two epochs of four batches of 16 images.
     training = section['training']
     self.assertEqual((training['steps'], training['images']), (8, 128))
     self.assertEqual(training['seconds'], results['seconds']['baseline'])
@@ -132,7 +132,7 @@ class PipelineTest(parameterized.TestCase):
     config['evaluation']['calibration'] = 'none'
     (copy / 'config.json').write_text(json.dumps(config))
     images, _ = self._test_split()
-    # With the statistics of training, which 'none' takes, it routes.
+    # It can only route with calibration='none', the statistics of training.
     with self.assertRaisesRegex(UsageError, "expected load.*'none'"):
       adaptanet_jax.load(str(copy)).route(images)
 
@@ -153,7 +153,7 @@ class PipelineTest(parameterized.TestCase):
                  'USNet (bn)', 'DSNet (gn_ws)'):
       self.assertIn(part, text)
     self.assertTrue((dsnet / 'figures' / 'comparison.png').exists())
-    # Other data are refused before anything is done, and not remembered.
+    # A run on other data is refused at once, and the setting is not kept.
     other = self.folder / 'other'
     other.mkdir()
     (other / 'results.json').write_text('{"dataset": {"name": "mnist"}}')
@@ -161,12 +161,12 @@ class PipelineTest(parameterized.TestCase):
       experiment.run(
           testing.config(*flags, f'--config.compare={other}'), str(dsnet)
       )
-    # What is compared is remembered.
+    # The runs to compare with are remembered.
     again = testing.run(dsnet, *flags)
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('Everything is done', again.stdout)
     self.assertEqual((dsnet / 'report.html').read_text(), text)
-    # If it is no longer there, the report does without.
+    # If they are gone, the report is made without them.
     config = json.loads((dsnet / 'config.json').read_text())
     config['compare'] = str(self.folder / 'gone')
     (dsnet / 'config.json').write_text(json.dumps(config))

@@ -43,7 +43,7 @@ class CompilerTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    # The flags of tests are the same options, which `options` then leaves out.
+    # The tests' XLA_FLAGS set the same options, which `options` would omit.
     self.enter_context(mock.patch.dict(os.environ, XLA_FLAGS=''))
     compiler._is_known.cache_clear()
     self.addCleanup(compiler._is_known.cache_clear)
@@ -65,7 +65,7 @@ class CompilerTest(parameterized.TestCase):
 
   def test_xla_knows_the_options(self):
     options = compiler.options(fast_compile=True)
-    # One that a later XLA has dropped would be left out.
+    # An option that a later XLA has dropped would be left out.
     self.assertContainsSubset(compiler._KERNELS, options)
     self.assertNotEmpty(compiler.FAST_COMPILE.keys() & options)
     function = jax.jit(lambda x: x + 1, compiler_options=options)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of configs and adaptanet_jax.settings: no setting lies."""
+"""Tests of configs and of adaptanet_jax.settings."""
 
 import ast
 import importlib
@@ -32,7 +32,7 @@ def _get_config(name, arg=''):
 
 
 def _variants(name):
-  """The variants that a configuration file says it has."""
+  """Returns the variants that a configuration file names in its error."""
   try:
     _get_config(name, 'no_such')
   except ValueError as error:
@@ -44,7 +44,7 @@ _ALL = [(name, arg) for name in _FILES for arg in ('', *_variants(name))]
 
 
 def _chain(node):
-  """Spells `a.b.c` out; what is no plain name before the dots is left out."""
+  """Returns `a.b.c` as text, without a start that is no plain name."""
   names = []
   while isinstance(node, ast.Attribute):
     names.append(node.attr)
@@ -55,7 +55,7 @@ def _chain(node):
 
 
 def _chains(paths):
-  """Every attribute that some files read, with all that is before it."""
+  """Returns the chains of all attributes that some files read."""
   return {
       _chain(node)
       for path in paths
@@ -65,18 +65,18 @@ def _chains(paths):
 
 
 def _spellings(key):
-  """The ways to read a setting, as the ends of a chain of attributes."""
+  """Yields the ends of attribute chains that read a setting."""
   yield f'config.{key}'
   section, _, leaf = key.rpartition('.')
   if section == 'data':
     yield key
-  # A phase's own section.
+  # A phase gets its own section as `settings`.
   if section in SECTIONS:
     yield f'settings.{leaf}'
 
 
 def _with(key, value):
-  """The default configuration with one setting changed, checked or not."""
+  """Returns the default configuration with one setting changed, unchecked."""
   config = common.get_config()
   section, _, leaf = key.rpartition('.')
   (config[section] if section else config)[leaf] = value
@@ -87,7 +87,7 @@ class ConfigsTest(parameterized.TestCase):
 
   @parameterized.parameters(*_DECLARED)
   def test_every_declared_setting_is_read(self, key):
-    # A check of a setting is no use of it.
+    # A check of a setting does not count as a use.
     users = [path for path in _SOURCES if path.stem != 'settings']
     chains = {'.' + chain for chain in _chains(users)}
     spellings = tuple('.' + spelling for spelling in _spellings(key))
@@ -97,7 +97,7 @@ class ConfigsTest(parameterized.TestCase):
     )
 
   def test_every_setting_that_is_read_is_declared(self):
-    # Sections and settings, and the methods of configurations and of texts.
+    # Sections, settings, and methods of configurations and strings.
     known = {'items', 'to_dict', 'phases.split'}
     for key in _DECLARED:
       known |= {key, key.partition('.')[0]}
@@ -178,7 +178,7 @@ class BaselinesTest(parameterized.TestCase):
     for key in ('data', 'evaluation', 'checkpoint'):
       self.assertEqual(config[key].to_dict(), ours[key].to_dict())
     self.assertEqual(config.model.architecture, ours.model.architecture)
-    # As in the paper, USNet has BatchNorm; DSNet has what ours has.
+    # USNet has BatchNorm, as in the paper; DSNet has the norm of ours.
     norm = 'bn' if network.startswith('usnet') else ours.model.norm
     self.assertEqual(config.model.norm, norm)
 
@@ -220,7 +220,7 @@ class CheckTest(parameterized.TestCase):
   )
   def test_every_choice_passes(self, key, value):
     config = _with(key, value)
-    if key == 'model.norm':  # Gates are the next test's.
+    if key == 'model.norm':  # The next test is about gates.
       config.phases = 'teacher,cascade,lock_in,delta,evaluation'
     self.assertIsNone(settings.check(config))
 
@@ -262,7 +262,7 @@ class CheckTest(parameterized.TestCase):
     message = self.assert_refused(_with(key, value), key, value)
     self.assertIn(f'from {low} to {high}', message)
     lowest = _with(key, type(_DECLARED[key])(low))
-    lowest.policies.examples = 'training'  # For nothing may be held out.
+    lowest.policies.examples = 'training'  # It needs no held-out images.
     self.assertIsNone(settings.check(lowest))
 
   def test_policies_need_held_out_examples_unless_told_otherwise(self):
@@ -327,7 +327,7 @@ class CheckTest(parameterized.TestCase):
     for value in (*numbers, *others):
       try:
         config = _with(key, value)
-      except TypeError:  # ml_collections does not let it in.
+      except TypeError:  # ml_collections refuses the type.
         continue
       try:
         settings.check(config)
@@ -347,7 +347,7 @@ class SelectedGroupsTest(parameterized.TestCase):
   @parameterized.parameters(
       ('all', tuple(group for group in GROUPS if group != 'joint')),
       ('teacher', ('teacher',)),
-      # In the order in which they run, however they are named.
+      # The order is that in which phases run, not that of the setting.
       ('evaluation, teacher,lock_in', ('teacher', 'lock_in', 'evaluation')),
       ('cascade,cascade', ('cascade',)),
   )
@@ -428,11 +428,12 @@ class DifferingKeysTest(parameterized.TestCase):
         )
         for start in phases.dependencies(config)
     )
-    # These only say what is done, where and how fast.
+    # These settings only say what is done, where and how fast.
     free = (
         *('phases', 'reuse', 'compare', 'name', 'fast_compile'),
         *('compute_dtype', 'log_every_steps', 'tensorboard'),
-        # Without damaged examples, data are the same: results.json knows them.
+        # These do not change the data, which results.json describes, unless
+        # damaged examples are left out.
         *('data.dir', 'data.workers', 'data.damaged'),
         *('checkpoint.', 'evaluation.batch_size', 'evaluation.every_epoch'),
         'evaluation.calibration',
@@ -457,7 +458,8 @@ class DifferingKeysTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-      # What a baseline does not use may differ, and the other way round.
+      # Settings that only a baseline uses, or only ours, may differ in the
+      # other.
       ('usnet', 'cascade.batch_size', 1, True),
       ('usnet', 'model.init_from_teacher', False, True),
       ('usnet', 'baseline.epochs', 1.0, False),

@@ -1,14 +1,15 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of every test; set before the first computation."""
+"""Settings of all tests, made before the first computation."""
 
 import gc
 import os
 
-# Makes what all workers share, before pytest starts them.
+# Makes the folder that all workers share, before pytest starts them.
 import tests.testing
 
-# A test runs a program a few times and compiles it first: a third of the time.
+# A test compiles a program and runs it a few times, so fast compiling pays: the
+# tests then take a third of the time.
 os.environ['XLA_FLAGS'] = ' '.join((
     os.environ.get('XLA_FLAGS', ''),
     tests.testing.xla_flags(),
@@ -16,13 +17,13 @@ os.environ['XLA_FLAGS'] = ' '.join((
 
 import jax
 
-# As in `main`.
+# The same threshold as in `main`.
 gc.set_threshold(10_000)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-# More than one, so that a mapped function that mixes up devices fails.
+# Several devices, so that a mapped function that mixes them up fails.
 jax.config.update('jax_num_cpu_devices', 4)
 
-# What takes minutes comes first, so that no worker is left alone with it.
+# Files that take minutes come first, so that no worker is left with one alone.
 _FIRST = (
     'tests/pipeline_test.py',
     'tests/baseline_pipeline_test.py',
@@ -34,7 +35,7 @@ _FIRST = (
 
 
 def pytest_collection_modifyitems(items):
-  """Sorts files by how long they take; within a file nothing changes."""
+  """Moves slow files to the front; keeps the order within a file."""
 
   def rank(item):
     path = item.nodeid.partition('::')[0]

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.devices; of several processes: processes_test."""
+"""Tests of adaptanet_jax.devices; processes_test has several processes."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ NET = ResNet('resnet26x8', 'cifar', 'bn', 10, (8, 8, 1), axis_name='batch')
 
 
 def _step():
-  """Returns the step of a teacher, which has statistics and donates."""
+  """Returns a teacher's step, with batch statistics and donated state."""
   objective = functools.partial(
       objectives.label_gradients, net=NET, label_smoothing=0.1
   )

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that what the documentation says can be done, and its links lead on."""
+"""Tests that snippets, commands and links of the documentation work."""
 
 import importlib.util
 import os
@@ -31,7 +31,7 @@ _CODE = re.compile(r'(?:^    .*\n|^\n(?=    ))+', re.MULTILINE)
 _COMMAND = re.compile(
     r'([A-Z_]+=\S+ )*(launch/|benchmarks/|\./|\.venv/|python|pip|sbatch|curl)'
 )
-# What stands for the user's own in snippets.
+# Placeholders in snippets for the user's own models and pictures.
 _MODELS = re.compile(r'/tmp/(digits|own|bundle)\b')
 _PICTURES = re.compile(r"'([\w*]+\.(?:png|jpg))'")
 
@@ -150,7 +150,7 @@ class DocsTest(parameterized.TestCase):
     self.addCleanup(os.chdir, os.getcwd())
     os.chdir(folder)
     values = {}
-    exec(compile(code, page, 'exec'), values)  # It is the project's own.
+    exec(compile(code, page, 'exec'), values)  # It is this project's.
     self.assertIsInstance(values['net'], adaptanet_jax.Supernet)
 
 

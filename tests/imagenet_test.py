@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The ImageNet configuration, on photographs shaped like imagenet2012."""
+"""Tests the ImageNet configuration on a small set like imagenet2012."""
 
 import json
 import pathlib
@@ -28,7 +28,7 @@ class ImageNetTest(absltest.TestCase):
         '--config.data.held_out=0.',
         '--config.teacher.batch_size=8',
         '--config.teacher.epochs=2.',
-        # Five steps an epoch: saved in the middle of both.
+        # Five steps an epoch, so that it saves in the middle of both epochs.
         '--config.checkpoint.every_steps=3',
         '--config.log_every_steps=1',
     )
@@ -48,7 +48,8 @@ class ImageNetTest(absltest.TestCase):
             'image_shape': [16, 16, 3],
         },
     )
-    # As a run leaves it that was killed in its last step; with a worker now.
+    # The state of a run that was killed in its last step; it resumes with a
+    # worker.
     part = folder / 'part'
     (part / 'checkpoints' / 'teacher').mkdir(parents=True)
     (part / 'config.json').write_text((whole / 'config.json').read_text())

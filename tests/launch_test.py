@@ -73,7 +73,7 @@ class Table2Test(parameterized.TestCase):
     self.assertIn('Expected BASE, FOLDER and seeds', done.stderr)
 
 
-# Ends a slice of the phase `cascade2` after the step that it reads from a file.
+# A program that ends a slice of `cascade2` at the step that a file names.
 _SLICE = """#!/usr/bin/env bash
 echo "$@"
 read -r step code < "$(dirname "$0")/next"
@@ -86,7 +86,7 @@ exit "$code"
 
 
 class SlicesTest(parameterized.TestCase):
-  """Of benchmarks/reproduce_cifar100.sh, with another program to run."""
+  """Tests of benchmarks/reproduce_cifar100.sh with a stand-in program."""
 
   def setUp(self):
     super().setUp()
@@ -168,7 +168,7 @@ class SlicesTest(parameterized.TestCase):
   def test_a_slice_has_its_time_but_for_what_saving_may_take(self):
     done = self._run('#!/usr/bin/env bash\nexec sleep 60\n', SLICE='31')
     self.assertEqual(done.returncode, 1)
-    # 128 and the number of SIGTERM: this program does not listen for it.
+    # 128 plus the number of SIGTERM, which this program does not handle.
     self.assertEqual(self._slices(), [['143', '', '']])
 
   @parameterized.parameters(
@@ -183,7 +183,7 @@ class SlicesTest(parameterized.TestCase):
 
 
 def _write_python(folder, name, *, version, has_ensurepip=True):
-  """Writes a Python that tells another version and place than it has."""
+  """Writes a stand-in for Python that claims a version and a path."""
   path = folder / name
   path.write_text(
       '#!/usr/bin/env bash\n'
@@ -194,7 +194,7 @@ def _write_python(folder, name, *, version, has_ensurepip=True):
   path.chmod(0o755)
 
 
-# Trains one phase more at each call, and stops once where it is told to.
+# A program that trains one more phase at each call, and stops once if told to.
 _PART = """#!/usr/bin/env bash
 set -eu
 workdir="${2#--workdir=}" phases="${4#--config.phases=}"
@@ -213,7 +213,7 @@ done
 
 
 class Cifar100MediumTest(parameterized.TestCase):
-  """Of benchmarks/cifar100_medium.sh, with another program to run."""
+  """Tests of benchmarks/cifar100_medium.sh with a stand-in program."""
 
   def setUp(self):
     super().setUp()
@@ -251,7 +251,7 @@ class Cifar100MediumTest(parameterized.TestCase):
           f'{name}-0 {config} {phases} --more'
           for phases in ('baseline', 'evaluation,report')
       ]
-    # Variants of ours, most of them on its backbone.
+    # Variants of our network, most of them on its backbone.
     backbone = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
     reuse = f'--config.reuse={backbone}'
     for name, groups, settings in (
@@ -280,7 +280,7 @@ class Cifar100MediumTest(parameterized.TestCase):
           for phases in (*groups, 'evaluation,report')
       ]
     self.assertEqual(done.stdout.splitlines(), expected)
-    # Checkpoints went when the results came.
+    # Checkpoints are removed once there are results.
     found = sorted(path.name for path in self.results.iterdir())
     self.assertEqual(
         found,
@@ -304,7 +304,7 @@ class Cifar100MediumTest(parameterized.TestCase):
     self.assertCountEqual(
         [path.name for path in kept.iterdir()], ['teacher', 'cascade']
     )
-    # Without the optimizers' states.
+    # The optimizers' states are not kept.
     self.assertEmpty(list(kept.rglob('opt_state')))
     self.assertTrue((kept / 'teacher' / '8' / 'variables' / 'weights').exists())
     second = self._run()
@@ -316,7 +316,7 @@ class Cifar100MediumTest(parameterized.TestCase):
     self._run()
     shutil.rmtree(self.folder / 'runs')
     (self.folder / 'launch' / 'stop').write_text('teacher')
-    # It asks for the teacher again, which the program will find in place.
+    # The script asks for the teacher again; the program would find it trained.
     self.assertEqual(self._run().returncode, 75)
     workdir = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
     self.assertTrue((workdir / 'checkpoints' / 'cascade').exists())
@@ -378,7 +378,7 @@ class LocalProcessesTest(parameterized.TestCase):
     self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (self.root / 'launch').mkdir()
     shutil.copy(ROOT / 'launch' / 'local_processes.sh', self.root / 'launch')
-    # In place of what installs: a python that tells what it was started with.
+    # In place of an installation: a python that records its arguments.
     (self.root / 'launch' / 'environment.sh').write_text(
         'export PATH="$PWD/bin:$PATH"\n'
     )
@@ -453,10 +453,10 @@ class TpuPodTest(parameterized.TestCase):
     )
 
   def _commands(self, *arguments, **environment):
-    """Returns the words of each command that would have been run."""
+    """Returns the words of each command that the script would run."""
     done = self._run(*arguments, **environment)
     self.assertEqual(done.returncode, 0, done.stderr)
-    # `printf %q` writes $'...' where there are newlines: bash reads it back.
+    # `printf %q` writes newlines as $'...', which only bash reads back.
     read_back = 'while IFS= read -r line; do eval "words=($line)"; '
     read_back += 'printf "%s\\0" "${words[@]}" ""; done'
     words = subprocess.run(
@@ -502,7 +502,7 @@ class TpuPodTest(parameterized.TestCase):
     self.assertLen(self._commands('install'), 3)
 
   def test_a_job_that_runs_is_not_started_twice(self):
-    """Runs what a host would be told to run."""
+    """Runs here the commands that a host would be told to run."""
     home = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     launch = home / 'adaptanet_jax' / 'launch'
     launch.mkdir(parents=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The whole program as a user runs it: every phase, killed, resumed, again."""
+"""Tests the whole program as a user runs it: all phases, killed, resumed."""
 
 import csv
 import functools
@@ -35,7 +35,7 @@ PHASES = (
     'gates',
 )
 ANALYSES = ('evaluation', 'policies', 'latency')
-# 64 examples in batches of 16: four steps an epoch.
+# 64 examples in batches of 16 make four steps an epoch.
 STEPS = {phase: 4 for phase in PHASES} | {'teacher': 8, 'cascade2': 16}
 
 
@@ -44,14 +44,14 @@ def _results(workdir):
 
 
 def _rows(workdir):
-  """Metrics without the wall times, which alone may differ."""
+  """Returns the metrics without wall times, which may differ."""
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   return [{k: v for k, v in row.items() if k != 'seconds'} for row in rows]
 
 
 def _subnets(workdir):
-  """The table of all subnets, by name, as any program would read it."""
+  """Returns the table of all subnets by name, read with Python's csv."""
   with open(workdir / 'subnets.csv', encoding='utf-8', newline='') as file:
     return {
         row.pop('subnet'): {name: float(text) for name, text in row.items()}
@@ -116,13 +116,13 @@ class PipelineTest(absltest.TestCase):
     self.assertEqual(
         supernet['uniform']['1.0']['madds'], results['teacher']['madds']
     )
-    # Of 40 test images every accuracy is a multiple of 1 / 40: all were seen.
+    # All 40 test images were seen: every accuracy is a multiple of 1 / 40.
     for entry in supernet['uniform'].values():
       self.assertAlmostEqual(entry['top1'] * 40 % 1.0, 0.0)
     self.assertEqual(set(results['seconds']), {*PHASES, *ANALYSES})
     subnets = results['subnets']
     self.assertEqual(subnets['count'], 4096)
-    # Three batches of 16 for 40 images.
+    # 40 images are three batches of up to 16.
     runs = {'done': 3 * 4680, 'saved': 3 * (4 * 4096 - 4680)}
     self.assertEqual(subnets['stage_runs'], runs)
     self.assertEqual(set(results['gates']), {'1', '2', '3', '4'})
@@ -156,7 +156,7 @@ class PipelineTest(absltest.TestCase):
         row = by_name['-'.join([rho + mark] * 4)]
         self.assertEqual(row['top1'], entry['top1'])
         self.assertEqual(row['madds'], entry['madds'])
-    # Sums of measured differences: on a busy machine they may be left out.
+    # Latencies are left out if the machine was too busy to measure them.
     trusted = results['stage_latency']['trusted']
     for row in by_name.values():
       self.assertEqual('latency_ms' in row, trusted)
@@ -182,7 +182,7 @@ class PipelineTest(absltest.TestCase):
     )
     with mock.patch.object(sources, 'load', side_effect=AssertionError):
       experiment.run(config, str(copy))
-    # Where the data are is still known to whoever loads it.
+    # The setting is not kept, so a loaded network still finds its data.
     self.assertEqual(json.loads((copy / 'config.json').read_text()), was)
     text = (copy / 'report.html').read_text()
     self.assertEqual(text, (self.workdir / 'report.html').read_text())
@@ -269,7 +269,7 @@ class PipelineTest(absltest.TestCase):
     done = testing.run(workdir, *flags, '--config.phases=gates,policies')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('Reusing teacher, cascade1', done.stderr)
-    # Nothing but gates was trained, and nothing else is here.
+    # Only gates were trained and are kept here.
     trained = [path.name for path in (workdir / 'checkpoints').iterdir()]
     self.assertEqual(trained, ['gates'])
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 1), np.uint8)
@@ -308,7 +308,7 @@ class PipelineTest(absltest.TestCase):
           taken.route(images, policy)[0], own.route(images, policy)[0]
       )
     self.assertEqual(taken.about, own.about)
-    # What is there is not written over.
+    # An existing folder is not overwritten.
     again = run([*command, f'--workdir={self.workdir}'])
     self.assertEqual(again.returncode, 1)
     self.assertRegex(
@@ -320,12 +320,12 @@ class PipelineTest(absltest.TestCase):
     other = self.folder / 'confidence'
     shutil.copytree(self.workdir, other)
     config = json.loads((other / 'config.json').read_text())
-    # As a later command with this setting and phases=latency leaves it.
+    # What a later command with this setting and phases=latency would leave.
     config['policies']['confidence'] = 'margin'
     (other / 'config.json').write_text(json.dumps(config))
     net = adaptanet_jax.load(str(other))
     self.assertEqual(net.gates.confidence, 'variance')
-    # Without gates there is nothing to route by, whatever lies there.
+    # Without gates there are no policies, even if their file exists.
     shutil.rmtree(other / 'checkpoints' / 'gates')
     net = adaptanet_jax.load(str(other))
     self.assertEmpty(net.policies)
@@ -401,7 +401,7 @@ class PipelineTest(absltest.TestCase):
     self.assertEqual({path: path.stat().st_mtime_ns for path in paths}, before)
 
   def _kill_at(self, path, workdir, *flags, num_devices=1):
-    """Runs until a path is there, and no longer."""
+    """Starts a run and kills it as soon as a path exists."""
     process = subprocess.Popen(
         testing.command(workdir, *flags),
         cwd=testing.ROOT,
@@ -418,14 +418,14 @@ class PipelineTest(absltest.TestCase):
 
   def test_killed_run_goes_on_to_the_same_bits(self):
     workdir = self.folder / 'killed'
-    # The rest of the phases have no other loop.
+    # The other phases run the same loop.
     flags = (*testing.TINY, '--config.phases=teacher,cascade,lock_in')
     phases = PHASES[: PHASES.index('lock_in') + 1]
-    # Half-way through the second module: it has a checkpoint, not its last.
+    # Killed in the second module, which has a checkpoint but not its last.
     self._kill_at(workdir / 'checkpoints' / 'cascade2' / '4', workdir, *flags)
     self.assertFalse((workdir / 'checkpoints' / 'cascade3').exists())
     self.assertIn('teacher', _results(workdir))
-    # As a kill in the middle of a write would leave it.
+    # What a kill in the middle of a write would leave.
     with open(workdir / 'metrics.jsonl', 'a', encoding='utf-8') as file:
       file.write('{"phase": "casc')
 
@@ -445,7 +445,7 @@ class PipelineTest(absltest.TestCase):
 
   def test_four_devices_give_what_one_gives(self):
     workdir = self.folder / 'four'
-    # The first module and what the second has until its first checkpoint.
+    # Runs the first module, and the second until its first checkpoint.
     self._kill_at(
         workdir / 'checkpoints' / 'cascade2' / '4',
         workdir,
@@ -457,8 +457,8 @@ class PipelineTest(absltest.TestCase):
     for row in _rows(workdir):
       if 'loss' in row:
         expected = one[row['phase'], row['step']]
-        # Adam turns the rounding of a gradient near zero into a whole step:
-        # 1.6e-3 was seen at the end of the cascade, 1.4e-4 with SGD.
+        # Adam turns the rounding of a gradient near zero into a whole step.
+        # Observed: 1.6e-3 at the end of the cascade, 1.4e-4 with SGD.
         tolerance = 3e-4 if row['phase'] == 'teacher' else 5e-3
         np.testing.assert_allclose(
             row['loss'], expected['loss'], rtol=tolerance
@@ -479,14 +479,14 @@ class PipelineTest(absltest.TestCase):
       measured.append(_results(workdir).get('supernet'))
       has_table = (workdir / 'subnets.csv').exists()
       self.assertEqual(has_table, measured[-1] is not None)
-    # A lock-in makes what was measured before it untrue.
+    # A lock-in invalidates what was measured before.
     self.assertIsNotNone(measured[0])
     self.assertIsNone(measured[1])
     once = _results(self.workdir)['supernet']
     for section in (measured[2], once):
       self.assertGreater(section['training'].pop('seconds'), 0.0)
     self.assertEqual(measured[2], once)
-    # Of widths alone, as nothing else has been trained.
+    # The table has only widths, because nothing else has been trained.
     results = _results(workdir)
     self.assertEqual(results['subnets']['count'], 256)
     self.assertNotIn('delta', results)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.plan: what was trained where, and what is missing."""
+"""Tests of adaptanet_jax.plan: where phases were trained, what is missing."""
 
 import os
 import tempfile
@@ -49,13 +49,13 @@ class PlanTest(absltest.TestCase):
     first, _ = self._workdir(
         'first', 'teacher', *_CASCADE, 'lock_in', 'delta_cascade1'
     )
-    # It trained the lock-in when the first one had not come so far.
+    # It trained its lock-in before the first one did.
     second, config = self._workdir('second', 'lock_in', reuse=first)
     self.assertEqual(
         self._found(second, config),
         dict.fromkeys(['teacher', *_CASCADE], first) | {'lock_in': second},
     )
-    # Nor does a third one take the first one's deltas to that lock-in.
+    # A third one does not combine that lock-in with the first one's deltas.
     third, config = self._workdir('third', reuse=second)
     self.assertEqual(
         self._found(third, config),
@@ -98,7 +98,7 @@ class PlanTest(absltest.TestCase):
       make('restore', **norms)
     with self.assertRaisesRegex(UsageError, 'holds out none'):
       make('restore', **{'data.held_out': 0.0})
-    # Without gates it reads none.
+    # If gates are skipped, the evaluation does not read them.
     self.assertLen(make('skip', **norms, **{'data.held_out': 0.0}), 1)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Programs made here for devices that are not here."""
+"""Tests of programs that are made on a CPU for other devices."""
 
 import os
 import re
@@ -29,12 +29,12 @@ _PHASES = (
     'gates',
     'baseline',
 )
-# The taps of a 3x3 kernel side by side, as `_matrix_conv` has them.
+# The concatenation of the taps of a 3x3 kernel, as in `_matrix_conv`.
 _PATCHES = re.compile(r'stablehlo\.concatenate (%\w+, ){8}%\w+, dim = 3')
 
 
 def _traced_step(name):
-  """Traces the step of a phase of the tiny network."""
+  """Returns the traced step of a phase of the tiny network."""
   if name == 'baseline':
     config = baselines.get_config('dsnet,digits:smoke')
   else:
@@ -56,7 +56,7 @@ def _traced_step(name):
 
 
 def _cpu_forms(traced, *platforms):
-  """Counts what only a program for a CPU should have."""
+  """Counts forms that only a program for a CPU should have."""
   text = traced.lower(lowering_platforms=platforms).as_text()
   return {
       'barriers': text.count('optimization_barrier'),
@@ -71,14 +71,14 @@ class PlatformsTest(parameterized.TestCase):
   def test_a_step_has_the_forms_of_the_platform_it_is_lowered_for(self, name):
     traced = _traced_step(name)
     here = _cpu_forms(traced, 'cpu')
-    # Stage 4 has images of 2x2; gates are dense; the taps are in deltas.
+    # Stage 4 has 2x2 maps; gates train Flax's layers; deltas have taps.
     self.assertGreater(here['patches'], 0)
     self.assertEqual(here['barriers'] > 0, name != 'gates')
     self.assertEqual(here['taps'] > 0, 'delta' in name or name == 'gates')
     there = _cpu_forms(traced, 'cuda', 'tpu')
     self.assertEqual(there, dict.fromkeys(here, 0))
 
-  # What a user says in XLA_FLAGS, as conftest does, would be no option of ours.
+  # Options that XLA_FLAGS sets, as in conftest, would be missing from ours.
   @mock.patch.dict(os.environ, XLA_FLAGS='')
   def test_types_and_options_go_by_the_target(self):
     self.assertEqual(platforms.target(), 'cpu')

@@ -40,7 +40,7 @@ class NoticeTest(absltest.TestCase):
     told = io.StringIO()
     with contextlib.redirect_stderr(told):
       with self.assertRaises(preemption.Preempted):
-        Finalized()  # Raises nothing here, but soon after.
+        Finalized()  # Does not raise here, but soon after.
         time.sleep(60.0)
     self.assertEqual(told.getvalue(), '')
 
@@ -84,7 +84,7 @@ class NoticeTest(absltest.TestCase):
     with self.assertRaises(preemption.Preempted):
       with self.notice.held():
         os.kill(os.getpid(), signal.SIGTERM)
-        self.notice.check()  # Held: the loop has something to save.
+        self.notice.check()  # No effect: the loop has to save first.
     with self.assertRaises(preemption.Preempted):
       self.notice.check()
 

@@ -31,10 +31,10 @@ _NUM_STEPS = 8
 _TRAIN = (
     *TINY,
     '--config.phases=teacher',
-    # Two passes of four steps.
+    # Two epochs of four steps.
     '--config.teacher.epochs=2.',
     '--config.checkpoint.every_steps=2',
-    # At TINY's rate devices that add up in another order end 1.4e-4 apart.
+    # At TINY's rate, sums in another order made losses differ by 1.4e-4.
     '--config.teacher.learning_rate=0.003',
 )
 
@@ -46,7 +46,7 @@ def _free_port() -> int:
 
 
 class Job:
-  """Two processes of two devices each; the first one's output is kept."""
+  """A job of two processes with two devices each."""
 
   def __init__(self, workdir, *flags, code=None):
     port = _free_port()
@@ -74,7 +74,7 @@ class Job:
       )
 
   def wait_for(self, path):
-    """Waits until a file is there."""
+    """Waits until a file exists."""
     end = time.monotonic() + 300.0
     while not path.exists():
       if any(p.poll() is not None for p in self.processes):
@@ -84,13 +84,13 @@ class Job:
       time.sleep(0.02)
 
   def kill(self):
-    """Ends both at once, as a scheduler does once one of them is gone."""
+    """Kills both processes, as a scheduler does when one has ended."""
     for process in self.processes:
       process.kill()
       process.communicate()
 
   def outputs(self):
-    """Waits for the end; returns exit status and output of each."""
+    """Waits for the processes; returns exit status and output of each."""
     found = []
     for process in self.processes:
       text = process.communicate(timeout=300)[0]
@@ -112,7 +112,7 @@ def _weights(workdir):
   folder = workdir / 'checkpoints' / 'teacher' / str(_NUM_STEPS)
   checkpointer = ocp.StandardCheckpointer()
   shapes = checkpointer.metadata(folder / 'variables').item_metadata.tree
-  # On this process's devices, whichever wrote it.
+  # Restored to this process's devices, whichever wrote it.
   like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
   return checkpointer.restore(folder / 'variables', like)
 
@@ -147,7 +147,7 @@ class JobTest(parameterized.TestCase):
     np.testing.assert_allclose(
         _losses(self.workdir), _losses(alone), rtol=1e-4
     )
-    # Predictions are put together from both: 40 images, in batches of 16.
+    # Predictions on 40 images, in batches of 16, are gathered from both.
     top1 = [
         json.loads((w / 'results.json').read_text())['teacher']['top1']
         for w in (self.workdir, alone)
@@ -159,7 +159,7 @@ class JobTest(parameterized.TestCase):
     checkpoints = workdir / 'checkpoints' / 'teacher'
     job = Job(workdir, *_TRAIN)
     job.wait_for(checkpoints / '2')
-    # One is asked; both stop, and at the same step.
+    # One process is asked to stop; both stop, at the same step.
     job.processes[1].send_signal(signal.SIGTERM)
     (first, told), (second, _) = job.outputs()
     self.assertEqual((first, second), (preemption.EXIT_CODE,) * 2, told)
@@ -201,7 +201,7 @@ class NoticeTest(absltest.TestCase):
     while not (folder / 'run' / 'config.json').exists():
       self.assertLess(time.monotonic(), end)
       time.sleep(0.02)
-    # While it compiles: there is nothing to save, nor anything to wait for.
+    # It is still compiling, so there is nothing to save or to wait for.
     process.terminate()
     told = process.communicate(timeout=60)[1]
     self.assertEqual(process.returncode, preemption.EXIT_CODE, told)
@@ -209,7 +209,7 @@ class NoticeTest(absltest.TestCase):
     self.assertNotIn('Traceback', told)
 
 
-# Gives each process its half of a batch, a state, and a folder of its own.
+# Gives each process its half of a batch, a state, and its own folder.
 _CODE = '''
 import os, signal, sys, time
 import jax, numpy as np
@@ -331,7 +331,7 @@ class ProcessesTest(parameterized.TestCase):
     with mock.patch.object(jax, 'process_index', lambda: 1):
       with processes.replacing(str(folder / 'file')) as file:
         file.write('new')
-      # A zip file, which asks where it is.
+      # Writing a zip file needs `tell`.
       with processes.replacing(str(folder / 'array'), 'wb') as file:
         np.savez(file, x=np.arange(3))
     self.assertEqual(os.listdir(folder), [])
@@ -342,7 +342,7 @@ class ProcessesTest(parameterized.TestCase):
       with self.assertRaisesRegex(UsageError, 'in use by another run'):
         with processes.sole_user(folder):
           self.fail('Two runs have it.')
-    with processes.sole_user(folder):  # The first has gone.
+    with processes.sole_user(folder):  # The first one has ended.
       pass
 
   def test_a_folder_is_made_and_goes_again_if_nothing_came_of_it(self):
@@ -361,7 +361,7 @@ class ProcessesTest(parameterized.TestCase):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     folder /= 'new'
     with processes.sole_user(str(folder)):
-      # The other one looked before it was made.
+      # The second run looked before the folder existed.
       with mock.patch('os.path.exists', lambda _: False):
         with self.assertRaises(UsageError):
           with processes.sole_user(str(folder)):

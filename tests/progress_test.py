@@ -26,7 +26,7 @@ class _Terminal(io.StringIO):
 
 
 class _Clock:
-  """Stands in for the module `time`; moved by hand."""
+  """Stands in for the module `time`; tests set its clock."""
 
   def __init__(self):
     self.now = 100.0
@@ -79,7 +79,7 @@ class MetricsLogTest(parameterized.TestCase):
         ('cascade1', 6, 3.0),
         ('lock_in', 9, 4.0),
     )
-    # Of the steps up to 4, the last one ended after 2 seconds.
+    # Step 4 ended after 2 seconds.
     self.assertEqual(self.log.rewind('cascade1', 4), 2.0)
     kept = [('teacher', 8), ('cascade1', 2), ('cascade1', 4), ('lock_in', 9)]
     self.assertEqual(self._rows(), kept)
@@ -96,7 +96,7 @@ class MetricsLogTest(parameterized.TestCase):
     self.assertEqual(self._rows(), [('teacher', 2), ('teacher', 4)])
     self.assertEqual(self.log.rewind('teacher', 4), 2.0)
     self.assertEqual(self.path.read_text(), whole)
-    # What is written next is a line of its own.
+    # The next row starts a new line.
     self._write(('teacher', 6, 3.0))
     self.assertEqual(self._rows()[-1], ('teacher', 6))
 
@@ -108,7 +108,7 @@ class MetricsLogTest(parameterized.TestCase):
 
 
 def _events(path):
-  """The scalars of an events file: length, checksum, event, checksum, ..."""
+  """Returns the scalars of an events file: length, checksum, event, ..."""
   data, found = path.read_bytes(), []
   while data:
     (length,) = struct.unpack('<Q', data[:8])
@@ -154,7 +154,7 @@ class TensorBoardTest(absltest.TestCase):
 
   def test_a_phase_that_goes_on_has_each_step_once(self):
     self._write('teacher', 0, 2, 4, 6)
-    # As after a kill between the checkpoint of step 4 and the next one.
+    # Resumed after a kill between the checkpoint of step 4 and the next.
     self.assertEqual(self._write('teacher', 4, 6, 8), 2.0)
     self.assertEqual(self._steps('teacher'), [2, 4, 6, 8])
 
@@ -191,7 +191,7 @@ class ProgressTest(parameterized.TestCase):
     self.enterContext(mock.patch.object(progress, 'time', self.clock))
 
   def _run(self, stderr, *seconds):
-    """Goes from step 2 of 10 on, one step at each of some seconds."""
+    """Runs steps from step 2 of 10 on, one at each of the times."""
     with contextlib.redirect_stderr(stderr):
       shown = progress.Progress(
           'cascade1', first_step=2, num_steps=10, batch_size=100
@@ -204,8 +204,8 @@ class ProgressTest(parameterized.TestCase):
     return stderr.getvalue()
 
   def test_without_a_terminal_it_ends_with_one_line(self):
-    # Four steps, 3 to 6, of 100 images in two seconds: 200 images a second,
-    # and two seconds more for the other four.
+    # Steps 3 to 6 of 100 images take two seconds: 200 images a second, and two
+    # more seconds for the other four steps.
     self.assertEqual(
         self._run(io.StringIO(), 0.5, 1.0, 1.5, 2.0),
         'cascade1: step 6/10  loss 0.1235  top1 0.5  200 img/s  2 s left\n',
@@ -213,8 +213,8 @@ class ProgressTest(parameterized.TestCase):
 
   def test_without_a_terminal_it_prints_a_line_now_and_then(self):
     lines = self._run(io.StringIO(), 10, 25, 40, 50, 60).splitlines()
-    # The first line after more than 20 seconds, the second after 20 more; and
-    # the last at the end.
+    # The first line comes after more than 20 seconds, the second after 20 more,
+    # and the last at the end.
     self.assertEqual(
         [line.split('  ')[0] for line in lines],
         ['cascade1: step 4/10', 'cascade1: step 6/10', 'cascade1: step 7/10'],

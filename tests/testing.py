@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Helpers of tests that run the program as a user does."""
+"""Helpers for tests that run the program as a user does."""
 
 import os
 import pathlib
@@ -13,20 +13,20 @@ import ml_collections
 from ml_collections import config_flags
 
 # The variable that names the folder of compiled programs, which all runs share.
-# The first process makes it, and removes it; the workers of pytest inherit it.
+# The first process makes and removes it; the workers of pytest inherit it.
 _PROGRAMS = 'ADAPTANET_TEST_PROGRAMS'
 if _PROGRAMS not in os.environ:
   _FOLDER = tempfile.TemporaryDirectory(prefix='adaptanet_programs_')
   os.environ[_PROGRAMS] = _FOLDER.name
-# The variable of the flags that `xla_flags` has found, inherited likewise.
+# The variable with the flags that `xla_flags` has found; also inherited.
 _FLAGS = 'ADAPTANET_TEST_XLA_FLAGS'
 ROOT = pathlib.Path(__file__).parent.parent
 
-# The smallest run that has every phase; two of them have several checkpoints.
+# The smallest run that has every phase; two phases have several checkpoints.
 TINY = (
     '--config=configs/digits.py:smoke',
-    # Standardised kernels are rounded as XLA's options have it, which differ
-    # between a run and the tests.
+    # XLA's options, which differ between a run and the tests, change the
+    # rounding of standardised kernels.
     '--config.model.norm=gn',
     '--config.teacher.norm=gn',
     '--config.data.train_examples=80',
@@ -34,7 +34,7 @@ TINY = (
     '--config.data.test_examples=40',
     '--config.teacher.epochs=2.',
     '--config.teacher.warmup_epochs=0.',
-    # At the usual rate so short a run is chaotic: it magnifies rounding.
+    # At the usual rate so short a run is chaotic and magnifies rounding.
     '--config.teacher.learning_rate=0.01',
     '--config.teacher.batch_size=16',
     # The second module takes long enough to be killed in the middle.
@@ -51,10 +51,10 @@ TINY = (
 
 
 def xla_flags() -> str:
-  """Returns what a run with `fast_compile` tells XLA, as flags of XLA.
+  """Returns the options of a run with `fast_compile`, as flags of XLA.
 
-  Another process finds out: XLA reads XLA_FLAGS once, before its first program,
-  and aborts at a flag that it does not know.
+  A second process finds them, because XLA reads XLA_FLAGS only once, before its
+  first program, and aborts if it does not know a flag.
   """
   if _FLAGS not in os.environ:
     code = 'from adaptanet_jax import compiler\n'
@@ -84,7 +84,7 @@ def command(workdir: pathlib.Path | str, *flags: str) -> list[str]:
 def run(
     workdir: pathlib.Path | str, *flags: str, num_devices: int = 1
 ) -> subprocess.CompletedProcess[str]:
-  """Runs the program on some fake CPU devices and returns what it did."""
+  """Runs the program on fake CPU devices; returns the ended process."""
   return subprocess.run(
       command(workdir, *flags),
       cwd=ROOT,
@@ -112,7 +112,7 @@ def environment(num_devices: int = 1) -> dict[str, str]:
   return os.environ | {
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': flag,
-      # Runs have most of their programs in common.
+      # Runs share most of their programs.
       'JAX_COMPILATION_CACHE_DIR': os.environ[_PROGRAMS],
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
   }

@@ -26,7 +26,7 @@ class SplitTest(parameterized.TestCase):
       ((),),
       (('backbone/stage1',),),
       (('backbone/stage1/bias', 'gates'),),
-      # One inside another.
+      # One prefix inside another.
       (('backbone', 'backbone/head'),),
       (('backbone', 'gates'),),
   )
@@ -94,7 +94,7 @@ class OverlayTest(parameterized.TestCase):
     tree = _tree()
     other = {
         'backbone': {
-            # The same shape, then another one, then another rank.
+            # One of the same shape, one of another, one of another rank.
             'stage1': {'kernel': np.full((2, 3), 7.0), 'bias': np.ones(4)},
             'head': {'kernel': np.full(3, 9.0)},
             'extra': {'kernel': np.ones(1)},
@@ -104,7 +104,7 @@ class OverlayTest(parameterized.TestCase):
     expected = _tree()
     expected['backbone']['stage1']['kernel'] = np.full((2, 3), 7.0)
     chex.assert_trees_all_equal(result, expected)
-    # The tree itself is not written to.
+    # The tree itself is unchanged.
     chex.assert_trees_all_equal(tree, _tree())
 
   def test_of_itself_is_itself(self):

@@ -71,7 +71,7 @@ class JsonTest(parameterized.TestCase):
 
   def test_a_file_that_would_not_change_is_left_alone(self):
     self.assertTrue(workdir.write_text(self.path, 'one\r\ntwo\n'))
-    before = os.stat(self.path).st_ino  # Replacing it makes another file.
+    before = os.stat(self.path).st_ino  # A replaced file has another inode.
     self.assertFalse(workdir.write_text(self.path, 'one\r\ntwo\n'))
     self.assertEqual(os.stat(self.path).st_ino, before)
     self.assertTrue(workdir.write_text(self.path, 'one\ntwo\n'))
@@ -97,7 +97,7 @@ class NewFolderTest(parameterized.TestCase):
     (theirs / 'mine.txt').write_text('mine')
     with self.assertRaisesRegex(UsageError, 'new is not empty; expected'):
       with workdir.new_folder(str(self.root / 'new'), index='a'):
-        self._write(self.root / 'new')  # Another process, meanwhile.
+        self._write(self.root / 'new')  # As another process may do meanwhile.
     self.assertCountEqual(os.listdir(self.root), ['new', 'new.partial'])
     self.assertLen(os.listdir(self.root / 'new'), 3)
     self.assertEqual(os.listdir(theirs), ['mine.txt'])

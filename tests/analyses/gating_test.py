@@ -43,7 +43,7 @@ class RankCorrelationTest(parameterized.TestCase):
     self.assertAlmostEqual(gating.rank_correlation(rows), expected)
 
   def test_subnets_are_ranked_apart(self):
-    # Together the two would be ranked by their levels.
+    # Ranked together, the two subnets would differ by their levels.
     rows = [_row('a', 0, 0.9), _row('a', 1, 1.0)]
     rows += [_row('b', 10, 0.1), _row('b', 11, 0.2)]
     self.assertAlmostEqual(gating.rank_correlation(rows), 1.0)

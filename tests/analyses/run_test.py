@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""An analysis that is cut off, and the one that takes it up."""
+"""Tests of analyses that are interrupted and resumed."""
 
 import contextlib
 import dataclasses
@@ -44,7 +44,7 @@ class RunTest(parameterized.TestCase):
         phases=('teacher',),
         stamp=lambda: None,
     )
-    # What each call of the measurement has found from before.
+    # The files from before that each call of the measurement found.
     self.found = []
     self._run(cut_off=True)
     self.assertEqual(self.found, [[]])
@@ -84,7 +84,7 @@ class RunTest(parameterized.TestCase):
     self.assertGreaterEqual(
         self.work.results.values['seconds']['evaluation'], 1000.0
     )
-    # It is done, and nothing is left of it.
+    # It is done, so its unfinished files are gone.
     self.assertFalse(os.path.exists(self.folder))
     self.assertFalse(self._run())
 
@@ -108,7 +108,7 @@ class RunTest(parameterized.TestCase):
     self.assertTrue(self._run())
     self.assertContainsSubset({'policies', 'latency'}, found.values)
     self.assertEqual(set(found.values['made']), set(made))
-    # Times do not depend on weights.
+    # Latencies do not depend on weights.
     analyses.discard(self.work, _LOCK_IN)
     self.assertIn('latency', found.values)
     self.assertNotIn('policies', found.values)
@@ -135,7 +135,7 @@ class RunTest(parameterized.TestCase):
     self.assertContainsSubset({'supernet', 'subnets'}, found.values)
     self.assertNoCommonElements({'gates', 'gate_value'}, found.values)
     self.assertTrue(os.path.exists(table))
-    # The evaluation reads gates, so it is done again.
+    # The evaluation reads gates, so it has to run again.
     self.assertTrue(self._run())
 
   def test_policies_are_measured_again_once_there_is_a_table(self):
@@ -157,7 +157,7 @@ class RunTest(parameterized.TestCase):
 
   @contextlib.contextmanager
   def _measured_once(self, name):
-    """Has an analysis done, by a measurement that finds nothing."""
+    """Runs an analysis once, with a measurement that finds nothing."""
     measured = dataclasses.replace(
         analyses.ANALYSES[name], measure=lambda work: None
     )
@@ -177,7 +177,7 @@ class RunTest(parameterized.TestCase):
 
   @parameterized.parameters('policies', 'latency')
   def test_times_are_of_their_programs(self, name):
-    # The flags of these tests go before the options that a run chooses.
+    # The tests' XLA_FLAGS would override the options that a run chooses.
     self.enter_context(mock.patch.dict(os.environ, XLA_FLAGS=''))
     with self._measured_once(name):
       self.work.config.fast_compile = not self.work.config.fast_compile

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.analyses.timing: what becomes of measured times."""
+"""Tests of adaptanet_jax.analyses.timing: how measured times are used."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ class AddColumnTest(parameterized.TestCase):
     super().setUp()
     workdir = tempfile.mkdtemp()
     self.addCleanup(shutil.rmtree, workdir)
-    # Subnets of four widths, the wider the more accurate.
+    # Subnets of four widths; wider ones are more accurate.
     codes = np.indices((4,) * 4)
     top1 = 1.0 - codes.sum(0) / 20.0 - codes[0] / 1000.0
     subnet_table.write(workdir, {'top1': top1})
@@ -55,7 +55,7 @@ class AddColumnTest(parameterized.TestCase):
   def test_those_that_look_fastest_for_their_accuracy_are_timed(self):
     milliseconds = 20.0 - np.indices((4,) * 4).sum(0).astype(float)
     front = timing._front(self.work, milliseconds)
-    # One for each sum of codes, 0 to 12: of equal times the more accurate.
+    # One for each sum of codes, 0 to 12: the most accurate of equal times.
     self.assertLen(front, 13)
     self.assertEqual([code.sum() for code in front], list(range(12, -1, -1)))
     for code in front:

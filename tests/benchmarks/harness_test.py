@@ -31,7 +31,7 @@ class HarnessTest(parameterized.TestCase):
       return json.load(file)
 
   def test_a_ratio_is_taken_round_by_round(self):
-    # 2, 1 and .5 of the reference, which slows down from round to round.
+    # The reference slows down, so the ratios are 2, 1 and .5.
     ratio = harness.Ratio.of(np.array([2.0, 2.0, 2.0]), np.array([1, 2, 4]))
     self.assertEqual((ratio.median, ratio.spread), (1.0, 1.5))
     self.assertEqual(str(ratio), '1.00 ~150%')
@@ -58,7 +58,7 @@ class HarnessTest(parameterized.TestCase):
     times = harness.time_in_turns(runs)
     self.assertEqual({k: v.shape for k, v in times.items()},
                      {'a': (2,), 'b': (2,)})
-    # Counted, then two rounds.
+    # One turn to choose the number of runs, then two rounds.
     turns = ''.join(calls)
     changes = [x for n, x in enumerate(turns) if n == 0 or x != turns[n - 1]]
     self.assertEqual(changes, list('ababab'))
@@ -67,7 +67,7 @@ class HarnessTest(parameterized.TestCase):
     report = harness.Report('name', 'about it', ['what', 'ms', 'ratio', 'x'])
     ratio = harness.Ratio(0.5, 0.1)
     report.add('first', [1.25, ratio, None], more=[1, 2])
-    # Until it has all rows, it takes the place of no other.
+    # It does not replace an older report until it has all rows.
     self.assertFalse(os.path.exists(self.path))
     report.done()
     found = self._found()

@@ -94,7 +94,7 @@ class ProgramTest(parameterized.TestCase):
 
   def test_loops_and_branches_count_as_often_as_they_run(self):
     program = hlo.Program(_PROGRAM, _shares)
-    # Three passes of .5 * 100 + .25 * 50 + .25 * 20 = 67.5, and of 7.
+    # Three passes of .5 * 100 + .25 * 50 + .25 * 20 = 67.5 and of 7 cycles.
     self.assertEqual(
         program.total.cycles,
         {'convolution': 202.5, 'copy': 21.0, 'norm': 11.0, 'kept': 5.0,
@@ -157,8 +157,8 @@ class ProgramTest(parameterized.TestCase):
         f'custom_call_target="__cudnn${target}"',
         '}',
     ))
-    # On each axis 4 outputs of 3 taps, but for the first, whose first tap is
-    # before the edge: 11 pairs. 2 * 11 * 11 * (2 images, 3 to 5 channels).
+    # Each axis has 4 outputs of 3 taps, except that the first output's first
+    # tap is padding: 11 pairs. 2 * 11 * 11 * (2 images, 3 to 5 channels).
     self.assertEqual(
         hlo.Program(text, _shares).total.flops, 2 * 11 * 11 * 2 * 3 * 5
     )
@@ -184,8 +184,8 @@ class ProgramTest(parameterized.TestCase):
     )
     madds = cost_table(net).stage_madds()[1]
     for switch, share in zip(program.switches, (1, 2)):
-      # For two images. What a convolution leaves out at the borders of an
-      # image, and adds where it has strides, counts in XLA's way.
+      # Two images. The tolerance is for borders and strides, which XLA counts
+      # differently.
       flops = np.array([branch.flops for branch in switch.branches])
       np.testing.assert_allclose(flops, 2 * 2 * share * madds, rtol=0.3)
       self.assertTrue(np.all(np.diff(flops) < 0))

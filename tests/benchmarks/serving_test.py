@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of what benchmarks.serving compares: traces, simulator, load."""
+"""Tests of the parts of benchmarks.serving: traces, simulator, load."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ class SimulatorTest(parameterized.TestCase):
   @parameterized.parameters(3.0, 10.0)
   def test_overload_is_refused_and_the_rest_is_in_time(self, load):
     menu = fakes.profile(0.01)
-    # Narrow answers 8 in 7.5 ms.
+    # Narrow answers 8 images in 7.5 ms.
     capacity = menu.capacity[0]
     arrivals = serving_traces.arrivals(
         'steady', rate=load * capacity, seconds=3.0, seed=0, folder=None
@@ -88,7 +88,7 @@ class SimulatorTest(parameterized.TestCase):
     found = serving_simulator.simulate(
         np.array([0.0]), menu, slo=1.0, chooser=serving_simulator.slack_fit
     )
-    # It asks for batches of 8; one image takes the time of one.
+    # It asks for batches of 8, but one image takes the time of one.
     np.testing.assert_allclose(found.latencies, [0.01])
 
   def test_slack_fit_takes_the_slowest_that_the_slack_admits(self):
@@ -120,17 +120,17 @@ class SimulatorTest(parameterized.TestCase):
       found = serving_simulator.simulate(arrivals, menu, **known)
       summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
       self.assertLessEqual(summary['effective'], bound + 1e-9)
-      # At most all are right, and what the processor can do in the time.
+      # Limits: all answers by wide, or as many as the processor can give.
       fastest = (menu.seconds / menu.sizes).min() + 0.001
       most = min(0.9, 0.6 * 1.05 / fastest / len(arrivals))
       self.assertLessEqual(bound, most + 1e-9 if rate > 1000 else 0.9)
-    # With time for all of the best it is that.
+    # With enough time, wide answers all.
     self.assertAlmostEqual(
         serving_bounds.oracle(np.arange(5.0), menu, **known), 0.9
     )
 
   def test_the_oracle_mixes_what_one_subnet_cannot(self):
-    # Two at once, and time for one wide and one narrow image.
+    # Two images arrive at once, with time for one wide and one narrow.
     row = np.array([0.008, 0.032])
     menu = Profile(fakes.ENTRIES, (1,), row[:, None])
     arrivals = np.zeros(2)

@@ -11,12 +11,12 @@ import numpy as np
 
 from adaptanet_jax.data import augment
 
-# Every pixel differs, so that no two crops are alike.
+# All pixels differ, so that no two crops are equal.
 _IMAGE = np.arange(1, 6 * 5 * 3 + 1, dtype=np.uint8).reshape(6, 5, 3)
 
 
 def _crops():
-  """All 81 crops of the image, padded by 4 black pixels on each side."""
+  """Returns all 81 crops of the image padded by 4 black pixels."""
   padded = np.zeros((14, 13, 3), np.uint8)
   padded[4:10, 4:9] = _IMAGE
   return [
@@ -50,7 +50,7 @@ class AugmentTest(parameterized.TestCase):
     if flips:
       expected += [crop[:, ::-1] for crop in expected]
     self.assertLen(_as_set(expected), 81 * (1 + flips))
-    # So many that the odds of missing a given one are below 1 in 10^10.
+    # With so many, a given crop is missed with probability below 1e-10.
     images = _augment(kind, np.broadcast_to(_IMAGE, (4000, 6, 5, 3)))
     self.assertEqual(images.dtype, jnp.uint8)
     self.assertEqual(images.shape, (4000, 6, 5, 3))
@@ -65,7 +65,7 @@ class AugmentTest(parameterized.TestCase):
         for first in (0, 4)
     ]
     np.testing.assert_array_equal(np.concatenate(halves), whole)
-    # The place does matter.
+    # The place in the batch matters.
     second_as_first = _augment(kind, images[4:], first=0)
     self.assertFalse(np.array_equal(second_as_first, halves[1]))
 

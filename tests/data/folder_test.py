@@ -27,7 +27,7 @@ from adaptanet_jax.data.splits import (
 from adaptanet_jax.errors import UsageError
 from configs import pictures
 
-# By its suffix, how Pillow is told of a format.
+# Pillow's name of each suffix's format.
 _FORMATS = {
     '.jpg': 'JPEG', '.JPEG': 'JPEG', '.png': 'PNG', '.webp': 'WEBP',
     '.gif': 'GIF', '.bmp': 'BMP', '.tif': 'TIFF', '.TIFF': 'TIFF',
@@ -39,7 +39,7 @@ _photograph = functools.cache(datasets.load_sample_image)
 
 
 def _part(name, number):
-  """A part of one of scikit-learn's two photographs, of its own size."""
+  """Returns a part, of random size, of one of scikit-learn's photographs."""
   rng = np.random.default_rng(number)
   whole = Image.fromarray(_photograph(name))
   width, height = rng.integers(20, 90, 2)
@@ -48,7 +48,7 @@ def _part(name, number):
 
 
 def write(folder, count, classes=('china', 'flower'), *, suffixes=_SUFFIXES):
-  """Writes pictures of each class, of all formats in turn."""
+  """Writes pictures of each class, cycling through the formats."""
   folder = pathlib.Path(folder)
   for label, name in enumerate(classes):
     (folder / name).mkdir(parents=True)
@@ -125,7 +125,7 @@ class FolderTest(parameterized.TestCase):
     write(self.folder / 'train', 8)
     write(self.folder / 'val', 1)
     train = self._load().train
-    # In the order of the hashes of their names, then of their classes.
+    # Pictures are ordered by the hashes of their names, then by class.
     names = sorted(
         (hashlib.sha256(f'{n:03}{suffix}'.encode()).digest(), label, n, suffix)
         for label in range(2)
@@ -147,7 +147,7 @@ class FolderTest(parameterized.TestCase):
         n for n in range(100)
         if int(hashlib.sha256(b'%03d.png' % n).hexdigest(), 16) % 5 == 0
     ]
-    # A file's name decides, whatever its class.
+    # The name of a file decides, and its class does not.
     self.assertEqual(np.bincount(found.test.labels).tolist(), [len(tested)] * 2)
     self.assertBetween(len(tested), 10, 30)
 
@@ -257,7 +257,7 @@ class FolderTest(parameterized.TestCase):
     self._assert_refused('/test has classes that', 'lacks: flour')
 
   def test_nothing_to_test_on_is_refused(self):
-    write(self.folder, 1, suffixes=('.png',))  # 000.png is for training.
+    write(self.folder, 1, suffixes=('.png',))  # 000.png goes to training.
     self._assert_refused('has no pictures to test on', 'these 2')
 
   def test_sizes_have_to_be_said(self):
@@ -331,7 +331,7 @@ class FolderTest(parameterized.TestCase):
   def test_workers_change_nothing_and_send_on_what_is_damaged(self):
     write(self.folder / 'train', 4)
     write(self.folder / 'test', 2)
-    if not flags.FLAGS.is_parsed():  # As main.py does; Grain's workers ask.
+    if not flags.FLAGS.is_parsed():  # As in main.py, for Grain's workers.
       flags.FLAGS.mark_as_parsed()
     alone, several = (
         self._load(augment='resized_crop', workers=n).train for n in (0, 1)

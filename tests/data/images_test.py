@@ -16,7 +16,7 @@ from tests import fuzz
 
 
 def _photo(mode='RGB', file_format='JPEG'):
-  """A photograph of 640 by 427 pixels that scikit-learn carries, encoded."""
+  """Returns one of scikit-learn's photographs, 640 by 427 pixels, encoded."""
   picture = Image.fromarray(datasets.load_sample_image('china.jpg'))
   file = io.BytesIO()
   picture.convert(mode).save(file, file_format, quality=95)
@@ -36,7 +36,7 @@ def _exif(orientation):
 
 
 def _square(values, dtype=np.uint8):
-  """A picture of two by two pixels."""
+  """Returns a picture of two by two pixels."""
   return Image.fromarray(np.array(values, dtype).reshape(2, 2, *np.shape(
       values)[1:]))
 
@@ -49,7 +49,7 @@ class ResizeTest(parameterized.TestCase):
 
   @parameterized.product(colours=(1, 3), tall=(False, True))
   def test_the_centre_square_is_cut(self, colours, tall):
-    # Columns 0, 10, ..., 70; of eight, the middle four are the third to sixth.
+    # Columns are 0, 10, ..., 70; the middle four are the third to the sixth.
     row = np.arange(0, 80, 10, dtype=np.uint8)
     image = np.broadcast_to(row[None, :, None], (4, 8, colours))
     expected = np.broadcast_to(
@@ -61,19 +61,19 @@ class ResizeTest(parameterized.TestCase):
 
   def test_enlarging_interpolates_between_pixels(self):
     image = np.array([[0, 100], [0, 100]], np.uint8)[..., None]
-    # Centres of the new pixels lie at -1/4, 1/4, 3/4 and 5/4 of the way from
-    # one old centre to the other; beyond the old ones the border goes on.
+    # New pixels' centres lie at -1/4, 1/4, 3/4 and 5/4 of the way from one old
+    # centre to the other; outside the old centres the border continues.
     row = [0, 25, 75, 100]
     np.testing.assert_array_equal(images.resize(image, 4)[..., 0], [row] * 4)
 
   def test_the_shorter_side_may_be_scaled_to_more_than_is_cut(self):
     row = np.arange(0, 80, 10, dtype=np.uint8)
     image = np.broadcast_to(row[None, :, None], (8, 8, 1))
-    # Of eight columns as they are, the middle four.
+    # The middle four of eight columns, unscaled.
     np.testing.assert_array_equal(
         images.resize(image, 4, 8)[..., 0], [[20, 30, 40, 50]] * 4
     )
-    # The same size, but scaled first.
+    # Scaled first, then cut to the old size.
     self.assertEqual(images.resize(image, 8, 16).shape, (8, 8, 1))
     self.assertGreater(images.resize(image, 8, 16).min(), 10)
 
@@ -85,7 +85,7 @@ class ResizeTest(parameterized.TestCase):
 
   @parameterized.parameters((1, 60000), (60000, 1))
   def test_of_a_strip_only_the_middle_is_scaled(self, height, width):
-    """All of it would be 64 x 3,840,000 pixels."""
+    """Scaled as a whole, it would have 64 x 3,840,000 pixels."""
     image = np.zeros((height, width, 3), np.uint8)
     image[height // 2, width // 2] = 200
     scaled = images.resize(image, 64)
@@ -94,14 +94,14 @@ class ResizeTest(parameterized.TestCase):
 
 
 class PixelsTest(parameterized.TestCase):
-  """What each kind of pixel becomes."""
+  """Tests how each kind of pixel is decoded."""
 
   def _decode(self, encoded, colours=1):
     return images.decode(encoded, (2, 2, colours))
 
   @parameterized.parameters('PNG', 'TIFF')
   def test_of_16_bits_the_whole_range_is_kept(self, file_format):
-    # 257 k is k of 255; 40,000 is 155.6 of them.
+    # 257 k becomes k; 40,000 becomes 155.6.
     picture = _square([0, 257 * 100, 40000, 65535], np.uint16)
     encoded = _encoded(picture, file_format)
     grey = self._decode(encoded)
@@ -157,12 +157,12 @@ class PixelsTest(parameterized.TestCase):
 
   @parameterized.parameters('LA', 'RGBA', 'PA', 'P')
   def test_what_is_transparent_lies_on_white(self, mode):
-    # Black all over: one pixel opaque, one half of it, two that hide it.
+    # A black picture: one pixel opaque, one half transparent, two invisible.
     picture = Image.new('RGBA', (2, 2))
     picture.putalpha(_square([255, 127, 0, 0]))
     file_format = 'PNG'
     expected = [0, 128, 255, 255]
-    if mode == 'P':  # All or nothing, by one entry of the palette.
+    if mode == 'P':  # One palette entry is invisible.
       picture, file_format = _square([1, 1, 0, 0]), 'GIF'
       picture.putpalette([0, 0, 0, 0, 0, 0])
       encoded = _encoded(picture, file_format, transparency=0)
@@ -190,10 +190,10 @@ class PixelsTest(parameterized.TestCase):
       file_format=('JPEG', 'PNG', 'WEBP', 'TIFF'),
   )
   def test_a_picture_is_put_upright(self, orientation, file_format):
-    # Dark left, and at its top the brightest: no turn leaves it as it is.
+    # Dark left, brightest at the top right: every turn or flip changes it.
     upright = np.zeros((16, 16), np.uint8)
     upright[:, 8:], upright[:8, 8:] = 100, 250
-    # How a camera that lies so has it.
+    # How a camera in this orientation stores the picture.
     undo = {
         1: lambda x: x,
         2: lambda x: x[:, ::-1],
@@ -259,7 +259,7 @@ class DamagedTest(parameterized.TestCase):
     self.assert_refused(encoded, text)
 
   def test_a_picture_that_would_fill_the_memory_is_refused(self):
-    # 20,000 by 20,000 pixels, as its header says.
+    # The header claims 20,000 by 20,000 pixels.
     encoded = bytearray(_encoded(Image.new('L', (16, 16))))
     encoded[16:24] = (20000).to_bytes(4, 'big') * 2
     encoded[29:33] = zlib.crc32(encoded[12:29]).to_bytes(4, 'big')
@@ -273,7 +273,7 @@ class DamagedTest(parameterized.TestCase):
 
 
 def _files():
-  """A small picture in all formats, of every mode that they have."""
+  """Returns a small picture in all formats and their modes."""
   picture = Image.fromarray(datasets.load_sample_image('china.jpg'))
   picture = picture.resize((24, 17))
   deep = Image.fromarray(np.arange(408, dtype=np.uint16).reshape(17, 24) * 160)
@@ -387,7 +387,7 @@ class DecodeTest(parameterized.TestCase):
     np.testing.assert_array_equal(actual, expected)
 
   def test_a_random_crop_is_a_part_of_the_image_decoded_at_any_size(self):
-    """Against a crop of the whole image, cut and scaled from all its pixels."""
+    """Compares with the crop cut and scaled from the whole decoded image."""
     with Image.open(io.BytesIO(_photo())) as picture:
       whole = np.asarray(picture)
     for seed in range(12):
@@ -402,7 +402,7 @@ class DecodeTest(parameterized.TestCase):
       expected = np.asarray(expected).astype(int)
       if again.random() < 0.5:
         expected = expected[:, ::-1]
-      # Decoding at a part of the size is not quite the same scaling.
+      # Decoding at reduced size scales slightly differently.
       self.assertLess(np.abs(actual - expected).mean(), 3.0)
 
   def test_boxes_have_the_areas_and_aspects_that_are_said(self):
@@ -414,7 +414,7 @@ class DecodeTest(parameterized.TestCase):
     self.assertLessEqual((top + height).max(), 427.0 + 1e-9)
     area = width * height / (640 * 427)
     self.assertBetween(area.min(), 0.08 - 1e-9, 0.1)
-    # One as high as the image and of the largest aspect ratio.
+    # The largest box is as high as the image and has the largest aspect.
     self.assertBetween(area.max(), 0.85, 427 * 4 / 3 / 640)
     self.assertBetween(area.mean(), 0.35, 0.45)
     aspect = width / height
@@ -422,7 +422,7 @@ class DecodeTest(parameterized.TestCase):
     self.assertBetween(aspect.max(), 1.3, 4 / 3 + 1e-9)
 
   def test_turned_pictures_are_cropped_as_they_stand(self):
-    """A JPEG that lies on its side, decoded at a part of its size, or not."""
+    """Compares an upright and a turned JPEG, at reduced and at full size."""
     picture = Image.fromarray(datasets.load_sample_image('china.jpg'))
     lying = picture.transpose(Image.Transpose.ROTATE_90)
     for size in (16, 200):

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A set of photographs shaped like imagenet2012, written through TFDS."""
+"""Writes a TFDS set of photographs with the features of imagenet2012."""
 
 import io
 
@@ -10,13 +10,13 @@ from sklearn import datasets
 import tensorflow_datasets as tfds
 
 NAME = 'photographs'
-# As in imagenet2012, one training image is grey and one is CMYK.
+# As in imagenet2012, there are a grey and a CMYK training image.
 GREY, CMYK = 3, 7
 NUM_TRAIN, NUM_VALIDATION = 40, 10
 
 
 def _jpeg(number: int, seed: int) -> io.BytesIO:
-  """Returns a part of one of two photographs; its label says of which."""
+  """Returns a JPEG of a part of one photograph; the number selects which."""
   rng = np.random.default_rng((number, seed))
   names = ('china.jpg', 'flower.jpg')
   whole = Image.fromarray(datasets.load_sample_image(names[number % 2]))
@@ -28,7 +28,7 @@ def _jpeg(number: int, seed: int) -> io.BytesIO:
   part = whole.crop((left, top, left + width, top + height))
   if seed == 0:
     part = part.convert({GREY: 'L', CMYK: 'CMYK'}.get(number, 'RGB'))
-  # A file, as a real data set has it: arrays TFDS encodes with TensorFlow.
+  # A file, as in a real data set: TFDS would encode an array with TensorFlow.
   file = io.BytesIO()
   part.save(file, 'JPEG')
   file.seek(0)
@@ -36,8 +36,8 @@ def _jpeg(number: int, seed: int) -> io.BytesIO:
 
 
 def write(folder: str) -> None:
-  """Prepares the set in a folder, where `tfds.builder(NAME)` finds it."""
-  # Unregistered, so that TFDS has to find it by name alone.
+  """Prepares the set in a folder where `tfds.builder(NAME)` finds it."""
+  # Not registered, so that TFDS has to find it by its name.
   with tfds.core.registered.skip_registration():
 
     class Photographs(tfds.core.GeneratorBasedBuilder):

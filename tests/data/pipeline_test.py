@@ -16,7 +16,7 @@ from adaptanet_jax.errors import UsageError
 
 
 def _split(count):
-  """Image n is n all over, and its label n modulo 3."""
+  """Returns a split where image n has value n, and label n modulo 3."""
   images = np.broadcast_to(
       np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1), (count, 2, 2, 1)
   )
@@ -53,13 +53,13 @@ class PositionsTest(parameterized.TestCase):
     np.testing.assert_array_equal(_positions([7]), _positions([7]))
 
   def test_an_epoch_is_a_permutation(self):
-    # Two batches of five make an epoch of ten.
+    # Two batches of five make an epoch of ten images.
     for first in (0, 2, 4):
       epoch = _positions([first, first + 1], batch_size=5)
       self.assertEqual(sorted(epoch), list(range(10)))
 
   def test_no_example_repeats_where_the_batches_leave_some_out(self):
-    # Three batches of three in an epoch of ten.
+    # Three batches of three fit into an epoch of ten images.
     for first in (0, 3, 6):
       epoch = _positions(range(first, first + 3))
       self.assertLen(set(epoch), 9)
@@ -166,7 +166,7 @@ class EvalBatchesTest(parameterized.TestCase):
       ):
         each = 8 // num_processes // num_devices
         self.assertEqual(batch['valid'].shape, (num_devices, each))
-        # Padding, too, shows the example that it says it shows.
+        # In padding, too, positions name the images that are there.
         np.testing.assert_array_equal(
             batch['image'][..., 0, 0, 0], batch['position']
         )
@@ -215,7 +215,7 @@ class PrefetchTest(parameterized.TestCase):
     while len(made) < 4 and time.monotonic() < deadline:
       time.sleep(0.01)
     time.sleep(0.2)
-    # The one taken, two that wait, and one that found the queue full.
+    # One was taken, two wait, and one found the queue full.
     self.assertEqual(made, [0, 1, 2, 3])
     ready.close()
     self.assert_no_thread_is_left()

@@ -50,7 +50,7 @@ class DigitsTest(parameterized.TestCase):
     train = np.bincount(self.digits.train.labels)
     test = np.bincount(self.digits.test.labels)
     expected = (train + test) * 500 / 1797
-    # Whole numbers cannot be nearer than that.
+    # Whole numbers cannot be closer.
     self.assertLess(np.abs(test - expected).max(), 1)
 
   def test_a_second_load_is_identical(self):
@@ -66,13 +66,13 @@ class DigitsTest(parameterized.TestCase):
     digits = _load(name='digits', image_size=0)
     self.assertEqual(digits.image_shape, (8, 8, 1))
     images = np.concatenate([_pixels(digits.train), _pixels(digits.test)])
-    # Shade k of 0 to 16 is 15.9375 k: 0, 15.94, 31.88, ..., 239.06, 255.
+    # Shade k of 0 to 16 becomes 15.9375 k: 0, 15.94, 31.88, ..., 239.06, 255.
     shades = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207,
               223, 239, 255]
     np.testing.assert_array_equal(np.unique(images), shades)
     scans = datasets.load_digits().images.reshape(-1, 8, 8, 1)
     scans = np.array(shades, np.uint8)[scans.astype(int)]
-    # Every scan is in one split, and in no more than one.
+    # Every scan is in exactly one split.
     self.assertEqual(_sorted_rows(images), _sorted_rows(scans))
 
   def test_counts_cut_the_splits_from_their_start(self):
@@ -97,7 +97,7 @@ class HeldOutTest(parameterized.TestCase):
   def test_a_share_is_set_apart_and_nothing_is_lost(self):
     whole = _load(name='digits', image_size=0)
     cut = _load(name='digits', image_size=0, held_out=0.2)
-    # A fifth of 1,297.
+    # A fifth of 1,297 images.
     self.assertLen(cut.held_out, 259)
     self.assertLen(cut.train, 1038)
     both = np.concatenate([_pixels(cut.train), _pixels(cut.held_out)])

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.data.splits, on JPEGs that TFDS has written."""
+"""Tests of adaptanet_jax.data.splits, with JPEGs that TFDS has written."""
 
 import functools
 import io
@@ -84,7 +84,7 @@ class StreamedSplitTest(parameterized.TestCase):
     self.assertEqual(sorted(set(modes)), ['CMYK', 'L', 'RGB'])
     self.assertEqual((modes.count('L'), modes.count('CMYK')), (1, 1))
     self.assertGreater(len(sizes), 30)
-    # And every one of them can be trained on.
+    # All of them can be trained on.
     (batch,) = pipeline.train_batches(
         train, batch_size=40, seed=0, phase='p', steps=range(1), num_devices=2
     )
@@ -125,7 +125,7 @@ class StreamedSplitTest(parameterized.TestCase):
   def test_a_stream_starts_in_the_middle_of_an_epoch(self):
     whole = _batches(self.dataset.train, range(12))
     _assert_same(_batches(self.dataset.train, range(7, 12)), whole[7:])
-    # Every epoch has every image once, each time another part of it.
+    # Every epoch has every image once, and each time another crop of it.
     for first in (0, 5):
       seen = np.concatenate([b['label'][0] for b in whole[first : first + 5]])
       self.assertEqual(np.bincount(seen).tolist(), [20, 20])
@@ -150,7 +150,7 @@ class StreamedSplitTest(parameterized.TestCase):
 
   def test_workers_change_nothing(self):
     expected = _batches(self.dataset.train, range(3, 8))
-    if not flags.FLAGS.is_parsed():  # As main.py does; Grain's workers ask.
+    if not flags.FLAGS.is_parsed():  # As in main.py, for Grain's workers.
       flags.FLAGS.mark_as_parsed()
     workers = self._load(workers=2).train
     self.assertEqual(workers.workers, 2)
@@ -173,7 +173,7 @@ class StreamedSplitTest(parameterized.TestCase):
     self.assertIsInstance(streamed.train, StreamedSplit)
     self.assertIsInstance(in_memory.train, InMemorySplit)
     batches = functools.partial(_batches, steps=range(4))
-    # The step crops them, as it does those in memory.
+    # The training step crops them, as it does images in memory.
     _assert_same(batches(streamed.train), batches(in_memory.train))
     np.testing.assert_array_equal(
         streamed.test.gather(np.arange(10)),

@@ -1,7 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.data.tfds and decoding, on sets that TFDS has written.
-"""
+"""Tests of adaptanet_jax.data.tfds and decoding, with sets written by TFDS."""
 
 from concurrent import futures
 import io
@@ -22,7 +21,7 @@ from adaptanet_jax.data.splits import DamagedError
 from adaptanet_jax.errors import UsageError
 from configs import common
 
-# Where someone has prepared the real CIFAR-100; no test needs it.
+# The folder of a prepared CIFAR-100, if there is one.
 _REAL = os.environ.get('ADAPTANET_TFDS_DIR', '')
 
 
@@ -37,7 +36,7 @@ def _pixels(split):
 
 
 def _png(pixels):
-  # A file, as a real data set has it: arrays TFDS encodes with TensorFlow.
+  # A file, as in a real data set: TFDS would encode an array with TensorFlow.
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'PNG')
   file.seek(0)
@@ -45,7 +44,7 @@ def _png(pixels):
 
 
 def _uneven_image(number):
-  """One colour all over; 4 to 9 pixels high, 6 wide."""
+  """Returns an image of one colour, 4 to 9 pixels high and 6 wide."""
   return np.full((4 + number, 6, 3), 10 * number, np.uint8)
 
 
@@ -54,7 +53,7 @@ def _fixed_image(number):
 
 
 class _TinySet(tfds.core.GeneratorBasedBuilder):
-  """Six training and four test examples, labelled by their number modulo 3."""
+  """Six training and four test examples; labels are numbers modulo 3."""
 
   VERSION = tfds.core.Version('1.0.0')
 
@@ -75,7 +74,7 @@ class _TinySet(tfds.core.GeneratorBasedBuilder):
       yield number, {'label': number % 3} | self.example(number)
 
 
-# Unregistered, so that TFDS has to find them in their folder by name alone.
+# Not registered, so that TFDS has to find them in their folder by name.
 with tfds.core.registered.skip_registration():
 
   class TinyUneven(_TinySet):
@@ -145,7 +144,7 @@ with tfds.core.registered.skip_registration():
       return super().inputs() | {'label': label}
 
   class TinyDamaged(TinyUneven):
-    """Its fourth image is cut off, and its fifth is none."""
+    """A set whose fourth image is cut off and whose fifth is no image."""
 
     name = 'tiny_damaged'
 
@@ -197,7 +196,7 @@ class TfdsTest(parameterized.TestCase):
       images = _pixels(split)
       self.assertEqual(images.shape, (count, 5, 5, 1))
       self.assertEqual(images.dtype, np.uint8)
-      # TFDS shuffles examples; the first pixel tells which one it is.
+      # TFDS shuffles examples; the first pixel identifies them.
       numbers = images[:, 0, 0, 0] // 30
       self.assertEqual(sorted(numbers), list(range(count)))
       np.testing.assert_array_equal(split.labels, numbers % 3)
@@ -209,7 +208,7 @@ class TfdsTest(parameterized.TestCase):
     self.assertEqual(tiny.image_shape, (4, 4, 3))
     images = _pixels(tiny.train)
     self.assertEqual(images.shape, (6, 4, 4, 3))
-    # Image n is 10 n all over, however it is scaled.
+    # Image n has value 10 n everywhere, also when it is scaled.
     colours = images.max((1, 2, 3))
     np.testing.assert_array_equal(images.min((1, 2, 3)), colours)
     self.assertEqual(sorted(colours), [0, 10, 20, 30, 40, 50])
@@ -232,7 +231,8 @@ class TfdsTest(parameterized.TestCase):
         mock.patch.object(images, 'resize', wraps=images.resize) as decode,
     ):
       large = self._tiny('tiny_uneven', image_size=4, train_examples=5)
-      # The test split, 4 images, fits; the training split does not.
+      # The test split of 4 images fits into memory; the training split does
+      # not.
       self.assertEqual(decode.call_count, 4)
       positions = np.array([4, 0, 3, 3])
       gathered = large.train.gather(positions)
@@ -268,7 +268,7 @@ class TfdsTest(parameterized.TestCase):
         ) as pool,
     ):
       chunked = self._tiny('tiny_fixed')
-    # For the three chunks of the training split; the test split has but two.
+    # Only the training split has more than two chunks: three.
     self.assertEqual(pool.call_count, 1)
     np.testing.assert_array_equal(_pixels(chunked.train), _pixels(whole.train))
     np.testing.assert_array_equal(chunked.train.labels, whole.train.labels)
@@ -418,7 +418,7 @@ class TfdsTest(parameterized.TestCase):
       self._tiny(
           'tiny_fixed', train_split='train[:4]', test_split='train[50%:]+test'
       )
-    # The fourth.
+    # The fourth training example is in both.
     self.assertIn("1 examples of 'tiny_fixed' are both in", logs.output[0])
     with self.assertNoLogs('absl', 'WARNING'):
       self._tiny('tiny_fixed', train_split='train[:3]', test_split='train[3:]')
@@ -448,7 +448,7 @@ class TfdsTest(parameterized.TestCase):
           r"Example \d of split 'train' of 'tiny_unlabelled' has label -1; "
           'expected 0 to 2.*config.data.train_split',
       ):
-        # Of streamed ones it is told as they are read.
+        # Streamed examples are checked when they are read.
         _pixels(self._tiny('tiny_unlabelled').train)
 
   def test_a_label_beyond_the_classes_is_refused(self):
@@ -487,7 +487,7 @@ class TfdsTest(parameterized.TestCase):
         self.assertLogs('absl', 'WARNING') as logs,
     ):
       found = self._tiny('tiny_damaged', image_size=4, damaged='skip')
-    # Numbers 3 and 4 of six, and the last one of four.
+    # Numbers 3 and 4 of six training and 3 of four test examples.
     self.assertRegex(
         '\n'.join(logs.output),
         r"(?s)Left out 2 of 6 .*Example \d of split 'train' of 'tiny_damaged' "
@@ -519,7 +519,7 @@ class TfdsTest(parameterized.TestCase):
       )
 
   def test_files_that_cannot_be_read_are_named_as_damaged(self):
-    """As where a disk has lost one of them."""
+    """Asserts that a truncated file is refused by the name of its set."""
     other = self.enterContext(tempfile.TemporaryDirectory())
     shutil.copytree(
         pathlib.Path(self.folder, 'tiny_fixed'),
@@ -542,7 +542,7 @@ class TfdsTest(parameterized.TestCase):
     self.assertLen(cifar.train, 50000)
     self.assertLen(cifar.test, 10000)
     self.assertEqual(_pixels(cifar.test).shape, (10000, 32, 32, 3))
-    # As many of each class.
+    # All classes have equally many examples.
     np.testing.assert_array_equal(np.bincount(cifar.train.labels), [500] * 100)
     np.testing.assert_array_equal(np.bincount(cifar.test.labels), [100] * 100)
 

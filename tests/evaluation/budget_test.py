@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.evaluation.budget, on tables made up for them."""
+"""Tests of adaptanet_jax.evaluation.budget, with synthetic tables."""
 
 
 from absl.testing import absltest, parameterized
@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptanet_jax.evaluation import budget, policies
 
-# Of the choices of a stage: what they cost, and how much they are worth.
+# Costs of a stage's choices, and their contributions to a right answer.
 COSTS = np.array([100, 75, 50, 25, 40, 30, 20, 10])
 _WORTH = np.array([0.6, 0.51, 0.36, 0.18, 0.3, 0.21, 0.06, -0.12])
 STAGE_MADDS = np.tile(COSTS, (4, 1))
@@ -17,7 +17,7 @@ _CHEAPEST = 40
 
 
 def _table(num_examples, seed, *, informed, worth=_WORTH):
-  """Answers to harder and easier examples, which gates may see or not."""
+  """Draws which answers are right, and `informed` confidences of hardness."""
   rng = np.random.default_rng(seed)
   hardness = rng.normal(size=num_examples)
   strength = sum(np.ix_(*[worth] * 4))[..., None]
@@ -39,7 +39,7 @@ def make_observed(num_examples, seed=1, **table):
 
 
 def _other(observed, num_examples, seed=2, **table):
-  """Examples that a policy was not made from, in the same bins."""
+  """Returns other examples than a policy was made from, in its bins."""
   correct, confidences = _table(num_examples, seed, **table)
   return policies.Observed(
       correct, tuple(confidences), observed.edges, STAGE_MADDS, GATE_MADDS
@@ -66,7 +66,7 @@ class BudgetTest(parameterized.TestCase):
     other = _other(observed, 3000, informed=0.0)
     actual, _ = _mean(other, found.mixture)
     expected, _ = _mean(other, _uniform(observed, scope, limit))
-    # Twice the standard error of a difference in one of ten examples.
+    # Within two standard errors, if they differ in a tenth of the examples.
     self.assertGreater(actual, expected - 2.0 * np.sqrt(0.1 / 3000))
 
   @parameterized.parameters(('width', 200.0), ('joint', 150.0))
@@ -79,12 +79,12 @@ class BudgetTest(parameterized.TestCase):
     actual, madds = _mean(other, found.mixture)
     expected, _ = _mean(other, _uniform(observed, scope, limit))
     self.assertGreater(actual, expected + 0.02)
-    # Bins of other examples are not quite as full.
+    # Other examples do not fill the bins equally.
     self.assertLess(madds, 1.05 * limit)
 
   def test_a_fixed_subnet_that_is_far_better_than_uniform_ones_is_found(self):
     correct, confidences = _table(400, 1, informed=0.0, worth=_WORTH - 0.6)
-    # Right for all, and cheaper than the subnets that the budget is for.
+    # This subnet is right for all examples, and within the limit.
     correct[3, 0, 3, 0] = True
     observed = policies.Observed.create(
         correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8

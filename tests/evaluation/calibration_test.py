@@ -67,7 +67,7 @@ class CalibrateTest(parameterized.TestCase):
   def test_a_subnet_then_runs_as_in_training_mode_on_the_same_images(
       self, subnet
   ):
-    # With the batch's own statistics: neither knows of the running ones.
+    # Training mode uses the statistics of the batch, not the running ones.
     net = ResNet('resnet26x8', 'cifar', 'bn', 10, (16, 16, 1), anchors=False)
     variables = trees.draw_like(net.shapes())
 
@@ -90,7 +90,7 @@ class CalibrateTest(parameterized.TestCase):
         'resnet26x8', 'cifar', norm, 10, (16, 16, 1), delta='conv3x3'
     )
     variables = trees.draw_like(net.shapes())
-    # Of stage 1 at full width and its delta at half, stage 2 at a quarter.
+    # Stage 1 at full width and its delta at half; stage 2 at a quarter.
     choices = (jnp.array([0, 6]), jnp.array([3]))
     found = jax.jit(
         functools.partial(
@@ -124,7 +124,7 @@ class CalibrateTest(parameterized.TestCase):
         self.assertEqual(leaf.ndim, n + 1)
 
   def test_several_batches_give_the_mean_of_their_statistics(self):
-    # 24 images are three batches, whose first one was taken above.
+    # 24 images make three batches; the tests above use the first one.
     run = jax.pmap(
         lambda v, x: supernet.statistics_by_subnet(
             _NET, v, normalize(x), (jnp.arange(4),)
@@ -151,7 +151,7 @@ class CalibrateTest(parameterized.TestCase):
 class StatisticsTest(parameterized.TestCase):
 
   def _numbered(self):
-    """Each leaf names its place: the digits are the choices up to it."""
+    """Returns statistics whose digits are the choices up to their stage."""
     def leaf(n):
       places = np.indices((4,) * n).reshape(n, -1)
       digits = (places * 10 ** np.arange(n)[::-1, None]).sum(0)

@@ -30,7 +30,7 @@ _SLIMMABLE = dataclasses.replace(_RESNET50, anchors=False)
 _TINY = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1))
 _table = functools.cache(cost.cost_table)
 
-# ResNet-50 at 224 px: exact MAdds and parameters.
+# Exact MAdds and parameters of ResNet-50 at 224 pixels.
 _EXACT = {
     '1.0-1.0-1.0-1.0': Cost(4_089_184_256, 25_557_032),
     '0.75-0.75-0.75-0.75': Cost(2_564_034_560, 16_885_272),
@@ -57,7 +57,7 @@ def _num_params(net):
 
 
 def _forward(net, subnet):
-  """Returns the whole static form, from variables and images to logits."""
+  """Returns a static subnet as a function of variables and images."""
   return lambda variables, images: net.forward(variables, images, subnet)[0]
 
 
@@ -79,7 +79,7 @@ class ResNet50Test(parameterized.TestCase):
 
   @parameterized.parameters(LARGEST, Subnet.uniform(0.25))
   def test_agrees_with_the_count_of_the_compiler(self, subnet):
-    # XLA leaves out what falls on padding, and counts norms and the like too.
+    # XLA leaves out products with padding, and also counts norms and the like.
     # Measured: 0.982 of ours at 1.0, where products are most of the work, and
     # 1.029 at 0.25.
     xla = _xla_madds(
@@ -97,7 +97,7 @@ class ResNet50Test(parameterized.TestCase):
 class WithoutAnchorsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # As published for S-ResNet-50: 4.1 G, 2.3 G, 1.1 G and 278 M.
+      # Published for S-ResNet-50: 4.1 G, 2.3 G, 1.1 G and 278 M.
       ('1.0-1.0-1.0-1.0', Cost(4_089_184_256, 25_557_032)),
       ('0.75-0.75-0.75-0.75', Cost(2_322_677_760, 14_771_992)),
       ('0.5-0.5-0.5-0.5', Cost(1_052_311_552, 6_917_640)),
@@ -126,8 +126,9 @@ class WithoutAnchorsTest(parameterized.TestCase):
 class CostTableTest(parameterized.TestCase):
 
   def test_links_by_hand(self):
-    # Stage 1: 1, 2, 3, 4 by width; a later stage (before + 1) * (own + 1); the
-    # head 10 times its own. Choices 3, 0, 1, 2: 4 + 4 * 1 + 1 * 2 + 2 * 3 + 30.
+    # With w = 1 to 4 for choices 0 to 3, stage 1 costs w, a later stage
+    # w_before * w, the head 10 * w. Choices 3, 0, 1, 2:
+    # 4 + 4 * 1 + 1 * 2 + 2 * 3 + 30.
     rows = tuple(
         tuple(Cost(before * own, 0) for own in range(1, 5))
         for before in range(1, 5)
@@ -141,8 +142,8 @@ class CostTableTest(parameterized.TestCase):
     np.testing.assert_array_equal(table.madds_by_subnet().ravel(), single)
 
   def test_sums_by_hand(self):
-    # Stage n costs 10^n * (branch + 1) multiply-accumulates and branch
-    # parameters; the head 7 and 3. Branches 0, 1, 2, 3 of stages 1 to 4:
+    # Branch b of stage n has 10^n * (b + 1) MAdds and b parameters, the head 7
+    # and 3. Branches 0, 1, 2, 3 of stages 1 to 4:
     # 10 * 1 + 100 * 2 + 1000 * 3 + 10000 * 4 + 7 = 43217, and
     # 0 + 1 + 2 + 3 + 3 = 9.
     stages = tuple(
@@ -175,7 +176,7 @@ class CostTableTest(parameterized.TestCase):
 
   @parameterized.parameters(*NORMS)
   def test_a_norm_changes_no_cost(self, norm):
-    # Of a switchable batch norm one width's parameters are read.
+    # A switchable BatchNorm reads the parameters of one width.
     net = ResNet('resnet26x8', 'cifar', norm, 10, (16, 16, 1))
     for subnet in (LARGEST, Subnet.uniform(0.25)):
       self.assertEqual(
@@ -183,9 +184,9 @@ class CostTableTest(parameterized.TestCase):
       )
 
   def test_first_stage_at_a_quarter_by_hand(self):
-    # 16 x 16 = 256 places; 2 channels from the stem, 2 inner ones of 8, 8 of
-    # the stream's 32. Stem 9 * 2 = 18. Block 1: 2 * 2 + 9 * 2 * 2 + 2 * 8 = 56,
-    # shortcut 2 * 32 = 64. Block 2, the anchor: 8 * 2 + 36 + 2 * 32 = 116.
+    # 16 x 16 = 256 places; 2 channels from the stem, 2 of 8 inner channels, 8
+    # of the stream's 32. Stem: 9 * 2 = 18. Block 1: 2 * 2 + 9 * 2 * 2 + 2 * 8 =
+    # 56, shortcut 2 * 32 = 64. Block 2, the anchor: 8 * 2 + 36 + 2 * 32 = 116.
     # Together 254 weights, each used at every place: 254 * 256 = 65024.
     # Norms, two numbers a channel: stem 2; block 1 2 + 2 + 8, shortcut 32;
     # block 2 2 + 2 + 32: 82 channels, 164 numbers. 254 + 164 = 418.
@@ -203,11 +204,11 @@ class CountTest(parameterized.TestCase):
     return cost._count(function, variables, jnp.zeros(x))
 
   @parameterized.parameters(
-      # Of 8 -> 12 channels: 1.0 -> 1.0 and 0.25 -> 0.5, that is 2 -> 6.
-      # On 4 x 4 places, 3x3: 9 * 8 * 12 = 864 weights, 9 * 2 * 6 = 108.
+      # A convolution of 8 -> 12 channels; 0.25 -> 0.5 is 2 -> 6. 3x3 on 4 x 4
+      # places: 9 * 8 * 12 = 864 weights, 9 * 2 * 6 = 108.
       (3, 1, 1.0, 1.0, Cost(864 * 16, 864)),
       (3, 1, 0.25, 0.5, Cost(108 * 16, 108)),
-      # With stride 2 on 2 x 2 places.
+      # Stride 2 leaves 2 x 2 places.
       (3, 2, 0.25, 0.5, Cost(108 * 4, 108)),
       # 1x1: 8 * 12 = 96 weights, 2 * 6 = 12.
       (1, 1, 1.0, 1.0, Cost(96 * 16, 96)),
@@ -243,7 +244,7 @@ class CountTest(parameterized.TestCase):
     self.assertEqual(cost._count(run, variables, jnp.zeros(4)), Cost(0, 4))
 
   def test_inner_programs_are_counted(self):
-    # (2, 3) times (3, 5): 30 multiply-accumulates, also inside a jit.
+    # (2, 3) times (3, 5) has 30 multiply-accumulates, also inside a jit.
     kernel = {'kernel': jnp.zeros((3, 5))}
 
     def run(variables, x):
@@ -266,7 +267,7 @@ class CountTest(parameterized.TestCase):
       ),
   )
   def test_equals_half_the_operations_of_the_compiler(self, function, shape):
-    # Nothing falls on padding here, and there is nothing but products.
+    # These functions have no padding and only products.
     x = jnp.zeros(shape)
     madds = cost._madds(jax.make_jaxpr(function)(x).jaxpr)
     self.assertGreater(madds, 0)

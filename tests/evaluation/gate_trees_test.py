@@ -20,7 +20,7 @@ class GatesTest(parameterized.TestCase):
 
   @parameterized.parameters(0.0, 1e-4, 1e-3, 1e-2)
   def test_the_best_tree_at_a_price_is_the_best_of_all(self, price):
-    # Of one gate and two choices of two stages there are few: try them all.
+    # Trees of one gate with two bins are few enough to try all of them.
     observed = make_observed(60, informed=1.0)
     solve = gate_trees.fit(observed, scope='width', gates=(1,), count=2)
 
@@ -32,7 +32,7 @@ class GatesTest(parameterized.TestCase):
     best = -np.inf
     halves = np.repeat([0, 1], 4)
     for start in range(4):
-      # Given its half, what follows is a fixed subnet: the best of each.
+      # After its bin an example runs a fixed subnet; takes the best of each.
       bins = halves[
           observed.bins(1, np.full(len(observed), start))
       ]

@@ -18,9 +18,9 @@ class AreasTest(parameterized.TestCase):
     correct[..., 2:] = True
     correct[(slice(None),) * gate + (0,) * (4 - gate)] = True
     confidences = np.zeros((8,) * gate + (3, 4))
-    confidences[..., 0, :] = [1.0, 2.0, 3.0, 4.0]  # Knows all.
-    confidences[..., 1, :] = [4.0, 3.0, 2.0, 1.0]  # Has it the wrong way.
-    confidences[..., 2, :] = [1.0, 4.0, 2.0, 3.0]  # Two pairs of four.
+    confidences[..., 0, :] = [1.0, 2.0, 3.0, 4.0]  # Perfect.
+    confidences[..., 1, :] = [4.0, 3.0, 2.0, 1.0]  # Reversed.
+    confidences[..., 2, :] = [1.0, 4.0, 2.0, 3.0]  # Right on two of four pairs.
     areas = gate_value.areas(correct, confidences)
     self.assertEqual(areas, dict(zip(CONFIDENCES, (1.0, 0.0, 0.5))))
 
@@ -33,8 +33,8 @@ class AreasTest(parameterized.TestCase):
 
 class OracleTest(parameterized.TestCase):
 
-  # Four examples: right with the cheap one, with the dear one, with both, with
-  # neither.
+  # Right answers of a cheap and an expensive subnet: in four examples only the
+  # first is right, only the second, both, neither.
   _CORRECT = np.array([[1, 0, 1, 0], [0, 1, 1, 0]], bool)
 
   @parameterized.parameters(

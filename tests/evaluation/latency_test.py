@@ -21,7 +21,7 @@ _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1), delta='conv3x3')
 
 
 def _clock(steps):
-  """A clock of which each timed run takes the next of some milliseconds."""
+  """Patches the clock so that run n takes `steps[n]` milliseconds."""
   ticks = itertools.chain.from_iterable((0.0, step / 1e3) for step in steps)
   return mock.patch.object(
       latency.time, 'perf_counter', side_effect=lambda: next(ticks)
@@ -35,12 +35,12 @@ class MeasureTest(parameterized.TestCase):
     with _clock([1.0, 2.0, 3.0, 4.0, 100.0]):
       (row,) = latency.measure([lambda: calls.append(1)], num_runs=5)
     self.assertAlmostEqual(row['ms_median'], 3.0)
-    # Between 4 and 100, at 0.6 of the way.
+    # 0.6 of the way from 4 to 100.
     self.assertAlmostEqual(row['ms_p90'], 61.6)
-    self.assertGreater(len(calls), 5)  # Some warm up.
+    self.assertGreater(len(calls), 5)  # Some are warm-up.
 
   def test_a_quiet_round_is_found_among_busy_ones(self):
-    # Ten rounds of two runs; other work makes all but the fourth slow.
+    # Ten rounds of two runs; other work slows down all but the fourth.
     steps = [30.0, 50.0] * 3 + [2.0, 4.0] + [20.0, 60.0] * 6
     with _clock(steps):
       (row,) = latency.measure([lambda: 0], num_runs=20)
@@ -60,7 +60,7 @@ class MeasureTest(parameterized.TestCase):
         nvmlDeviceGetHandleByIndex=lambda index: index,
         # In milliwatts.
         nvmlDeviceGetPowerUsage=mock.Mock(
-            side_effect=[1, 60_000, 80_000]  # The first is a trial.
+            side_effect=[1, 60_000, 80_000]  # The first call is a trial.
         ),
     )
     with (
@@ -98,7 +98,7 @@ class StageTableTest(parameterized.TestCase):
     )
 
   def test_each_choice_is_set_against_the_largest_subnet(self):
-    # A stage's choice n takes 10 - n ms, ten times that in stage 2.
+    # Choice n takes 10 - n ms, and ten times as long in stage 2.
     scale = np.array([1.0, 10.0, 1.0, 1.0])
     milliseconds = ((10.0 - latency.single_changes(8)) * scale).sum(-1)
     largest, added = latency.stage_table(milliseconds)

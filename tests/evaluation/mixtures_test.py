@@ -12,7 +12,7 @@ class ComparisonTest(parameterized.TestCase):
 
   @parameterized.parameters(
       (1.0, 0.4), (2.0, 0.6), (3.0, 0.8), (5.0, 0.9),
-      # Below and beyond all points.
+      # Less and more than all points.
       (0.5, 0.4), (9.0, 0.9),
   )
   def test_uniform_mixture_is_the_concave_envelope(self, madds, expected):

@@ -11,7 +11,7 @@ import numpy as np
 from adaptanet_jax.evaluation import policies
 from adaptanet_jax.models import routing
 
-# Choices cost 8 to 1 times this, from x1.0 down to x0.25d; head and gates none.
+# Choices cost 8 to 1 times this, from x1.0 down to x0.25d.
 _UNIT = 10
 _STAGE_MADDS = np.tile(np.arange(8, 0, -1) * _UNIT, (4, 1))
 _GATE_MADDS = np.array([3, 2, 1])
@@ -46,7 +46,7 @@ class CalibrationTest(parameterized.TestCase):
   def test_bins_grow_with_confidence(self):
     confidences = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (1, 2, 3)]
     observed = _observed(_random(8), confidences)
-    # Eight examples in four bins.
+    # Eight examples fill four bins.
     np.testing.assert_array_equal(
         observed.bins(2, np.zeros(8, int)), [0, 0, 1, 1, 2, 2, 3, 3]
     )
@@ -55,7 +55,7 @@ class CalibrationTest(parameterized.TestCase):
 class PlayTest(parameterized.TestCase):
 
   def test_examples_take_what_their_bins_lead_to(self):
-    # Confidences differ between prefixes: after choice 6 all are turned round.
+    # Confidences depend on the prefix: after choice 6 their order is reversed.
     one = np.tile(np.arange(8.0), (8, 1))
     one[6] = one[6][::-1]
     more = [np.tile(np.arange(8.0), (8,) * n + (1,)) for n in (2, 3)]
@@ -75,14 +75,14 @@ class PlayTest(parameterized.TestCase):
     third = np.tile(np.arange(8.0)[::-1], (8,) * 3 + (1,))
     observed = _observed(_random(8), [*rising, third], num_bins=2)
     rule = policies.Rule.fixed((0, 1, 2, 3), 2)
-    # Gate 1 is read, gate 2 only where it was unsure, gate 3 never.
+    # Gate 1 is read, gate 2 only if gate 1 was unsure, gate 3 never.
     rule.reads[0][()] = True
     rule.reads[1][0] = True
     rule.choices[1][0] = [4, 5]
     rule.choices[2][1] = 6
     subnets, reads = policies.play(observed, rule)
     np.testing.assert_array_equal(subnets[0], [0, 1, 4, 3])
-    # Bins of gate 2 are equal in number over all examples: the first half.
+    # Example 0 is in the lower bin of both gates, and example 7 in the upper.
     np.testing.assert_array_equal(reads[0], [True, True, False])
     np.testing.assert_array_equal(subnets[7], [0, 1, 2, 6])
     np.testing.assert_array_equal(reads[7], [True, False, False])
@@ -96,7 +96,7 @@ class PlayTest(parameterized.TestCase):
     right, madds = policies.outcome(observed, policies.Mixture.of(fixed))
     np.testing.assert_array_equal(right, [1.0, 0.0])
     np.testing.assert_array_equal(madds, 80 + 70 + 60 + 50)
-    # A quarter follows another rule, which reads the first gate for 3.
+    # A quarter follows another rule, which reads gate 1 at a cost of 3.
     other = policies.Rule.fixed((7, 7, 7, 7), 2)
     other.reads[0][()] = True
     right, madds = policies.outcome(
@@ -117,7 +117,7 @@ class PlayTest(parameterized.TestCase):
 class RankedTest(parameterized.TestCase):
 
   def _by_accuracy(self, order):
-    """Answers whose accuracy falls in the order of the choices, everywhere."""
+    """Returns answers whose accuracy falls along `order` at every stage."""
     correct = np.zeros((8, 8, 8, 8, 32), bool)
     for rank, choice in enumerate(order):
       for stage in (1, 2, 3):
@@ -133,7 +133,7 @@ class RankedTest(parameterized.TestCase):
     up = policies.ranked(observed, 'joint', start=2, pull_up=True)
     down = policies.ranked(observed, 'joint', start=2, pull_up=False)
     for gate in range(3):
-      # Whatever the bins before.
+      # For all bins of the gates before.
       rows = up.first.choices[gate].reshape(-1, 8)
       np.testing.assert_array_equal(rows, [order] * 8**gate)
       rows = down.first.choices[gate].reshape(-1, 8)

@@ -21,13 +21,13 @@ from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
 from adaptanet_jax.programs import Programs, image_shapes
 
 _NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1))
-# Not a multiple of the batch: the last one holds two, and two of padding.
+# No multiple of the batch size: the last batch has two images of padding.
 _NUM_EXAMPLES = 10
 _BATCH_SIZE = 4
 
 
 def _costs():
-  """Returns a table where branch i of stage n costs i * 10^n, the head 5."""
+  """Returns costs: branch i of stage n, from 0, i * 10^n; the head 5."""
   stages = tuple(
       (tuple(Cost(i * 10**n, 0) for i in range(4)),) for n in range(4)
   )
@@ -49,7 +49,7 @@ class SummarizeTest(parameterized.TestCase):
     correct = _table(4)
     correct[0, 0, 0, 0, :3] = True
     correct[2, 2, 2, 2, 1] = True
-    # MAdds of branch i everywhere: i * 1111 + 5.
+    # Branch i at all stages has i * 1111 + 5 MAdds.
     self.assertEqual(
         _summarize(correct)['uniform'],
         {
@@ -99,10 +99,10 @@ class SummarizeTest(parameterized.TestCase):
     correct = np.zeros((8, 8, 8, 8, 4), bool)
     correct[4, 4, 4, 4, :3] = True
     correct[7, 4, 4, 7, :1] = True
-    correct[0] = True  # Of no consequence: stage 1 runs its blocks.
+    correct[0] = True  # Not counted: stage 1 runs blocks.
     madds = np.arange(8**4).reshape((8,) * 4)
     found = protocols.summarize(correct, madds, passes=1, seed=0, delta=True)
-    # Place of branch 4 everywhere: 4 * (512 + 64 + 8 + 1).
+    # Index of branch 4 at all stages: 4 * (512 + 64 + 8 + 1).
     self.assertEqual(
         found['uniform']['1.0'], {'top1': 0.75, 'madds': 2340}
     )
@@ -111,7 +111,7 @@ class SummarizeTest(parameterized.TestCase):
     self.assertEqual(found['exact']['mean'], 4 / (4 * 256))
 
   def test_stage_runs_of_the_tree_by_hand(self):
-    # 2 + 2 * 3 runs in place of 2 for each of six subnets.
+    # 2 + 2 * 3 runs instead of 2 for each of six subnets.
     self.assertEqual(protocols.stage_runs((2, 3)), {'done': 8, 'saved': 4})
     self.assertEqual(
         protocols.stage_runs((8,) * 4), {'done': 4680, 'saved': 4 * 4096 - 4680}
@@ -132,21 +132,21 @@ class SummarizeTest(parameterized.TestCase):
     )
 
   def test_random_draws_a_subnet_for_each_sample(self):
-    # Stage 1 at full width is right, 64 of 256. Were one subnet drawn for a
-    # whole pass, a pass were all right or all wrong: deviation sqrt(3) / 4,
-    # 0.43. Drawn for each of 1000 samples it is sqrt(3 / 16 / 1000) = 0.0137.
+    # The 64 of 256 subnets with stage 1 at full width are right. If one subnet
+    # were drawn for a whole pass, the deviation would be sqrt(3) / 4 = 0.43.
+    # Drawn for each of 1000 samples, it is sqrt(3 / 16 / 1000) = 0.0137.
     correct = _table(1000)
     correct[0] = True
     random = _summarize(correct, passes=100)['random']
     self.assertBetween(random['mean'], 0.24, 0.26)
     self.assertBetween(random['std'], 0.010, 0.018)
-    # The mean branch is 1.5: 1.5 * 1111 + 5 = 1671.5. One draw has deviation
-    # sqrt(1.25 * 1010101) = 1124, the mean of 100000 draws 3.6.
+    # The mean branch is 1.5: 1.5 * 1111 + 5 = 1671.5. One draw has the
+    # deviation sqrt(1.25 * 1010101) = 1124, and the mean of 100000 has 3.6.
     self.assertBetween(random['madds_mean'], 1671 - 18, 1672 + 18)
 
   def test_random_reaches_every_subnet(self):
-    # The sum over one sample's 256 subnets, each right alone, in 4000 passes:
-    # a subnet is missed with probability (255 / 256)^4000 = 1.6e-7.
+    # Only one of 256 subnets is right about the one sample; 4000 passes miss
+    # it with probability (255 / 256)^4000 = 1.6e-7.
     for place in ((0, 0, 0, 0), (3, 3, 3, 3), (1, 0, 2, 3)):
       correct = _table(1)
       correct[place] = True
@@ -155,8 +155,7 @@ class SummarizeTest(parameterized.TestCase):
       self.assertBetween(random['mean'], 0.0005, 0.008)
 
   def test_random_is_within_the_range_of_the_samples(self):
-    # Two of eight samples are always right and one is never: from 0.25 to
-    # 0.875.
+    # Of eight samples two are always right and one never: 0.25 to 0.875.
     correct = np.random.default_rng(1).random((4, 4, 4, 4, 8)) < 0.5
     correct[..., :2] = True
     correct[..., 7] = False
@@ -173,7 +172,7 @@ def _images():
 
 @functools.cache
 def _variables():
-  """Draws variables with which no class is likelier than another."""
+  """Returns variables with which no class is much likelier than others."""
   variables = trees.draw_like(_NET.shapes())
   logits = _logits(variables, LARGEST)
   head = variables['params']['backbone']['head']
@@ -194,7 +193,7 @@ def _predictions(subnet):
 
 @functools.cache
 def _labels():
-  """Returns labels that the full network is right about in most places."""
+  """Returns the full network's predictions, with two labels changed."""
   labels = _predictions(LARGEST).astype(np.int32)
   labels[[1, 8]] = (labels[[1, 8]] + 1) % 10
   return labels
@@ -227,12 +226,12 @@ def _split():
 class CorrectTest(parameterized.TestCase):
 
   def test_examples_are_told_apart(self):
-    # Else the tests below could not see an example at a wrong place.
+    # Otherwise the tests below would not notice examples in a wrong order.
     self.assertGreater(len(set(_predictions(LARGEST).tolist())), 3)
 
   def test_the_full_network_is_evaluated_on_each_example_once(self):
     actual = _correct(protocols.full_predictor(_NET))
-    # Wrong at the two places where the label was changed.
+    # It is wrong where the two labels were changed.
     expected = np.ones(_NUM_EXAMPLES, bool)
     expected[[1, 8]] = False
     self.assertEqual(actual.dtype, bool)
@@ -251,7 +250,7 @@ class CorrectTest(parameterized.TestCase):
     actual = _correct(protocols.subnets_predictor(_NET, subnets))
     expected = [_by_subnet()[tuple(subnet.encode())] for subnet in subnets]
     np.testing.assert_array_equal(actual, expected)
-    # They do not all say the same.
+    # The subnets do not all have the same answers.
     self.assertGreater(len(np.unique(actual, axis=0)), 2)
 
   def test_what_was_cut_off_is_taken_up_where_it_was(self):
@@ -271,7 +270,7 @@ class CorrectTest(parameterized.TestCase):
       actual = _correct(predictor, keep)
     self.assertEqual(asked.call_count, num_batches - 2)
     np.testing.assert_array_equal(actual, _correct(predictor))
-    # And with all of it there.
+    # The same if all batches were kept.
     np.testing.assert_array_equal(_correct(predictor, keep), actual)
 
 

@@ -118,8 +118,8 @@ class ParetoFrontTest(parameterized.TestCase):
   def test_by_hand(self):
     costs = [3.0, 1.0, 2.0, 4.0, 2.0, 5.0]
     top1 = [0.5, 0.2, 0.4, 0.5, 0.3, 0.9]
-    # Of two that cost 2 the better; at 3 and 4 the same accuracy, so the
-    # cheaper; then the dearest.
+    # The better one of two that cost 2; the cheaper one of two with the same
+    # accuracy, at 3 and 4; then the most expensive.
     self.assertEqual(subnet_table.pareto_front(costs, top1), [1, 2, 0, 5])
 
   def test_one_that_beats_all_stands_alone(self):

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of exported folders, and of the runtime that they bring along."""
+"""Tests of exported folders, and of the runtime that they contain."""
 
 import json
 import os
@@ -30,7 +30,7 @@ _FILES = (
     *('runtime_latency.py', 'runtime_models.py', 'runtime_pictures.py'),
 )
 SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5d-0.75-1.0d')
-# JAX, and all that is ours, as if they were not there.
+# Runs a folder's runtime with some packages hidden, as if not installed.
 _ALONE = """
 import sys
 class Hidden:
@@ -45,7 +45,7 @@ import runtime
 
 
 def _random_rule(rng, bins):
-  """A rule that reads some gates, and goes by the bins of all."""
+  """Returns a rule that reads some gates, and has choices for all bins."""
   return policies.Rule(
       int(rng.integers(8)),
       tuple(rng.random((bins,) * n) < 0.7 for n in range(3)),
@@ -54,14 +54,14 @@ def _random_rule(rng, bins):
 
 
 def supernet():
-  """A network with two policies of many ways."""
+  """Returns a network with two policies, each a mixture of random rules."""
   net = bundle_test.supernet()
   rng = np.random.default_rng(0)
   mixtures = [
       policies.Mixture(_random_rule(rng, 3), _random_rule(rng, 3), share)
       for share in (0.4, 1.0)
   ]
-  # About where the confidences of such gates lie.
+  # The confidences of random gates lie in about this range.
   edges = [
       np.sort(rng.normal(0.0, 0.3, (8**n, 2)), -1).astype(np.float32)
       for n in (1, 2, 3)
@@ -81,7 +81,7 @@ def supernet():
 
 
 class ExportTestCase(parameterized.TestCase):
-  """A network, and the folder that it was exported to."""
+  """Base of tests with a network and the folder that it was exported to."""
 
   verify = True
 
@@ -212,7 +212,7 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
     self.net.save(str(bundle))
 
     env = testing.environment()
-    env['XLA_FLAGS'] += f' {testing.xla_flags()}'  # Compiles sooner.
+    env['XLA_FLAGS'] += f' {testing.xla_flags()}'  # Compiles faster.
 
     def run(*flags):
       return subprocess.run(
@@ -250,7 +250,7 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
 
 
 def _kinds(folder):
-  """Returns the kinds of nodes of all models of a folder."""
+  """Returns the kinds of nodes in all models of a folder."""
   return {
       node.op_type
       for path in folder.glob('*.onnx')

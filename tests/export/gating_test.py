@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Gates in ONNX Runtime against JAX."""
+"""Compares gates in ONNX Runtime with those in JAX."""
 
 from absl.testing import absltest, parameterized
 import jax
@@ -13,13 +13,13 @@ from adaptanet_jax.export.network import Map
 from adaptanet_jax.models.gates import CONFIDENCES, GateSet
 from adaptanet_jax.models.resnet import ResNet
 
-# Odd sides, so that strides of 2 pad one edge: 33, 17 and 9 become 9, 5 and 3,
-# of which all but the last are pooled.
+# Sides are odd, so that strides of 2 pad one edge: 33, 17 and 9 become 9, 5 and
+# 3, of which all but the last are pooled.
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 12, (33, 33, 3))
 
 
 def _session(gates, number, shape):
-  """Returns what gives the confidence of one anchor, `float32[1, C, H, W]`."""
+  """Returns a session: anchor `float32[1, C, H, W]` to its confidence."""
   height, width, channels = shape
 
   def describe(graph):

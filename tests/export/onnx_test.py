@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Every branch of every kind of network, in ONNX Runtime against JAX."""
+"""Compares all branches of all kinds of networks in ONNX Runtime and JAX."""
 
 import dataclasses
 import pathlib
@@ -24,8 +24,8 @@ from adaptanet_jax.models.subnet import LARGEST, Subnet
 from tests.inference import bundle_test
 
 _SMALL = 'resnet26x8'
-# Each norm, kind of substitute and stem; both memories; odd sides; both kinds
-# of stage ends.
+# Networks with every norm, kind of delta and stem, with and without anchors, of
+# even and odd sides, each with a value of `memory`.
 _NETS = {
     'gn_ws': (
         ResNet(
@@ -99,7 +99,7 @@ class OnnxTest(parameterized.TestCase):
     return runtime.load(str(folder))
 
   def _assert_same(self, exported, net, subnets):
-    """Runs subnets in both; what was bfloat16 is float32 in the export."""
+    """Asserts equal logits; a bfloat16 network is exported as float32."""
     net = folder_lib._in_float32(net)
     images = images_of(net.net)
     for subnet in subnets:
@@ -175,7 +175,7 @@ class OnnxTest(parameterized.TestCase):
       )
     self.assertLess(sizes[0], sizes[1])
     self.assertLess(sizes[1], sizes[2])
-    # Of all subnets each weight once, and little besides.
+    # An export of all subnets has each weight once, and little else.
     weights = sum(leaf.size for leaf in jax.tree.leaves(net.variables))
     self.assertLess(sizes[2], 1.02 * weights)
 

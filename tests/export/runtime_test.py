@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the runtime that an exported folder brings along."""
+"""Tests of the runtime that an exported folder contains."""
 
 import importlib.util
 import json
@@ -33,14 +33,14 @@ SUBNETS = folder_test.SUBNETS
 
 
 def _pictures():
-  """Returns functions that write pictures of all kinds, by their names."""
+  """Returns, by file name, functions that write pictures of all kinds."""
   rng = np.random.default_rng(1)
   pixels = rng.integers(0, 256, (37, 50, 4), np.uint8)
   deep = rng.integers(0, 65536, (37, 50))
   rgba = Image.fromarray(pixels)
   rgb = Image.fromarray(pixels[..., :3])
   exif = Image.Exif()
-  exif[274] = 6  # It lies on its side.
+  exif[274] = 6  # The picture lies on its side.
 
   def write(image, **options):
     return lambda path: image.save(path, **options)
@@ -68,7 +68,7 @@ class RuntimeTest(folder_test.ExportTestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    # As a device has it, without our package around it.
+    # Imports the copy in the folder, as on a device without our package.
     with mock.patch.object(sys, 'path', [str(cls.folder), *sys.path]):
       spec = importlib.util.spec_from_file_location(
           'runtime', cls.folder / 'runtime.py'

@@ -26,7 +26,7 @@ _NET = ResNet(
     'resnet26x8', 'cifar_half', 'gn_ws', 10, (16, 16, 1), delta='separable'
 )
 _SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5-0.75-1.0')
-# What `images` become under each subnet; by the export, of one image too.
+# Runs `images` under each subnet, on our side and on the export's.
 _RUN = """
 def run(count):
   return [np.asarray(net(images[:count], subnet)) for subnet in {subnets!r}]
@@ -64,7 +64,7 @@ class StableHloTest(absltest.TestCase):
           len(re.findall(f'call @{DEPTHWISE_TAPS}', text)),
           len(re.findall(r'stablehlo\.convolution', text)),
       )
-    # Depthwise convolutions, and small ones, are no convolutions on a CPU.
+    # CPU programs compute depthwise and small convolutions in another form.
     self.assertGreater(forms['cpu',][0], 0)
     self.assertEqual(forms['cuda',][0], 0)
     self.assertLess(forms['cpu',][1], forms['cuda',][1])
@@ -75,7 +75,7 @@ class StableHloTest(absltest.TestCase):
   def test_each_uniform_subnet_has_its_own_statistics(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     net = bundle_test.calibrated('uniform')
-    # What is exported is held against what JAX gives.
+    # The export is verified against JAX.
     net.export(str(folder), format='stablehlo')
     about = json.loads((folder / 'export.json').read_text())
     self.assertEqual(about['verified']['subnets'], 4)
@@ -86,12 +86,12 @@ class StableHloTest(absltest.TestCase):
   def test_a_process_with_jax_alone_runs_it_equal_to_the_bit(self):
     root = pathlib.Path(tempfile.mkdtemp())
     self.addCleanup(shutil.rmtree, root)
-    # Half as many branches to compile.
+    # Without deltas there are half as many branches to compile.
     onnx_test.supernet(_NET.without_delta).save(str(root / 'bundle'))
     np.save(root / 'images.npy', onnx_test.images_of(_NET, 3))
 
     env = testing.environment()
-    env['XLA_FLAGS'] += f' {testing.xla_flags()}'  # Compiles sooner.
+    env['XLA_FLAGS'] += f' {testing.xla_flags()}'  # Compiles faster.
 
     def run(code, path):
       done = subprocess.run(

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.inference.bundle and load: what is taken away."""
+"""Tests of adaptanet_jax.inference.bundle and of load."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ _NET = ResNet(
     'resnet26x8', 'cifar_half', 'gn_ws', 10, (16, 16, 1), delta='conv3x3'
 )
 _GATES = GateSet((1, 2, 3), 10, 4)
-# As a run trains them; policies read all but the last.
+# The gates that a run trains; policies read all but the last.
 _TRAINED_GATES = GateSet((1, 2, 3, 4), 10, 4)
 _SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5d-0.75-1.0d')
 
@@ -64,7 +64,7 @@ def _about():
 
 
 def supernet():
-  """A network of random weights, with everything that a run gives one."""
+  """Returns a network of random weights, with all that a run produces."""
   gates = _TRAINED_GATES.shapes(_NET.anchor_shapes())
   shapes = trees.merge(_NET.shapes(), gates)
   rule = policies.Rule.by_bin(2, np.array([[0, 7], [4, 1], [2, 2]]))
@@ -85,7 +85,7 @@ def supernet():
 
 
 def calibrated(calibration='subnet'):
-  """A network with a BatchNorm, and random statistics of each subnet."""
+  """Returns a network with BatchNorm and random statistics of subnets."""
   net = ResNet('resnet26x8', 'cifar_half', 'bn', 10, (16, 16, 1))
   drawn = trees.draw_like(net.shapes(), seed=1)
   return Supernet(
@@ -349,7 +349,7 @@ class BundleTest(parameterized.TestCase):
     with mock.patch.object(bundle, '_PACKAGED', self.root):
       self.assertContainsSubset({'bundle'}, bundle.packaged())
       os.chdir(self.enterContext(tempfile.TemporaryDirectory()))
-      os.mkdir('bundle')  # Not a model's.
+      os.mkdir('bundle')  # A folder that is no model.
       net = adaptanet_jax.load('bundle')
     self.assertEqual(net.about.name, 'a test')
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of pictures of one's own: `Supernet.classify` and the command."""
+"""Tests of classifying a user's pictures: `Supernet.classify`, the command."""
 
 import contextlib
 import io

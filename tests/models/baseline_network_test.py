@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of networks without anchors, as USNet and DSNet are."""
+"""Tests of networks without anchors, such as USNet's and DSNet's."""
 
 import dataclasses
 import functools
@@ -44,8 +44,8 @@ class NetworkTest(parameterized.TestCase):
 
   @parameterized.parameters(*UNIFORM[:2], *MIXED)
   def test_zero_padded_borders_equal_true_slicing(self, subnet):
-    # The switch reads all channels of a border, zeros too; the static form the
-    # active ones alone.
+    # Between two stages the switched form reads all channels, zeros included,
+    # and the static form only the active ones.
     run, num_traces = _switched()
     actual = run(trees.draw_like(_NET.shapes()), _images(), subnet.encode())
     _close(actual, _static(subnet))
@@ -63,7 +63,8 @@ class NetworkTest(parameterized.TestCase):
 
   @parameterized.parameters('ln', 'bn')
   def test_half_the_width_is_a_network_of_half_the_channels(self, norm):
-    # Of half the planes everywhere; its weights are the leading ones.
+    # The narrow network has half the planes everywhere, and the leading
+    # weights.
     wide = ResNet(
         'resnet26x16', 'cifar', norm, 10, (16, 16, 1), anchors=False
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptanet_jax.models import convolution
 
-# Every form that has to give what the plain one gives.
+# The forms whose results have to equal those of the plain convolution.
 _FORMS = {
     'matrix': convolution._matrix_conv,
     'chosen': convolution.conv2d,
@@ -70,7 +70,8 @@ class ConvolutionTest(parameterized.TestCase):
       (2, 2, 7, 2),
       (1, 4, 3, 1),
       (1, 1, 3, 2),
-      # The last that `conv2d` runs as a matrix product, and the first not.
+      # The largest map that `conv2d` runs as a matrix product, and a larger
+      # one.
       (4, 4, 3, 2),
       (5, 5, 3, 2),
   )
@@ -87,7 +88,7 @@ class ConvolutionTest(parameterized.TestCase):
           name: _value_and_gradients(form, strides, x, kernel, g)
           for name, form in forms.items()
       }
-      # By hand for CPUs; and as other platforms have them.
+      # The hand-written gradients for CPUs, and those of other platforms.
       return by_name, [
           convolution._cpu_gradients(x, kernel, g, strides),
           convolution._gradients_of(plain)(x, kernel, g),
@@ -123,7 +124,7 @@ class ConvolutionTest(parameterized.TestCase):
       )
 
   def test_pads_the_leading_edge_of_an_even_image(self):
-    # A row 1 2 3 4, kernel of ones, stride 2, one zero before it:
+    # A row 1 2 3 4 with one zero before it, a kernel of ones, stride 2:
     # 0 + 1 + 2 = 3 and 2 + 3 + 4 = 9. ('SAME' pads the end: 6 and 7.)
     x = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 4, 1)
     kernel = jnp.zeros((3, 3, 1, 1)).at[1].set(1.0)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.models.delta, and of stages that run one."""
+"""Tests of adaptanet_jax.models.delta, and of stages that run a delta."""
 
 import dataclasses
 import functools
@@ -71,12 +71,13 @@ class DeltaStageTest(parameterized.TestCase):
 
   @parameterized.product(rho=WIDTHS, kind=delta.KINDS)
   def test_is_the_substitute_and_then_the_anchor_block(self, rho, kind):
-    # Stage 2 of this net: 16 planes, a stream of 64, anchor 1 of 32.
+    # Stage 2 of this network has 16 planes and a residual stream of 64
+    # channels; anchor 1 has 32 channels.
     active = int(rho * 16)
     params = _variables(kind)['params']
     own, x = params['delta']['stage2'], _anchor1()
     kernel = own['conv']['kernel'][:, :, :active, :active]
-    if kind == 'conv3x3':  # It reads the first channels alone.
+    if kind == 'conv3x3':  # It reads only the first channels.
       x = x[..., :active]
     elif kind == 'bottleneck':
       reduce = own['reduce']
@@ -151,7 +152,7 @@ class DeltaStageTest(parameterized.TestCase):
     self.assertEqual(set(stats), {'delta'})
     old = variables['batch_stats']['delta']['stage2']['conv']['norm']['mean']
     new = stats['delta']['stage2']['conv']['norm']['mean']
-    # Half of 16 channels are active.
+    # Half of the 16 channels are active.
     np.testing.assert_array_equal(new != old, np.arange(16) < 8)
 
   def test_a_switch_returns_the_same_statistics_whatever_runs(self):
@@ -163,7 +164,7 @@ class DeltaStageTest(parameterized.TestCase):
           net, variables, _anchor1(), 2, index, moving=(DELTA,)
       )[1]
 
-    # A width moves nothing of the substitute.
+    # A choice without a delta leaves the substitute's statistics unchanged.
     own = {'delta': {'stage2': variables['batch_stats']['delta']['stage2']}}
     chex.assert_trees_all_equal(run(1), own)
     moved = run(StageChoice(0.5, delta=True).index)
@@ -200,7 +201,7 @@ class DeltaSupernetTest(parameterized.TestCase):
         return images
       return stage(len(stages), stages[-1])(anchor(stages[:-1]))
 
-    # Each choice of each stage, and each pair of choices of two stages.
+    # Together these subnets have every choice at every stage.
     rng = np.random.default_rng(0)
     codes = [np.roll(rng.permutation(8)[:4], n) for n in range(8)]
     codes += [(np.arange(4) * step + n) % 8 for step in (1, 3, 5)
@@ -215,7 +216,7 @@ class DeltaSupernetTest(parameterized.TestCase):
       _close(logits, net.run_head(variables, anchor(subnet.stages)))
 
   def test_a_frozen_backbone_changes_no_gradient_of_the_substitutes(self):
-    # The switch computes gradients by what is differentiated by alone.
+    # The switch computes gradients only for operands that are differentiated.
     net, variables = _net(), _variables()
     x = _anchor1()
 

@@ -32,8 +32,8 @@ def _anchor(number, seed=0):
 class VarGateTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # Side of the anchor, side that is pooled to, features of a head:
-      # strides halve the map as long as it stays that large.
+      # Side of the anchor, side that it is pooled to, inputs of a head. Strides
+      # halve the map as long as it stays at least as large as the second.
       (32, 4, 4 * 4 * 32),
       (4, 4, 4 * 4 * 32),
       (2, 4, 2 * 2 * 32),
@@ -106,7 +106,7 @@ class VarGateTest(parameterized.TestCase):
 class PoolTest(parameterized.TestCase):
 
   def test_windows_by_hand(self):
-    # Five to two: windows 0 to 3 and 2 to 5.
+    # From five to two: the windows are 0 to 3 and 2 to 5.
     x = jnp.array([1.0, 2.0, 3.0, 4.0, 8.0]).reshape(1, 5, 1, 1)
     pooled = gates_lib.adaptive_average_pool(x, 2)
     chex.assert_trees_all_close(pooled.ravel(), jnp.array([2.0, 5.0]))
@@ -135,7 +135,7 @@ class ConfidencesTest(parameterized.TestCase):
 
   def test_variance_is_of_the_ten_classes_detected_most(self):
     detection = jnp.arange(12.0)[None]
-    # The two classes detected least have huge variances: left out.
+    # The two weakest classes have huge variances, and are left out.
     log_variance = jnp.array([[50.0, 50.0, *[1.0] * 9, 3.0]])
     actual = _confidence('variance', detection, log_variance)
     chex.assert_trees_all_close(actual, jnp.array([-1.2]), rtol=1e-6)
@@ -146,7 +146,7 @@ class ConfidencesTest(parameterized.TestCase):
     chex.assert_trees_all_close(actual, jnp.array([-3.0]))
 
   def test_margin_and_entropy_by_hand(self):
-    # Probabilities of 1/2, 1/4 and 1/4; and of 1/3 each.
+    # The probabilities are 1/2, 1/4 and 1/4, and 1/3 each.
     detection = np.log([[2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     nothing = jnp.zeros((2, 3))
     chex.assert_trees_all_close(

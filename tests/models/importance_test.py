@@ -32,7 +32,7 @@ class SortChannelsTest(parameterized.TestCase):
     new_logits, new_anchors = run(after, images)
     chex.assert_trees_all_close(new_logits, logits, rtol=1e-3, atol=1e-3)
     for name, anchor in anchors.items():
-      # The same channels, elsewhere.
+      # The channels are the same, in another order.
       self.assertGreater(np.abs(new_anchors[name] - anchor).max(), 0.1)
       chex.assert_trees_all_close(
           np.sort(new_anchors[name], -1), np.sort(anchor, -1),
@@ -43,7 +43,7 @@ class SortChannelsTest(parameterized.TestCase):
     net = _net('bn')
     variables = trees.draw_like(net.shapes())
     backbone = variables['params']['backbone']
-    # Each channel is read twice as much as the one before.
+    # The weights that read a channel are twice those of the channel before.
     rising = 2.0 ** np.arange(16).reshape(1, 1, 16, 1)
     block = backbone['stage1']['block1']
     block['conv2']['kernel'] = np.broadcast_to(rising, (3, 3, 16, 16))
@@ -54,7 +54,7 @@ class SortChannelsTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         block['conv2']['kernel'][0, 0, :, 0], 2.0 ** np.arange(16)[::-1]
     )
-    # What it reads itself is sorted by the stem's importance.
+    # Its input channels are sorted by the importance of the stem's channels.
     self.assertEqual(
         _as_set(block['conv1']['kernel'][..., 0]), _as_set(written[..., -1])
     )
@@ -63,7 +63,7 @@ class SortChannelsTest(parameterized.TestCase):
     net = _net('gn')
     variables = trees.draw_like(net.shapes())
     norm = variables['params']['backbone']['stage1']['block1']['conv1']['norm']
-    # Planes of 16 have groups of 4.
+    # A norm of 16 channels has groups of 4.
     norm['bias'] = np.arange(16)
     after = importance.sort_channels(net, variables)['params']['backbone']
     groups = after['stage1']['block1']['conv1']['norm']['bias'].reshape(4, 4)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.models.layers: what stands before the first layer."""
+"""Tests of adaptanet_jax.models.layers: normalised images, given parameters."""
 
 from absl.testing import absltest, parameterized
 import chex
@@ -56,7 +56,7 @@ class ParameterTest(parameterized.TestCase):
 
 
 class EntryTest(parameterized.TestCase):
-  """Every way into a network takes pixels as they are."""
+  """Every way to run a network accepts images of uint8 pixels."""
 
   @parameterized.named_parameters(
       ('static', lambda v, x, s: _NET.forward(v, x, s)[0]),

@@ -32,10 +32,10 @@ from adaptanet_jax.models.subnet import (
   WidthMask,
 )
 
-# Norm 'gn', stem 'cifar', 10 classes, 1 colour. A bottleneck of planes p with
-# input i has kernels i * p, 9 * p * p and p * 4p, norms 2 * (p + p + 4p), and
-# the first of a stage a shortcut of i * 4p and its norm of 2 * 4p. So for
-# 'resnet26x8': stem 9 * 8 + 16 = 88;
+# Norm 'gn', stem 'cifar', 10 classes, 1 colour. A bottleneck with p planes and
+# i input channels has kernels of i * p, 9 * p * p and p * 4p, and norms of
+# 2 * (p + p + 4p); the first of a stage also has a shortcut of i * 4p with a
+# norm of 2 * 4p. So for 'resnet26x8': stem 9 * 8 + 16 = 88;
 # stage 1: 8 * 8 + 576 + 256 + 96 + 256 + 64 = 1312, 256 + 576 + 256 + 96 =
 # 1184; stage 2: 512 + 2304 + 1024 + 192 + 2048 + 128 = 6208, 1024 + 2304 + 1024
 # + 192 = 4544; stage 3: 2048 + 9216 + 4096 + 384 + 8192 + 256 = 24192, 4096 +
@@ -89,13 +89,14 @@ class ArchitectureTest(parameterized.TestCase):
     self.assertEqual(_num_params(net), 25_557_032)
 
   def test_name_counts_the_layers(self):
-    # Three in each block, the stem and the classifier.
+    # Three layers in each block, the stem and the classifier.
     for name, shape in ARCHITECTURES.items():
       num_layers = 3 * sum(shape.depths) + 2
       self.assertStartsWith(name, f'resnet{num_layers}')
 
   @parameterized.parameters(
-      # Stem 224 -> 112, pool -> 56; planes 64, 128, 256, 512 times 4.
+      # The stem takes 224 to 112 pixels, the pool to 56; 4 * (64 to 512)
+      # channels.
       (
           'resnet50',
           'imagenet',
@@ -267,7 +268,7 @@ class ForwardTest(parameterized.TestCase):
     head = {'kernel': kernel, 'bias': jnp.array([0.5, 0.0])}
     anchor = jnp.array([1.0, 3.0]).reshape(1, 2, 1, 1)
     variables = {'params': {'backbone': {'head': head}}}
-    for channels in (256, 64):  # All, and the first ones alone.
+    for channels in (256, 64):  # All channels, or only the first ones.
       padded = jnp.pad(anchor, ((0, 0),) * 3 + ((0, channels - 1),))
       logits = net.run_head(variables, padded)
       chex.assert_trees_all_close(logits, jnp.array([[20.5, -2.0]]))
@@ -362,7 +363,7 @@ class BottleneckTest(parameterized.TestCase):
     run = functools.partial(
         self._run, params, in_mask=mask, rho=rho, **attributes
     )
-    # What it writes of the first channels depends on those only.
+    # The active output channels depend only on the active input channels.
     chex.assert_trees_all_equal(
         run(x)[..., : mask.active], run(changed)[..., : mask.active]
     )
@@ -407,7 +408,7 @@ class BottleneckTest(parameterized.TestCase):
     value_and_grad = jax.jit(jax.value_and_grad(loss))
     value, gradients = value_and_grad(params)
     np.testing.assert_array_equal(value_and_grad(moved)[0], value)
-    # Each leaf has an active part that matters, and the rest gets exactly zero.
+    # The active part of each leaf gets a gradient, and the rest exactly zero.
     for name, g in traverse_util.flatten_dict(gradients, sep='/').items():
       g = np.array(g)
       read = active[name.split('/')[0]][-min(g.ndim, 2) :]
@@ -449,7 +450,7 @@ class BatchStatsTest(parameterized.TestCase):
         if norm != 'bn':
           self.assertFalse(np.delete(moved, row, axis=0).any(), leaf)
           moved = moved[row]
-        # What is active moves: the first channels, and no gap among them.
+        # The active channels have moved: the first ones, without a gap.
         count = moved.sum()
         self.assertGreaterEqual(count, rho * len(moved))
         self.assertTrue(moved[:count].all(), leaf)

@@ -51,7 +51,7 @@ def _by_sample():
 
 @functools.cache
 def _alone():
-  """Runs one image under one subnet, with the anchors on the way."""
+  """Returns a function that runs one subnet and also returns the anchors."""
   return jax.jit(functools.partial(supernet.forward, _NET, _variables()))
 
 
@@ -74,7 +74,7 @@ class ForwardBySampleTest(parameterized.TestCase):
     self._assert_equals_each_alone(np.full((_NUM_IMAGES, 4), choice))
 
   def test_most_chunks_that_can_be_needed(self):
-    # One image of each of seven choices, the rest of the eighth.
+    # Seven choices have one image each, and the eighth has the rest.
     choices = np.minimum(np.arange(_NUM_IMAGES), 7)
     self._assert_equals_each_alone(np.repeat(choices[:, None], 4, 1))
 
@@ -101,14 +101,14 @@ class ChunksTest(parameterized.TestCase):
           takes.ravel()[slots], np.arange(batch_size)
       )
       np.testing.assert_array_equal(chunk_choices[slots // chunk_size], choices)
-      # No chunk but those that hold an image is run.
+      # Only chunks that hold an image are run.
       used = np.unique(slots // chunk_size)
       np.testing.assert_array_equal(np.flatnonzero(chunk_choices >= 0), used)
 
   @parameterized.parameters(
-      # By hand: chunks of 4 for choices with 1, 1 and 6 images.
+      # Chunks of 4 for choices with 1, 1 and 6 images.
       (8, 3, 4, 4),
-      # 8 choices of one image each but one: 7 + ceil(14 / 8).
+      # Seven choices have one image each, the eighth has 14: 7 + ceil(14 / 8).
       (21, 8, 8, 9),
       # Two images cannot fill three choices.
       (2, 3, 4, 2),
@@ -120,14 +120,15 @@ class ChunksTest(parameterized.TestCase):
   def test_executed_madds_count_padding_by_hand(self):
     stage_madds = np.array([[10, 1], [20, 2], [30, 3], [40, 4]])
     subnets = np.array([[0, 0, 1, 1]] * 3 + [[1, 0, 1, 0]] * 2)
-    # Chunks of 4. Stage 1: 3 and 2 images, a chunk each: 4 * 11. Stage 2: five
-    # images of choice 0, two chunks: 8 * 20. Stage 3: 8 * 3. Stage 4: 4 * 44.
+    # Chunks of 4. Stage 1 has 3 and 2 images, in a chunk each: 4 * 11. Stage 2
+    # has 5 images of choice 0, in two chunks: 8 * 20. Stage 3: 8 * 3. Stage 4:
+    # 4 * 44.
     expected = 44 + 160 + 24 + 176
     self.assertEqual(routing.executed(stage_madds, subnets, 4), expected)
     # Chunks of one image waste nothing.
     own = stage_madds[np.arange(4), subnets].sum()
     self.assertEqual(routing.executed(stage_madds, subnets, 1), own)
-    # Nor does one image alone.
+    # A single image wastes nothing either.
     self.assertEqual(routing.executed(stage_madds, subnets[:1]), 37)
 
 
@@ -151,7 +152,7 @@ class DrawTest(parameterized.TestCase):
     drawn = np.sort(routing.draw(images))
     self.assertBetween(drawn[0], 0.0, 0.01)
     self.assertBetween(drawn[-1], 0.99, 1.0 - 2.0**-16)
-    # Kolmogorov and Smirnov's distance; above .03 once in 20.
+    # The Kolmogorov-Smirnov distance; random draws exceed .03 once in 20.
     expected = np.arange(2000) / 2000
     self.assertLess(np.abs(drawn - expected).max(), 0.03)
 
@@ -190,8 +191,8 @@ class RouteTest(parameterized.TestCase):
             float, _GATES.confide(_variables(), n, features[f'anchor{n}'])
         )
         if n == 1 and not confidences:
-          # A border near the first image's confidence, so that both bins
-          # are met.
+          # A border near the first image's confidence, so that images fall
+          # into both bins.
           edges[0][:] = confident + 0.01
         confidences.append(confident)
         number = int(confident > edges[n - 1][prefix, 0])

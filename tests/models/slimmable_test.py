@@ -89,7 +89,7 @@ class StandardizeTest(parameterized.TestCase):
     np.testing.assert_allclose(np.square(flat).sum(0), 1.0, rtol=1e-5)
 
   def test_a_value_worked_by_hand(self):
-    # 1, 2 and 3 less their mean are -1, 0 and 1, of length sqrt(2).
+    # 1, 2 and 3 minus their mean are -1, 0 and 1, a vector of length sqrt(2).
     kernel = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
     actual = slimmable.standardize(kernel)
     _close(actual.ravel(), jnp.array([-1.0, 0.0, 1.0]) / np.sqrt(2.0))
@@ -169,7 +169,8 @@ class ConvTest(parameterized.TestCase):
     y = slimmable.conv(x, kernel, _FULL, WidthMask(3, 12))
     self.assertEqual(y.dtype, jnp.bfloat16)
     expected = slimmable.conv(_images(_FULL), kernel, _FULL, WidthMask(3, 12))
-    # bfloat16 has 8 bits: 72 products of size one are off by a few hundredths.
+    # bfloat16 has 8 bits: a sum of 72 products near 1 is off by some
+    # hundredths.
     chex.assert_trees_all_close(
         y.astype(jnp.float32), expected, rtol=0.05, atol=0.3
     )
@@ -184,7 +185,7 @@ class ConvTest(parameterized.TestCase):
       return slimmable.conv(x, kernel, in_mask, out_mask)
 
     for in_rho, out_rho in _PAIRS_OF_WIDTHS * 2:
-      # Equal masks, made afresh: what counts is their value.
+      # New masks of equal value, which must not cause another trace.
       in_mask = WidthMask.at(in_rho, _TOTAL)
       out_mask = WidthMask.at(out_rho, _TOTAL)
       y = run(_images(in_mask), kernel, in_mask, out_mask)
@@ -236,7 +237,7 @@ class EveryNormTest(parameterized.TestCase):
     x = jnp.asarray(_images(_FULL), jnp.bfloat16)
     y = norm(x, _FULL)
     self.assertEqual(y.dtype, jnp.bfloat16)
-    # The float32 result, rounded once.
+    # The float32 result is rounded once.
     expected = norm(x.astype(jnp.float32), _FULL).astype(jnp.bfloat16)
     chex.assert_trees_all_equal(y, expected)
 
@@ -278,7 +279,7 @@ class EveryNormTest(parameterized.TestCase):
       self.assertEqual(y.shape[-1], mask.active)
 
   def test_a_trace_more_than_allowed_is_noticed(self):
-    # The guard of the tests above is able to fail.
+    # The guard that the tests above rely on can fail.
     chex.clear_trace_counter()
 
     @functools.partial(jax.jit, static_argnums=(1,))
@@ -294,7 +295,7 @@ class EveryNormTest(parameterized.TestCase):
 class GroupNormTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # A quarter of `total`, or its greatest divisor that is at most 16.
+      # The greatest divisor of a quarter of `total` that is at most 16.
       (4, 1),
       (8, 2),
       (16, 4),
@@ -320,9 +321,9 @@ class GroupNormTest(parameterized.TestCase):
         self.assertEqual(active % slimmable.group_size(total), 0)
 
   def test_value_by_hand(self):
-    # Two channels of four, groups of one: 1 and 3 have mean 2 and deviation 1,
-    # so they become -1 and 1; times 2, plus 10: 8 and 12. Constants become the
-    # offset, 20.
+    # Two of four channels are active, in groups of one. 1 and 3 have mean 2 and
+    # deviation 1, so they become -1 and 1; times 2, plus 10: 8 and 12. The
+    # constant channel becomes its offset, 20.
     x = jnp.array([[1.0, 5.0], [3.0, 5.0]]).reshape(1, 2, 1, 2)
     y = slimmable.group_norm(
         x,
@@ -377,7 +378,7 @@ class GroupNormTest(parameterized.TestCase):
 
     actual = run(ours)
     chex.assert_trees_all_close(actual, run(plain), rtol=1e-3, atol=1e-4)
-    # Parameters of inactive channels were not read.
+    # Parameters of inactive channels are not read, so their gradient is zero.
     for gradient in actual[1:]:
       np.testing.assert_array_equal(gradient[mask.active :], 0.0)
 
@@ -400,7 +401,7 @@ class LayerNormTest(parameterized.TestCase):
     mask = WidthMask.at(rho, _TOTAL)
     x = _images(mask)
     scale, bias = (param[: mask.active] for param in _affine())
-    # E[x^2] - E[x]^2 is not exact enough for the few channels here.
+    # Flax's fast variance, E[x^2] - E[x]^2, is too inexact for so few channels.
     reference = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False)
     expected = reference.apply({'params': {'scale': scale, 'bias': bias}}, x)
     _close(_layer_norm(x, mask), expected)

@@ -29,7 +29,7 @@ class ForwardTest(parameterized.TestCase):
   @parameterized.parameters(
       (True, '1.0-0.5d-0.25-0.75'),
       (True, '0.25d-1.0-0.5-1.0d'),
-      # A stage hands over what it has written alone.
+      # Without anchors a stage passes on only its active channels.
       (False, '0.25-1.0-0.5-0.75'),
   )
   def test_equals_the_static_form(self, anchors, name):
@@ -39,7 +39,7 @@ class ForwardTest(parameterized.TestCase):
     variables, subnet = trees.draw_like(net.shapes()), Subnet.parse(name)
     expected, _ = net.forward(variables, _images(), subnet)
     run = stages.Stages(net, variables)
-    # Another width before the same choices.
+    # First another choice of stage 1, with the same choices after it.
     run(_images(), Subnet((subnet.stages[2], *subnet.stages[1:])))
     actual = run(_images(), subnet)
     chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-5)
@@ -62,16 +62,16 @@ class ForwardTest(parameterized.TestCase):
     self.assertEqual(set(kernels), {'bfloat16'})
 
   def test_a_choice_is_compiled_once_whatever_is_around_it(self):
-    net = dataclasses.replace(_NET, num_classes=7)  # Of no other test.
+    net = dataclasses.replace(_NET, num_classes=7)  # Unlike in any other test.
     run = stages.Stages(net, trees.draw_like(net.shapes()))
     names = ('1.0-0.5-0.5-1.0', '0.5-0.5-1.0-1.0', '1.0-0.5-1.0-1.0')
     counts = []
     for name in names:
       with jax.log_compiles(), self.assertLogs('jax', 'WARNING') as logs:
         run(_images(), Subnet.parse(name))
-        jax.numpy.zeros(names.index(name) + 101)  # Logs, whatever ran before.
+        jax.numpy.zeros(names.index(name) + 101)  # Logs in any case.
       counts.append(sum('Compiling jit(run_with)' in m for m in logs.output))
-    # All four, then stage 1 at .5 and stage 3 at 1.0, then none.
+    # First all four stages, then stage 1 at .5 and stage 3 at 1.0, then none.
     self.assertEqual(counts, [4, 2, 0])
 
   def test_a_program_holds_its_weights_cut_to_its_width(self):
@@ -86,7 +86,7 @@ class ForwardTest(parameterized.TestCase):
             if kind[:2] == (number, choice)
         ]
         kernels = [leaf for leaf in weights if leaf.ndim > 1]
-        # Each has a norm, with a scale and an offset for all it puts out.
+        # Each has a norm with a scale and an offset for each output channel.
         self.assertEqual(
             sum(k.size + 2 * k.shape[-1] for k in kernels),
             rows[choice.index].params,
@@ -111,7 +111,7 @@ class ForwardTest(parameterized.TestCase):
       chex.assert_trees_all_close(within, expected, rtol=1e-5, atol=1e-5)
     else:
       chex.assert_tree_all_finite(jax.jit(jax.grad(total))(_images()))
-    # Outside of it, and in another one.
+    # Then outside of the user's program, and in another program.
     again = run(_images(), subnet)
     chex.assert_trees_all_close(again, expected, rtol=1e-5, atol=1e-5)
     other = jax.jit(lambda images: run(images, subnet) + 1)(_images())

@@ -109,7 +109,7 @@ class SubnetTest(parameterized.TestCase):
     )
 
   def test_encode_gives_the_branches_of_the_switches(self):
-    # Widths are 0 to 3 from wide to narrow, deltas four more.
+    # Widths have indices 0 to 3, from wide to narrow, and deltas 4 to 7.
     code = Subnet.parse('1.0-0.5d-0.25-0.75d').encode()
     self.assertEqual(code.dtype, np.int32)
     np.testing.assert_array_equal(code, [0, 6, 3, 5])

@@ -30,9 +30,10 @@ from adaptanet_jax.models.subnet import (
 )
 
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1))
-# Another width at each stage.
+# A subnet with a different width at each stage.
 _STAIRS = Subnet.parse('0.75-0.5-0.25-1.0')
-# What is compiled here runs a few times on tiny arrays: this halves the time.
+# These programs run a few times on tiny arrays: less optimisation halves the
+# tests' time.
 _jit = functools.partial(
     jax.jit, compiler_options={'xla_backend_optimization_level': 0}
 )
@@ -50,14 +51,14 @@ def _variables():
 
 @functools.cache
 def _stage(number, choice):
-  """Returns a stage of one choice, compiled by itself, without a switch."""
+  """Returns a compiled program of one choice of one stage, without a switch."""
   run = functools.partial(_NET.run_stage, number=number, choice=choice)
   return _jit(lambda variables, x: run(variables, x)[0])
 
 
 @functools.cache
 def _anchor(stages):
-  """Returns the anchor after some stages, run one by one; each prefix once."""
+  """Returns the anchor after some stages; runs each prefix once, by stages."""
   if not stages:
     return _images()
   stage = _stage(len(stages), stages[-1])
@@ -92,7 +93,7 @@ class ForwardTest(parameterized.TestCase):
       for n in stage_numbers():
         _close(features[anchor_name(n)], _anchor(subnet.stages[:n]))
       distinct.add(np.asarray(logits).tobytes())
-    # They are different networks, so none can stand in for another.
+    # All subnets have different logits, so none can be mistaken for another.
     self.assertLen(distinct, 256)
 
   @parameterized.parameters(
@@ -142,20 +143,20 @@ class GradientTest(parameterized.TestCase):
     def forward(variables, x, index):
       return supernet.switch_stage(_NET, variables, x, 1, index)[0].sum()
 
-    # Without strides, where a gradient by the input is one convolution.
+    # Stage 1 has no strides, so a gradient by the input is one convolution.
     arguments = _variables(), _images(), jnp.int32(1)
     once = _products(jax.make_jaxpr(forward)(*arguments).jaxpr)
     self.assertGreater(once, 4 * 6)
     gradient = jax.grad(forward, argnums=(0, 1))
-    # Forwards; by the input and by the kernel in two forms, of which the
-    # platform takes one.
+    # Once forwards, and once for each gradient: by the input and by the
+    # kernel, each in two forms of which the platform takes one.
     self.assertEqual(
         _products(jax.make_jaxpr(gradient)(*arguments).jaxpr), 5 * once
     )
 
 
 def _products(jaxpr):
-  """Counts convolutions and matrix products, those of all branches."""
+  """Counts the convolutions and matrix products of all branches."""
   count = 0
   for equation in jaxpr.eqns:
     count += equation.primitive.name in ('conv_general_dilated', 'dot_general')
@@ -176,18 +177,18 @@ def _gradients(forward, variables, images):
 
 
 def _quarter(name, shape):
-  """Returns the index of what the narrowest subnet reads of a parameter."""
+  """Returns the index of the part of a parameter that width 0.25 reads."""
   part, _, layer = name.partition('/')
   ins, outs = shape[-2] // 4 if len(shape) == 4 else None, shape[-1] // 4
   if part == 'stem':
-    ins = None  # All colours.
-  # The first block reads the whole anchor before; in stage 1 that is the stem.
+    ins = None  # All colour channels.
+  # The first block reads the whole anchor; in stage 1 it reads the stem.
   if part != 'stage1' and layer.startswith('block1/conv1/'):
     ins = None
   if layer.startswith('block1/shortcut/'):
     outs = None
     ins = ins if part == 'stage1' else None
-  if layer.startswith('block2/conv3/'):  # The anchor block writes all.
+  if layer.startswith('block2/conv3/'):  # The anchor block writes all channels.
     outs = None
   if part == 'head':
     ins = outs = None
@@ -199,7 +200,7 @@ def _quarter(name, shape):
 class OutputsBySubnetTest(parameterized.TestCase):
 
   def test_equals_the_static_predictions_of_every_combination(self):
-    # Branches of each stage; not in order, and not as many everywhere.
+    # Branches of each stage, out of order and of different number.
     choices = ((3, 0), (2,), (1, 3, 0), (0, 3))
     run = _jit(functools.partial(supernet.outputs_by_subnet, _NET))
     actual = run(

@@ -18,7 +18,7 @@ _BATCH, _CHANNELS = 16, 5
 
 
 def _branch(width, *, half=False):
-  """Returns a branch that keeps `(B, width)`, of bfloat16 too if `half`."""
+  """Returns a branch with residuals `(B, width)`, also bfloat16 if `half`."""
 
   def run(kernel, shift, x):
     y = checkpoint_name(x @ kernel[:, :width], DEAR)
@@ -45,7 +45,7 @@ class SwitchTest(parameterized.TestCase):
       choice=(0, 1, 2), by=((0, 1, 2), (0,), (2,)), half=(False, True)
   )
   def test_gradients_equal_those_of_lax(self, choice, by, half):
-    # Of the branches only the second keeps arrays of a second type.
+    # Only the second branch has residuals of a second type.
     branches = tuple(
         _branch(width, half=half and n == 1) for n, width in enumerate(_WIDTHS)
     )
@@ -58,7 +58,7 @@ class SwitchTest(parameterized.TestCase):
       operands = _operands(np.float64)
       return jax.grad(loss, argnums)(jnp.int32(choice), *operands)
 
-    # In float32 a sum of 16 images hides what is as small as its rounding.
+    # In float32 the rounding of a sum over 16 images could hide small errors.
     with jax.enable_x64(True):
       actual = gradients(lambda *arguments: switch(branches, *arguments))
       expected = gradients(

@@ -21,7 +21,7 @@ _DATASET = {'name': 'digits', 'test_examples': 500}
 
 
 def _section(top1, *, norm='gn', madds=100):
-  """A section whose widths cost 10, 7, 4 and 1 times `madds`."""
+  """Returns a section whose widths cost 10, 7, 4 and 1 times `madds`."""
   return {
       'uniform': {
           name: {'top1': top1 - n / 10, 'madds': madds * (10 - 3 * n)}
@@ -63,7 +63,7 @@ class ComparisonTest(parameterized.TestCase):
     values = {'dataset': dataset or _DATASET} | sections
     write_json(str(path / 'results.json'), values)
     if subnets:
-      # The others are too expensive for any budget.
+      # All other subnets are too expensive for any budget.
       table = {
           'madds': np.full((8,) * 4, 10_000), 'top1': np.full((8,) * 4, 1.0)
       }
@@ -109,12 +109,12 @@ class ComparisonTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-      # Of ours 1000, 700, 400 and 100 MAdds give .9, .8, .7 and .6.
+      # Ours have .9, .8, .7 and .6 at 1000, 700, 400 and 100 MAdds.
       (0, 550, [0.75]),
       (0, 100, [0.6]),
       (0, 5000, [0.9]),
       (0, 99, None),
-      # Of USNet 900 to 90: half-way between 630 and 360.
+      # USNet's cost 900 to 90 MAdds; 495 is half-way between 630 and 360.
       (2, 495, [0.77, 0.81]),
   )
   def test_mixtures_of_uniform_widths_by_hand(self, column, madds, expected):
@@ -125,11 +125,11 @@ class ComparisonTest(parameterized.TestCase):
       np.testing.assert_allclose(actual, expected)
 
   @parameterized.parameters(
-      (0, 999, [0.6]),  # Deltas are another column.
+      (0, 999, [0.6]),  # Subnets with deltas are in another column.
       (1, 999, [0.7]),
       (1, 1000, [0.9]),
       (0, 60, None),
-      (2, 1000, None),  # It has no table.
+      (2, 1000, None),  # USNet has no table of subnets.
   )
   def test_the_best_subnet_within_a_budget(self, column, madds, expected):
     actual = self._columns()[column].best_subnet(madds)
@@ -147,9 +147,9 @@ class ComparisonTest(parameterized.TestCase):
         ('ieb-0', {}),
         ('ib-0', {'baseline.ensemble': 'ib'}),
         ('ib-1', {'baseline.ensemble': 'ib', 'seed': 1}),
-        # Without a say in what is trained.
+        # A setting that does not affect training.
         ('ieb-1', {'seed': 1, 'evaluation.batch_size': 8}),
-        # The delta's own are later than the widths'.
+        # Deltas are trained after the widths, which stay the same.
         ('ours-1', {'seed': 1, 'delta.kind': 'separable'}),
     ):
       section = 'supernet' if name == 'ours-1' else 'dsnet'
@@ -189,7 +189,7 @@ class ComparisonTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-      # A smaller std than USNet*'s, and a higher mean than DSNet*'s.
+      # Ours should have a smaller std than USNet*, a higher mean than DSNet*.
       ('usnet_random', 'std', 0.02, True),
       ('usnet_random', 'std', 0.005, False),
       ('dsnet_random', 'mean', 0.7, True),

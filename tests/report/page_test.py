@@ -89,7 +89,7 @@ def _results():
 
 
 class _Reader(html.parser.HTMLParser):
-  """Checks that tags nest, and gathers ids, links and text."""
+  """A parser that checks that tags nest, and gathers ids, links and text."""
 
   _VOID = ('meta', 'br')
 
@@ -155,7 +155,7 @@ class PageTest(parameterized.TestCase):
     self.assertEmpty(self.reader.open)
     for link in self.reader.links:
       self.assertRegex(link, r'^(#|data:)')
-    # Each link leads to a part of the page, and no name stands for two.
+    # Each link leads to a part of the page, and ids are unique.
     self.assertLen(set(self.reader.ids), len(self.reader.ids))
     for link in self.reader.links:
       if link.startswith('#'):
@@ -176,7 +176,7 @@ class PageTest(parameterized.TestCase):
     raise AssertionError(f'No row {first!r}.')
 
   @parameterized.parameters(
-      # Ours, our deltas, and the paper's of both on CIFAR-100.
+      # Ours, our deltas, and the paper's figures for both on CIFAR-100.
       ('x0.5', ['52.00', '1.5', '52.00', '1.5', '67.80', '62.10']),
       ('runtime-random', ['40.00 ± 1.00', '0.9', '40.00 ± 1.00', '0.9',
                           '67.9 ± 1.8', '61.2 ± 2.7']),
@@ -260,7 +260,7 @@ class PageTest(parameterized.TestCase):
           if re.findall(r'<td.*?>(.*?)</td>', row)[:1] == [first]
       ]
 
-    # This run's own table, then all networks with the paper's.
+    # First this run's table, then all networks and the paper's figures.
     self.assertEqual(
         cells('x0.25'),
         [
@@ -268,7 +268,7 @@ class PageTest(parameterized.TestCase):
             ['70.00', '52.00 ± 2.83', '61.80', '68.60'],
         ],
     )
-    # At .5 M only the narrowest widths are left; no run has a table.
+    # At .5 M only the narrowest widths remain; no run has a table of subnets.
     self.assertIn(['70.00', '52.00 ± 2.83', '', ''], cells('0.500'))
     self.assertEqual(cells('USNet (gn)')[0][:4], ['2', '1,560', '99,840', '60'])
     self.assertEqual(

@@ -74,7 +74,7 @@ class FormatTest(parameterized.TestCase):
       (None, None, ''),
       ([0.5], None, '50.00'),
       ([0.5], 0.25, '50.00 ± 25.00'),
-      # Of two that differ by .04 the deviation is .04 / sqrt(2).
+      # Two values that differ by .04 have the deviation .04 / sqrt(2).
       ([0.5, 0.54], 0.25, '52.00 ± 2.83'),
   )
   def test_over_seeds(self, values, std, expected):
@@ -203,7 +203,7 @@ class ConsoleTest(parameterized.TestCase):
         ['runtime-random', '93.21 +- 1.23', '5.5', '93.21 +- 1.23', '5.5'], rows
     )
     self.assertIn('mean 75.00 %, lowest 25.00 %, highest 100.00 %.', text)
-    # The name is the one that a loaded network's `route` takes.
+    # The table has the name that a loaded network's `route` accepts.
     self.assertIn(
         ['joint/pull_up', '50.00', '1.5', '2.0', '1.00', '25.00'], rows
     )

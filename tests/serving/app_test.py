@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.serving.app: what a client sends, and what it gets."""
+"""Tests of adaptanet_jax.serving.app: requests and their responses."""
 
 import base64
 import concurrent.futures
@@ -24,7 +24,7 @@ _PATH = '/v2/models/fake/infer'
 
 
 def _bomb():
-  """A PNG of 50,000 x 50,000 pixels by its head."""
+  """Returns a PNG whose header claims 50,000 x 50,000 pixels."""
   head = struct.pack('>IIBBBBB', 50_000, 50_000, 8, 0, 0, 0, 0)
   chunk = b'IHDR' + head
   return (
@@ -157,7 +157,7 @@ class AppTest(fakes.HttpTest):
     )
     large = fakes.png(np.zeros((200, 200), np.uint8))
     self.refused(ask('POST', '/classify', large), 413, '200 x 200 pixels')
-    # Each of them would do.
+    # Each of the two alone would be accepted.
     half = base64.b64encode(fakes.png(np.zeros((90, 90), np.uint8))).decode()
     two = _body(datatype='BYTES', shape=[2], data=[half, half])
     self.refused(ask('POST', _PATH, two), 413, 'have 16,200 pixels')
@@ -180,7 +180,7 @@ class AppTest(fakes.HttpTest):
         400,
         'bytes follow the deflate',
     )
-    # No length is given beforehand.
+    # A chunked body, whose length is not known in advance.
     parts = (bytes(5000) for _ in range(3))
     self.refused(ask('POST', _PATH, parts), 413, 'more than 10,000 bytes')
 
@@ -193,7 +193,7 @@ class AppTest(fakes.HttpTest):
     menu = Profile(
         (*fakes.ENTRIES, *rungs),
         fakes.SIZES,
-        # Narrow, wide, the dear rung and the cheap one.
+        # Narrow, wide, the slow rung and the fast one.
         1e-3 * np.stack([100.0 * row, 40.0 * row, 400.0 * row, 200.0 * row]),
     )
     engine = fakes.FakeEngine()
@@ -212,12 +212,12 @@ class AppTest(fakes.HttpTest):
       self.assertEqual(outputs['accuracy'], [accuracy])
       self.assertEqual(outputs['subnet'], names[:1])
       np.testing.assert_allclose(outputs['logits'], expected[0], rtol=1e-5)
-    # With too little time for a rung it is the fixed subnet that is cheaper.
+    # Without the time for a rung, a subnet of fewer MAdds than the rungs runs.
     _, values = running.infer(
         images[:1], {'policy': 'joint/budget', 'timeout': 150_000}
     )
     self.assertEqual(fakes.outputs(values)['accuracy'], [0.6])
-    # Without the parameter no policy runs.
+    # Without the parameter `policy`, no policy runs.
     _, values = running.infer(images[:1], {'timeout': 5_000_000})
     self.assertEqual(fakes.outputs(values)['subnet'], ['wide'])
     for parameters in (
@@ -267,7 +267,7 @@ class AppTest(fakes.HttpTest):
       self.assertEqual(headers['Retry-After'], '1')
 
   def test_images_are_counted_by_how_their_request_ends(self):
-    # One by one: the first fails, and the others are not needed any more.
+    # The first image fails, and the others are then no longer needed.
     self.running.engine.problems = [np.nan]
     self.assertEqual(self.running.infer(fakes.images(3))[0], 500)
     minute = json.loads(self.running.ask('GET', '/last_minute')[2])
@@ -291,7 +291,7 @@ class AppTest(fakes.HttpTest):
     self.assertEqual(status, 200)
     self.assertIn('text/html', headers['Content-Type'])
     self.assertIn(b'const model = "fake";', page)
-    # It reads nothing from elsewhere.
+    # It loads nothing from elsewhere.
     self.assertNotRegex(page, rb'(src|href)="(?!data:)')
 
   def test_failed_batches(self):
@@ -303,7 +303,8 @@ class AppTest(fakes.HttpTest):
       self.refused(answer, 500, 'The batch failed|not finite')
     self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 503)
     self.assertEqual(self.running.ask('GET', '/v2/health/live')[0], 200)
-    # It tries by itself, for whom is not ready nobody asks.
+    # The server probes itself, because a server that is not ready gets no
+    # requests.
     self.running.engine.problems = []
     fakes.until(
         lambda: self.running.ask('GET', '/v2/health/ready')[0] == 200

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.serving.batcher: every image gets its own end."""
+"""Tests of adaptanet_jax.serving.batcher: every image gets its own outcome."""
 
 import asyncio
 import dataclasses
@@ -68,7 +68,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.engine.gate.clear()
     running = self._submit(batcher, fakes.images(1), parameters=_WIDE)
     await _until(lambda: self.engine.batches)
-    # One by one even narrow would take .025 s each, .4 s in all.
+    # One by one, even narrow would take .025 s each and .4 s in total.
     waiting = self._submit(batcher, fakes.images(16), 0.35)
     self.engine.gate.set()
     await asyncio.gather(*running, *waiting)
@@ -79,7 +79,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.engine.gate.clear()
     running = self._submit(batcher, fakes.images(1))
     await _until(lambda: self.engine.batches)
-    # As if the batch were to be done at once: it is let in.
+    # Pretends that the batch is nearly done, so that the image is accepted.
     batcher._busy_until = 0.0
     started = time.monotonic()
     (waiting,) = self._submit(batcher, fakes.images(1), 0.05)
@@ -106,7 +106,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     second.cancel()
     await _until(lambda: batcher.waiting == 2)
     (fourth,) = self._submit(batcher, fakes.images(1))
-    # The client of what runs leaves, too: the batch goes on.
+    # The client of the running image leaves, too; its batch goes on.
     running.cancel()
     self.engine.gate.set()
     await asyncio.gather(first, third, fourth)
@@ -114,13 +114,13 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
 
   async def test_what_cannot_be_in_time_is_refused_at_once(self):
     batcher = self._start(seconds=1.0)
-    # Narrow takes .25 s for one, 8 in .75 s.
+    # Narrow takes .25 s for one image and .75 s for 8.
     with self.assertRaisesRegex(RefusedError, 'take 250 ms, and 200 ms are'):
       self._submit(batcher, fakes.images(1), 0.2)
     with self.assertRaises(RefusedError) as caught:
       self._submit(batcher, fakes.images(16), 1.2)
     self.assertAlmostEqual(caught.exception.retry_after, 1.5)
-    # Wide alone takes 1 s.
+    # Wide takes 1 s for one image.
     with self.assertRaises(RefusedError):
       self._submit(batcher, fakes.images(1), 0.9, _WIDE)
     self.assertEqual(self.engine.batches, [])
@@ -149,7 +149,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       with self.assertRaises(BatchError):
         await future
     await _until(lambda: batcher.is_healthy)
-    # Two that failed, one that did not, and no more of them.
+    # Three requests and two probes failed, then one probe succeeded.
     self.assertLen(self.engine.batches, 6)
 
   async def test_of_more_than_the_controller_sees_none_is_lost(self):
@@ -157,7 +157,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
 
     def choose(now, deadlines, *rest):
       seen.append(len(deadlines))
-      # As if none of those that it saw could be answered in time.
+      # Pretends that none of the first requests can be answered in time.
       return None if len(seen) == 1 else controller.choose(
           now, deadlines, *rest
       )
@@ -174,13 +174,13 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
   async def test_only_who_can_be_answered_by_no_other_is_given_up(self):
 
     def choose(now, deadlines, profile, margin, allowed):
-      # As if only narrow were fast enough.
+      # Pretends that only narrow is fast enough.
       return None if allowed == (1,) else controller.choose(
           now, deadlines, profile, margin, allowed
       )
 
     batcher = self._start(choose=choose)
-    batcher._changed.acquire()  # It takes both at once.
+    batcher._changed.acquire()  # So that it sees both at once.
     pinned = self._submit(batcher, fakes.images(1), parameters=_WIDE)
     free = self._submit(batcher, fakes.images(1), 6.0)
     batcher._changed.release()
@@ -208,7 +208,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
 
   async def test_only_what_is_allowed_runs(self):
     batcher = self._start(seconds=0.01)
-    # Without a pin so little time leaves only narrow.
+    # Images that are not pinned may run under any subnet.
     free = self._submit(batcher, fakes.images(4), 0.5)
     pinned = self._submit(batcher, fakes.images(4), 0.5, _WIDE)
     answers = await asyncio.gather(*free, *pinned)
@@ -231,7 +231,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     batcher.swap(other, menu)
     with self.assertRaises(RefusedError):
       await gone
-    # The stages before an anchor were the old model's.
+    # The old model computed this anchor.
     with self.assertRaises(RefusedError):
       await anchor
     self.engine.gate.set()
@@ -252,7 +252,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.engine.gate.clear()
     (running,) = self._submit(batcher, fakes.images(1))
     await _until(lambda: self.engine.batches)
-    # All of the old menu may answer it, and not all of the new one.
+    # Every subnet of the old menu is accurate enough, not every new one.
     (waiting,) = self._submit(
         batcher, fakes.images(1), parameters={'min_accuracy': 0.5}
     )

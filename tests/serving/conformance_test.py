@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The protocol as a client knows it that others have written: tritonclient."""
+"""Tests the protocol with a client that others have written: tritonclient."""
 
 import base64
 import io

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of who sends slowly, much, or no request, and of who goes away."""
+"""Tests of clients that send slowly, too much or nothing, or that leave."""
 
 import concurrent.futures
 import contextlib
@@ -71,7 +71,7 @@ class ConnectionTest(fakes.HttpTest):
     )
 
   def _rest(self, connection, trickle=b''):
-    """Returns what comes until the connection is closed, trickling into it."""
+    """Sends `trickle` over and over; returns what comes until the end."""
     found = b''
     connection.settimeout(0.02)
     end = time.monotonic() + 20.0
@@ -89,12 +89,11 @@ class ConnectionTest(fakes.HttpTest):
         return found
 
   @parameterized.parameters(
-      # Nothing; half a head; half of one after a whole request; a head without
-      # an end.
+      # Nothing; a head that never ends; one after a complete request.
       (b'', b''),
       (b'GET / HTTP/1.1\r\nA: ', b'x'),
       (b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nA: ', b'x'),
-      # The rest of a body that nobody has asked for.
+      # The body of a request that expects none.
       (b'GET /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n', b'x'),
   )
   def test_who_sends_no_request_is_let_go(self, first, trickle):
@@ -136,7 +135,7 @@ class ConnectionTest(fakes.HttpTest):
   def test_bodies_together_are_limited(self):
     head = f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n'
     with contextlib.ExitStack() as stack:
-      # Their last bytes are still to come: 16 bodies are under way.
+      # Their last bytes are still to come, so 16 bodies are being read.
       for _ in range(16):
         connection = stack.enter_context(self._connect())
         connection.sendall(head.encode() + bytes(9990))
@@ -165,7 +164,7 @@ class ConnectionTest(fakes.HttpTest):
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
       self.addCleanup(go_on.set)
-      # The deadline passes while it is decoded.
+      # The deadline passes while the picture is decoded.
       late = running.ask('POST', '/classify?timeout=50000', encoded)
       self.refused(late, 504, 'before the pictures were decoded')
       begun.clear()
@@ -176,7 +175,7 @@ class ConnectionTest(fakes.HttpTest):
       self.assertEqual(second[1]['Retry-After'], '1')
       go_on.set()
       self.assertEqual(first.result()[0], 200)
-    # More than may ever wait is not worth to be tried again.
+    # More images than may ever wait: trying again would not help.
     self.assertEqual(running.infer(fakes.images(2))[0], 413)
 
   def test_a_request_s_time_runs_from_its_arrival(self):

@@ -12,7 +12,7 @@ import numpy as np
 from adaptanet_jax.serving.controller import Entry, Margin, Profile, choose
 
 _SIZES = (1, 2, 4)
-# Seconds of a batch are made of halves and quarters: sums of them are exact.
+# Times of batches are multiples of 1/8 s, so that sums of them are exact.
 _PROFILE = Profile(
     (Entry('wide', 0.9, 40), Entry('narrow', 0.6, 10)),
     _SIZES,
@@ -21,7 +21,7 @@ _PROFILE = Profile(
 
 
 def _naive(now, deadlines, profile, margin):
-  """The rule, as it is written in words."""
+  """Applies the rule as the documentation words it."""
   fastest = min(margin * row[0] for row in profile.seconds)
   left = [d for d in deadlines if d - now >= fastest]
   if not left:
@@ -30,7 +30,7 @@ def _naive(now, deadlines, profile, margin):
   for s, entry in enumerate(profile.entries):
     for b, size in enumerate(profile.sizes):
       seconds = margin * profile.seconds[s, b]
-      # Who would be late in the first batch is left out.
+      # Requests that the first batch would answer late are left out.
       able = [d for d in left if d - now >= seconds]
       on_time = sum(
           math.ceil((i + 1) / size) * seconds <= d - now
@@ -69,7 +69,7 @@ class ChooseTest(parameterized.TestCase):
   @hypothesis.settings(deadline=None, max_examples=300)
   def test_it_is_the_rule_in_words(self, problem):
     deadlines, profile, margin = problem
-    # Two entries may differ in nothing but their place.
+    # No two entries may have the same accuracy and the same MAdds.
     hypothesis.assume(len(set(profile.entries)) == len({
         (e.accuracy, e.madds) for e in profile.entries
     }))
@@ -94,18 +94,18 @@ class ChooseTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-      # One that has time: the best subnet, no padding.
+      # One request with time: the best subnet, without padding.
       ([2.0], (0, 0, 1)),
-      # It has no time for the wide one.
+      # One request without the time for wide.
       ([0.5], (0, 1, 1)),
-      # Four within 1.5: wide answers 2 (score 1.8), narrow all (2.4) with
-      # each size; the smallest one is taken.
+      # Four within 1.5 s: wide answers 2 (score 1.8), narrow all (2.4) with
+      # each size, of which the smallest is taken.
       ([1.5] * 4, (0, 1, 1)),
-      # Four within 3: wide answers all in batches of 4 or, by 3.0, of 2.
+      # Four within 3 s: wide answers all in batches of 4 or 2 (at 3.0 s).
       ([3.0] * 4, (0, 0, 2)),
-      # The first can be answered by nothing any more.
+      # The first can no longer be answered.
       ([0.2, 2.0], (1, 0, 1)),
-      # To answer it, narrow would have to answer all: 1.2 of 1.8 by the others.
+      # Narrow could answer all three, wide the last two; both score 1.8.
       ([0.3, 2.0, 2.0], (1, 0, 1)),
   )
   def test_by_hand(self, deadlines, expected):
@@ -120,7 +120,7 @@ class ChooseTest(parameterized.TestCase):
 
   def test_only_what_is_allowed_is_chosen(self):
     self.assertEqual(choose(0.0, [2.0], _PROFILE, 1.0, [1]).entry, 1)
-    # What the wide one cannot answer is given up, if no other one may.
+    # A request that only wide may answer is given up if wide is too slow.
     self.assertIsNone(choose(0.0, [0.5], _PROFILE, 1.0, [0]))
 
   def test_more_load_never_slows_it_down(self):
@@ -136,10 +136,10 @@ class MarginTest(parameterized.TestCase):
 
   def test_it_is_a_percentile_of_the_recent_ratios(self):
     margin = Margin()
-    for n in range(1, 101):  # Ratios of 1.01 to 2.
+    for n in range(1, 101):  # Ratios of 1.01 to 2.0.
       margin.record(1.0, 1.0 + n / 100.0, 0.0)
     self.assertAlmostEqual(margin.value(0.0), 1.95)
-    for _ in range(200):  # Those before are too many batches ago.
+    for _ in range(200):  # They replace all ratios before.
       margin.record(2.0, 2.4, 0.0)
     self.assertAlmostEqual(margin.value(0.0), 1.2)
 

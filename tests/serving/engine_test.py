@@ -1,7 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the network that is served: adaptanet_jax.serving.engine, profile.
-"""
+"""Tests of adaptanet_jax.serving.engine, profile and policies."""
 
 import concurrent.futures
 import itertools
@@ -77,7 +76,7 @@ class EngineTest(parameterized.TestCase):
         self.engine, folder=str(self.root), names=_MENU
     )
     np.testing.assert_array_equal(again.seconds, self.profile.seconds)
-    # Damaged, it is measured again.
+    # A damaged profile is measured again.
     (path,) = self.root.glob('profile-*.json')
     path.write_text('{"entries": []}')
     again = profile_lib.create(
@@ -123,7 +122,7 @@ class EngineTest(parameterized.TestCase):
     running = self.enter_context(
         fakes.Running(self.engine, service=service)
     )
-    # A third each is pinned to a subnet, or free to take any.
+    # A third may take any subnet; a third is pinned to each of two.
     pins = [{}, {'subnet': _MENU[1]}, {'subnet': _MENU[2]}]
 
     def ask(n):
@@ -151,12 +150,13 @@ class EngineTest(parameterized.TestCase):
     rungs = policies.rungs(
         engine, 'joint/budget', engine.net.subnets['expected_top1']
     )
-    # The policy is one rule, which reads gates: all its rungs are alike.
+    # Both rules of the policy are the same, so its rungs differ only in name.
     self.assertEqual(
         [rung.name for rung in rungs],
         [f'joint/budget@{share}' for share in ('0.00', '0.50', '1.00')],
     )
-    # From choice 2 to 0 or 7, 4 or 1, 2: each in half of the cases.
+    # Stage 1 has choice 2, stage 2 0 or 7, stage 3 4 or 1, stage 4 2; each
+    # of two choices counts half.
     madds = engine.net.subnets['madds']
     expected = madds[np.ix_([2], [0, 7], [4, 1], [2])].mean()
     self.assertEqual(rungs[0].madds, round(expected))
@@ -178,7 +178,7 @@ class EngineTest(parameterized.TestCase):
     np.testing.assert_allclose(
         self.engine.run(anchor, subnet, number), expected, atol=1e-4
     )
-    # Over HTTP, in 16 bits.
+    # The same over HTTP, in float16.
     service = Service('fake', self.engine, self.profile, seconds=20.0)
     running = self.enter_context(
         fakes.Running(self.engine, service=service)
@@ -191,7 +191,7 @@ class EngineTest(parameterized.TestCase):
     np.testing.assert_allclose(
         found.as_numpy('logits'), expected, atol=0.02 * np.abs(expected).max()
     )
-    # It tells what ran here, and claims nothing of what ran before.
+    # It names the stages that ran here, and claims no accuracy.
     ran = '-'.join(['0.25'] * (4 - number))
     self.assertEqual(found.as_numpy('subnet').tolist(), [ran.encode()] * 3)
     self.assertEqual(
@@ -230,7 +230,7 @@ class MenuTest(parameterized.TestCase):
       code = tuple(profile_lib.Subnet.parse(entry.name).encode())
       self.assertEqual(entry.accuracy, accuracies[code])
       if entry.name not in [str(subnet) for subnet in UNIFORM]:
-        # None is as fast and more accurate.
+        # No subnet is as fast and more accurate.
         self.assertFalse(
             ((times <= times[code]) & (accuracies > accuracies[code])).any()
         )
@@ -244,7 +244,7 @@ class MenuTest(parameterized.TestCase):
         )
     )
     found = profile_lib.estimate(engine)
-    # Stage by stage seven changes; the largest takes 100 ms.
+    # The largest takes 100 ms; then seven changes of each stage are timed.
     self.assertAlmostEqual(found[0, 0, 0, 0], 0.1)
     self.assertAlmostEqual(found[3, 0, 0, 2], 0.1 + 0.003 + 0.023)
 
@@ -292,7 +292,7 @@ class ServeTest(parameterized.TestCase):
       np.testing.assert_allclose(
           outputs['logits'], net(image, _MENU[1])[0], atol=1e-4
       )
-      # The same port, and what was measured the first time.
+      # It takes the same port, and the profile of the first time.
       port = address.rpartition(':')[2]
       (profile,) = root.glob('profile-*.json')
       measured.add(profile.stat().st_mtime_ns)
@@ -316,7 +316,7 @@ class ServeTest(parameterized.TestCase):
       if line.startswith('Serving'):
         address = line.split(' at ')[1].split(',')[0]
         menus.append([])
-    # A head, subnets, the address; the second one after a sentence about it.
+    # A heading, subnets and the address; the second menu after a sentence.
     self.assertEqual(menus[0][1:-1], [str(UNIFORM[-1]), str(UNIFORM[0])])
     self.assertContainsSubset(map(str, UNIFORM), menus[1])
     with urllib.request.urlopen(f'{address}/v2/models/a-test') as answer:

@@ -1,12 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A server of a fake engine as a process; prints its port, then serves.
+"""Serves a fake engine in a process of its own, and prints its port.
 
   python -m tests.serving.fake_server [hang | die | drain]
 
-A batch takes half a second, so that a test can act while it runs. With an
-argument the first one hangs or ends its thread, or a signal has the server
-drain for long.
+A batch takes half a second, so that a test can act while it runs. With `hang`
+a batch never ends, with `die` it ends its thread, and with `drain` the server
+drains for ten minutes after a signal.
 """
 
 import sys

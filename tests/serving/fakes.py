@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""An engine without a network, and a server around it, for tests."""
+"""A fake engine without a network, and a server of it, for tests."""
 
 import contextlib
 import http.client
@@ -28,13 +28,13 @@ TOKEN = 'a-token-of-sixteen'
 
 
 def profile(seconds=1e-3):
-  """Times of the menu: narrow takes a quarter of wide."""
+  """Returns times of the menu; narrow takes a quarter of wide's."""
   row = seconds * np.array([1.0, 1.5, 2.0, 3.0])
   return Profile(ENTRIES, SIZES, np.stack([row / 4.0, row]))
 
 
 def png(pixels):
-  """Returns an encoded picture."""
+  """Returns a picture encoded as PNG."""
   file = io.BytesIO()
   Image.fromarray(pixels).save(file, 'PNG')
   return file.getvalue()
@@ -55,7 +55,7 @@ def images(count, seed=0):
 
 
 def body(images, **more):
-  """Returns a request for the answers to images, in JSON."""
+  """Returns the JSON body of a request to classify images."""
   return json.dumps({
       'inputs': [{
           'name': 'images',
@@ -68,11 +68,11 @@ def body(images, **more):
 
 
 class FakeEngine:
-  """Linear classifiers; can be held, and can fail.
+  """An engine of linear classifiers that can be made to wait or to fail.
 
   Attributes:
-    batches: what ran: a name and how many images.
-    gate: batches wait until it is set.
+    batches: name of the subnet and number of images of each batch that ran.
+    gate: event that batches wait for.
     problems: raised, or returned in place of logits, by the next batches.
   """
 
@@ -119,8 +119,8 @@ class Running:
   """A server on a port of its own, in a thread.
 
   Attributes:
-    service, engine, server: its parts.
-    port: that it listens at.
+    service, engine, server: the parts of the server.
+    port: the port that it listens on.
   """
 
   def __init__(
@@ -156,7 +156,7 @@ class Running:
     assert not self._thread.is_alive()
 
   def ask(self, method, path, content=None, headers=None):
-    """Returns the status, the headers and the body of an answer."""
+    """Sends a request; returns status, headers and body of the answer."""
     with contextlib.closing(
         http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
     ) as connection:
@@ -165,7 +165,7 @@ class Running:
       return response.status, response.headers, response.read()
 
   def infer(self, images, parameters=None, **more):
-    """Asks for the answers to images, in JSON; returns status and values."""
+    """Asks for images to be classified; returns status and values."""
     more |= {'parameters': parameters} if parameters else {}
     status, _, answer = self.ask(
         'POST', '/v2/models/fake/infer', body(images, **more)
@@ -187,7 +187,7 @@ class HttpTest(parameterized.TestCase):
     self.running = self.enter_context(Running(token=TOKEN, limits=limits))
 
   def refused(self, answer, status, message):
-    """Checks that an answer is an error, said in one sentence."""
+    """Checks that an answer is an error of one sentence."""
     got, _, content = answer
     self.assertEqual(got, status, content)
     values = json.loads(content)

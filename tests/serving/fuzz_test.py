@@ -1,9 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever comes, no server error: requests that schemathesis makes up.
+"""Tests that requests made up by schemathesis never cause a server error.
 
-The schema is that of the Open Inference Protocol, as far as it is served, with
-paths as MLServer has them.
+The schema is the part of the Open Inference Protocol that is served, with the
+paths that MLServer uses.
 """
 
 from absl.testing import absltest

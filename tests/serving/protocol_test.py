@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.serving.protocol: bytes that no client would send."""
+"""Tests of adaptanet_jax.serving.protocol: malformed requests."""
 
 import json
 import tracemalloc
@@ -39,7 +39,7 @@ class ProtocolTest(parameterized.TestCase):
       self._parse(tensor, binary, length)
 
   def test_what_is_no_array_takes_no_more_than_itself(self):
-    # An array of strings would make room for the longest one a thousand times.
+    # NumPy would give each of the thousand strings the space of the longest.
     tensor = {
         'name': 'images', 'datatype': 'UINT8', 'shape': [1000, 4, 4, 1],
         'data': [*['x'] * 999, 'x' * 10_000],

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of launch/ray_serve.py: what Ray is told, and what a replica is."""
+"""Tests of launch/ray_serve.py: options given to Ray, and the replicas."""
 
 import importlib.util
 import sys
@@ -18,7 +18,7 @@ class RayServeTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    # Ray is not installed with the rest.
+    # Ray is not installed for tests.
     self.ray = mock.MagicMock()
     self.ray.serve.ingress = lambda: lambda replica: replica
     self.enter_context(mock.patch.dict(
@@ -34,7 +34,7 @@ class RayServeTest(parameterized.TestCase):
     return self.module.parser().parse_args(['--model=x', *flags])
 
   @parameterized.parameters(
-      # 400 a second, each under way for 50 of at most 100 ms.
+      # 400 requests a second, each taking 50 of at most 100 ms.
       (('--rate=400', '--slo_ms=100'), 20.0),
       (('--rate=1',), 1.0),
   )

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of another model in place of the one that is served."""
+"""Tests of replacing the model that is served."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ class LoadTest(parameterized.TestCase):
       return other, fakes.profile()
 
     self._start(lambda model: (fakes.FakeEngine(seed=2), fakes.profile()))
-    # As a server does for the rest of its menu.
+    # Replaces the model as a server does when it has measured its full menu.
     first = asyncio.run_coroutine_threadsafe(
         self.running.service.replace(rest), self.running.server._loop
     )
@@ -134,7 +134,7 @@ class LoadTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(UsageError, 'other logits in a batch'):
       service_lib.check(engine, fakes.profile(), fakes.images(4))
-    engine.precision = 2.0**-7  # bfloat16's.
+    engine.precision = 2.0**-7  # The precision of bfloat16.
     service_lib.check(engine, fakes.profile(), fakes.images(4))
 
 

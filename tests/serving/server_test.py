@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.serving.server: how a server ends."""
+"""Tests of adaptanet_jax.serving.server: how a server stops."""
 
 import contextlib
 import http.client
@@ -56,12 +56,12 @@ class ServerTest(parameterized.TestCase):
     ]
     for client in clients:
       client.start()
-    time.sleep(0.2)  # The first batch runs, the others wait.
+    time.sleep(0.2)  # The first batch runs; the others wait.
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     status, _ = self._ask('GET', '/v2/health/ready')
     self.assertEqual(status, 503)
-    # It lives, and answers whoever has not noticed.
+    # It is alive, and still answers clients that have not noticed.
     self.assertEqual(self._ask('GET', '/v2/health/live')[0], 200)
     self._infer(answers)
     for client in clients:
@@ -79,7 +79,7 @@ class ServerTest(parameterized.TestCase):
 
   def test_what_each_signal_does(self):
     for signals, expected in (
-        # Before it listens there is nothing to drain.
+        # Before it listens, it has no requests to finish.
         ((signal.SIGTERM,), (True, False)),
         ((signal.SIGINT,), (True, False)),
         ((signal.SIGINT, signal.SIGINT), (True, True)),

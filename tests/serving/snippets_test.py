@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests that clients of docs/serving.md get answers from a server."""
+"""Tests that the clients in docs/serving.md get answers from a server."""
 
 import contextlib
 import io
@@ -16,12 +16,12 @@ from adaptanet_jax.serving.service import Service
 from tests import docs_test
 from tests.serving import fakes
 
-# Milliseconds would be too few on a machine that does other work, too.
+# Deadlines of milliseconds are too short on a machine with other work.
 _TIMES = {'=20000': '=20000000', '=20_000': '=20_000_000'}
 
 
 class _Engine(fakes.FakeEngine):
-  """Of images as those of digits."""
+  """A fake engine for images of the shape of `digits`."""
 
   def __init__(self):
     super().__init__()
@@ -45,7 +45,7 @@ class SnippetsTest(absltest.TestCase):
     pathlib.Path('picture.png').write_bytes(fakes.png(pixels))
 
   def _printed(self, text):
-    """Runs the snippet that has a text in it; returns what it prints."""
+    """Runs the snippet that contains a text; returns what it prints."""
     (code,) = [
         block for block in docs_test._blocks('docs/serving.md') if text in block
     ]
@@ -54,7 +54,7 @@ class SnippetsTest(absltest.TestCase):
     for old, new in _TIMES.items():
       code = code.replace(old, new)
     with contextlib.redirect_stdout(io.StringIO()) as out:
-      exec(compile(code, 'docs/serving.md', 'exec'), {})  # The project's own.
+      exec(compile(code, 'docs/serving.md', 'exec'), {})  # Our own code.
     return out.getvalue()
 
   def test_the_standard_library(self):

@@ -1,12 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What PyTorch, torchvision and timm make of weights that a rule draws.
+"""Outputs of PyTorch, torchvision and timm for weights drawn by a rule.
 
-Run with all three installed, it writes `logits.json` and `saved/` anew:
+If all three are installed, this rewrites `logits.json` and `saved/`:
 
   python -m tests.teachers.originals
 
-The tests then need none of them: they draw the same weights.
+The tests draw the same weights, so they need none of the three packages.
 """
 
 import argparse
@@ -30,13 +30,13 @@ SIDE = 64
 
 
 def images() -> np.ndarray:
-  """Returns `float32[2, SIDE, SIDE, 3]`."""
+  """Returns two random images, `float32[2, SIDE, SIDE, 3]`."""
   rng = np.random.default_rng(0)
   return rng.standard_normal((2, SIDE, SIDE, 3), np.float32)
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-  """Returns what a state dict has under a name, in PyTorch's layout."""
+  """Returns the drawn tensor of a name in PyTorch's layout."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   noise = rng.standard_normal(shape, np.float32)
   if len(shape) > 1:
@@ -47,7 +47,7 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def state_of(net: ResNet) -> dict[str, np.ndarray]:
-  """Returns a state dict, as PyTorch would have it, of a network of ours."""
+  """Returns a PyTorch state dict with weights for one of our networks."""
   state = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(net.shapes()):
     name = torch_resnet._name(tuple(part.key for part in path))
@@ -73,7 +73,7 @@ def saved() -> dict[str, np.ndarray]:
 
 
 def save(torch: Any, folder: pathlib.Path) -> None:
-  """Writes what training scripts write, as PyTorch has and had it."""
+  """Writes training scripts' files in PyTorch's present and old formats."""
   values = {name: torch.tensor(array) for name, array in saved().items()}
   values['transposed'] = torch.tensor(saved()['transposed'].T.copy()).t()
   values['part'] = torch.tensor(weight('part', (6,)))[2:5]
@@ -95,7 +95,7 @@ def save(torch: Any, folder: pathlib.Path) -> None:
   )
   beside['module'] = torch.nn.Linear(2, 2)
   torch.save(beside, folder / 'zip.pth')
-  # Of kinds that there is no array for.
+  # Tensors of kinds for which NumPy has no array.
   others = {
       'sparse': torch.eye(2).to_sparse(),
       'complex': torch.zeros(2, dtype=torch.complex64),

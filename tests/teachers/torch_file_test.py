@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.teachers.torch_file, on files that PyTorch wrote."""
+"""Tests of adaptanet_jax.teachers.torch_file, with files from PyTorch."""
 
 import io
 import os
@@ -35,7 +35,7 @@ class ReadTest(parameterized.TestCase):
     for name, expected in originals.saved().items():
       np.testing.assert_array_equal(state[name], expected, name)
       self.assertEqual(state[name].dtype, expected.dtype, name)
-    # Of 8 bits of a number.
+    # bfloat16 has 8 bits of precision.
     self.assertEqual(state['bfloat16'].dtype.name, 'bfloat16')
     np.testing.assert_allclose(
         state['bfloat16'].astype(np.float32), state['plain'], rtol=2**-8
@@ -83,7 +83,7 @@ class ReadTest(parameterized.TestCase):
     self.assertFalse(victim.exists())
 
   def test_a_few_bytes_ask_for_no_memory(self):
-    # Item 2**31 of the unpickler's memory, which would take 32 GB.
+    # Index 2**31 of the unpickler's memo, which would take 32 GB.
     data = b'\x80\x02]r\xff\xff\xff\x7f.'
     with self.assertRaisesRegex(ValueError, 'pickle is damaged'):
       self._read(data)
@@ -136,7 +136,7 @@ def _saved():
 
 
 def _pickles():
-  """The pickles in the files that are zip files."""
+  """Returns the pickles of the saved files that are zip files."""
   found = []
   for data in _saved():
     if data.startswith(b'PK'):
@@ -147,7 +147,7 @@ def _pickles():
 
 
 class FuzzTest(absltest.TestCase):
-  """Through `torch_resnet`, as a user meets it: arrays, or one line."""
+  """Tests that damaged files give arrays, or an error of one line."""
 
   def assert_read_or_refused(self, data):
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +168,7 @@ class FuzzTest(absltest.TestCase):
 
   @fuzz.given(fuzz.damaged(_pickles()))
   def test_a_damaged_pickle_is_read_or_refused(self, pickled):
-    # In a whole file: zip files know of damage.
+    # Packed into an intact zip file, whose checksum does not reveal it.
     packed = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(_saved()[-1])) as whole,

@@ -43,7 +43,7 @@ def _net(norm, **changes):
 
 
 def _state(title):
-  """Returns a state dict, as PyTorch would have it."""
+  """Returns a state dict in PyTorch's form."""
   return {
       name: originals.weight(name, tuple(shape))
       for name, shape in _ORIGINALS[title]['shapes'].items()
@@ -95,7 +95,7 @@ class TorchResNetTest(parameterized.TestCase):
     chex.assert_trees_all_equal(plain, same)
 
   def _load_tree(self, tree, net=None, **options):
-    """Loads what a file of such a tree would have."""
+    """Loads a file that contains a tree."""
     path = self.folder / 'tree.pth'
     path.write_bytes(b'')
     with mock.patch.object(torch_file, 'read', return_value=tree):
@@ -110,7 +110,7 @@ class TorchResNetTest(parameterized.TestCase):
         *({key: state} for key in ('state_dict', 'net', 'network', 'ema')),
         {'ema': {'module': state}},
         {'checkpoint': {'model_state': {'net': state}}, 'optimizer': {}},
-        # The network rather than its average, wherever it comes.
+        # The network is preferred to its average, in any order.
         {'state_dict_ema': other, 'state_dict': state},
         {'ema': {'module': other}, 'model': state},
         {'model_ema': {f'module.{n}': a for n, a in state.items()}},
@@ -206,7 +206,7 @@ class TorchResNetTest(parameterized.TestCase):
 
 
 class AdaptTest(parameterized.TestCase):
-  """Fine-tuning: other classes, other colours."""
+  """Tests of weights for other classes or other colour channels."""
 
   def _load(self, state, net, adapt=True):
     with tempfile.TemporaryDirectory() as folder:
@@ -258,7 +258,7 @@ class AdaptTest(parameterized.TestCase):
     kernel = found['params']['backbone']['stem']['conv']['kernel']
     expected = state['conv1.weight'].sum(1, keepdims=True).transpose(2, 3, 1, 0)
     np.testing.assert_allclose(kernel, expected, rtol=1e-5, atol=1e-6)
-    # And the other way round.
+    # The opposite: from one channel to three.
     back, notes = self._load(
         state | {'conv1.weight': kernel.transpose(3, 2, 0, 1).copy()},
         _net('bn'),
@@ -283,7 +283,7 @@ class AdaptTest(parameterized.TestCase):
 class RunTest(absltest.TestCase):
 
   def test_a_batchnorm_teacher_over_a_groupnorm_student(self):
-    """The teacher of a small net, under PyTorch's names, through a run."""
+    """Runs with a small teacher that is stored under PyTorch's names."""
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     net = ResNet('resnet26x8', 'cifar', 'bn', 10, (16, 16, 1))
     weights = folder / 'teacher.safetensors'
@@ -294,7 +294,7 @@ class RunTest(absltest.TestCase):
         '--config.teacher.norm=bn',
         '--config.teacher.epochs=0.',
         '--config.phases=teacher,cascade',
-        # A teacher that is not trained needs no whole batch.
+        # A teacher that is not trained does not need a whole batch.
         '--config.teacher.batch_size=128',
         '--config.data.train_examples=64',
         '--config.data.test_examples=32',

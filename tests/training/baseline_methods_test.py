@@ -21,7 +21,7 @@ class DrawTest(parameterized.TestCase):
   def test_the_sandwich_has_the_largest_first_and_the_smallest_last(self):
     drawn = _draws(methods.draw_sandwich, 50)
     self.assertEqual(drawn.dtype, np.int32)
-    # All stages alike.
+    # All stages have the same width.
     np.testing.assert_array_equal(drawn, drawn[..., :1].repeat(4, -1))
     rows = {tuple(subnets) for subnets in drawn[..., 0]}
     self.assertEqual(rows, {(0, 1, 2, 3), (0, 2, 1, 3)})
@@ -32,7 +32,7 @@ class DrawTest(parameterized.TestCase):
     self.assertEqual(drawn.dtype, np.int32)
     for subnets in drawn[:200]:
       self.assertLen({tuple(subnet) for subnet in subnets}, 3)
-    # Branch indices count widths down.
+    # Branch indices rise as widths fall.
     total = drawn.sum(-1)
     self.assertTrue((np.diff(total) >= 0).all())
 
@@ -40,7 +40,7 @@ class DrawTest(parameterized.TestCase):
     drawn = _draws(methods.draw_any, 4000)
     counts = collections.Counter(map(tuple, drawn.reshape(-1, 4)))
     self.assertLen(counts, 256)
-    # 12,000 draws: 46.9 each, with a standard deviation of 6.8.
+    # 12,000 draws make 46.9 of each, with a standard deviation of 6.8.
     self.assertBetween(min(counts.values()), 20, 46)
     self.assertBetween(max(counts.values()), 47, 80)
 

@@ -45,7 +45,7 @@ def _cross_entropy(logits, probabilities):
 
 
 def _hard():
-  # Five classes: a tenth spread evenly leaves .92 and .02.
+  # Labels of five classes, smoothed by a tenth: .92 and .02.
   return jnp.full((4, 5), 0.02).at[jnp.arange(4), _batch()[1]].set(0.92)
 
 
@@ -59,7 +59,7 @@ def _train_mode(net, variables, subnet):
 
 
 def _guides(net, averages, subnets, number):
-  """DSNet's target of a subnet, by its description alone."""
+  """Returns DSNet's target of a subnet, computed as its paper describes it."""
   predictions = [
       jax.nn.softmax(net.forward(averages, _batch()[0], subnet)[0])
       for subnet in subnets[:-1]
@@ -91,7 +91,7 @@ class BaselineGradientsTest(parameterized.TestCase):
         if name == 'dsnet' and number:
           target = _guides(net, averages, subnets, number)
         losses.append(_cross_entropy(logits, lax.stop_gradient(target)))
-        if not number:  # Its prediction is what USNet's others learn.
+        if not number:  # In USNet it teaches all others.
           target = jax.nn.softmax(logits)
       return sum(losses), (losses, stats)
 
@@ -121,7 +121,7 @@ class BaselineGradientsTest(parameterized.TestCase):
         actual_stats, expected_stats, rtol=1e-3, atol=1e-3
     )
     if norm == 'bn':
-      # A channel that all three subnets have has moved thrice.
+      # A channel that all three subnets run has moved three times.
       path = ('backbone', 'stem', 'conv', 'norm', 'mean')
       old, new = (
           functools.reduce(lambda tree, key: tree[key], path, tree)[0]
@@ -167,7 +167,8 @@ class BaselineGradientsTest(parameterized.TestCase):
     subnets = METHODS['dsnet'].draw(_RNG)
     run = functools.partial(baselines._bootstrapped, net, ensemble='ib')
     actual = jax.jit(run)(_inputs(average), subnets)
-    # Those of width 1.0, in evaluation mode: as one image alone has it.
+    # The target is that of width 1.0 in evaluation mode, so one image alone
+    # has the same.
     logits, _ = jax.jit(net.forward)(average, _batch()[0][:1])
     expected = jax.nn.softmax(logits)[0]
     for target in actual[:, 0]:

@@ -25,7 +25,7 @@ _TX = optax.adam(1e-3)
 
 
 def _state(step, *, seed=0, stats=True, width=4, layers=('conv', 'head')):
-  """A state after one step of Adam, so that nothing in it is zero."""
+  """Returns a state after a step of Adam, so that nothing in it is zero."""
   rng = np.random.default_rng(seed)
   params = {
       'backbone': {
@@ -121,9 +121,9 @@ class PhaseCheckpointsTest(parameterized.TestCase):
     self.assertIsNone(self.enterContext(other).latest_step())
 
   @parameterized.named_parameters(
-      # As Orbax names a checkpoint until it is whole.
+      # The name that Orbax gives a checkpoint until it is complete.
       ('unnamed', '6.orbax-checkpoint-tmp-1760000000000000', '{}'),
-      # As a file system leaves it that does not rename in one piece.
+      # What a file system without atomic renaming can leave behind.
       ('empty', '6', None),
       ('torn', '6', '{"commit_timest'),
       ('uncommitted', '6', '{"commit_timestamp_nsecs": null}'),
@@ -144,7 +144,7 @@ class PhaseCheckpointsTest(parameterized.TestCase):
     self.assertTrue(is_complete(self.workdir, 'lock_in', 3))
     self.assertEqual(checkpoints.latest_step(), 3)
     chex.assert_trees_all_equal(checkpoints.restore(_blank(state)), state)
-    # And it is not in the way of another try.
+    # The same step can be saved again.
     checkpoints.save(_state(6, seed=7))
     self.assertTrue(is_complete(self.workdir, 'lock_in', 6))
     chex.assert_trees_all_equal(
@@ -191,7 +191,7 @@ class PhaseCheckpointsTest(parameterized.TestCase):
   def test_after_the_damaged_folder_is_gone_the_one_before_serves(self):
     state = _state(3)
     self._save(state, _state(6, seed=6))
-    # What the message of a damaged one tells the user to do.
+    # What the message about a damaged checkpoint tells the user to do.
     shutil.rmtree(self.folder / '6')
     restored = self._open().restore(_blank(state))
     chex.assert_trees_all_equal(restored, state)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A phase changes what it trains, and nothing else."""
+"""Tests of adaptanet_jax.training.loop."""
 
 import dataclasses
 import functools
@@ -73,7 +73,7 @@ class LoopTest(parameterized.TestCase):
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}
 
   def _step(self, phase, objective):
-    # Compiled for shapes alone, it serves the arrays.
+    # The step is compiled from shapes; it then runs on arrays.
     shapes = jax.eval_shape(lambda: (self.student, self.teacher))
     return loop.make_step(phase, *shapes, self.split, objective, 'none')
 
@@ -135,10 +135,10 @@ class LoopTest(parameterized.TestCase):
     trained_after, frozen_after = loop.split_variables(after, phase.trains)
     chex.assert_trees_all_equal(frozen_after, frozen_before)
     chex.assert_trees_all_equal(self.teacher, teacher_before)
-    # A subnet of a step may pass a substitute by, but not all of them.
+    # Some subnets of a step may bypass a substitute, but not all of them.
     self.assertTrue(_all_differ(trained_before, trained_after))
     self.assertGreater(seconds, 0.0)
-    # Two steps, each with other subnets, and one trace.
+    # Two steps with different subnets share one trace.
     self.assertEqual(num_traces, 1)
 
   def test_a_moving_average_survives_a_restart(self):
@@ -148,7 +148,7 @@ class LoopTest(parameterized.TestCase):
 
     def objective(params, stats, inputs):
       average = inputs.teacher['params']
-      # Depends on the average: with another one it would go elsewhere.
+      # The gradient depends on the average, so a wrong one would be noticed.
       grads = jax.tree.map(lambda p, a: 1.0 + p - a, params, average)
       return grads, stats, {'loss': jax.numpy.zeros(())}
 
@@ -192,7 +192,7 @@ class LoopTest(parameterized.TestCase):
     self.assertEqual(accuracies(), [])
     self._train(phase, objective, step, validate)
     self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
-    # What has been measured is not measured again.
+    # An accuracy that has been measured is not measured again.
     self._train(phase, objective, step, validate)
     self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
 
@@ -219,7 +219,7 @@ class LoopTest(parameterized.TestCase):
         mock.patch.object(jax, 'block_until_ready', recorded),
     ):
       self._train(phase, objective, step)
-    # Each in its turn, all but the last.
+    # It waits for each step in order, except the last.
     self.assertEqual(waited, list(range(2 * STEPS - 1)))
 
   def test_loss_that_is_not_finite_names_phase_step_and_metric(self):

@@ -47,7 +47,7 @@ class MeanSquaredErrorTest(parameterized.TestCase):
     ones = jnp.ones((64, 64), jnp.bfloat16)
     loss = losses.mean_squared_error(ones, jnp.zeros_like(ones))
     self.assertEqual(loss.dtype, jnp.float32)
-    # A sum of ones in bfloat16 would stop at 256.
+    # A sum of ones in bfloat16 would not grow beyond 256.
     self.assertEqual(loss, 1.0)
     # 1 + 2^-7 is the next number after 1 in bfloat16.
     loss = losses.mean_squared_error(ones + 2**-7, ones)
@@ -59,7 +59,8 @@ class AnchorLossTest(parameterized.TestCase):
   def test_value_by_hand(self):
     outputs = {'anchor4': _PREDICTION, 'logits': jnp.array([[1.0, 1.0, 4.0]])}
     targets = {'anchor4': _TARGET, 'logits': jnp.array([[1.0, 2.0, 1.0]])}
-    # 3.25, as above, and (0 + 1 + 9) / 3; an output's size has no say.
+    # 3.25, as above, plus (0 + 1 + 9) / 3: outputs weigh the same, whatever
+    # their size.
     self.assertAlmostEqual(
         float(losses.anchor_loss(outputs, targets)), 3.25 + 10 / 3, places=6
     )
@@ -107,7 +108,7 @@ class AnchorLossTest(parameterized.TestCase):
 
 class CrossEntropyTest(parameterized.TestCase):
 
-  # Probabilities are 1/4 and 3/4.
+  # The probabilities are 1/4 and 3/4.
   LOGITS = ((0.0, math.log(3)),) * 2
 
   def test_value_by_hand(self):
@@ -119,7 +120,7 @@ class CrossEntropyTest(parameterized.TestCase):
     loss = losses.cross_entropy(
         jnp.array(self.LOGITS), jnp.array([1, 1]), label_smoothing=0.2
     )
-    # Targets are .1 and .8 + .1: .9 * .287682 + .1 * 1.386294.
+    # The targets are .1 and .8 + .1: .9 * .287682 + .1 * 1.386294.
     self.assertAlmostEqual(float(loss), 0.397543, places=6)
 
   @parameterized.parameters(0.0, 0.3, 1.0)
@@ -155,7 +156,7 @@ class CrossEntropyTest(parameterized.TestCase):
     np.testing.assert_array_equal(grads, [[0.0, 0.0], [-0.5, 0.5]])
 
   def test_float32_from_bfloat16(self):
-    # Probabilities are 1/5 and 4/5: -ln 1/5 = 1.609; logits round to 1.3828.
+    # Probabilities are 1/5 and 4/5: -ln 1/5 = 1.609; the logit is 1.3828.
     logits = jnp.array([[0.0, math.log(4)]], jnp.bfloat16)
     loss = losses.cross_entropy(logits, jnp.array([0]))
     self.assertEqual(loss.dtype, jnp.float32)
@@ -166,7 +167,7 @@ class Top1Test(parameterized.TestCase):
 
   def test_value_by_hand(self):
     logits = jnp.array([[1.0, 3.0], [0.0, -1.0], [2.0, 5.0]])
-    # The largest are 1, 0 and 1: two of three are right.
+    # The largest logits are those of 1, 0 and 1: two of three are right.
     top1 = losses.top1(logits, jnp.array([1, 1, 1]))
     self.assertAlmostEqual(float(top1), 2 / 3, places=6)
     self.assertEqual(top1.dtype, jnp.float32)
@@ -175,9 +176,9 @@ class Top1Test(parameterized.TestCase):
 class GaussianKlTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # With the target's variance g = 1e-4, the prediction's p and the error e:
-      # forward (log(p / g) + (g + e^2) / p - 1) / 2, literal
-      # (log(g / p) + (p + e^2) / g - 1) / 2. No divergence from itself:
+      # With target variance g = 1e-4, predicted variance p and error e, forward
+      # is (log(p / g) + (g + e^2) / p - 1) / 2, and literal is
+      # (log(g / p) + (p + e^2) / g - 1) / 2. First p = g and e = 0:
       ('forward', 1e-4, 0.0, 0.0),
       ('literal', 1e-4, 0.0, 0.0),
       # p = 1e-2, e = 0.1: (log(100) + 1.01 - 1) / 2.
@@ -195,7 +196,7 @@ class GaussianKlTest(parameterized.TestCase):
     np.testing.assert_allclose(kl, expected, rtol=1e-4, atol=1e-4)
 
   def _slope(self, divergence, variance, error):
-    """The derivative of the divergence by the logarithm of the variance."""
+    """Returns the derivative of the divergence by the log-variance."""
     def kl(log_variance):
       return losses.gaussian_kl(
           jnp.full((1, 1), error),
@@ -216,7 +217,7 @@ class GaussianKlTest(parameterized.TestCase):
           rtol=1e-3,
           atol=1e-4,
       )
-    # That is why the default is the other direction: it learns the error.
+    # Hence the default is the other direction, which learns the error.
     best = 1e-4 + error**2
     self.assertAlmostEqual(self._slope('forward', best, error), 0.0, places=4)
     self.assertLess(self._slope('forward', best / 2, error), -0.1)

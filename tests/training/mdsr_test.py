@@ -14,7 +14,7 @@ from adaptanet_jax.training import mdsr
 _FOUR_STAGES = mdsr.SubnetSpace(1, 4)
 
 
-# Keys of `_draw_many`.
+# Number of keys that `_draw_many` draws with.
 _NUM_KEYS = 2000
 
 
@@ -25,7 +25,7 @@ def _draw(rng, space, num_random):
 
 @functools.cache
 def _draw_many(space):
-  """One draw of three random subnets for each key, `int32[keys, |eta|, 4]`."""
+  """Draws three random subnets with each key: `int32[keys, |eta|, 4]`."""
   rngs = jax.random.split(jax.random.key(7), _NUM_KEYS)
   draw = jax.vmap(lambda rng: mdsr.draw_subnets(rng, space, 3))
   return np.asarray(jax.jit(draw)(rngs))
@@ -46,7 +46,7 @@ class SubnetSpaceTest(parameterized.TestCase):
   def test_others_are_all_that_are_no_corner(self):
     np.testing.assert_array_equal(mdsr.SubnetSpace(3, 3).others(), [[1], [2]])
     others = _as_set(_FOUR_STAGES.others())
-    # 4^4 less two.
+    # 4^4 minus 2.
     self.assertLen(others, 254)
     self.assertNoCommonElements(others, [(0, 0, 0, 0), (3, 3, 3, 3)])
 
@@ -63,7 +63,7 @@ class SubnetSpaceTest(parameterized.TestCase):
 
   def test_deltas_are_a_second_dimension(self):
     joint = mdsr.SubnetSpace(1, 2, 'joint')
-    # The largest and the smallest width, with blocks and as deltas.
+    # The largest and the smallest width, as blocks and as deltas.
     np.testing.assert_array_equal(
         joint.corners(), [[0, 0], [3, 3], [4, 4], [7, 7]]
     )
@@ -74,7 +74,7 @@ class SubnetSpaceTest(parameterized.TestCase):
     delta = mdsr.SubnetSpace(1, 4, 'delta')
     np.testing.assert_array_equal(delta.corners()[:, 0], [4, 7])
     others = delta.others()
-    # 8^4 less the 4^4 without any, less two.
+    # 8^4 minus the 4^4 without a delta, minus 2.
     self.assertLen(_as_set(others), 4096 - 256 - 2)
     self.assertTrue((others.max(1) >= 4).all())
     self.assertFalse(delta.has_largest)
@@ -123,19 +123,19 @@ class DrawSubnetsTest(parameterized.TestCase):
   def test_draws_are_a_function_of_the_key(self):
     space = mdsr.SubnetSpace(3, 4)
     eta = mdsr.draw_subnets(jax.random.key(3), space, 3)
-    # Whether traced or not, and as often as one asks.
+    # Compiled or not, and however often it is called.
     for _ in range(2):
       np.testing.assert_array_equal(_draw(jax.random.key(3), space, 3), eta)
     first_keys = _draw_many(_FOUR_STAGES)[:50, 2:]
     self.assertLen({draw.tobytes() for draw in first_keys}, 50)
 
   def test_over_many_keys_every_other_subnet_appears(self):
-    # Each is missed with odds of (1 - 3 / 254)^2000 = 5e-11.
+    # A given one is missed with probability (1 - 3 / 254)^2000 = 5e-11.
     drawn = _draw_many(_FOUR_STAGES)[:, 2:].reshape(-1, 4)
     self.assertEqual(_as_set(drawn), _as_set(_FOUR_STAGES.others()))
 
   def test_subnets_of_a_step_share_a_prefix_that_varies_over_steps(self):
-    # Each of 16 prefixes is missed with odds of (15 / 16)^2000 = 9e-57.
+    # A given one of 16 is missed with probability (15 / 16)^2000 = 9e-57.
     eta = _draw_many(mdsr.SubnetSpace(3, 3))
     prefixes = eta[..., :2]
     np.testing.assert_array_equal(
@@ -152,7 +152,7 @@ class DrawSubnetsTest(parameterized.TestCase):
 
   def test_the_prefix_of_a_delta_is_any_subnet(self):
     eta = _draw_many(mdsr.SubnetSpace(2, 2, 'delta'))
-    # Each of 8 prefixes is missed with odds of (7 / 8)^2000 = 1e-116.
+    # A given one of 8 is missed with probability (7 / 8)^2000 = 1e-116.
     self.assertEqual(set(eta[:, 0, 0].tolist()), set(range(8)))
     np.testing.assert_array_equal(
         np.sort(eta[..., 1], axis=-1)[0], [4, 5, 6, 7]
@@ -162,7 +162,7 @@ class DrawSubnetsTest(parameterized.TestCase):
 class LossWeightsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      # 1 for the largest, then v / (|eta| - 1) and (1 - v) / (|eta| - 1).
+      # The largest has 1, the others v / (|eta| - 1), (1 - v) / (|eta| - 1).
       (5, 0.5, 0.125, 0.125),
       (4, 0.25, 0.25 / 3, 0.75 / 3),
       (3, 1.0, 0.5, 0.0),
@@ -173,7 +173,7 @@ class LossWeightsTest(parameterized.TestCase):
     self.assertEqual({weight.dtype.name for weight in weights}, {'float32'})
     np.testing.assert_allclose(weights[0], [1.0] + [to_teacher] * (size - 1))
     np.testing.assert_allclose(weights[1], [0.0] + [to_largest] * (size - 1))
-    # In a soft cross-entropy the others count alike, and the largest does not.
+    # In a soft cross-entropy the largest has no weight; the others share 1.
     soft = 1.0 / (size - 1)
     np.testing.assert_allclose(weights[2], [0.0] + [soft] * (size - 1))
 

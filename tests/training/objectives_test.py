@@ -20,7 +20,7 @@ from adaptanet_jax.training import forward, losses, mdsr, objectives
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 5, (16, 16, 1))
 _NETS = forward.Networks(teacher=_NET, student=_NET)
 _SPACE = mdsr.SubnetSpace(4, 4)
-# v of Eq. 3; not a half, so that it cannot stand where 1 - v should.
+# v of Eq. 3; not a half, so that v in place of 1 - v is noticed.
 _V = 0.25
 # The step from which the soft cross-entropy counts.
 _SOFT_FROM = 5
@@ -44,7 +44,7 @@ def _batch():
 
 
 def _inputs(frozen=None, teacher=None, rng=None, step=0):
-  """Returns what a step reads beside what it trains."""
+  """Returns what a step reads in addition to what it trains."""
   rng = jax.random.key(0) if rng is None else rng
   return objectives.StepInputs(
       frozen or {}, teacher or {}, *_batch(), rng, step
@@ -53,7 +53,7 @@ def _inputs(frozen=None, teacher=None, rng=None, step=0):
 
 @functools.cache
 def _outputs(seed):
-  """What a network makes of the batch: its anchors and logits, by name."""
+  """Returns the anchors and logits of the batch, by name."""
   logits, anchors = _forward(_variables(seed), _batch()[0])
   return anchors | {'logits': logits}
 
@@ -65,7 +65,7 @@ def _forward(variables, images):
 
 @functools.cache
 def _rng(prefix):
-  """Returns the first key that draws a prefix, and the subnets it draws."""
+  """Returns the first key that draws a prefix, and its subnets."""
   rngs = jax.random.split(jax.random.key(0), 1000)
   draw = jax.jit(jax.vmap(lambda rng: mdsr.draw_subnets(rng, _SPACE, 3)))
   subnets = np.asarray(draw(rngs))
@@ -76,7 +76,7 @@ def _rng(prefix):
 
 @_jit
 def _gradients(student, teacher, rng, step=0):
-  """Gradients and metrics of M4, as a step of phase cascade4 has them."""
+  """Returns gradients and metrics of a step of phase cascade4, module M4."""
   params, rest = trees.split(
       student['params'], ('backbone/stage4', 'backbone/head')
   )
@@ -105,12 +105,12 @@ def _mean_squared_errors(outputs, targets):
 
 @functools.partial(_jit, static_argnums=3)
 def _equation_3(student, targets, stops, subnets, soft=0.0):
-  """Eq. 3 of M4 and its gradient, one subnet after the other, by the paper.
+  """Returns Eq. 3 of M4 and its gradient, one subnet after the other.
 
   Args:
     student: variables of the student.
     targets: anchors and logits of the teacher.
-    stops: 1 to hold the largest subnet's output still as a target, 0 not to.
+    stops: 1 to stop the gradient of the largest subnet as a target, else 0.
     subnets: branch indices of each subnet, the largest first.
     soft: share of the soft cross-entropy to the teacher.
 
@@ -184,19 +184,19 @@ class AnchorGradientsTest(parameterized.TestCase):
     actual, wrong = grads, moving
     for key in kernel:
       actual, wrong = actual[key], wrong[key]
-    # Not a matter of rounding.
+    # The difference exceeds rounding.
     difference = np.abs(actual - wrong).max()
     self.assertGreater(difference, 0.01 * np.abs(actual).max())
 
   def test_a_largest_subnet_that_equals_the_teacher_is_left_alone(self):
-    # Before the module the student is at full width, so the largest subnet is
-    # the teacher. What only it reads gets no gradient: not from its own loss,
-    # which is zero, nor from the narrower ones that are compared with it.
+    # The student runs at full width before the module, so the largest subnet
+    # equals the teacher. Weights that only it reads get no gradient: its own
+    # loss is zero, and as the target of narrower subnets it is constant.
     rng, _ = _rng((0, 0, 0))
     grads, metrics = _gradients(_variables(0), _variables(0), rng)
     self.assertAlmostEqual(float(metrics['loss_largest']), 0.0, places=9)
     self.assertGreater(float(metrics['loss_smallest']), 0.0)
-    # The 64 inner channels of stage 4; widths below 1 have at most 48.
+    # Stage 4 has 64 inner channels; widths below 1 run at most 48 of them.
     kernel = np.abs(grads['backbone']['stage4']['block1']['conv1']['kernel'])
     self.assertEqual(kernel.shape, (1, 1, 128, 64))
     self.assertLess(kernel[..., 48:].max(), 1e-5 * kernel.max())
@@ -223,7 +223,7 @@ class AnchorGradientsTest(parameterized.TestCase):
     self.assertNotAlmostEqual(
         float(metrics['loss_smallest']), float(first), places=3
     )
-    # Of four images.
+    # Accuracies of four images.
     self.assertIn(float(metrics['top1_largest']), [0.0, 0.25, 0.5, 0.75, 1.0])
 
 
@@ -250,8 +250,8 @@ class RunModuleTest(parameterized.TestCase):
     names = [f'anchor{n}' for n in range(first, 5)]
     self.assertSameElements(outputs, [*names, 'logits'])
     self.assertLess(float(loss), 1e-9)
-    # The stages after the module are the teacher's, whatever is asked of them;
-    # those of the module are as narrow as asked.
+    # After the module the teacher's stages run, whatever the choices are; the
+    # module's own stages follow their choices.
     after = jnp.where(jnp.arange(4) < last, 0, 3)
     _, loss = run(_variables(0), _outputs(0), after)
     self.assertLess(float(loss), 1e-9)

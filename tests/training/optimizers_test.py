@@ -26,7 +26,7 @@ def _settings(**changes):
 
 
 def _rates(num_steps, *, steps, steps_per_epoch, **changes):
-  """Learning rates, read off what SGD does to a weight of gradient 1."""
+  """Returns learning rates: SGD's updates of a weight with gradient 1."""
   tx = optimizers.make_optimizer(
       _settings(**changes), steps=steps, steps_per_epoch=steps_per_epoch
   )
@@ -46,7 +46,7 @@ class MakeOptimizerTest(parameterized.TestCase):
     rates = _rates(
         13, steps=12, steps_per_epoch=4, schedule='cosine', warmup_epochs=1.0
     )
-    # Four steps of warm-up by fifths of the peak.
+    # Four steps of warm-up, in fifths of the peak.
     np.testing.assert_allclose(rates[:4], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
     # Then .5 (1 + cos(pi k / 8)) / 2 for k = 0 to 8.
     self.assertAlmostEqual(rates[4], 0.5, places=6)
@@ -56,7 +56,7 @@ class MakeOptimizerTest(parameterized.TestCase):
 
   def test_constant_after_warm_up_by_hand(self):
     rates = _rates(6, steps=6, steps_per_epoch=4, warmup_epochs=0.75)
-    # Three steps of warm-up by quarters of the peak.
+    # Three steps of warm-up, in quarters of the peak.
     np.testing.assert_allclose(rates, [0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
 
   @parameterized.parameters('constant', 'cosine')
@@ -65,7 +65,7 @@ class MakeOptimizerTest(parameterized.TestCase):
     self.assertAlmostEqual(rates[0], 0.5, places=6)
 
   def test_momentum_is_nesterovs(self):
-    # Velocities are 1 and 1.9; steps are .5 (1 + .9 velocity).
+    # The velocities are 1 and 1.9, and the steps .5 (1 + .9 velocity).
     rates = _rates(2, steps=8, steps_per_epoch=4, momentum=0.9)
     np.testing.assert_allclose(rates, [0.95, 1.355], rtol=1e-6)
 

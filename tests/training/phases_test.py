@@ -56,7 +56,7 @@ class BuildPhasesTest(parameterized.TestCase):
       self.assertEqual(built[f'cascade{n}'].space, SubnetSpace(n, n))
     self.assertEqual(built['lock_in'].space, SubnetSpace(1, 4))
     student = [built[name].epochs for name in _NAMES[1:]]
-    # The deltas' own cascade and lock-in mirror the first; then the gates.
+    # The deltas' cascade and lock-in take as long as the first; then the gates.
     self.assertEqual(student, [3.0, 4.0, 5.0, 6.0, 7.0] * 2 + [1.0])
 
   def test_what_varies_while_deltas_and_gates_train(self):
@@ -84,7 +84,7 @@ class BuildPhasesTest(parameterized.TestCase):
       module, rest = trees.split(params, _build()[f'cascade{n}'].trains)
       modules.append(_leaves(module))
       self.assertNoCommonElements(modules[-1], _leaves(rest))
-    # Disjoint, for their sizes add up; and together they are everything.
+    # Their sizes add up, so they are disjoint; together they are everything.
     everything = _leaves(params)
     self.assertEqual(sum(map(len, modules)), len(everything))
     self.assertEqual(set().union(*modules), everything)
@@ -107,7 +107,7 @@ class NumStepsTest(parameterized.TestCase):
       (0.5, 10, 5),
       # 1.24 * 10 = 12.4.
       (1.24, 10, 12),
-      # However short, a phase takes a step.
+      # A phase takes at least one step.
       (0.01, 10, 1),
   )
   def test_parts_of_an_epoch_count_as_given(self, epochs, per_epoch, expected):

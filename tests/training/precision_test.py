@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""A hundred steps in bfloat16 beside the same hundred in float32."""
+"""Compares a hundred training steps in bfloat16 and in float32."""
 
 import tempfile
 
@@ -75,8 +75,8 @@ class PrecisionTest(absltest.TestCase):
     exact, rounded = losses['float32'], losses['bfloat16']
     self.assertLen(rounded, STEPS)
     self.assertFalse(np.array_equal(exact, rounded))
-    # Seen: .047 and .010 with gradients rounded at every convolution, as an
-    # accelerator has them; .0065 and .001 where XLA kept them in float32.
+    # Observed: .047 and .010 with gradients rounded at every convolution, as on
+    # an accelerator; .0065 and .001 where XLA kept them in float32.
     self.assertLess(np.abs(rounded / exact - 1.0).max(), 0.1)
     self.assertLess(abs(rounded.mean() / exact.mean() - 1.0), 0.03)
 

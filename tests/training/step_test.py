@@ -12,7 +12,7 @@ from adaptanet_jax.training.step import TrainState, map_train_step
 
 
 def _objective(params, stats, inputs):
-  """Gradient 1 for each parameter; reports what it was taught by."""
+  """Returns gradients of 1, and as metric the sum of the teacher's `w`."""
   grads = jax.tree.map(jnp.ones_like, params)
   stats = jax.tree.map(lambda leaf: leaf + 1.0, stats)
   return grads, stats, {'taught': inputs.teacher['params']['w'].sum()}
@@ -51,8 +51,8 @@ class MovingAverageTest(absltest.TestCase):
         'batch_stats': {'mean': jnp.array([0.0])},
     }
     state, seen = _run(self._state(average), {}, 3, decay=0.2)
-    # w falls by .5 a step: 3.5, 3, 2.5; the mean rises by 1. The share of the
-    # old is 2 / 11 after the first step, then .2, as 3 / 12 is more:
+    # w falls by .5 a step: 3.5, 3, 2.5; the mean rises by 1. The old average
+    # has weight 2 / 11 in the first step, then .2, because 3 / 12 is more.
     # w: 3.5 + .5 * 2 / 11 = 3.590909; 3 + .2 * .590909 = 3.118182; 2.5 + .2 *
     # .618182 = 2.623636. Mean: 1 - 2 / 11 = .818182; 2 - .2 * 1.181818 =
     # 1.763636; 3 - .2 * 1.236364 = 2.752727.
@@ -63,7 +63,7 @@ class MovingAverageTest(absltest.TestCase):
     np.testing.assert_allclose(
         state.average['batch_stats']['mean'], [2.752727], rtol=1e-6
     )
-    # Each step is taught by the average of the steps before it.
+    # The teacher of each step is the average of the steps before it.
     np.testing.assert_allclose(seen, [4.0, 3.590909, 3.118182], rtol=1e-6)
 
   def test_without_one_the_teacher_is_the_one_given(self):
