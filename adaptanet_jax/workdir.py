@@ -133,7 +133,7 @@ def _check_empty(folder: str, *, but: str = '') -> None:
       not os.path.isdir(folder) or {*os.listdir(folder)} - {but}
   ):
     raise UsageError(
-        f'{folder} is not empty; expected a folder that is, or is not there.'
+        f'{folder} is not empty; expected a new or an empty folder.'
     )
 
 

@@ -81,7 +81,7 @@ def make_split(
   source = open_source()
   count = min(count or len(source), len(source))
   if not count:
-    raise UsageError('The split has no examples; expected some.')
+    raise UsageError('The split has no examples; expected at least one.')
   size = count * int(np.prod(shape))
   on_demand = streamed or random_crops or size > MAX_BYTES_IN_MEMORY
   make_streamed = functools.partial(

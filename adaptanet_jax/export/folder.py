@@ -326,9 +326,9 @@ def _verify(
     worst = max(worst, apart)
     if not apart <= _TOLERANCE:
       raise UsageError(
-          f'The export runs {subnet} otherwise than JAX, by {apart:.1e} of '
-          f'the largest logit; expected {_TOLERANCE:.0e} at most. Nothing was '
-          'written; is this version of the runtime at fault?'
+          f'The logits of {subnet} in the export differ from those of JAX by '
+          f'{apart:.1e} of the largest; expected at most {_TOLERANCE:.0e}. '
+          'Nothing was written; is this version of the runtime at fault?'
       )
   for policy in exported.policies:
     _, routed = exported.route(images, policy)

@@ -234,9 +234,9 @@ def _restore(
   )
   if phases.RUNNABLE.isdisjoint(trained):
     raise UsageError(
-        f'{workdir} has no checkpoint of the end of phase '
-        f'{" or ".join(sorted(phases.RUNNABLE))}; expected a workdir whose '
-        'training is done, with its checkpoints.'
+        f'{workdir} has no network that can run yet; expected one whose phase '
+        f'{" or ".join(sorted(phases.RUNNABLE))} has ended, with its '
+        'checkpoint. Run the command that trains it again.'
     )
   variables: Variables = {}
   interrupted = []

@@ -25,7 +25,7 @@ def allowed_entries(
   found = [n for n, e in enumerate(entries) if not e.policy]
   if start and 'min_accuracy' in parameters:
     raise RequestError(
-        400, 'How accurate an answer to an anchor is depends on what the '
+        400, 'The accuracy of an answer to an anchor depends on what the '
         'device ran; expected no min_accuracy with it.'
     )
   if 'policy' in parameters:
@@ -50,8 +50,8 @@ def allowed_entries(
     if not found:
       raise RequestError(
           400,
-          f'Nothing that may answer has an accuracy of {least}; the best of '
-          f'it has {best:.4f}.',
+          f'No subnet that may answer has an accuracy of {least}; the best one '
+          f'has {best:.4f}.',
       )
   return None if len(found) == len(entries) else tuple(found)
 

@@ -46,15 +46,15 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     stream = zlib.decompressobj(32 + zlib.MAX_WBITS)
     text = stream.decompress(body, limit + 1)
   except zlib.error as error:
-    raise RequestError(400, f'The body is no {encoding} ({error}).') from error
+    raise RequestError(400, f'The body is not {encoding} ({error}).') from error
   if len(text) > limit:
     raise too_large(f'more than {limit:,} bytes when it is inflated', limit)
   if not stream.eof:
-    raise RequestError(400, f'The body is {encoding} that was cut off.')
+    raise RequestError(400, f'The {encoding} of the body was cut off.')
   if stream.unused_data:
     raise RequestError(
         400, f'{len(stream.unused_data)} bytes follow the {encoding}; expected '
-        'the end.'
+        'none.'
     )
   return text
 

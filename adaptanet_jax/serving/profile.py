@@ -237,7 +237,7 @@ def _accuracies(engine: Engine) -> np.ndarray:
     if column in engine.subnets:
       return engine.subnets[column]
   raise UsageError(
-      'The model does not know how accurate its subnets are; expected a run '
+      "The accuracies of the model's subnets were not measured; expected a run "
       'whose phases evaluation and policies are done, or a bundle of one.'
   )
 

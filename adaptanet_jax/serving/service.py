@@ -284,9 +284,12 @@ def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
     together = engine.run(images, entry.name)
     alone = engine.run(images[:1], entry.name)
     if not np.isfinite(together).all():
-      raise UsageError(f'Subnet {entry.name} gives what is not finite.')
+      raise UsageError(
+          f'Subnet {entry.name} gives numbers that are not finite.'
+      )
     largest = np.abs(together).max()
     if np.abs(together[:1] - alone).max() > tolerance * largest:
       raise UsageError(
-          f'Subnet {entry.name} gives an image other logits in a batch.'
+          f'Subnet {entry.name} gives an image other logits in a batch than '
+          'alone.'
       )

@@ -66,7 +66,7 @@ def raw_of(tensor: Mapping[str, Any], binary: bytes) -> bytes | None:
   if size is None:
     if binary:
       raise RequestError(
-          400, 'Bytes follow the JSON, and no binary_data_size tells whose.'
+          400, 'Bytes follow the JSON; expected a tensor with binary_data_size.'
       )
     return None
   if type(size) is not int or size != len(binary):

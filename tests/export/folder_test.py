@@ -198,7 +198,7 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
     with mock.patch.object(
         runtime.Network, '__call__', lambda self, x, s: np.ones((len(x), 10))
     ):
-      with self.assertRaisesRegex(UsageError, 'otherwise than JAX, by'):
+      with self.assertRaisesRegex(UsageError, 'differ from those of JAX by'):
         self.net.export(str(folder), subnets=SUBNETS)
     with mock.patch.object(
         runtime.Network, 'route', lambda self, x, p: (None, ['else'])

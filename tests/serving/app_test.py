@@ -167,7 +167,7 @@ class AppTest(fakes.HttpTest):
         413,
         'more than 10,000 bytes when it is inflated',
     )
-    for body, message in ((b'no', 'is no gzip'), (b'', 'was cut off')):
+    for body, message in ((b'no', 'is not gzip'), (b'', 'was cut off')):
       self.refused(
           ask('POST', _PATH, body, {'Content-Encoding': 'gzip'}), 400, message
       )

@@ -29,7 +29,7 @@ class ProtocolTest(parameterized.TestCase):
       (16, bytes(16), '9' * 9, 'Content-Length is .*; expected a number up'),
       (16, bytes(16), '9' * 5000, "Content-Length is '9{20}'; expected"),
       (16, bytes(16), '-1', "Content-Length is '-1'"),
-      (None, bytes(16), None, 'no binary_data_size tells whose'),
+      (None, bytes(16), None, 'expected a tensor with binary_data_size'),
   )
   def test_bad_binary_tensors(self, size, binary, length, message):
     tensor = {'name': 'images', 'datatype': 'UINT8', 'shape': [1, 4, 4, 1]}
