@@ -199,7 +199,7 @@ class PageTest(parameterized.TestCase):
 
   def test_what_an_oracle_would_have_is_told(self):
     self.assertIn('Policies go by margin.', self.text)
-    self.assertIn('would have 87.50 % for 1.5 M MAdds', self.text)
+    self.assertIn('would reach 87.50 % for 1.5 M MAdds', self.text)
 
   @parameterized.parameters('training', 'confidence', 'madds', 'latency')
   def test_each_figure_is_there_as_svg_and_png(self, name):
