@@ -54,22 +54,31 @@ part() {
   return "$code"
 }
 
-# Keeps the checkpoints of a network, without the optimizers' states.
+# Keeps the last checkpoint of each phase of a network, without the optimizer's
+# state.
 keep() {
-  local from="$runs/$1" to="$results/checkpoints/$1"
-  mkdir -p "$to"
-  rm -rf "$to/checkpoints"
-  cp -r "$from/checkpoints" "$from/config.json" "$from/results.json" \
-    "$from/metrics.jsonl" "$to"
+  local to="$results/checkpoints/$1" phase
+  rm -rf "$to"
+  publish "$1" "$to"
+  for phase in "$runs/$1/checkpoints"/*; do
+    mkdir -p "$to/checkpoints/$(basename "$phase")"
+    cp -r "$phase/$(find "$phase" -mindepth 1 -maxdepth 1 -printf '%f\n' |
+      grep -E '^[0-9]+$' | sort -n | tail -n 1)" \
+      "$to/checkpoints/$(basename "$phase")"
+  done
   find "$to" -type d -name opt_state -prune -exec rm -rf {} +
+  # It says where the checkpoint was written.
+  find "$to" -name commit_success.txt -exec truncate -s 0 {} +
 }
 
-# Keeps the results of a network.
+# Keeps the results of a network; its configuration without this machine's paths.
 publish() {
-  mkdir -p "$results/$1"
+  local file to="${2:-$results/$1}"
+  mkdir -p "$to"
   for file in config.json results.json metrics.jsonl subnets.csv policies.json; do
-    [[ ! -e "$runs/$1/$file" ]] || cp "$runs/$1/$file" "$results/$1"
+    [[ ! -e "$runs/$1/$file" ]] || cp "$runs/$1/$file" "$to"
   done
+  sed -i -E 's/("(dir|reuse)": )"[^"]*"/\1""/' "$to/config.json"
 }
 
 # Trains and measures a network. Arguments: its name, its configuration, the groups

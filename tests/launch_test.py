@@ -203,12 +203,13 @@ if [[ "$phases" == "$(cat "$(dirname "$0")/stop" 2>/dev/null)" ]]; then
   rm "$(dirname "$0")/stop"
   exit 75
 fi
-mkdir -p "$workdir/checkpoints/$phases/8/variables"
-mkdir -p "$workdir/checkpoints/$phases/8/opt_state"
+mkdir -p "$workdir/checkpoints/$phases"/{8,16}/{variables,opt_state}
+touch "$workdir/checkpoints/$phases/16/variables/weights"
 touch "$workdir/checkpoints/$phases/8/variables/weights"
 for name in config.json results.json metrics.jsonl subnets.csv; do
   echo "$phases" >> "$workdir/$name"
 done
+echo '  "dir": "/here/data", "stem": "cifar"' >> "$workdir/config.json"
 """
 
 
@@ -304,9 +305,17 @@ class Cifar100MediumTest(parameterized.TestCase):
     self.assertCountEqual(
         [path.name for path in kept.iterdir()], ['teacher', 'cascade']
     )
-    # The optimizers' states are not kept.
+    # Neither older checkpoints nor the optimizers' states are kept.
     self.assertEmpty(list(kept.rglob('opt_state')))
-    self.assertTrue((kept / 'teacher' / '8' / 'variables' / 'weights').exists())
+    steps = [path.name for path in (kept / 'teacher').iterdir()]
+    self.assertEqual(steps, ['16'])
+    self.assertTrue(
+        (kept / 'teacher' / '16' / 'variables' / 'weights').exists()
+    )
+    # Nor is where the data are on this machine.
+    config = (kept.parent / 'config.json').read_text()
+    self.assertIn('"dir": "", "stem": "cifar"', config)
+    self.assertNotIn('/here', config)
     second = self._run()
     self.assertEqual(second.returncode, 0, second.stderr)
     self.assertIn(' lock_in ', second.stdout.splitlines()[0])
