@@ -191,7 +191,7 @@ class Program:
     tally = Tally()
     for each in self._computations[computation]:
       if each.opcode == 'while':
-        times = self._trips(each.called('condition')[0])
+        times = self._trips(each)
         tally.add(self._tally(each.called('body')[0]), times)
       elif each.opcode == 'conditional':
         self._add_conditional(tally, each)
@@ -223,11 +223,16 @@ class Program:
     lines = self._computations[computation]
     return [inner for line in lines for inner in self._inside(line)]
 
-  def _trips(self, condition: str) -> int:
+  def _trips(self, loop: Instruction) -> int:
     """Returns the number of passes of a loop; all loops count from 0."""
+    known = re.search(r'"known_trip_count":{"n":"(\d+)"', loop.rest)
+    if known:
+      return int(known.group(1))
+    (condition,) = loop.called('condition')
     limits = [
         int(limit)
-        for each in self._computations[condition]
+        for line in self._computations[condition]
+        for each in self._inside(line)
         if each.opcode == 'constant' and each.shape.startswith('s32[]')
         for limit in re.findall(r'^(\d+)\)', each.rest)
     ]

@@ -107,6 +107,32 @@ class ProgramTest(parameterized.TestCase):
         program.total.collectives, {'all-reduce': {'calls': 1, 'bytes': 80}}
     )
 
+  def test_a_loop_says_itself_how_often_it_runs(self):
+    known = 'backend_config={"known_trip_count":{"n":"5"}}'
+    text = _PROGRAM.replace('body=%body', f'body=%body, {known}')
+    program = hlo.Program(text, _shares)
+    self.assertEqual(program.total.flops, 5 * 2 * 8 * 16 * 4)
+
+  def test_the_limit_of_a_loop_may_be_in_a_fusion(self):
+    limit = '%limit = s32[]{:T(128)} constant(3)'
+    fused = (
+        f'%fused (p: s32[]) -> pred[] {{\n{_line(limit)}\n'
+        + _line('%p = s32[] parameter(0)')
+        + '\n'
+        + _line('ROOT %less = pred[] compare(%p, %limit), direction=LT')
+        + '\n}\n\n'
+    )
+    text = _PROGRAM.replace(
+        _line(f'{limit}, metadata={{op_name="lt"}}') + '\n', ''
+    )
+    text = text.replace(
+        'compare(%i, %limit), direction=LT',
+        'fusion(%i), kind=kLoop, calls=%fused',
+    )
+    text = text.replace('%condition (d:', f'{fused}%condition (d:')
+    program = hlo.Program(text, _shares)
+    self.assertEqual(program.total.flops, 3 * 2 * 8 * 16 * 4)
+
   def test_a_stage_has_its_choices_apart(self):
     (switch,) = hlo.Program(_PROGRAM, _shares).switches
     self.assertEqual((switch.stage, switch.backward), (2, False))
