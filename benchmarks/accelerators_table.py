@@ -21,7 +21,7 @@ _PHASES = (
     'delta_lock_in',
 )  # fmt: skip
 _HEAD = (
-    'phase', 'images a chip', 'compiled, s', 'GB a chip', 'of it code, MB',
+    'phase', 'images a chip', 'CPU s to compile', 'GB a chip', 'of it code, MB',
     'FLOPs over 2 MAdds', 'ms a step', 'TFLOP/s',
     f'x{_NARROWEST} over x{_WIDEST}, stages 1 to 4',
 )  # fmt: skip
@@ -56,7 +56,7 @@ def _cells(row):
   cells = [
       row['phase'],
       str(row['images_per_chip']),
-      f"{row['compile_seconds']['compile']:.0f}",
+      f"{row['compile_seconds']['of_all_cores']:.0f}",
       f"{memory['all'] / 1e9:.2f}",
       f"{memory['code'] / 1e6:.0f}",
       f"{row['flops_over_madds']:.2f}",
