@@ -15,11 +15,6 @@ from adaptanet_jax.models.subnet import WIDTH_CHOICES
 
 _RESULTS = os.path.join('results', 'accelerators')
 _WIDEST, _NARROWEST = str(WIDTH_CHOICES[0]), str(WIDTH_CHOICES[-1])
-# Phases with a file of the whole step, in the order of training.
-_PHASES = (
-    'teacher', 'cascade1', 'cascade2', 'cascade3', 'cascade4', 'lock_in',
-    'delta_lock_in',
-)  # fmt: skip
 _HEAD = (
     'phase', 'images a chip', 'CPU s to compile', 'GB a chip', 'of it code, MB',
     'FLOPs over 2 MAdds', 'ms a step', 'TFLOP/s',
@@ -28,17 +23,21 @@ _HEAD = (
 
 
 def read(folder):
-  """Returns the kept figures of whole steps, by pixels and then by phase."""
+  """Returns the kept figures of whole steps, by pixels and then by phase.
+
+  Files of a stage alone, or of other numbers of images per chip, have longer
+  names and are left out.
+  """
   found: dict[int, dict[str, Any]] = {}
   for path in sorted(glob.glob(os.path.join(folder, '*.json'))):
     with open(path, encoding='utf-8') as file:
       row = json.load(file)
-    if row['phase'] in _PHASES and row.get('stages', 'all') == 'all':
+    if os.path.basename(path) == f"{row['phase']}-{row['pixels']}.json":
       found.setdefault(row['pixels'], {})[row['phase']] = row
   return found
 
 
-def narrow_over_wide(row):
+def _narrow_over_wide(row):
   """Returns for each stage the cycles of its narrowest width over its widest.
 
   Forward and backward count together; stages without a switch are left out.
@@ -63,7 +62,7 @@ def _cells(row):
   ]
   if not estimate:
     return cells
-  ratios = narrow_over_wide(row)
+  ratios = _narrow_over_wide(row)
   return [
       *cells,
       f"{estimate['milliseconds']:.2f}",
@@ -86,7 +85,7 @@ def main(folders):
           f"{first['device']} ({first['topology']}); {first['date']}, jax "
           f"{versions['jax']}, {compiler} {versions[compiler]}\n"
       )
-      cells = [_cells(rows[phase]) for phase in _PHASES if phase in rows]
+      cells = [_cells(row) for row in rows.values()]
       width = max(map(len, cells))
       for row in (_HEAD[:width], ('---',) * width, *cells):
         print(f"| {' | '.join(row)} |")
