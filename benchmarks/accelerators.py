@@ -26,6 +26,8 @@ from typing import Any
 
 # Otherwise libtpu spends minutes on asking the cloud which TPU this is.
 os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+# And refuses a second process, as if each used the chips of this host.
+os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
 from absl import app, flags
