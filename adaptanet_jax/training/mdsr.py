@@ -47,17 +47,6 @@ class SubnetSpace:
   last: int
   vary: str = 'width'
 
-  def __post_init__(self) -> None:
-    if not 1 <= self.first <= self.last <= NUM_STAGES:
-      raise ValueError(
-          f'Expected 1 <= first <= last <= {NUM_STAGES}, got first='
-          f'{self.first}, last={self.last}.'
-      )
-    if self.vary not in _CORNERS:
-      raise ValueError(
-          f'Unknown vary {self.vary!r}; expected one of {sorted(_CORNERS)}.'
-      )
-
   @property
   def numbers(self) -> range:
     """Numbers of the stages that vary."""
