@@ -54,12 +54,7 @@ def find_trained(
       over.
   """
   steps = {
-      phase.name: phases_lib.num_steps(
-          phase,
-          pipeline.steps_per_epoch(
-              range(num_examples), phase.settings.batch_size
-          ),
-      )
+      phase.name: phase.num_steps(num_examples)
       for phase in phases_lib.build_phases(config)
       # A phase with larger batches cannot have been trained.
       if phase.settings.batch_size <= num_examples or not phase.epochs

@@ -8,7 +8,7 @@ agree, and a run that resumes at a step sees the same batches.
 D = local devices, B = examples of one device's batch.
 """
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
 import queue
@@ -48,15 +48,6 @@ def check_fits(batch_sizes: Mapping[str, int], num_examples: int) -> None:
         f'{name} = {size} is larger than the {num_examples} training examples; '
         f'expected at most {num_examples}, such as {flags}.'
     )
-
-
-def steps_per_epoch(split: Sized, batch_size: int) -> int:
-  """Returns the number of full batches in an epoch.
-
-  Each epoch draws its batches from a new permutation, so the partial batch that
-  is dropped has different examples each time.
-  """
-  return len(split) // batch_size
 
 
 def positions_of_step(

@@ -87,18 +87,23 @@ class Phase:
     has_delta = DELTA in self.parts
     return nets.student if has_delta else nets.student.without_delta
 
+  def epoch_steps(self, num_examples: int) -> int:
+    """Returns the number of full batches in an epoch.
 
-# The sections of the configuration for training phases, in order.
-SECTIONS = (
-    'teacher',
-    'cascade',
-    'lock_in',
-    'delta.cascade',
-    'delta.lock_in',
-    'joint',
-    'gates',
-    'baseline',
-)
+    Each epoch draws its batches from a new permutation, so the partial batch
+    that is dropped has different examples each time.
+
+    Args:
+      num_examples: number of examples in the training split.
+    """
+    return num_examples // self.settings.batch_size
+
+  def num_steps(self, num_examples: int) -> int:
+    """Returns the number of steps of the phase; epochs may be fractional."""
+    if not self.epochs:  # A teacher that is used as it is.
+      return 0
+    return max(1, round(self.epochs * self.epoch_steps(num_examples)))
+
 
 # The phases after which a supernet, or a baseline, can first be run.
 RUNNABLE = frozenset({'cascade4', 'baseline'})
@@ -120,8 +125,9 @@ _DATA = tuple(
     )
 )
 _FIRST = ('seed', *_DATA, 'model.architecture', 'model.stem')
-# By section: prefixes of the dotted keys of the settings that decide what its
-# phases train. The settings of earlier sections decide it, too.
+# By section of the configuration, in the order of training: prefixes of the
+# dotted keys of the settings that decide what its phases train. The settings of
+# earlier sections decide it, too.
 _DEPENDS = {
     'teacher': (*_FIRST, 'baseline.network', 'teacher.'),
     'cascade': ('model.', 'mdsr.', 'cascade.'),
@@ -132,6 +138,7 @@ _DEPENDS = {
     'gates': ('gates.',),
     'baseline': (*_FIRST, 'model.norm', 'baseline.'),
 }
+SECTIONS = tuple(_DEPENDS)
 
 
 def dependencies(
@@ -185,7 +192,7 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
   everything = SubnetSpace(1, NUM_STAGES)
   joint = dataclasses.replace(everything, vary='joint')
   deltas = (BACKBONE, DELTA)
-  return (
+  phases = (
       _phase(config, 'teacher', network='teacher', trains=(BACKBONE,)),
       *_cascade(config, 'cascade', (BACKBONE,), 'width'),
       _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
@@ -197,11 +204,7 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           trains=(DELTA,),
           space=dataclasses.replace(everything, vary='delta'),
       ),
-      *(
-          [_phase(config, 'joint', parts=deltas, trains=deltas, space=joint)]
-          if config.joint.epochs
-          else []
-      ),
+      _phase(config, 'joint', parts=deltas, trains=deltas, space=joint),
       _phase(
           config,
           'gates',
@@ -210,6 +213,7 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           space=joint,
       ),
   )
+  return tuple(p for p in phases if p.section in sections_of(config))
 
 
 def _phase(
@@ -278,20 +282,13 @@ def _module_parts(number: int, part: str) -> tuple[str, ...]:
   return tuple(f'{part}/{name}' for name in names)
 
 
-def num_steps(phase: Phase, steps_per_epoch: int) -> int:
-  """Returns the number of steps of a phase; epochs may be fractional."""
-  if not phase.epochs:  # A teacher that is used as it is.
-    return 0
-  return max(1, round(phase.epochs * steps_per_epoch))
-
-
 def objective_for(
     config: ml_collections.ConfigDict,
     phase: Phase,
     nets: Networks,
     gates: GateSet,
     *,
-    epoch_steps: int,
+    num_examples: int,
 ) -> objectives.Objective:
   """Returns the function that computes the gradients of a phase.
 
@@ -300,7 +297,7 @@ def objective_for(
     phase: a phase of this configuration.
     nets: the run's networks.
     gates: the run's gates.
-    epoch_steps: steps in an epoch of the phase.
+    num_examples: number of examples in the training split.
 
   Returns:
     The objective for `loop.make_step`.
@@ -332,8 +329,9 @@ def objective_for(
         divergence=settings.divergence,
     )
   else:
+    epoch_steps = phase.epoch_steps(num_examples)
     soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
-    length = num_steps(phase, epoch_steps)
+    length = phase.num_steps(num_examples)
     objective = functools.partial(
         objectives.anchor_gradients,
         nets=Networks(nets.teacher.folded, folded),
@@ -348,8 +346,6 @@ def objective_for(
   return objectives.folding(objective, net, teacher)
 
 
-def make_rng(seed: int, phase: Phase) -> jax.Array:
-  """Returns the key that everything random in a phase's steps comes from."""
-  return jax.random.fold_in(
-      jax.random.key(seed), pipeline.phase_key(phase.name)
-  )
+def make_rng(seed: int, name: str) -> jax.Array:
+  """Returns the key of what is drawn for a phase, or a part, of that name."""
+  return jax.random.fold_in(jax.random.key(seed), pipeline.phase_key(name))

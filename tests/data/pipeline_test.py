@@ -119,10 +119,6 @@ class TrainBatchesTest(parameterized.TestCase):
       }
       chex.assert_trees_all_equal(joined, batch)
 
-  @parameterized.parameters((10, 3, 3), (10, 5, 2), (10, 10, 1))
-  def test_steps_per_epoch_counts_full_batches(self, count, size, expected):
-    self.assertEqual(pipeline.steps_per_epoch(_split(count), size), expected)
-
   def test_a_batch_larger_than_the_split_is_refused(self):
     sizes = {'config.w': 8, 'config.x': 11, 'config.y': 10, 'config.z': 32}
     with self.assertRaisesRegex(
