@@ -36,8 +36,9 @@ def anchor_loss(outputs: Outputs, targets: Outputs) -> jax.Array:
   Raises:
     ValueError: the names differ.
   """
-  errors = jax.tree.leaves(jax.tree.map(mean_squared_error, outputs, targets))
-  return sum(errors[1:], errors[0])
+  errors = jax.tree.map(mean_squared_error, outputs, targets)
+  total: jax.Array = jax.tree.reduce(jnp.add, errors)
+  return total
 
 
 def smooth_targets(
