@@ -207,12 +207,13 @@ class PrefetchTest(parameterized.TestCase):
 
     ready = pipeline.prefetch(batches())
     self.assertEqual(next(ready), 0)
+    expected = [*range(1 + pipeline.BATCHES_AHEAD)]
     deadline = time.monotonic() + 5
-    while len(made) < 1 + pipeline.BATCHES_AHEAD and time.monotonic() < deadline:
+    while len(made) < len(expected) and time.monotonic() < deadline:
       time.sleep(0.01)
     time.sleep(0.2)
     # One was taken, and the others wait.
-    self.assertEqual(made, [*range(1 + pipeline.BATCHES_AHEAD)])
+    self.assertEqual(made, expected)
     ready.close()
     self.assert_no_thread_is_left()
 
