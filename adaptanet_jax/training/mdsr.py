@@ -16,19 +16,11 @@ from adaptanet_jax.models.subnet import (
   WIDTH_CHOICES,
 )
 
-_FIRST_DELTA = len(WIDTH_CHOICES)
+_WIDTHS = (WIDTH_CHOICES[0], WIDTH_CHOICES[-1])
+_DELTAS = (DELTA_CHOICES[0], DELTA_CHOICES[-1])
 # By what varies: the corners that every step trains, the largest and the
 # smallest choice of each dimension.
-_CORNERS = {
-    'width': (WIDTH_CHOICES[0], WIDTH_CHOICES[-1]),
-    'delta': (DELTA_CHOICES[0], DELTA_CHOICES[-1]),
-    'joint': (
-        WIDTH_CHOICES[0],
-        WIDTH_CHOICES[-1],
-        DELTA_CHOICES[0],
-        DELTA_CHOICES[-1],
-    ),
-}
+_CORNERS = {'width': _WIDTHS, 'delta': _DELTAS, 'joint': _WIDTHS + _DELTAS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +68,7 @@ class SubnetSpace:
     everything = itertools.product(
         range(self.num_choices), repeat=len(self.numbers)
     )
-    lowest = _FIRST_DELTA if self.vary == 'delta' else 0
+    lowest = len(WIDTH_CHOICES) if self.vary == 'delta' else 0
     others = [
         subnet
         for subnet in everything

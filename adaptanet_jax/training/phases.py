@@ -47,33 +47,38 @@ class Phase:
 
   Attributes:
     name: unique; also the folder of its checkpoints.
-    group: one of `GROUPS` or `BASELINE_GROUPS`, the name in `config.phases`;
-      the phases `cascade1` to `cascade4` are one group, `cascade`.
-    network: 'teacher' or 'student', the network whose part is trained.
-    parts: parts of that network that exist so far: the backbone, and later the
-      deltas and the gates.
-    trains: paths of the trained part of that network's parameters.
-    space: the subnets that are run; None for the full network only.
-    input_from: whose anchor the first trained stage reads, 'student' or
-      'teacher'; only read if `space` starts after stage 1.
     section: dotted key of `settings` in the configuration.
     settings: batch size, optimizer and other settings of the phase.
     epochs: passes over the training split.
+    trains: paths of the trained part of its network's parameters.
+    network: 'teacher' or 'student', the network whose part is trained.
+    parts: parts of that network that exist so far: the backbone, and later the
+      deltas and the gates.
+    space: the subnets that are run; None for the full network only.
+    input_from: whose anchor the first trained stage reads, 'student' or
+      'teacher'; only read if `space` starts after stage 1.
     average_decay: decay of the network's moving average, which then is its
       teacher; None: there is none.
   """
 
   name: str
-  group: str
-  network: str
-  parts: tuple[str, ...]
-  trains: tuple[str, ...]
-  space: SubnetSpace | None
-  input_from: str
   section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
+  trains: tuple[str, ...]
+  network: str = 'student'
+  parts: tuple[str, ...] = (BACKBONE,)
+  space: SubnetSpace | None = None
+  input_from: str = 'student'
   average_decay: float | None = None
+
+  @property
+  def group(self) -> str:
+    """One of `GROUPS` or `BASELINE_GROUPS`, the name in `config.phases`.
+
+    The phases `cascade1` to `cascade4` are one group, `cascade`.
+    """
+    return self.section.split('.')[0]
 
   @property
   def reads_teacher(self) -> bool:
@@ -220,18 +225,8 @@ def _phase(
     config: ml_collections.ConfigDict, section: str, **fields: Any
 ) -> Phase:
   settings = ml_collections.FrozenConfigDict(section_of(config, section))
-  defaults = {
-      'name': section.replace('.', '_'),
-      'network': 'student',
-      'parts': (BACKBONE,),
-      'space': None,
-      'input_from': 'student',
-      'epochs': settings.epochs,
-  }
-  group = section.split('.')[0]
-  return Phase(
-      group=group, section=section, settings=settings, **(defaults | fields)
-  )
+  defaults = {'name': section.replace('.', '_'), 'epochs': settings.epochs}
+  return Phase(section=section, settings=settings, **(defaults | fields))
 
 
 def _baseline(config: ml_collections.ConfigDict) -> Phase:
