@@ -274,7 +274,7 @@ def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
       phase,
       work.nets,
       work.gates,
-      epoch_steps=pipeline.steps_per_epoch(split, phase.settings.batch_size),
+      num_examples=len(split),
   )
   step = loop.make_step(
       phase,

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import jax
 import ml_collections
 
 from adaptanet_jax import experiment, preemption, processes
@@ -59,8 +60,8 @@ def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
   """Ends this process with a line that gives the reason."""
   if told_by_all or processes.is_writer():
     print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
-  if code == preemption.EXIT_CODE:
-    processes.part()
+  if code == preemption.EXIT_CODE:  # All processes were asked to stop.
+    jax.distributed.shutdown()  # They wait for each other.
   # Exits at once: a normal exit can take minutes, waiting for threads that
   # compile, and for the other processes if only this one failed.
   for worker in multiprocessing.active_children():

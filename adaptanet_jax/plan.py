@@ -54,12 +54,7 @@ def find_trained(
       over.
   """
   steps = {
-      phase.name: phases_lib.num_steps(
-          phase,
-          pipeline.steps_per_epoch(
-              range(num_examples), phase.settings.batch_size
-          ),
-      )
+      phase.name: phase.num_steps(num_examples)
       for phase in phases_lib.build_phases(config)
       # A phase with larger batches cannot have been trained.
       if phase.settings.batch_size <= num_examples or not phase.epochs
@@ -117,24 +112,8 @@ def make_plan(
       than the training split, or `find_trained` raises it.
   """
   groups = settings.selected_groups(config)
-  phases = phases_lib.build_phases(config)
   trained = find_trained(config, workdir, num_examples)
-  tasks: list[Task] = []
-  anew = ''  # The first phase to train; later ones that are done are outdated.
-  for phase in phases:
-    if phase.name in trained and not anew:
-      tasks.append(Task(phase, 'restore', trained[phase.name]))
-    elif phase.group in groups:
-      anew = anew or phase.name
-      tasks.append(Task(phase, 'train', workdir))
-    elif anew and phase.name in trained:
-      raise UsageError(
-          f'Phase {phase.name!r} is done, and {anew!r} before it would be '
-          f'trained again; expected {phase.group!r} among --config.phases='
-          f'{config.phases}, to train it again as well, or another --workdir.'
-      )
-    else:
-      tasks.append(Task(phase, 'skip', workdir))
+  tasks = _choose(config, workdir, trained)
   pipeline.check_fits(
       {
           f'config.{task.phase.section}.batch_size': (
@@ -145,12 +124,6 @@ def make_plan(
       },
       num_examples,
   )
-  # A phase needs all phases before it ...
-  counts = {
-      task.phase.name: number
-      for number, task in enumerate(tasks)
-      if task.action == 'train'
-  }
   present = [task.phase.name for task in tasks if task.action != 'skip']
   tasks = [
       task
@@ -158,7 +131,13 @@ def make_plan(
       else dataclasses.replace(task, action='skip')
       for task in tasks
   ]
-  names = [phase.name for phase in phases]
+  names = [task.phase.name for task in tasks]
+  # A phase needs all phases before it ...
+  counts = {
+      task.phase.name: number
+      for number, task in enumerate(tasks)
+      if task.action == 'train'
+  }
   for group, needed in needs.items():
     if group in groups:  # ... and an analysis the needed phase as well.
       counts[group] = 1 + max(names.index(n) for n in needed if n in names)
@@ -172,6 +151,30 @@ def make_plan(
           f'{workdir}; expected {missing[0].group!r} among '
           f'--config.phases={config.phases}.'
       )
+  return tasks
+
+
+def _choose(
+    config: ml_collections.ConfigDict, workdir: str, trained: Mapping[str, str]
+) -> list[Task]:
+  """Chooses what to do with each phase, given which ones are trained where."""
+  groups = settings.selected_groups(config)
+  tasks: list[Task] = []
+  anew = ''  # The first phase to train; later ones that are done are outdated.
+  for phase in phases_lib.build_phases(config):
+    if phase.name in trained and not anew:
+      tasks.append(Task(phase, 'restore', trained[phase.name]))
+    elif phase.group in groups:
+      anew = anew or phase.name
+      tasks.append(Task(phase, 'train', workdir))
+    elif anew and phase.name in trained:
+      raise UsageError(
+          f'Phase {phase.name!r} is done, and {anew!r} before it would be '
+          f'trained again; expected {phase.group!r} among --config.phases='
+          f'{config.phases}, to train it again as well, or another --workdir.'
+      )
+    else:
+      tasks.append(Task(phase, 'skip', workdir))
   return tasks
 
 

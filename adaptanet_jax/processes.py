@@ -83,11 +83,6 @@ def _is_address(text: str) -> bool:
   return bool(host) and digits and 0 < int(port) < 65536
 
 
-def part() -> None:
-  """Leaves a job. All processes must call it; they wait for each other."""
-  jax.distributed.shutdown()
-
-
 def here() -> tuple[int, int]:
   """Returns the number of this process and the number of processes."""
   return jax.process_index(), jax.process_count()

@@ -158,15 +158,15 @@ class Progress:
     self._first, self._done, self._total = first_step, first_step, num_steps
     self._started = self._last_line = time.monotonic()
     self._shown, self._told = '', (-1, '')
-    self._is_shown = processes.is_writer()
-    self._is_terminal = self._is_shown and sys.stderr.isatty()
+    is_writer, is_terminal = processes.is_writer(), sys.stderr.isatty()
+    self._has_lines = is_writer and not is_terminal
     self._bar = tqdm.tqdm(
         desc=name,
         total=num_steps * batch_size,
         initial=first_step * batch_size,
         unit='img',
         unit_scale=True,
-        disable=not self._is_terminal,
+        disable=not (is_writer and is_terminal),
     )
 
   def __enter__(self) -> 'Progress':
@@ -174,8 +174,7 @@ class Progress:
 
   def __exit__(self, *unused: Any) -> None:
     self._bar.close()
-    is_new = self._told != (self._done, self._shown)
-    if self._is_shown and not self._is_terminal and is_new:
+    if self._has_lines and self._told != (self._done, self._shown):
       self._line()
 
   def advance(self) -> None:
@@ -183,9 +182,7 @@ class Progress:
     self._done += 1
     self._bar.update(self._batch_size)
     now = time.monotonic()
-    if self._is_terminal or not self._is_shown:
-      return
-    if now - self._last_line > self.LINE_EVERY_SECS:
+    if self._has_lines and now - self._last_line > self.LINE_EVERY_SECS:
       self._last_line = now
       self._line()
 

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of a configuration, all made before the first compile."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import math
 from typing import Any
 
+from flax import traverse_util
 import ml_collections
 import numpy as np
 
@@ -98,17 +99,13 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def flatten(config: Mapping[str, Any], above: str = '') -> dict[str, Any]:
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the settings by dotted key; tuples become lists, as in JSON."""
-  return dict(_items(config, above))
-
-
-def _items(config: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
-  for key, value in config.items():
-    if isinstance(value, Mapping | ml_collections.ConfigDict):
-      yield from _items(value, f'{above}{key}.')
-    else:
-      yield above + key, list(value) if isinstance(value, tuple) else value
+  nested = ml_collections.ConfigDict(config).to_dict()
+  return {
+      key: list(value) if isinstance(value, tuple) else value
+      for key, value in traverse_util.flatten_dict(nested, sep='.').items()
+  }
 
 
 def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -164,6 +161,27 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'config.policies.start = {config.policies.start}; expected one of '
         f'{", ".join(map(str, WIDTHS))}.'
     )
+  _check_gates(config, groups)
+  network = config.baseline.network
+  if network and METHODS[network].moving_average and config.model.norm == 'bn':
+    raise UsageError(
+        f'config.model.norm = bn does not suit {network}: its moving average '
+        'would teach with one set of batch statistics for all widths; expected '
+        'bn_private, bn_switchable, gn or ln.'
+    )
+  check_reads_anchors(config, [g for g in ('gates', 'policies') if g in groups])
+  for section in sections_of(config):
+    epochs = values[f'{section}.epochs']
+    imported = section == 'teacher' and config.teacher.weights
+    if epochs or not imported:  # Imported weights need no training.
+      _check_epochs(f'{section}.epochs', epochs)
+      _check_warmup(section, values)
+
+
+def _check_gates(
+    config: ml_collections.ConfigDict, groups: tuple[str, ...]
+) -> None:
+  """Raises UsageError if gates or policies lack what they are made from."""
   anchors = list(config.gates.anchors)
   # Types must match, too: checkpoints and other settings use integers.
   allowed = [n for n in stage_numbers() if n in anchors]
@@ -188,20 +206,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         'expected more, --config.policies.examples=training, or '
         '--config.phases without gates and policies.'
     )
-  network = config.baseline.network
-  if network and METHODS[network].moving_average and config.model.norm == 'bn':
-    raise UsageError(
-        f'config.model.norm = bn does not suit {network}: its moving average '
-        'would teach with one set of batch statistics for all widths; expected '
-        'bn_private, bn_switchable, gn or ln.'
-    )
-  check_reads_anchors(config, [g for g in ('gates', 'policies') if g in groups])
-  for section in sections_of(config):
-    epochs = values[f'{section}.epochs']
-    imported = section == 'teacher' and config.teacher.weights
-    if epochs or not imported:  # Imported weights need no training.
-      _check_epochs(f'{section}.epochs', epochs)
-      _check_warmup(section, values)
 
 
 def check_reads_anchors(

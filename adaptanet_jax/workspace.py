@@ -7,7 +7,6 @@ import functools
 import os
 import subprocess
 from typing import Any
-import zlib
 
 import jax
 import ml_collections
@@ -23,7 +22,7 @@ from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import DELTA, ResNet
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.training.forward import Networks
-from adaptanet_jax.training.phases import Phase
+from adaptanet_jax.training.phases import Phase, make_rng
 
 
 @dataclasses.dataclass
@@ -229,9 +228,8 @@ def _draw(work: Workspace, part: str) -> Variables:
 def _init(init: Any, seed: int, name: str) -> Variables:
   # A key for each name: with a single one, a student that is trained from
   # scratch would start from the teacher's initial weights.
-  rng = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
   compiled = compiler.jit(init, fast_compile=True)
-  return jax.device_get(compiled(rng))
+  return jax.device_get(compiled(make_rng(seed, name)))
 
 
 def _git_commit() -> str:

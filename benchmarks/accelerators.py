@@ -117,8 +117,9 @@ def _devices(topology):
 
 def _lower(config, phase, nets, gates, devices, images_per_chip):
   """Lowers the mapped step of a phase for some devices."""
+  num_examples = _EPOCH_STEPS * phase.settings.batch_size
   objective = phases_lib.objective_for(
-      config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
+      config, phase, nets, gates, num_examples=num_examples
   )
   tx = optimizers.make_optimizer(
       phase.settings, steps=_EPOCH_STEPS, steps_per_epoch=_EPOCH_STEPS

@@ -90,8 +90,9 @@ def _make(name):
   nets, gates = workspace.networks(config, _NUM_CLASSES, _IMAGE_SHAPE)
   by_name = {phase.name: phase for phase in phases.build_phases(config)}
   phase = by_name['baseline' if is_baseline else name]
+  num_examples = _EPOCH_STEPS * phase.settings.batch_size
   objective = phases.objective_for(
-      config, phase, nets, gates, epoch_steps=_EPOCH_STEPS
+      config, phase, nets, gates, num_examples=num_examples
   )
   tx = optimizers.make_optimizer(
       phase.settings, steps=_EPOCH_STEPS, steps_per_epoch=_EPOCH_STEPS
@@ -108,7 +109,7 @@ def _make(name):
   )
   trained, frozen = loop.split_variables(variables, phase.trains)
   state = loop.first_state(phase, trained, tx)
-  rng = phases.make_rng(0, phase)
+  rng = phases.make_rng(0, phase.name)
   _, objective_rng = jax.random.split(jax.random.fold_in(rng, 0))
   subnets: Any
   if is_baseline:

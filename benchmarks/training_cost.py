@@ -15,7 +15,6 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from adaptanet_jax import workspace
-from adaptanet_jax.data import pipeline
 from adaptanet_jax.training import phases as phases_lib
 from benchmarks import accelerators_table
 from benchmarks.phase_work import madds_per_image
@@ -49,9 +48,7 @@ def main(argv):
   all_madds = all_hours = 0.0
   for phase in phases_lib.build_phases(config):
     size = phase.settings.batch_size
-    steps = phases_lib.num_steps(
-        phase, pipeline.steps_per_epoch(range(_NUM_TRAIN.value), size)
-    )
+    steps = phase.num_steps(_NUM_TRAIN.value)
     each = madds_per_image(phase, nets, config.mdsr.num_random)
     madds = each * steps * size
     hours, mark = 2 * madds / (tflops * 1e12) / 3600, ''

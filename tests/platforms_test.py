@@ -44,7 +44,7 @@ def _traced_step(name):
   work = workspace.create(config, '', dataset, None, {})
   phase = {p.name: p for p in phases.build_phases(config)}[name]
   objective = phases.objective_for(
-      config, phase, work.nets, work.gates, epoch_steps=1
+      config, phase, work.nets, work.gates, num_examples=len(dataset.train)
   )
   shapes = workspace.variable_shapes(work.nets, work.gates, phase)
   step = loop.make_step(

@@ -11,7 +11,6 @@ import numpy as np
 
 from adaptanet_jax import workspace
 from adaptanet_jax.analyses import common, gating, timing
-from adaptanet_jax.data import pipeline
 from adaptanet_jax.evaluation import (
   calibration,
   cost,
@@ -285,11 +284,8 @@ def _training(work: Workspace, groups: tuple[str, ...]) -> dict[str, Any]:
   for phase in phases_lib.build_phases(work.config):
     if phase.group not in groups or phase.name not in work.phases:
       continue
-    batch_size = phase.settings.batch_size
-    steps = phases_lib.num_steps(
-        phase, pipeline.steps_per_epoch(work.dataset.train, batch_size)
-    )
+    steps = phase.num_steps(len(work.dataset.train))
     budget['steps'] += steps
-    budget['images'] += steps * batch_size
+    budget['images'] += steps * phase.settings.batch_size
     budget['seconds'] += work.results.values['seconds'][phase.name]
   return budget

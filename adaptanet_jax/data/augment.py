@@ -39,10 +39,8 @@ def augment(
     return images
   places = first + jnp.arange(images.shape[0])
   rngs = jax.vmap(functools.partial(jax.random.fold_in, rng))(places)
-  padding = CROP_PADDING
-  padded = jnp.pad(
-      images, ((0, 0), (padding, padding), (padding, padding), (0, 0))
-  )
+  border = (CROP_PADDING, CROP_PADDING)
+  padded = jnp.pad(images, ((0, 0), border, border, (0, 0)))
   one = functools.partial(
       _crop_flip, shape=images.shape[1:], flip=kind == 'crop_flip'
   )

@@ -104,25 +104,32 @@ def make_split(
   chunk = chunk or _CHUNK
   starts = range(0, count, chunk)
   ranges = [range(n, min(n + chunk, count)) for n in starts]
-  parts = _map(work, ranges, processes=not streamed)
+  found = _joined(_map(work, ranges, processes=not streamed))
+  if on_demand:
+    return make_streamed(found.usable)
+  return InMemorySplit(found.labels, found.images.__getitem__)
+
+
+def _joined(parts: list[_Chunk]) -> _Chunk:
+  """Joins chunks; raises UsageError if none has a usable example."""
   damaged = [text for part in parts for text in part.damaged]
+  parts = [part for part in parts if len(part.usable)]
+  count = len(damaged) + sum(len(part.usable) for part in parts)
   if damaged:
     logging.warning(
         'Left out %d of %d examples: %s.', len(damaged), count, some(damaged)
     )
-  if len(damaged) == count:
+  if not parts:
     raise UsageError(
         f'None of the {count} examples of a split can be used: '
         f'{some(damaged)}. Expected pictures.'
     )
-  parts = [part for part in parts if len(part.usable)]
-  usable, labels, pixels = (
-      np.concatenate([getattr(part, name) for part in parts])
-      for name in ('usable', 'labels', 'images')
+  return _Chunk(
+      np.concatenate([part.usable for part in parts]),
+      np.concatenate([part.labels for part in parts]),
+      np.concatenate([part.images for part in parts]),
+      damaged,
   )
-  if on_demand:
-    return make_streamed(usable)
-  return InMemorySplit(labels, pixels.__getitem__)
 
 
 def _map(

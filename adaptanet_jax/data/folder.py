@@ -42,18 +42,29 @@ _TEST_SHARE = 5
 _CHUNK = 128
 
 
+class _Picture(NamedTuple):
+  """A picture file; pictures are sorted by these fields in this order.
+
+  Its path is relative to the folder of the whole set.
+  """
+
+  digest: bytes
+  label: int
+  path: str
+
+  @property
+  def is_test(self) -> bool:
+    """Whether it is a test picture, if there is no test folder."""
+    return int.from_bytes(self.digest, 'big') % _TEST_SHARE == 0
+
+
 class FolderSource:
   """The pictures of one split."""
 
-  def __init__(self, folder: str, paths: list[str], labels: np.ndarray) -> None:
-    """Stores the paths and labels of the pictures.
-
-    Args:
-      folder: the folder of the whole set.
-      paths: paths of the pictures, relative to `folder`.
-      labels: `int32[N]`.
-    """
-    self._folder, self._paths, self._labels = folder, paths, labels
+  def __init__(self, folder: str, pictures: list[_Picture]) -> None:
+    self._folder = folder
+    self._paths = [picture.path for picture in pictures]
+    self._labels = np.array([picture.label for picture in pictures], np.int32)
 
   def __len__(self) -> int:
     return len(self._paths)
@@ -76,19 +87,6 @@ class FolderSource:
   def labels(self, positions: np.ndarray) -> np.ndarray:
     """See `splits.Source`."""
     return self._labels[positions]
-
-
-class _Picture(NamedTuple):
-  """A picture file; pictures are sorted by these fields in this order."""
-
-  digest: bytes
-  label: int
-  path: str
-
-  @property
-  def is_test(self) -> bool:
-    """Whether it is a test picture, if there is no test folder."""
-    return int.from_bytes(self.digest, 'big') % _TEST_SHARE == 0
 
 
 def load(data: ml_collections.ConfigDict) -> Dataset:
@@ -191,7 +189,7 @@ def _list(
         ', '.join(f'{count} x {kind}' for kind, count in others.most_common()),
     )
   _check(folder, names, train, test)
-  return tuple(names), _source(folder, train), _source(folder, test)
+  return tuple(names), FolderSource(folder, train), FolderSource(folder, test)
 
 
 def _folders(folder: str, others: collections.Counter[str]) -> list[str]:
@@ -276,8 +274,3 @@ def _check(
     logging.warning(
         '%s has no pictures to test on of %s.', folder, some(untested)
     )
-
-
-def _source(folder: str, pictures: list[_Picture]) -> FolderSource:
-  labels = np.array([picture.label for picture in pictures], np.int32)
-  return FolderSource(folder, [picture.path for picture in pictures], labels)

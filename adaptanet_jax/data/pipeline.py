@@ -8,11 +8,10 @@ agree, and a run that resumes at a step sees the same batches.
 D = local devices, B = examples of one device's batch.
 """
 
-from collections.abc import Iterator, Mapping, Sized
-import dataclasses
+import collections
+from collections.abc import Iterator, Mapping
+from concurrent import futures
 import functools
-import queue
-import threading
 from typing import Any
 import zlib
 
@@ -20,6 +19,10 @@ import numpy as np
 
 from adaptanet_jax.data.splits import Batch, Seed, Split
 from adaptanet_jax.errors import UsageError
+
+# Batches that `prefetch` makes ahead.
+BATCHES_AHEAD = 3
+_END = object()
 
 
 def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
@@ -48,15 +51,6 @@ def check_fits(batch_sizes: Mapping[str, int], num_examples: int) -> None:
         f'{name} = {size} is larger than the {num_examples} training examples; '
         f'expected at most {num_examples}, such as {flags}.'
     )
-
-
-def steps_per_epoch(split: Sized, batch_size: int) -> int:
-  """Returns the number of full batches in an epoch.
-
-  Each epoch draws its batches from a new permutation, so the partial batch that
-  is dropped has different examples each time.
-  """
-  return len(split) // batch_size
 
 
 def positions_of_step(
@@ -105,40 +99,31 @@ def train_batches(
   Yields:
     `image`, `uint8[D, B, H, W, C]`, and `label`, `int32[D, B]`.
   """
-  requests = _Requests(len(split), batch_size, seed, phase, steps, process)
-  for batch in split.batches(requests):
+  request = functools.partial(
+      _request, len(split), batch_size, seed, phase, process
+  )
+  for batch in split.batches(request, steps):
     yield _by_device(batch, num_devices)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Requests:
-  """The positions and seeds that this process asks a split for, by batch."""
-
-  num_examples: int
-  batch_size: int
-  seed: int
-  phase: str
-  steps: range
-  process: tuple[int, int]
-
-  def __len__(self) -> int:
-    return len(self.steps)
-
-  def __getitem__(self, number: int) -> tuple[np.ndarray, list[Seed]]:
-    step = self.steps[number]
-    positions = positions_of_step(
-        self.num_examples,
-        self.batch_size,
-        seed=self.seed,
-        phase=self.phase,
-        step=step,
-    )
-    share = _share(self.process, self.batch_size)
-    # Seeds depend on an image's place in the whole batch, not on the process.
-    places = range(self.batch_size)[share]
-    phase = phase_key(self.phase)
-    # The leading 1 keeps these seeds apart from those of the permutations.
-    return positions[share], [(1, self.seed, phase, step, n) for n in places]
+def _request(
+    num_examples: int,
+    batch_size: int,
+    seed: int,
+    phase: str,
+    process: tuple[int, int],
+    step: int,
+) -> tuple[np.ndarray, list[Seed]]:
+  """Returns the positions and seeds of a process's share of a step's batch."""
+  positions = positions_of_step(
+      num_examples, batch_size, seed=seed, phase=phase, step=step
+  )
+  share = _share(process, batch_size)
+  # Seeds depend on an image's place in the whole batch, not on the process.
+  places = range(batch_size)[share]
+  key = phase_key(phase)
+  # The leading 1 keeps these seeds apart from those of the permutations.
+  return positions[share], [(1, seed, key, step, n) for n in places]
 
 
 def _share(process: tuple[int, int], batch_size: int) -> slice:
@@ -189,41 +174,21 @@ def _by_device(batch: Batch, num_devices: int) -> Batch:
   }
 
 
-def prefetch(batches: Iterator[Any], size: int = 2) -> Iterator[Any]:
-  """Yields from `batches`, which a thread makes up to `size` items ahead.
+def prefetch(batches: Iterator[Any]) -> Iterator[Any]:
+  """Yields from `batches`, of which a thread makes the next few ahead.
 
   An exception in the thread is raised here; closing this iterator stops the
   thread.
   """
-  ready: queue.Queue[tuple[str, Any]] = queue.Queue(size)
-  stop = threading.Event()
+  thread = futures.ThreadPoolExecutor(1)
 
-  def offer(kind: str, value: Any) -> bool:
-    while not stop.is_set():
-      try:
-        ready.put((kind, value), timeout=0.1)
-        return True
-      except queue.Full:
-        continue
-    return False
+  def start_next() -> futures.Future[Any]:
+    return thread.submit(next, batches, _END)
 
-  def produce() -> None:
-    try:
-      for batch in batches:
-        if not offer('batch', batch):
-          return
-      offer('end', None)
-    except BaseException as error:  # pylint: disable=broad-except
-      offer('error', error)
-
-  threading.Thread(target=produce, daemon=True).start()
+  ready = collections.deque(start_next() for _ in range(BATCHES_AHEAD))
   try:
-    while True:
-      kind, value = ready.get()
-      if kind == 'end':
-        return
-      if kind == 'error':
-        raise value
-      yield value
+    while (batch := ready.popleft().result()) is not _END:
+      ready.append(start_next())
+      yield batch
   finally:
-    stop.set()
+    thread.shutdown(wait=False, cancel_futures=True)

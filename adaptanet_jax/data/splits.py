@@ -21,17 +21,8 @@ Batch = dict[str, np.ndarray]
 Decoded = TypeVar('Decoded')
 # Seeds the random crop of one example of one batch.
 Seed = tuple[int, ...]
-
-
-class Requests(Protocol):
-  """The `int[B]` positions of each batch, and a seed for each position."""
-
-  def __len__(self) -> int:
-    """Returns the number of batches."""
-
-  def __getitem__(self, number: int, /) -> tuple[np.ndarray, list[Seed]]:
-    """Returns the positions and seeds of a batch."""
-
+# Returns the `int[B]` positions of a step's batch, and a seed for each.
+Request = Callable[[int], tuple[np.ndarray, list[Seed]]]
 
 # Batches that each worker keeps ready.
 _BATCHES_AHEAD = 2
@@ -103,8 +94,8 @@ class Split(Protocol):
   def subset(self, positions: np.ndarray) -> 'Split':
     """Returns a split of the examples at `positions`, in that order."""
 
-  def batches(self, requests: Requests) -> Iterator[Batch]:
-    """Yields the `image` and `label` of each request, prepared for training."""
+  def batches(self, request: Request, steps: range) -> Iterator[Batch]:
+    """Yields the `image` and `label` of each step, prepared for training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +119,10 @@ class InMemorySplit:
         self.labels[positions], lambda chosen: self.gather(positions[chosen])
     )
 
-  def batches(self, requests: Requests) -> Iterator[Batch]:
+  def batches(self, request: Request, steps: range) -> Iterator[Batch]:
     """See `Split`."""
-    for number in range(len(requests)):
-      positions, _ = requests[number]
+    for step in steps:
+      positions, _ = request(step)
       yield {'image': self.gather(positions), 'label': self.labels[positions]}
 
 
@@ -176,12 +167,14 @@ class StreamedSplit:
     """See `Split`."""
     return dataclasses.replace(self, positions=self.positions[positions])
 
-  def batches(self, requests: Requests) -> Iterator[Batch]:
+  def batches(self, request: Request, steps: range) -> Iterator[Batch]:
     """See `Split`; the number of workers does not change the batches."""
     # Imported here because it loads JAX, which decoding processes do not need.
     import grain
 
-    batches = grain.MapDataset.source(_Batches(self, requests))
+    batches = grain.MapDataset.source(steps).map(
+        functools.partial(self._batch, request)
+    )
     threads = 1 if self.workers else min(num_cores(), _MOST_THREADS)
     stream = batches.to_iter_dataset(
         grain.ReadOptions(threads, threads * _BATCHES_AHEAD)
@@ -191,6 +184,11 @@ class StreamedSplit:
           grain.MultiprocessingOptions(self.workers, _BATCHES_AHEAD)
       )
     yield from stream
+
+  def _batch(self, request: Request, step: int) -> Batch:
+    drawn = [self.draw(*one) for one in zip(*request(step))]
+    decoded, labels = zip(*drawn)
+    return {'image': np.stack(decoded), 'label': np.array(labels, np.int32)}
 
   @property
   def _source(self) -> Source:
@@ -252,19 +250,3 @@ def decode(
 @functools.cache
 def _opened(open_source: Callable[[], Source]) -> Source:
   return open_source()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batches:
-  """The batches of some requests, which Grain may read in any order."""
-
-  split: StreamedSplit
-  requests: Requests
-
-  def __len__(self) -> int:
-    return len(self.requests)
-
-  def __getitem__(self, number: int) -> Batch:
-    drawn = [self.split.draw(*one) for one in zip(*self.requests[number])]
-    decoded, labels = zip(*drawn)
-    return {'image': np.stack(decoded), 'label': np.array(labels, np.int32)}

@@ -65,7 +65,7 @@ def load(
   """
   state = _read(path)
   shapes = traverse_util.flatten_dict(net.shapes())
-  names = {key: _name(key) for key in shapes}
+  expected = {_name(key): leaf.shape for key, leaf in shapes.items()}
   # `(O, I, H, W)` to `(H, W, I, O)`, and `(O, I)` to `(I, O)`.
   arrays = {
       name: array.transpose(*range(2, array.ndim), 1, 0)
@@ -75,21 +75,38 @@ def load(
   }
   notes: list[str] = []
   if adapt:
-    notes += _adapt_head(arrays, names, shapes)
+    notes += _adapt_head(arrays, expected)
     notes += _adapt_stem(arrays, net.image_shape[-1])
-    names = {k: n for k, n in names.items() if n not in _HEAD or n in arrays}
-  missing = sorted(set(names.values()) - arrays.keys())
-  extra = sorted(arrays.keys() - set(names.values()))
+  _check_fits(path, net, arrays, expected)
+  _check_numbers(path, arrays)
+  variables = traverse_util.unflatten_dict({
+      key: arrays[_name(key)].astype(np.float32)
+      for key in shapes
+      if _name(key) in expected
+  })
+  return variables, notes
+
+
+def _check_fits(
+    path: str,
+    net: ResNet,
+    arrays: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+) -> None:
+  """Raises UsageError unless arrays have the expected names and shapes."""
   unlike = [
-      f'{name} {arrays[name].shape} against {shapes[key].shape}'
-      for key, name in names.items()
-      if name in arrays and arrays[name].shape != shapes[key].shape
+      f'{name} {arrays[name].shape} against {shape}'
+      for name, shape in expected.items()
+      if name in arrays and arrays[name].shape != shape
   ]
   problems = [
       f'{text} {some(found)}'
       for text, found in (
-          ('it lacks', missing),
-          ('it has beyond the network', extra),
+          ('it lacks', sorted(expected.keys() - arrays.keys())),
+          (
+              'it has beyond the network',
+              sorted(arrays.keys() - expected.keys()),
+          ),
           ('shapes differ, as (height, width, in, out):', unlike),
       )
       if found
@@ -103,29 +120,20 @@ def load(
         'config.teacher.norm to match; with config.teacher.epochs above 0 '
         'classes and colours may differ.'
     )
-  _check_numbers(path, arrays)
-  variables = traverse_util.unflatten_dict(
-      {key: arrays[name].astype(np.float32) for key, name in names.items()}
-  )
-  return variables, notes
 
 
 def _adapt_head(
-    arrays: dict[str, np.ndarray],
-    names: Mapping[Any, str],
-    shapes: Mapping[Any, Any],
+    arrays: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]]
 ) -> list[str]:
-  """Removes a classifier of other classes from `arrays`; returns notes."""
-  expected = {name: shapes[key].shape for key, name in names.items()}
+  """Removes a classifier of other classes from both; returns notes."""
   if all(
       name in arrays and arrays[name].shape == expected[name] for name in _HEAD
   ):
     return []
   found = [arrays.pop(name) for name in _HEAD if name in arrays]
   classes = f'of {found[-1].shape[-1]} classes ' if found else 'that it lacks '
-  return [
-      f'the classifier {classes}starts at random for {expected["fc.bias"][0]}'
-  ]
+  shapes = [expected.pop(name) for name in _HEAD]
+  return [f'the classifier {classes}starts at random for {shapes[-1][0]}']
 
 
 def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:

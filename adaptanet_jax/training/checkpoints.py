@@ -73,8 +73,7 @@ class PhaseCheckpoints:
       keep: how many of the newest checkpoints a save keeps.
     """
     self._directory = os.path.abspath(Paths(workdir).checkpoints(phase))
-    # The first save removes them and sets this to None.
-    self._fragments: list[str] | None = self._list()[1]
+    self._fragments = self._list()[1]  # The first save removes them.
     if self._fragments and processes.is_writer():
       logging.warning(
           'Skipping %s: it was cut off while it was written.',
@@ -149,9 +148,7 @@ class PhaseCheckpoints:
 
   def _remove_fragments(self) -> None:
     """Removes cut-off checkpoints; Orbax would count some of them as whole."""
-    if self._fragments is None:
-      return
-    fragments, self._fragments = self._fragments, None
+    fragments, self._fragments = self._fragments, []
     if processes.is_writer():
       for name in fragments:
         shutil.rmtree(self._path(name), ignore_errors=True)
@@ -166,13 +163,12 @@ class PhaseCheckpoints:
       UsageError: it is damaged, or belongs to another network.
     """
     step = self.latest_step()
-    treedef = jax.tree.structure(_optimizing(like))
     items = self._restore(
         variables=like.trained, opt_state=_leaves(_optimizing(like))
     )
-    count = len(items['opt_state'])
     opt_state, average = jax.tree.unflatten(
-        treedef, [items['opt_state'][_leaf_name(n)] for n in range(count)]
+        jax.tree.structure(_optimizing(like)),
+        jax.tree.leaves(items['opt_state']),  # By key, so in order.
     )
     return TrainState(
         step=jnp.asarray(step, jnp.int32),
@@ -224,13 +220,9 @@ def _optimizing(state: TrainState) -> Any:
   return state.opt_state, state.average
 
 
-def _leaf_name(number: int) -> str:
-  return f'{number:04d}'
-
-
 def _leaves(tree: Any) -> dict[str, Any]:
   # Keyed by position: checkpoints lose the nested tuples of optimizers.
-  return {_leaf_name(n): leaf for n, leaf in enumerate(jax.tree.leaves(tree))}
+  return {f'{n:04d}': leaf for n, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def _mismatches(found: Any, expected: trees.Tree) -> list[str]:

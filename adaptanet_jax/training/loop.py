@@ -86,8 +86,8 @@ def make_step(
     The step for `train_phase`.
   """
   batch_size = phase.settings.batch_size
-  epoch_steps = pipeline.steps_per_epoch(split, batch_size)
-  num_steps = phases.num_steps(phase, epoch_steps)
+  epoch_steps = phase.epoch_steps(len(split))
+  num_steps = phase.num_steps(len(split))
   tx = optimizers.make_optimizer(
       phase.settings, steps=num_steps, steps_per_epoch=epoch_steps
   )
@@ -128,7 +128,7 @@ def argument_shapes(
 
   state, rng = jax.eval_shape(
       lambda trained: (
-          first_state(phase, trained, tx), phases.make_rng(0, phase)
+          first_state(phase, trained, tx), phases.make_rng(0, phase.name)
       ),
       trained,
   )
@@ -173,18 +173,21 @@ def train_phase(
   """
   state, frozen = start(phase, variables, step, checkpoints)
   first_step = int(state.step)
-  clock = Clock(log.rewind(phase.name, first_step))
-  rng = phases.make_rng(config.seed, phase)
+  started = time.monotonic() - log.rewind(phase.name, first_step)
+
+  def record(number: int, values: dict[str, float]) -> None:
+    log.write(phase.name, number, time.monotonic() - started, values)
+
+  rng = phases.make_rng(config.seed, phase.name)
   state, *constants = devices.replicate((state, frozen, teacher, rng))
   if not step.num_steps:
     checkpoints.save(state)
-    return merged(frozen, state), clock.seconds()
+    return merged(frozen, state), time.monotonic() - started
   program = programs.compiled(*step.program)
   if validate and first_step and first_step % step.epoch_steps == 0:
     # A run that was asked to stop at the end of an epoch did not validate.
     if processes.any_of(not log.has_accuracies(phase.name, first_step)):
-      accuracies = validate(merged(frozen, state))
-      log.write(phase.name, first_step, clock.seconds(), accuracies)
+      record(first_step, validate(merged(frozen, state)))
   progress = Progress(
       phase.name,
       first_step=first_step,
@@ -202,7 +205,7 @@ def train_phase(
       save = last or stop or number % config.checkpoint.every_steps == 0
       if save or number % config.log_every_steps == 0:
         values = finite_values(phase, number, metrics)
-        log.write(phase.name, number, clock.seconds(), values)
+        record(number, values)
         progress.show({'loss': values['loss']})
       if stop:  # At once, before validation: there is little time left.
         checkpoints.save(state)
@@ -210,11 +213,10 @@ def train_phase(
             f'Phase {phase.name!r} is saved at step {number}.'
         )
       if validate and (last or number % step.epoch_steps == 0):
-        accuracies = validate(merged(frozen, state))
-        log.write(phase.name, number, clock.seconds(), accuracies)
+        record(number, validate(merged(frozen, state)))
       if save:
         checkpoints.save(state)
-  return merged(frozen, state), clock.seconds()
+  return merged(frozen, state), time.monotonic() - started
 
 
 def _batches(
@@ -251,17 +253,6 @@ def _run_steps(
     if len(running) > STEPS_AHEAD:
       jax.block_until_ready(running.popleft())
     yield state, metrics
-
-
-class Clock:
-  """Wall seconds since its construction, added to earlier ones."""
-
-  def __init__(self, seconds_before: float) -> None:
-    self._zero = time.monotonic() - seconds_before
-
-  def seconds(self) -> float:
-    """Returns the seconds so far."""
-    return time.monotonic() - self._zero
 
 
 def start(

@@ -6,8 +6,6 @@ B = batch, K = classes. Outputs are dicts of arrays with fixed names: the
 anchors from one stage on, and `logits`.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -21,9 +19,7 @@ def mean_squared_error(prediction: jax.Array, target: jax.Array) -> jax.Array:
   return jnp.square(difference).mean()
 
 
-def anchor_loss(
-    outputs: Mapping[str, jax.Array], targets: Mapping[str, jax.Array]
-) -> jax.Array:
+def anchor_loss(outputs: Outputs, targets: Outputs) -> jax.Array:
   """Returns L_n of Eq. 1: the sum of mean squared errors of all outputs.
 
   With outputs n..N made by running the teacher from the student's anchor n on
@@ -40,15 +36,9 @@ def anchor_loss(
   Raises:
     ValueError: the names differ.
   """
-  if outputs.keys() != targets.keys():
-    raise ValueError(
-        f'Outputs {sorted(outputs)} do not match targets {sorted(targets)}.'
-    )
-  errors = [
-      mean_squared_error(outputs[name], targets[name])
-      for name in sorted(outputs)
-  ]
-  return sum(errors[1:], errors[0])
+  errors = jax.tree.map(mean_squared_error, outputs, targets)
+  total: jax.Array = jax.tree.reduce(jnp.add, errors)
+  return total
 
 
 def smooth_targets(
@@ -66,25 +56,6 @@ def smooth_targets(
   """
   targets = jax.nn.one_hot(labels, num_classes)
   return optax.smooth_labels(targets, label_smoothing)
-
-
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0
-) -> jax.Array:
-  """Returns the mean cross-entropy to hard labels.
-
-  Args:
-    logits: `(B, K)`.
-    labels: `int[B]`.
-    label_smoothing: see `smooth_targets`.
-
-  Returns:
-    A float32 scalar.
-  """
-  targets = smooth_targets(
-      labels, logits.shape[-1], label_smoothing=label_smoothing
-  )
-  return optax.softmax_cross_entropy(logits, targets).mean()
 
 
 def soft_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:

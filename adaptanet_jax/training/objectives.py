@@ -14,6 +14,7 @@ import flax.struct
 import jax
 from jax import lax
 import jax.numpy as jnp
+import optax
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
@@ -75,8 +76,11 @@ def label_gradients(
     stats: see `Objective`.
     inputs: teacher, key and step are not used.
     net: the network.
-    label_smoothing: see `losses.cross_entropy`.
+    label_smoothing: see `losses.smooth_targets`.
   """
+  targets = losses.smooth_targets(
+      inputs.labels, net.num_classes, label_smoothing=label_smoothing
+  )
 
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
     variables = with_trained(inputs.frozen, params, stats)
@@ -84,9 +88,7 @@ def label_gradients(
         net, variables, inputs.images, moving=(BACKBONE,)
     )
     logits = outputs['logits']
-    loss = losses.cross_entropy(
-        logits, inputs.labels, label_smoothing=label_smoothing
-    )
+    loss = optax.softmax_cross_entropy(logits, targets).mean()
     return loss, (new_stats, losses.top1(logits, inputs.labels))
 
   (loss, (stats, top1)), grads = jax.value_and_grad(loss_fn, has_aux=True)(

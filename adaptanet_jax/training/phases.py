@@ -47,33 +47,38 @@ class Phase:
 
   Attributes:
     name: unique; also the folder of its checkpoints.
-    group: one of `GROUPS` or `BASELINE_GROUPS`, the name in `config.phases`;
-      the phases `cascade1` to `cascade4` are one group, `cascade`.
-    network: 'teacher' or 'student', the network whose part is trained.
-    parts: parts of that network that exist so far: the backbone, and later the
-      deltas and the gates.
-    trains: paths of the trained part of that network's parameters.
-    space: the subnets that are run; None for the full network only.
-    input_from: whose anchor the first trained stage reads, 'student' or
-      'teacher'; only read if `space` starts after stage 1.
     section: dotted key of `settings` in the configuration.
     settings: batch size, optimizer and other settings of the phase.
     epochs: passes over the training split.
+    trains: paths of the trained part of its network's parameters.
+    network: 'teacher' or 'student', the network whose part is trained.
+    parts: parts of that network that exist so far: the backbone, and later the
+      deltas and the gates.
+    space: the subnets that are run; None for the full network only.
+    input_from: whose anchor the first trained stage reads, 'student' or
+      'teacher'; only read if `space` starts after stage 1.
     average_decay: decay of the network's moving average, which then is its
       teacher; None: there is none.
   """
 
   name: str
-  group: str
-  network: str
-  parts: tuple[str, ...]
-  trains: tuple[str, ...]
-  space: SubnetSpace | None
-  input_from: str
   section: str
   settings: ml_collections.FrozenConfigDict
   epochs: float
+  trains: tuple[str, ...]
+  network: str = 'student'
+  parts: tuple[str, ...] = (BACKBONE,)
+  space: SubnetSpace | None = None
+  input_from: str = 'student'
   average_decay: float | None = None
+
+  @property
+  def group(self) -> str:
+    """One of `GROUPS` or `BASELINE_GROUPS`, the name in `config.phases`.
+
+    The phases `cascade1` to `cascade4` are one group, `cascade`.
+    """
+    return self.section.split('.')[0]
 
   @property
   def reads_teacher(self) -> bool:
@@ -87,18 +92,23 @@ class Phase:
     has_delta = DELTA in self.parts
     return nets.student if has_delta else nets.student.without_delta
 
+  def epoch_steps(self, num_examples: int) -> int:
+    """Returns the number of full batches in an epoch.
 
-# The sections of the configuration for training phases, in order.
-SECTIONS = (
-    'teacher',
-    'cascade',
-    'lock_in',
-    'delta.cascade',
-    'delta.lock_in',
-    'joint',
-    'gates',
-    'baseline',
-)
+    Each epoch draws its batches from a new permutation, so the partial batch
+    that is dropped has different examples each time.
+
+    Args:
+      num_examples: number of examples in the training split.
+    """
+    return num_examples // self.settings.batch_size
+
+  def num_steps(self, num_examples: int) -> int:
+    """Returns the number of steps of the phase; epochs may be fractional."""
+    if not self.epochs:  # A teacher that is used as it is.
+      return 0
+    return max(1, round(self.epochs * self.epoch_steps(num_examples)))
+
 
 # The phases after which a supernet, or a baseline, can first be run.
 RUNNABLE = frozenset({'cascade4', 'baseline'})
@@ -120,8 +130,9 @@ _DATA = tuple(
     )
 )
 _FIRST = ('seed', *_DATA, 'model.architecture', 'model.stem')
-# By section: prefixes of the dotted keys of the settings that decide what its
-# phases train. The settings of earlier sections decide it, too.
+# By section of the configuration, in the order of training: prefixes of the
+# dotted keys of the settings that decide what its phases train. The settings of
+# earlier sections decide it, too.
 _DEPENDS = {
     'teacher': (*_FIRST, 'baseline.network', 'teacher.'),
     'cascade': ('model.', 'mdsr.', 'cascade.'),
@@ -132,6 +143,7 @@ _DEPENDS = {
     'gates': ('gates.',),
     'baseline': (*_FIRST, 'model.norm', 'baseline.'),
 }
+SECTIONS = tuple(_DEPENDS)
 
 
 def dependencies(
@@ -185,7 +197,7 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
   everything = SubnetSpace(1, NUM_STAGES)
   joint = dataclasses.replace(everything, vary='joint')
   deltas = (BACKBONE, DELTA)
-  return (
+  phases = (
       _phase(config, 'teacher', network='teacher', trains=(BACKBONE,)),
       *_cascade(config, 'cascade', (BACKBONE,), 'width'),
       _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
@@ -197,11 +209,7 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           trains=(DELTA,),
           space=dataclasses.replace(everything, vary='delta'),
       ),
-      *(
-          [_phase(config, 'joint', parts=deltas, trains=deltas, space=joint)]
-          if config.joint.epochs
-          else []
-      ),
+      _phase(config, 'joint', parts=deltas, trains=deltas, space=joint),
       _phase(
           config,
           'gates',
@@ -210,24 +218,15 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           space=joint,
       ),
   )
+  return tuple(p for p in phases if p.section in sections_of(config))
 
 
 def _phase(
     config: ml_collections.ConfigDict, section: str, **fields: Any
 ) -> Phase:
   settings = ml_collections.FrozenConfigDict(section_of(config, section))
-  defaults = {
-      'name': section.replace('.', '_'),
-      'network': 'student',
-      'parts': (BACKBONE,),
-      'space': None,
-      'input_from': 'student',
-      'epochs': settings.epochs,
-  }
-  group = section.split('.')[0]
-  return Phase(
-      group=group, section=section, settings=settings, **(defaults | fields)
-  )
+  defaults = {'name': section.replace('.', '_'), 'epochs': settings.epochs}
+  return Phase(section=section, settings=settings, **(defaults | fields))
 
 
 def _baseline(config: ml_collections.ConfigDict) -> Phase:
@@ -278,20 +277,13 @@ def _module_parts(number: int, part: str) -> tuple[str, ...]:
   return tuple(f'{part}/{name}' for name in names)
 
 
-def num_steps(phase: Phase, steps_per_epoch: int) -> int:
-  """Returns the number of steps of a phase; epochs may be fractional."""
-  if not phase.epochs:  # A teacher that is used as it is.
-    return 0
-  return max(1, round(phase.epochs * steps_per_epoch))
-
-
 def objective_for(
     config: ml_collections.ConfigDict,
     phase: Phase,
     nets: Networks,
     gates: GateSet,
     *,
-    epoch_steps: int,
+    num_examples: int,
 ) -> objectives.Objective:
   """Returns the function that computes the gradients of a phase.
 
@@ -300,7 +292,7 @@ def objective_for(
     phase: a phase of this configuration.
     nets: the run's networks.
     gates: the run's gates.
-    epoch_steps: steps in an epoch of the phase.
+    num_examples: number of examples in the training split.
 
   Returns:
     The objective for `loop.make_step`.
@@ -332,8 +324,9 @@ def objective_for(
         divergence=settings.divergence,
     )
   else:
+    epoch_steps = phase.epoch_steps(num_examples)
     soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
-    length = num_steps(phase, epoch_steps)
+    length = phase.num_steps(num_examples)
     objective = functools.partial(
         objectives.anchor_gradients,
         nets=Networks(nets.teacher.folded, folded),
@@ -348,8 +341,6 @@ def objective_for(
   return objectives.folding(objective, net, teacher)
 
 
-def make_rng(seed: int, phase: Phase) -> jax.Array:
-  """Returns the key that everything random in a phase's steps comes from."""
-  return jax.random.fold_in(
-      jax.random.key(seed), pipeline.phase_key(phase.name)
-  )
+def make_rng(seed: int, name: str) -> jax.Array:
+  """Returns the key of what is drawn for a phase, or a part, of that name."""
+  return jax.random.fold_in(jax.random.key(seed), pipeline.phase_key(name))

@@ -127,6 +127,8 @@ class LoopTest(parameterized.TestCase):
           teacher_weight=0.5,
       )
 
+    # An earlier run took 100 seconds, and made no checkpoint.
+    MetricsLog(self.workdir).write(name, 0, 100.0, {})
     after, seconds = self._train(phase, objective)
 
     trained_before, frozen_before = loop.split_variables(
@@ -137,7 +139,7 @@ class LoopTest(parameterized.TestCase):
     chex.assert_trees_all_equal(self.teacher, teacher_before)
     # Some subnets of a step may bypass a substitute, but not all of them.
     self.assertTrue(_all_differ(trained_before, trained_after))
-    self.assertGreater(seconds, 0.0)
+    self.assertGreater(seconds, 100.0)
     # Two steps with different subnets share one trace.
     self.assertEqual(num_traces, 1)
 
@@ -250,9 +252,6 @@ class LoopTest(parameterized.TestCase):
     self.assertEqual(set(trained['batch_stats']['backbone']), {'stage4'})
     self.assertEqual(set(trained['params']['backbone']), {'stage4', 'head'})
     chex.assert_trees_all_equal(trees.merge(trained, frozen), variables)
-
-  def test_clock_goes_on_from_earlier_runs(self):
-    self.assertGreaterEqual(loop.Clock(100.0).seconds(), 100.0)
 
 
 if __name__ == '__main__':

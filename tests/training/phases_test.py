@@ -103,32 +103,36 @@ class BuildPhasesTest(parameterized.TestCase):
 class NumStepsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      (3.0, 10, 30),
-      (0.5, 10, 5),
+      (3.0, 30),
+      (0.5, 5),
       # 1.24 * 10 = 12.4.
-      (1.24, 10, 12),
+      (1.24, 12),
       # A phase takes at least one step.
-      (0.01, 10, 1),
+      (0.01, 1),
+      # A teacher that is used as it is.
+      (0.0, 0),
   )
-  def test_parts_of_an_epoch_count_as_given(self, epochs, per_epoch, expected):
+  def test_parts_of_an_epoch_count_as_given(self, epochs, expected):
     phase = dataclasses.replace(_build()['lock_in'], epochs=epochs)
-    self.assertEqual(phases.num_steps(phase, per_epoch), expected)
+    self.assertEqual(phase.settings.batch_size, 64)
+    # Ten full batches, and one that is dropped.
+    self.assertEqual(phase.epoch_steps(10 * 64 + 63), 10)
+    self.assertEqual(phase.num_steps(10 * 64 + 63), expected)
 
 
 class MakeRngTest(parameterized.TestCase):
 
   def test_phases_and_seeds_have_keys_of_their_own(self):
     keys = [
-        tuple(jax.random.key_data(phases.make_rng(seed, phase)).tolist())
+        tuple(jax.random.key_data(phases.make_rng(seed, name)).tolist())
         for seed in (0, 1)
-        for phase in _build().values()
+        for name in _NAMES
     ]
     self.assertLen(set(keys), 2 * len(_NAMES))
 
   def test_a_key_is_a_function_of_seed_and_phase(self):
-    phase = _build()['cascade2']
     first, second = (
-        jax.random.key_data(phases.make_rng(5, phase)) for _ in range(2)
+        jax.random.key_data(phases.make_rng(5, 'cascade2')) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 

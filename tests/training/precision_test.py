@@ -44,7 +44,7 @@ class PrecisionTest(absltest.TestCase):
           config, dataset.num_classes, dataset.image_shape
       )
       objective = phases.objective_for(
-          config, phase, nets, gates, epoch_steps=STEPS
+          config, phase, nets, gates, num_examples=len(dataset.train)
       )
       student = trees.draw_like(nets.student.without_delta.shapes(), seed=1)
       teacher = trees.draw_like(nets.teacher.shapes())
