@@ -290,23 +290,31 @@ def _observe(
       np.array([gate_madds[n] for n in gates.anchors]),
       num_bins=work.config.policies.bins,
   )
-  limit = work.config.policies.budget * costs.subnet(LARGEST).madds
   value = {
       'confidence': gates.confidence,
       'areas': {
           str(n): gate_value.areas(correct, confidences)
           for n, confidences in every.items()
       },
-      'oracle': {
-          scope: gate_value.oracle(
-              np.stack([correct[tuple(s.encode())] for s in subnets]),
-              [costs.subnet(s).madds for s in subnets],
-              limit,
-          )
-          for scope, subnets in _UNIFORM_OF.items()
-      },
+      'oracle': _oracles(work, correct),
   }
   return observed, value
+
+
+def _oracles(
+    work: Workspace, correct: np.ndarray
+) -> dict[str, dict[str, float]]:
+  """Measures an oracle that picks among the uniform subnets of each scope."""
+  costs = cost.cost_table(work.supernet)
+  limit = work.config.policies.budget * costs.subnet(LARGEST).madds
+  return {
+      scope: gate_value.oracle(
+          np.stack([correct[tuple(s.encode())] for s in subnets]),
+          [costs.subnet(s).madds for s in subnets],
+          limit,
+      )
+      for scope, subnets in _UNIFORM_OF.items()
+  }
 
 
 def _calibration_bias(
