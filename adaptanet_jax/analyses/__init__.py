@@ -123,11 +123,10 @@ def run(work: Workspace) -> bool:
     started = time.monotonic() - unfinished.seconds
     try:
       analysis.measure(work)
-    except BaseException as error:
+    except preemption.Preempted:
+      raise preemption.Preempted(f'Phase {name!r} is unfinished.') from None
+    finally:
       unfinished.note(time.monotonic() - started)
-      if isinstance(error, preemption.Preempted):
-        raise preemption.Preempted(f'Phase {name!r} is unfinished.') from None
-      raise
     made = work.results.values.get('made', {})
     work.results.update(made=made | {name: made_now})
     work.results.add_seconds(name, time.monotonic() - started)
