@@ -30,7 +30,7 @@ from adaptanet_jax.progress import (
   TensorBoardLog,
   check_tensorboard,
 )
-from adaptanet_jax.report import comparison, tables
+from adaptanet_jax.report import comparison, page, tables
 from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
@@ -191,7 +191,7 @@ def _report(
   # Only this setting: the command may lack others, such as the data folder.
   write_json(path, read_json(path) | {'compare': config.compare})
   if processes.is_writer():
-    analyses.write_report(workdir, config.compare)
+    page.write(workdir, compare=config.compare)
     _tell(config, workdir, results)
 
 

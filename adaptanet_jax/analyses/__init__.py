@@ -28,6 +28,7 @@ from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Program
+from adaptanet_jax.report import page
 from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.phases import RUNNABLE, Phase
 from adaptanet_jax.workdir import Paths
@@ -122,11 +123,10 @@ def run(work: Workspace) -> bool:
     started = time.monotonic() - unfinished.seconds
     try:
       analysis.measure(work)
-    except BaseException as error:
+    except preemption.Preempted:
+      raise preemption.Preempted(f'Phase {name!r} is unfinished.') from None
+    finally:
       unfinished.note(time.monotonic() - started)
-      if isinstance(error, preemption.Preempted):
-        raise preemption.Preempted(f'Phase {name!r} is unfinished.') from None
-      raise
     made = work.results.values.get('made', {})
     work.results.update(made=made | {name: made_now})
     work.results.add_seconds(name, time.monotonic() - started)
@@ -135,32 +135,20 @@ def run(work: Workspace) -> bool:
     processes.wait(name)
   has_results = bool(work.results.values.get('dataset'))
   if 'report' in groups and has_results and processes.is_writer():
-    write_report(work.workdir, work.config.compare)
+    page.write(work.workdir, compare=work.config.compare)
   return busy
-
-
-def write_report(workdir: str, compare: str) -> None:
-  """Writes the figures and the page of a run; see `report.page.write`."""
-  # Imported here, so that only reports load the plotting library.
-  from adaptanet_jax.report import page
-
-  page.write(workdir, compare=compare)
 
 
 def _made_with(work: Workspace, name: str) -> dict[str, Any]:
   """Returns the settings and the environment that an analysis depends on."""
   analysis, config = ANALYSES[name], work.config
+  is_calibrated = work.nets.student.norm in BATCH_NORMS
+  ignored = () if is_calibrated else ('evaluation.calibration',)
   made = {
       key: value
       for key, value in settings.flatten(config).items()
-      if key.startswith(analysis.settings)
+      if key.startswith(analysis.settings) and not key.startswith(ignored)
   }
-  if work.nets.student.norm not in BATCH_NORMS:
-    made = {
-        key: value
-        for key, value in made.items()
-        if not key.startswith('evaluation.calibration')
-    }
   made['compute_dtype'] = work.nets.student.dtype
   if analysis.needs:
     made['phases'] = list(work.phases)

@@ -20,7 +20,6 @@ from adaptanet_jax.evaluation import (
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
-from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import (
   LARGEST,
   UNIFORM,
@@ -118,7 +117,8 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   gates = common.gates_of(work, variables)
   found: dict[str, Program] = {}
   statistics: Any = ()
-  if _calibrates(work, net):
+  has_statistics = net.norm in BATCH_NORMS
+  if has_statistics and work.config.evaluation.calibration != 'none':
     found['calibration'] = calibration.program(
         net, variables, common.image_shapes(work)
     )
@@ -130,7 +130,7 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
   found['tree'] = common.program(work, tree, variables, *statistics)
   if gates:
-    found['gates'] = gating.gate_program(work, net, gates, variables)
+    found['gates'] = gating.gate_program(work, variables)
   return found
 
 
@@ -142,7 +142,6 @@ def evaluate(work: Workspace) -> None:
   """
   net, test = work.supernet, work.dataset.test
   variables = work.variables['student']
-  gates = common.gates_of(work, variables)
   runs = programs(work, variables)
   # One entry per kind of batch statistics, the configured kind first.
   correct = {
@@ -180,8 +179,8 @@ def evaluate(work: Workspace) -> None:
           for name, count in protocols.stage_runs(top1.shape).items()
       },
   }
-  if gates:
-    found['gates'] = gating.gate_results(work, gates, runs['gates'])
+  if 'gates' in runs:
+    found['gates'] = gating.gate_results(work, runs['gates'])
   work.results.update(**found)
 
 
@@ -207,13 +206,6 @@ def _write_table(
   timing.add_column(work)
 
 
-def _calibrates(work: Workspace, net: ResNet) -> bool:
-  return (
-      net.norm in BATCH_NORMS
-      and work.config.evaluation.calibration != 'none'
-  )
-
-
 def _calibrate(
     work: Workspace, runs: dict[str, Program]
 ) -> dict[str, calibration.Statistics]:
@@ -225,7 +217,7 @@ def _calibrate(
   """
   net, config = work.supernet, work.config
   variables = work.variables['student']
-  if not _calibrates(work, net):
+  if 'calibration' not in runs:
     return {'none' if net.norm in BATCH_NORMS else '': ()}
   main = config.evaluation.calibration
   found = calibration.calibrate(

@@ -142,9 +142,8 @@ def _checksum(tree: Any) -> int:
 
 def policy_split(work: Workspace) -> Split:
   """Returns the examples that policies are made from."""
-  check_held_out(work.config, work.dataset)
   if work.config.policies.examples == 'held_out':
-    assert work.dataset.held_out is not None, 'It has been checked.'
+    assert work.dataset.held_out, '`check_held_out` has been called.'
     return work.dataset.held_out
   return training_share(work)
 

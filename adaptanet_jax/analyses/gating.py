@@ -43,22 +43,18 @@ _UNIFORM_OF = {
 }
 
 
-def gate_program(
-    work: Workspace, net: ResNet, gates: GateSet, variables: Any
-) -> Program:
+def gate_program(work: Workspace, variables: Any) -> Program:
   """Returns the program that runs all uniform subnets and reads all gates."""
-  predictor = protocols.subnets_predictor(net, _BOTH_UNIFORM, gates)
+  net = workspace.student_for(work.nets, variables)
+  predictor = protocols.subnets_predictor(net, _BOTH_UNIFORM, work.gates)
   return common.program(work, predictor, variables)
 
 
-def gate_results(
-    work: Workspace, gates: GateSet, program: Program
-) -> dict[str, Any]:
+def gate_results(work: Workspace, program: Program) -> dict[str, Any]:
   """Measures each gate on the uniform subnets.
 
   Args:
     work: the run.
-    gates: its gates.
     program: `gate_program` of the run.
 
   Returns:
@@ -74,9 +70,9 @@ def gate_results(
   }
   outputs = {name: read(split) for name, split in splits.items()}
   detected = outputs['bins_test']['detected'] == work.dataset.test.labels
-  madds = cost.gate_madds(gates, work.supernet)
+  madds = cost.gate_madds(work.gates, work.supernet)
   found: dict[str, Any] = {}
-  for n, anchor in enumerate(gates.anchors):
+  for n, anchor in enumerate(work.gates.anchors):
     bins = {
         name: _bins_of_subnets(
             outputs[name]['confidence'][:, n],
@@ -181,16 +177,14 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
       'tree': program(protocols.tree_predictor(net, gates), variables),
       'routed': program(routed_predictor(net, gates), variables, shapes),
       # The program of the evaluation; only its predictions are used.
-      'uniform': gate_program(work, net, work.gates, variables),
+      'uniform': gate_program(work, variables),
   }
 
 
 def measure_policies(work: Workspace) -> None:
   """Makes all policies, runs them, and writes `policies.json`."""
   config = work.config
-  gates = routing.routing_gates(
-      common.gates_of(work, work.variables['student'])
-  )
+  gates = routing.routing_gates(work.gates)
   # The settings were checked, and the plan includes training the gates.
   assert gates is not None, config.gates.anchors
   runs = programs(work, work.variables['student'])
@@ -290,23 +284,31 @@ def _observe(
       np.array([gate_madds[n] for n in gates.anchors]),
       num_bins=work.config.policies.bins,
   )
-  limit = work.config.policies.budget * costs.subnet(LARGEST).madds
   value = {
       'confidence': gates.confidence,
       'areas': {
           str(n): gate_value.areas(correct, confidences)
           for n, confidences in every.items()
       },
-      'oracle': {
-          scope: gate_value.oracle(
-              np.stack([correct[tuple(s.encode())] for s in subnets]),
-              [costs.subnet(s).madds for s in subnets],
-              limit,
-          )
-          for scope, subnets in _UNIFORM_OF.items()
-      },
+      'oracle': _oracles(work, correct),
   }
   return observed, value
+
+
+def _oracles(
+    work: Workspace, correct: np.ndarray
+) -> dict[str, dict[str, float]]:
+  """Measures an oracle that picks among the uniform subnets of each scope."""
+  costs = cost.cost_table(work.supernet)
+  limit = work.config.policies.budget * costs.subnet(LARGEST).madds
+  return {
+      scope: gate_value.oracle(
+          np.stack([correct[tuple(s.encode())] for s in subnets]),
+          [costs.subnet(s).madds for s in subnets],
+          limit,
+      )
+      for scope, subnets in _UNIFORM_OF.items()
+  }
 
 
 def _calibration_bias(

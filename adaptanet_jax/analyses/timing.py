@@ -6,6 +6,7 @@ Times do not depend on the values of parameters, so no trained network is
 needed.
 """
 
+from collections.abc import Callable, Iterable
 import dataclasses
 import functools
 from typing import Any
@@ -59,7 +60,9 @@ def programs(
 ) -> dict[str, Program]:
   """Returns the programs to time; none needs trained weights."""
   batch_size = work.config.latency.batch_size
-  images = latency.image_shape(work.nets.student, batch_size)
+  images = jax.ShapeDtypeStruct(
+      (batch_size, *work.nets.student.image_shape), np.float32
+  )
   rows: dict[str, Program] = {
       name: (jitted.static(net, subnet), net.shapes(), images)
       for name, (net, subnet) in _networks(work).items()
@@ -82,54 +85,43 @@ def measure_latency(work: Workspace) -> None:
   as a whole, show the error of such sums. The subnets that the sums rank best
   are timed as a whole, too.
   """
-  config, net = work.config, work.nets.student
-  runs = {
-      name: functools.partial(
-          work.programs.compiled(*program),
-          trees.draw_like(program[1]),
-          _images(program[2]),
-      )
-      for name, program in programs(work).items()
-  }
+  config, net = work.config.latency, work.nets.student
+  runs = _runs(work)
   supernet = runs.pop('supernet')
-  singles = latency.single_changes(len(net.choices))
-  checked = np.random.default_rng(0).integers(
-      0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
-  )
-  measure = functools.partial(latency.measure, num_runs=config.latency.runs)
+  measure = functools.partial(latency.measure, num_runs=config.runs)
 
-  def subnet_runs(subnets: np.ndarray) -> list[Any]:
+  def subnet_runs(subnets: Iterable[np.ndarray]) -> list[Callable[[], Any]]:
     return [
         functools.partial(supernet, jnp.asarray(subnet, jnp.int32))
         for subnet in subnets
     ]
 
+  singles = latency.single_changes(len(net.choices))
+  checked = np.random.default_rng(0).integers(
+      0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
+  )
   measured = measure([
       *runs.values(), *subnet_runs(singles), *subnet_runs(checked)
   ])
-  names = [*runs, 'supernet x1.0']
-  norms = {name: net.norm for name, (net, _) in _networks(work).items()}
+  # The first of `singles` is the largest subnet.
+  networks = _networks(work) | {'supernet x1.0': (net, LARGEST)}
   rows = [
-      {
-          'network': name,
-          'norm': norms.get(name, net.norm),
-          'batch': config.latency.batch_size,
-      }
-      | row
-      for name, row in zip(names, measured)
+      {'network': name, 'norm': network.norm, 'batch': config.batch_size} | row
+      for (name, (network, _)), row in zip(networks.items(), measured)
   ]
-  quiet = np.array([row['ms_quiet'] for row in measured[len(runs) :]], float)
+  quiet = _quiet(measured[len(runs) :])
   base, added = latency.stage_table(quiet[: len(singles)])
   every = latency.stage_sums(base, added)
   errors = every[tuple(checked.T)] / quiet[len(singles) :] - 1.0
   error = float(np.median(np.abs(errors)))
   front = _front(work, every)
-  again = measure(subnet_runs(np.array([LARGEST.encode(), *front])))
-  reference, *best = (float(row['ms_quiet'] or 0.0) for row in again)
+  reference, *best = _quiet(
+      measure(subnet_runs([LARGEST.encode(), *front]))
+  )
   work.results.update(
       latency=rows,
       stage_latency={
-          'batch': config.latency.batch_size,
+          'batch': config.batch_size,
           'largest_ms': base,
           'added_ms': added.tolist(),
           # Scaled to the first pass, in case the machine's load has changed.
@@ -150,6 +142,27 @@ def measure_latency(work: Workspace) -> None:
         *(100.0 * error, _NUM_CHECKED, 100.0 * MOST_ERROR),
     )
   add_column(work)
+
+
+def _runs(work: Workspace) -> dict[str, Callable[..., Any]]:
+  """Returns the compiled programs with weights and images to time them on."""
+  return {
+      name: functools.partial(
+          work.programs.compiled(*program),
+          trees.draw_like(program[1]),
+          _images(program[2]),
+      )
+      for name, program in programs(work).items()
+  }
+
+
+def _images(shape: jax.ShapeDtypeStruct) -> jax.Array:
+  values = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
+  return jnp.asarray(values, shape.dtype)
+
+
+def _quiet(rows: list[dict[str, float | None]]) -> np.ndarray:
+  return np.array([row['ms_quiet'] for row in rows], float)
 
 
 def _front(work: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:
@@ -188,8 +201,3 @@ def add_column(work: Workspace) -> None:
   for subnet, milliseconds in stages['front_ms'].items():
     every[tuple(Subnet.parse(subnet).encode())] = milliseconds
   subnet_table.add_column(work.workdir, 'latency_ms', every)
-
-
-def _images(shape: jax.ShapeDtypeStruct) -> jax.Array:
-  values = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
-  return jnp.asarray(values, shape.dtype)

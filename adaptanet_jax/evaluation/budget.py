@@ -16,7 +16,7 @@ same price, one within the budget and one beyond, are mixed to use it exactly.
 N = examples, k = choices of a scope, b = bins of a gate.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import dataclasses
 import functools
 import itertools
@@ -45,19 +45,8 @@ _EXAMPLES_OF_A_LEAF = 50
 
 # Maps a price, in right answers per MAdd, to the rule that is best at it.
 Solver = Callable[[float], Rule]
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-  """A family of policies, from which `fit` picks the best at each price.
-
-  Attributes:
-    name: for example 'uniform', 'fixed' or 'gate 2, 4 bins'.
-    fit: makes a solver from observed examples.
-  """
-
-  name: str
-  fit: Callable[[Observed], Solver]
+# A kind of policy: makes a solver from observed examples.
+Kind = Callable[[Observed], Solver]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,22 +80,23 @@ def budget(
   Returns:
     The policy; None if even the cheapest subnet of the scope exceeds the limit.
   """
-  start, *richer = kinds(scope, observed.num_bins, len(observed))
-  policy = at_budget(start.fit(observed), observed, limit)
+  by_name = kinds(scope, observed.num_bins, len(observed))
+  start, *richer = by_name
+  policy = at_budget(by_name[start](observed), observed, limit)
   if policy is None:
     return None
-  uniform = cross_validated(start, observed, limit)
+  uniform = cross_validated(by_name[start], observed, limit)
   chosen, best, gain, error = start, uniform, 0.0, 0.0
-  for kind in richer:
-    values = cross_validated(kind, observed, limit)
+  for name in richer:
+    values = cross_validated(by_name[name], observed, limit)
     advantage, doubt = _mean_and_error(values - best)
     if advantage > doubt:
-      chosen, best = kind, values
+      chosen, best = name, values
       gain, error = _mean_and_error(values - uniform)
-  if chosen is not start:
-    policy = at_budget(chosen.fit(observed), observed, limit)
-    assert policy is not None, chosen.name  # Includes uniform subnets.
-  return Found(policy, chosen.name, gain, error)
+  if chosen != start:
+    policy = at_budget(by_name[chosen](observed), observed, limit)
+    assert policy is not None, chosen  # Includes uniform subnets.
+  return Found(policy, chosen, gain, error)
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
@@ -114,28 +104,29 @@ def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
   return float(values.mean()), float(error)
 
 
-def kinds(scope: str, num_bins: int, num_examples: int) -> Iterator[Kind]:
-  """Yields the kinds of policies to try, the simplest first.
+def kinds(scope: str, num_bins: int, num_examples: int) -> dict[str, Kind]:
+  """Returns the kinds of policies to try by name, the simplest first.
 
   Args:
     scope: one of `policies.SCOPES`.
     num_bins: b.
     num_examples: N.
   """
-  yield Kind('uniform', functools.partial(_fit_uniform, scope=scope))
-  yield Kind('fixed', functools.partial(_fit_fixed, scope=scope))
+  found: dict[str, Kind] = {
+      'uniform': functools.partial(_fit_uniform, scope=scope),
+      'fixed': functools.partial(_fit_fixed, scope=scope),
+  }
   gates = [(gate,) for gate in ROUTING_GATES] + [ROUTING_GATES]
   for read, count in itertools.product(gates, _JOINED_BINS):
     leaves = count ** len(read)
     if count > num_bins or num_examples < leaves * _EXAMPLES_OF_A_LEAF:
       continue
     several = 's' if len(read) > 1 else ''
-    yield Kind(
-        f'gate{several} {", ".join(map(str, read))}, {count} bins',
-        functools.partial(
-            gate_trees.fit, scope=scope, gates=read, count=count
-        ),
+    name = f'gate{several} {", ".join(map(str, read))}, {count} bins'
+    found[name] = functools.partial(
+        gate_trees.fit, scope=scope, gates=read, count=count
     )
+  return found
 
 
 def cross_validated(
@@ -158,9 +149,8 @@ def cross_validated(
   for fold in range(FOLDS):
     apart = order[fold::FOLDS]
     rest = observed.take(np.delete(order, np.s_[fold::FOLDS]))
-    solver = kind.fit(rest)
-    policy = at_budget(solver, rest, limit)
-    assert policy is not None, kind.name
+    policy = at_budget(kind(rest), rest, limit)
+    assert policy is not None, kind
     right, madds = outcome(observed.take(apart), policy)
     price = _price(policy, rest)
     values[apart] = right - price * (madds - limit)
@@ -227,9 +217,7 @@ def _fit_fixed(observed: Observed, *, scope: str) -> Solver:
   """Chooses among all subnets of a scope by `expected_top1`."""
   indices = scope_indices(scope)
   block = np.ix_(*[indices] * NUM_STAGES)
-  subnets = np.stack(
-      np.meshgrid(*[indices] * NUM_STAGES, indexing='ij'), -1
-  ).reshape(-1, NUM_STAGES)
+  subnets = np.array(list(itertools.product(indices, repeat=NUM_STAGES)))
   expected = expected_top1(observed.correct[block]).ravel()
   return _best_of(observed, subnets, expected)
 

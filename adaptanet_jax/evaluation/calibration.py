@@ -169,13 +169,9 @@ def of_subnet(
 
 def save(path: str, statistics: Statistics) -> None:
   """Writes statistics, replacing the old file as a whole."""
-  flat = {
-      f'{n}/{name}': leaf
-      for n, of_stage in zip(stage_numbers(), statistics)
-      for name, leaf in traverse_util.flatten_dict(of_stage, sep='/').items()
-  }
+  tree = {str(n): stage for n, stage in zip(stage_numbers(), statistics)}
   with processes.replacing(path, 'wb') as file:
-    np.savez(file, **flat)
+    np.savez(file, **traverse_util.flatten_dict(tree, sep='/'))
 
 
 def load(path: str) -> Statistics:

@@ -6,7 +6,6 @@ MAdds are multiply-accumulates of convolutions and dense layers for one image,
 as the paper counts them; parameters are those that the subnet reads.
 """
 
-from collections.abc import Sequence
 import dataclasses
 import functools
 import math
@@ -21,7 +20,13 @@ from adaptanet_jax.models.convolution import DEPTHWISE_TAPS
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet, stage_numbers
-from adaptanet_jax.models.subnet import StageChoice, Subnet
+from adaptanet_jax.models.subnet import (
+  CHOICES,
+  NUM_STAGES,
+  StageChoice,
+  Subnet,
+  all_subnets,
+)
 
 # Primitives whose output is (a part of) their input, such as a parameter.
 _VIEWS = ('slice', 'squeeze', 'reshape', 'convert_element_type')
@@ -69,14 +74,9 @@ class CostTable:
 
   def madds_by_subnet(self) -> np.ndarray:
     """Returns the MAdds of every subnet, `int64[K_1, K_2, K_3, K_4]`."""
-    total = _madds_of(self.head)
-    for n in reversed(range(len(self.stages))):
-      # Adds stage n to the total of all that follows it.
-      rows = np.stack([_madds_of(row) for row in self.stages[n]])
-      total = rows.reshape(rows.shape + (1,) * (len(self.stages) - 1 - n)) + (
-          total.reshape((1, *total.shape))
-      )
-    return total[0]
+    choices = CHOICES[: len(self.stages[0][0])]
+    madds = [self.subnet(subnet).madds for subnet in all_subnets(choices)]
+    return np.reshape(madds, (len(choices),) * NUM_STAGES)
 
   def stage_madds(self) -> np.ndarray:
     """Returns the MAdds of each choice of each stage, `int64[4, K]`.
@@ -89,11 +89,9 @@ class CostTable:
           'Without anchors the cost of a stage depends on the width before it; '
           'expected a network with anchors.'
       )
-    return np.stack([_madds_of(row) for (row,) in self.stages])
-
-
-def _madds_of(costs: Sequence[Cost]) -> np.ndarray:
-  return np.array([cost.madds for cost in costs])
+    return np.array(
+        [[choice.madds for choice in row] for (row,) in self.stages]
+    )
 
 
 # Cached: tracing every choice takes over a second, and all analyses need it.
@@ -144,11 +142,12 @@ def _run_stage(
 
 def _count(function: Any, variables: Any, x: Any) -> Cost:
   jaxpr = jax.make_jaxpr(function)(variables, x).jaxpr
-  is_param = jax.tree.leaves({
-      name: jax.tree.map(lambda _, name=name: name == 'params', tree)
-      for name, tree in variables.items()
-  })
-  params = {v for v, p in zip(jaxpr.invars, is_param) if p}
+  leaves = jax.tree.leaves_with_path(variables)
+  params = {
+      variable
+      for variable, (path, _) in zip(jaxpr.invars, leaves)
+      if path[0].key == 'params'
+  }
   return Cost(_madds(jaxpr), _params_read(jaxpr, params))
 
 
@@ -156,18 +155,16 @@ def _madds(jaxpr: core.Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
     name = equation.primitive.name
+    is_taps = equation.params.get('name') == DEPTHWISE_TAPS
     if name == 'dot_general':
       (contracted, _), _ = equation.params['dimension_numbers']
       shape = _shape(equation.invars[0])
       inner = math.prod(shape[axis] for axis in contracted)
       total += inner * math.prod(_shape(equation.outvars[0]))
-    elif name == 'conv_general_dilated':
+    elif name == 'conv_general_dilated' or is_taps:
       # Kernels are HWIO: each output sums over all axes but the last.
       inner = math.prod(_shape(equation.invars[1])[:-1])
       total += inner * math.prod(_shape(equation.outvars[0]))
-    elif equation.params.get('name') == DEPTHWISE_TAPS:
-      taps = math.prod(_shape(equation.invars[1])[:-1])
-      total += taps * math.prod(_shape(equation.outvars[0]))
     total += sum(_madds(sub) for sub in _sub_jaxprs(equation))
   return total
 

@@ -86,7 +86,6 @@ def _tallies(
     number of examples, `float[k] * n + [c + 1] * n`.
   """
   num_choices, num_bins = observed.correct.shape[0], joined[-1] + 1
-  everyone = np.ones(len(observed))
   right = np.zeros((len(indices),) * NUM_STAGES + (num_bins,) * 3)
   count = {
       gate: np.zeros((len(indices),) * gate + (num_bins,) * gate)
@@ -102,7 +101,7 @@ def _tallies(
     code = code * num_bins + joined[bins]
     shape = (num_bins,) * gate
     size = num_bins**gate
-    count[gate][path] = np.bincount(code, everyone, size).reshape(shape)
+    count[gate][path] = np.bincount(code, minlength=size).reshape(shape)
     for position in range(len(indices)):
       if gate < ROUTING_GATES[-1]:
         descend((*path, position), code)

@@ -16,17 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
 
 # Untimed runs before the timed ones.
 _WARM_UP = 3
 _ROUNDS = 10
-
-
-def image_shape(net: ResNet, batch_size: int) -> jax.ShapeDtypeStruct:
-  """Returns the shape of a batch of normalised images."""
-  return jax.ShapeDtypeStruct((batch_size, *net.image_shape), np.float32)
 
 
 def measure(

@@ -41,8 +41,7 @@ def uniform_mixture(
 
 
 def random_at(
-    top1: np.ndarray, madds: np.ndarray, scope: str, target: float,
-    *, tolerance: float = 0.05,
+    top1: np.ndarray, madds: np.ndarray, scope: str, target: float
 ) -> float | None:
   """Returns the mean accuracy of a scope's subnets with MAdds near a target.
 
@@ -53,11 +52,10 @@ def random_at(
     madds: `int64[K, K, K, K]`.
     scope: one of `SCOPES`.
     target: MAdds.
-    tolerance: largest relative distance from the target.
 
   Returns:
-    A share of right answers; None if no subnet is within the tolerance.
+    A share of right answers; None if no subnet is within 5 % of the target.
   """
   block = np.ix_(*[scope_indices(scope)] * NUM_STAGES)
-  near = np.abs(madds[block] / target - 1.0) <= tolerance
+  near = np.abs(madds[block] / target - 1.0) <= 0.05
   return float(top1[block][near].mean()) if near.any() else None

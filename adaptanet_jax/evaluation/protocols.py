@@ -212,13 +212,11 @@ def predict(
   return {name: x[..., order] for name, x in whole.items()}
 
 
-def _keep(folder: str, number: int, row: dict[str, np.ndarray]) -> None:
-  if not processes.is_writer():
-    return
-  os.makedirs(folder, exist_ok=True)
-  save: Any = np.savez_compressed
-  with processes.replacing(_kept_path(folder, number), 'wb') as file:
-    save(file, **row)
+def _keep(folder: str, number: int, row: dict[str, Any]) -> None:
+  if processes.is_writer():
+    os.makedirs(folder, exist_ok=True)
+    with processes.replacing(_kept_path(folder, number), 'wb') as file:
+      np.savez_compressed(file, **row)
 
 
 def _kept_path(folder: str, number: int) -> str:

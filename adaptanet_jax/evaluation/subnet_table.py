@@ -51,7 +51,7 @@ def read(workdir: str) -> SubnetTable:
           name: _numbers(column).reshape((num_choices,) * NUM_STAGES)
           for name, column in zip(head, columns, strict=True)
       }
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
       raise UsageError(
           f'{path} is not a table of all subnets ({error}); expected a file '
           'that a run wrote. Move it away, and run the evaluation again.'

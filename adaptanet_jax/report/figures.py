@@ -4,7 +4,6 @@
 
 from collections.abc import Sequence
 import io
-import itertools
 import os
 from typing import Any
 
@@ -191,8 +190,7 @@ def draw_comparison(columns: Sequence[Column]) -> Figure:
   """Draws accuracy against MAdds for the networks of several runs."""
   figure = Figure(figsize=(8.0, 4.2), layout='constrained')
   axes = figure.add_subplot()
-  colors = itertools.cycle(f'C{n}' for n in range(10))
-  for column, color in zip(columns, colors):
+  for number, column in enumerate(columns):
     for names, look in (
         ([f'x{rho}' for rho in WIDTHS], 'o-'),
         (map(str, MIXED), 'x'),
@@ -204,7 +202,7 @@ def draw_comparison(columns: Sequence[Column]) -> Figure:
       axes.plot(
           *zip(*points),
           look,
-          color=color,
+          color=f'C{number}',
           markersize=5,
           linewidth=1.6,
           label=column.title if look == 'o-' else None,

@@ -14,7 +14,7 @@ from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.gates import CONFIDENCES
 from adaptanet_jax.progress import MetricsLog
-from adaptanet_jax.report import comparison, figures, tables
+from adaptanet_jax.report import comparison, tables
 from adaptanet_jax.report.tables import Table, millions, percent, quiet
 from adaptanet_jax.training.baseline_methods import METHODS, NETWORKS
 from adaptanet_jax.workdir import Paths, read_json, write_text
@@ -94,6 +94,9 @@ def write(workdir: str, *, compare: str = '') -> None:
     workdir: folder of the run; parts without measurements are left out.
     compare: workdirs to compare with, in the form of `config.compare`.
   """
+  # Imported here, so that only reports load the plotting library.
+  from adaptanet_jax.report import figures
+
   paths = Paths(workdir)
   results, subnets = read_json(paths.results), subnet_table.read(workdir)
   # Runs that cannot be compared are listed on the page and raise no error, so

@@ -47,8 +47,8 @@ def _other(observed, num_examples, seed=2, **table):
 
 
 def _uniform(observed, scope, limit):
-  (kind,) = (k for k in budget.kinds(scope, 8, 1) if k.name == 'uniform')
-  return budget.at_budget(kind.fit(observed), observed, limit)
+  kind = budget.kinds(scope, 8, 1)['uniform']
+  return budget.at_budget(kind(observed), observed, limit)
 
 
 def _mean(observed, mixture):
@@ -111,9 +111,9 @@ class BudgetTest(parameterized.TestCase):
       self.assertContainsSubset(set(subnets.ravel().tolist()), indices)
 
   def test_too_few_examples_read_no_gate(self):
-    names = [kind.name for kind in budget.kinds('joint', 8, 99)]
+    names = list(budget.kinds('joint', 8, 99))
     self.assertEqual(names, ['uniform', 'fixed'])
-    names = [kind.name for kind in budget.kinds('joint', 8, 400)]
+    names = list(budget.kinds('joint', 8, 400))
     self.assertEqual(
         names,
         [

@@ -112,8 +112,9 @@ class ProgramTest(parameterized.TestCase):
 
   def test_the_switched_program_is_the_static_one(self):
     variables = trees.draw_like(_NET.shapes())
-    shape = latency.image_shape(_NET, 2)
-    images = np.random.default_rng(0).standard_normal(shape.shape, np.float32)
+    images = np.random.default_rng(0).standard_normal(
+        (2, *_NET.image_shape), np.float32
+    )
     subnet = Subnet.parse('0.5-1.0d-0.25-0.75')
     np.testing.assert_allclose(
         jitted.switched(_NET)(variables, images, subnet.encode()),

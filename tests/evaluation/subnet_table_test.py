@@ -103,6 +103,8 @@ class SubnetTableTest(parameterized.TestCase):
       ('out of order', lambda text: text.replace('1.0-1.0-1.0-0.5,', '0.5,')),
       ('no numbers', lambda text: text.replace('1000000000000', 'many')),
       ('empty', lambda text: ''),
+      # A quote opens a field that is longer than the reader takes.
+      ('one endless field', lambda text: f'"{text * 20}'),
   )
   def test_a_broken_file_is_refused_by_name(self, damage):
     subnet_table.write(self.workdir, _table())
