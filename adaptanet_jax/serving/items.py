@@ -3,7 +3,6 @@
 """Items of the queue, their batches, and their answers."""
 
 import asyncio
-import bisect
 import dataclasses
 from typing import Any
 
@@ -77,23 +76,6 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ran:
-  """A batch that is done, for metrics.
-
-  Attributes:
-    name: name of the entry that ran.
-    count: number of images.
-    seconds: seconds that it took.
-    failed: whether it raised, or gave numbers that are not finite.
-  """
-
-  name: str
-  count: int
-  seconds: float
-  failed: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class Batch:
   """A running batch, with the engine that it began on even after a swap."""
 
@@ -111,8 +93,7 @@ class Batch:
   @property
   def seconds(self) -> float:
     """Its predicted seconds, at the size that it is padded to."""
-    column = bisect.bisect_left(self.profile.sizes, len(self.items))
-    return float(self.profile.seconds[self.decision.entry, column])
+    return self.profile.predicted(self.decision.entry, len(self.items))
 
   def run(self) -> list[Answer]:
     """Returns the answer of each image.

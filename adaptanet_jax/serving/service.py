@@ -27,7 +27,6 @@ from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.items import (
   Answer,
   DeadlineError,
-  Ran,
   RefusedError,
 )
 from adaptanet_jax.serving.metrics import Metrics
@@ -160,8 +159,8 @@ class Service:
       self.metrics.answered(answer, now - arrived, late=now > deadline)
     return answers
 
-  def _on_batch(self, ran: Ran) -> None:
-    self.metrics.batch(ran, self.batcher.waiting)
+  def _on_batch(self, count: int, seconds: float, failed: bool) -> None:
+    self.metrics.batch(count, seconds, failed, waiting=self.batcher.waiting)
 
   async def replace(
       self, load: Callable[[], tuple[Engine, Profile]]

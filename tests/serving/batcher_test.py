@@ -246,7 +246,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
 
     def choose(now, deadlines, profile, margin, allowed):
       entry = min(range(2) if allowed is None else allowed)
-      return controller.Decision(0, entry, 1, 1e-3)
+      return controller.Decision(0, entry, 1)
 
     batcher = self._start(choose=choose)
     self.engine.gate.clear()
