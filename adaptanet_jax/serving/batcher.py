@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptanet_jax.serving.allowed import allowed_entries, may_share
+from adaptanet_jax.serving.allowed import allowed_entries
 from adaptanet_jax.serving.controller import (
   HORIZON,
   Decision,
@@ -236,7 +236,7 @@ class Batcher:
       now: float,
       deadline: float,
       count: int,
-      allowed: tuple[int, ...] | None,
+      allowed: tuple[int, ...],
   ) -> None:
     """Raises RefusedError if even the fastest subnet would be too late."""
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
@@ -293,11 +293,13 @@ class Batcher:
     """Takes the next batch out of the queue; the lock is held."""
     now = time.monotonic()
     first = self._items[0]
+    needed = set(first.allowed)
+    # Each entry that may answer the first one must be allowed for all of them.
     able = [
         item
         for item in self._items
         if item.start == first.start
-        and may_share(item.allowed, first.allowed)
+        and (item.allowed == first.allowed or needed.issubset(item.allowed))
     ][:HORIZON]  # The controller sees no more.
     decision = self._choose(
         now,

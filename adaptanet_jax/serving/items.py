@@ -61,7 +61,7 @@ class Item:
     start: number of the anchor; 0: an image.
     deadline: when its answer is due.
     parameters: parameters of its request, which say what entries may answer.
-    allowed: positions in the menu of the entries that may; None: all.
+    allowed: positions in the menu of the entries that may.
     future: future of its `Answer`.
     timer: timer that ends its wait at the deadline.
   """
@@ -70,7 +70,7 @@ class Item:
   start: int
   deadline: float
   parameters: dict[str, Any]
-  allowed: tuple[int, ...] | None
+  allowed: tuple[int, ...]
   future: 'asyncio.Future[Answer]'
   timer: asyncio.TimerHandle | None = None
 

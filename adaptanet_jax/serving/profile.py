@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -20,6 +21,8 @@ from absl import logging
 import jax
 import numpy as np
 
+from adaptanet_jax import platforms
+from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
@@ -150,10 +153,20 @@ def is_kept(
 def _path(
     engine: Engine, folder: str, names: Sequence[str], policy: str | None
 ) -> str:
-  asked = hashlib.sha256(
-      f'{engine.fingerprint()} {",".join(names)} {policy}'.encode()
-  ).hexdigest()
+  on = _digest(json.dumps(
+      engine.described | {
+          'processor': platforms.processor(),
+          'cores': splits.num_cores(),
+          'sizes': engine.sizes,
+      },
+      sort_keys=True,
+  ))
+  asked = _digest(f'{on} {",".join(names)} {policy}')
   return os.path.join(folder, f'profile-{asked[:16]}.json')
+
+
+def _digest(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def warm(engine: Engine, profile: Profile) -> None:

@@ -111,8 +111,6 @@ class FakeEngine:
   def anchor_shapes(self):
     return ()
 
-  def fingerprint(self):
-    return 'fake'
 
 
 class Running:
