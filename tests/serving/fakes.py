@@ -112,7 +112,6 @@ class FakeEngine:
     return ()
 
 
-
 class Running:
   """A server on a port of its own, in a thread.
 
