@@ -60,26 +60,29 @@ def write(
       'policies': json.dumps(net.policies if routes else []),
   }
   if kind == 'stages':
-    built = models.stages(network, branches, metadata=metadata)
+    built = models.stages(network, branches)
   elif kind == 'static':
     subnet = Subnet(tuple(choice for (choice,) in branches))
-    built = {'model': models.static(network, subnet, metadata=metadata)}
+    built = {'model': models.static(network, subnet)}
   else:
     built = {
         'model': models.elastic(
-            network, branches, _routing(net, params) if routes else None,
-            memory=memory, metadata=metadata,
+            network, branches, _gates(net, params) if routes else None,
+            memory=memory,
         )
     }
   for name, model in built.items():
+    onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, os.path.join(folder, f'{name}.onnx'))
 
 
-def _routing(net: Supernet, params: Arrays) -> models.Routing:
+def _gates(net: Supernet, params: Arrays) -> Gates:
   assert net.gates, 'policies read gates'
-  return models.Routing(
-      Gates(net.gates, params, trees.flat(net.variables['batch_stats'])),
+  return Gates(
+      net.gates,
+      params,
+      trees.flat(net.variables['batch_stats']),
       [
           policies.from_json(net.policy_table, *name.split('/'))
           for name in net.policies
