@@ -37,6 +37,7 @@ from adaptanet_jax.export import (
 )
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import (
+  LARGEST,
   NUM_STAGES,
   StageChoice,
   Subnet,
@@ -171,28 +172,26 @@ def _chosen(
 ) -> list[Subnet]:
   """Returns the subnets of an export, each once."""
   if subnets is not None:
-    subnets = _listed(subnets)
-  if subnets is not None and format == 'stablehlo':
-    raise UsageError(
-        f'{len(subnets)} subnets with format stablehlo, whose one program is '
-        'that of all; expected no subnets, or another format.'
-    )
-  every = net.calibrated != 'uniform'
-  if subnets is not None:
-    chosen = [net.parse(subnet) for subnet in subnets]
+    names = _listed(subnets)
+    if format == 'stablehlo':
+      raise UsageError(
+          f'{len(names)} subnets with format stablehlo, whose one program is '
+          'that of all; expected no subnets, or another format.'
+      )
+    chosen = [net.parse(name) for name in names]
   elif format == 'static':
-    chosen = [net.parse(Subnet.uniform(1.0))]
-  elif every:
-    chosen = list(all_subnets(net.net.choices))
-  else:
+    chosen = [LARGEST]
+  elif net.calibrated == 'uniform':
     chosen = [Subnet((choice,) * NUM_STAGES) for choice in net.net.choices]
+  else:
+    chosen = list(all_subnets(net.net.choices))
   if format == 'static' and len(chosen) > 1:
     raise UsageError(
         f'{len(chosen)} subnets, and format static has one; expected one, or '
         "format='onnx'."
     )
   mixed = [str(s) for s in chosen if len(set(s.stages)) > 1]
-  if not every and mixed:
+  if net.calibrated == 'uniform' and mixed:
     raise UsageError(
         f'The batch statistics of {some(mixed)} were not calibrated, only '
         'those of subnets that run all stages alike; expected these alone, or '

@@ -61,7 +61,7 @@ def load(folder: str = _HERE, **options: Any) -> Network:
       is not installed.
   """
   about = runtime_models.read_about(folder)
-  run = runtime_models.load(folder, about, options)
+  run = runtime_models.KINDS[about['kind']](folder, about, options)
   table = {}
   with open(os.path.join(folder, 'subnets.csv'), encoding='utf-8') as file:
     for row in csv.DictReader(file):

@@ -204,23 +204,6 @@ KINDS: dict[str, Any] = {
 }
 
 
-def load(folder: str, about: dict[str, Any], options: dict[str, Any]) -> Any:
-  """Loads the model, or the models, of a folder.
-
-  Args:
-    folder: folder that the network was exported to.
-    about: contents of `export.json`.
-    options: options of `onnxruntime.InferenceSession`.
-
-  Returns:
-    An instance of one of `KINDS`.
-
-  Raises:
-    ValueError: an option is not valid, or a package is not installed.
-  """
-  return KINDS[about['kind']](folder, about, options)
-
-
 def read_about(folder: str) -> dict[str, Any]:
   """Reads `export.json`, and checks the files that it lists.
 
