@@ -220,14 +220,6 @@ def _listed(subnets: Any) -> list[str]:
   return names
 
 
-def _branches(chosen: Sequence[Subnet]) -> tuple[tuple[StageChoice, ...], ...]:
-  """Returns the choices that each stage needs, in the order of their index."""
-  return tuple(
-      tuple(sorted({s.stages[n] for s in chosen}, key=lambda c: c.index))
-      for n in range(NUM_STAGES)
-  )
-
-
 def _statistics(
     net: Supernet, chosen: Sequence[Subnet]
 ) -> Callable[[StageChoice], dict[str, Any]]:
@@ -267,21 +259,21 @@ def _write_models(
   from adaptanet_jax.export import onnx_files
 
   onnx_files.write(
-      net, statistics, _branches(chosen), folder, kind=format, memory=memory,
+      net, statistics, chosen, folder, kind=format, memory=memory,
       routes=routes,
   )
   return {}
 
 
-def _images(net: Supernet, count: int) -> np.ndarray:
+def _images(net: Supernet) -> np.ndarray:
   rng = np.random.default_rng(0)
-  return rng.integers(0, 256, (count, *net.net.image_shape), np.uint8)
+  return rng.integers(0, 256, (_NUM_IMAGES, *net.net.image_shape), np.uint8)
 
 
 def _write_example(
     net: Supernet, chosen: Sequence[Subnet], folder: str
 ) -> None:
-  images = _images(net, _NUM_IMAGES)
+  images = _images(net)
   steps = np.linspace(0, len(chosen) - 1, min(_NUM_EXAMPLES, len(chosen)))
   examples = [chosen[int(n)] for n in steps]
   np.savez(
@@ -310,7 +302,7 @@ def _verify(
 ) -> dict[str, Any]:
   """Compares an export with JAX; raises UsageError if they differ."""
   exported = runtime.load(folder)
-  images = _images(net, _NUM_IMAGES)
+  images = _images(net)
   subnets = tried(chosen)
   worst = 0.0
   # Compiling each choice takes most of an export's time. Only a terminal shows

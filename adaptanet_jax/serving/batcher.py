@@ -317,7 +317,7 @@ class Batcher:
     items = able[decision.given_up :][: decision.size] if decision else []
     self._leave_out([*given_up, *items])
     for item in given_up:
-      self._call(
+      self._loop.call_soon_threadsafe(
           self._fail, item,
           DeadlineError('The deadline cannot be met any more.'),
       )
@@ -364,7 +364,9 @@ class Batcher:
       self._running = 0
       if batch.engine is self.engine:
         self.failures = self.failures + 1 if problem else 0
-    self._call(self._deliver, batch, answers, problem, done - started)
+    self._loop.call_soon_threadsafe(
+        self._deliver, batch, answers, problem, done - started
+    )
 
   def _deliver(
       self, batch: Batch, answers: list[Answer], problem: str, seconds: float
@@ -380,9 +382,6 @@ class Batcher:
   def _fail(self, item: Item, error: Exception) -> None:
     if not item.future.done():
       item.future.set_exception(error)
-
-  def _call(self, function: Callable[..., None], *args: object) -> None:
-    self._loop.call_soon_threadsafe(function, *args)
 
 
 def _deadline(item: Item) -> float:

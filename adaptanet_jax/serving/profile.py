@@ -256,12 +256,11 @@ def _accuracies(engine: Engine) -> np.ndarray:
 
 
 def _entry(engine: Engine, name: str) -> Entry:
+  accuracies = _accuracies(engine)
   try:
     code = tuple(Subnet.parse(name).encode())
-    accuracy = float(_accuracies(engine)[code])
+    accuracy = float(accuracies[code])
   except (ValueError, IndexError) as error:
-    if isinstance(error, UsageError):
-      raise
     raise UsageError(
         f'{name!r} is not a subnet of this model; expected one such as '
         '1.0-0.5-0.25-1.0.'
