@@ -203,7 +203,7 @@ def _create(
   # Imported late, to report a mistyped flag without loading JAX.
   from adaptanet_jax.serving import profile, server
 
-  folder = prepare(args)
+  folder = profile.prepare(args.cache_dir)
   engine, measured, rest = _first(args, folder)
   served = create_service(
       args,
@@ -231,15 +231,6 @@ def _create(
       ssl_certfile=args.ssl_certfile,
       ssl_keyfile=args.ssl_keyfile,
   )
-
-
-def prepare(args: argparse.Namespace) -> str:
-  """Makes JAX keep compiled programs in the folder of profiles; returns it."""
-  from adaptanet_jax.serving import profile
-
-  folder = os.path.expanduser(args.cache_dir or profile.default_folder())
-  profile.keep_programs(folder)
-  return folder
 
 
 def create_service(

@@ -41,20 +41,27 @@ _RUNS = 10
 _ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
 
 
-def default_folder() -> str:
-  """Returns the folder where profiles and compiled programs are kept."""
+def prepare(cache_dir: str | None) -> str:
+  """Makes JAX keep compiled programs here, unless it has a folder for them.
+
+  Args:
+    cache_dir: folder of profiles and of programs; None: one in the user's
+      cache.
+
+  Returns:
+    The folder of profiles.
+  """
   cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return os.path.join(os.path.expanduser(cache), 'adaptanet_jax')
-
-
-def keep_programs(folder: str) -> None:
-  """Makes JAX keep compiled programs in a folder, unless it has another one."""
+  folder = os.path.expanduser(
+      cache_dir or os.path.join(cache, 'adaptanet_jax')
+  )
   if not jax.config.values['jax_compilation_cache_dir']:
     jax.config.update(
         'jax_compilation_cache_dir', os.path.join(folder, 'programs')
     )
   # Programs are many and small: also those that compile quickly are kept.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  return folder
 
 
 def create(
