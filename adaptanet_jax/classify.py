@@ -82,8 +82,7 @@ def main(argv: list[str]) -> None:
         max(map(len, names)) for names in (files, net.about.class_names)
     ]
     rows: list[dict[str, Any]] = []
-    unread: list[str] = []
-    for names, images in _batches(net, files, unread):
+    for names, images in _batches(net, files):
       answers = net.answer(images, **chosen)
       batch = [
           {
@@ -99,21 +98,21 @@ def main(argv: list[str]) -> None:
         _print_table(batch, *widths)
     if args.json:
       print(json.dumps(rows, indent=1))
-    if unread:
+    if len(rows) < len(files):
       sys.exit(1)
 
 
 def _batches(
-    net: Any, files: list[str], unread: list[str]
+    net: Any, files: list[str]
 ) -> Iterator[tuple[list[str], np.ndarray]]:
   """Yields batches of file names and of the pixels that the network reads.
 
   All batches but the last have one size, so that few programs are compiled.
+  Files that cannot be read are left out; stderr says why.
 
   Args:
     net: the network.
     files: paths of the pictures.
-    unread: receives the names of unreadable files; stderr says why.
   """
   from adaptanet_jax.inference import pictures
 
@@ -129,7 +128,6 @@ def _batches(
       names.append(file)
     except UsageError as error:
       print(f'{_COMMAND}: {error}', file=sys.stderr)
-      unread.append(file)
     if len(names) == _BATCH_SIZE:
       yield names, np.stack(images)
       names, images = [], []

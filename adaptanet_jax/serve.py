@@ -8,8 +8,8 @@ Under load it runs smaller subnets to answer in time.
 """
 
 import argparse
-import asyncio
 from collections.abc import Callable
+import copy
 import functools
 import logging
 import os
@@ -23,8 +23,6 @@ from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
 
 _COMMAND = 'adaptanet_jax.serve'
-# Event loops hold tasks only weakly, so this set keeps them alive.
-_TASKS: set[Any] = set()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -203,9 +201,9 @@ def _create(
         f"{error.name} is missing; run pip install '.[serve]' in the clone."
     ) from error
   # Imported late, to report a mistyped flag without loading JAX.
-  from adaptanet_jax.serving import server
+  from adaptanet_jax.serving import profile, server
 
-  folder = prepare(args)
+  folder = profile.prepare(args.cache_dir)
   engine, measured, rest = _first(args, folder)
   served = create_service(
       args,
@@ -215,7 +213,14 @@ def _create(
   )
 
   def load(model: str) -> Any:
-    return _load(args, model or args.model, folder, served)
+    return profile.load(
+        model or args.model,
+        most=args.max_batch,
+        folder=folder,
+        menu=args.menu,
+        policy=args.policy,
+        begun=lambda: served.batcher.begun,
+    )
 
   return server.Server(
       served,
@@ -226,15 +231,6 @@ def _create(
       ssl_certfile=args.ssl_certfile,
       ssl_keyfile=args.ssl_keyfile,
   )
-
-
-def prepare(args: argparse.Namespace) -> str:
-  """Makes JAX keep compiled programs in the folder of profiles; returns it."""
-  from adaptanet_jax.serving import profile
-
-  folder = os.path.expanduser(args.cache_dir or profile.default_folder())
-  profile.keep_programs(folder)
-  return folder
 
 
 def create_service(
@@ -287,22 +283,6 @@ def create_app(
   )
 
 
-def _load(
-    args: argparse.Namespace, model: str, folder: str, served: Any
-) -> Any:
-  """Returns the engine of another model and its profile."""
-  from adaptanet_jax.serving import profile
-
-  return profile.load(
-      model,
-      most=args.max_batch,
-      folder=folder,
-      menu=args.menu,
-      policy=args.policy,
-      begun=lambda: served.batcher.begun,
-  )
-
-
 def _first(args: argparse.Namespace, folder: str) -> Any:
   """Returns the engine and the profile that the server starts with.
 
@@ -325,16 +305,17 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
   create = functools.partial(profile.create, whole, **options)
   if args.menu or args.policy or profile.is_kept(whole, **options):
     return whole, create(), None
-  few = whole.with_sizes(tuple(sorted({1, args.max_batch})))
+  few = copy.copy(whole)
+  few.sizes = tuple(sorted({1, args.max_batch}))
   names = (str(UNIFORM[-1]), str(UNIFORM[0]))
   measured = profile.create(few, folder=folder, names=names)
   return few, measured, lambda begun: (whole, create(begun=begun))
 
 
-def _begin(
+async def _begin(
     args: argparse.Namespace, served: Any, listening: socket.socket, rest: Any
 ) -> None:
-  """Prints what is served, and starts to measure the rest of the menu."""
+  """Prints what is served, and measures the rest of the menu."""
   _describe(args, served, listening)
   if not rest:
     return
@@ -345,17 +326,14 @@ def _begin(
       flush=True,
   )
 
-  def done(task: Any) -> None:
-    _TASKS.discard(task)
-    if not task.cancelled() and task.exception():
-      logging.error('The menu stays as it is.', exc_info=task.exception())
-    elif not task.cancelled():
-      _describe(args, served, listening)
-
-  load = functools.partial(rest, lambda: served.batcher.begun)
-  task = asyncio.ensure_future(served.replace(load))
-  _TASKS.add(task)
-  task.add_done_callback(done)
+  try:
+    await served.replace(
+        functools.partial(rest, lambda: served.batcher.begun)
+    )
+  except Exception:
+    logging.exception('The menu stays as it is.')
+  else:
+    _describe(args, served, listening)
 
 
 def _describe(

@@ -173,8 +173,7 @@ def _row(report, label, values, **more):
 def main(argv):
   """Prints one table."""
   del argv
-  folder = os.path.expanduser(_CACHE.value or profile_lib.default_folder())
-  profile_lib.keep_programs(folder)
+  folder = profile_lib.prepare(_CACHE.value)
   engine = load_engine(_MODEL.value)
   profile = profile_lib.create(engine, folder=folder)
   every = profile_lib.create(

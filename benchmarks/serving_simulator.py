@@ -5,7 +5,6 @@
 It also has the policy that the controller is compared with.
 """
 
-import bisect
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
@@ -93,8 +92,7 @@ def simulate(
     waiting = waiting[decision.given_up :]
     batch, waiting = waiting[: decision.size], waiting[decision.size :]
     # Like the server, pad the batch to the next size, not to the decision's.
-    column = bisect.bisect_left(profile.sizes, len(batch))
-    predicted = float(profile.seconds[decision.entry, column])
+    predicted = profile.predicted(decision.entry, len(batch))
     predicted_end = now + margin.value(now) * predicted
     free_at = now + predicted + http * len(batch)
     margin.record(predicted, free_at - now, free_at)
@@ -128,10 +126,7 @@ def slack_fit(
       key=lambda pair: seconds[pair],
       default=np.unravel_index(seconds.argmin(), seconds.shape),
   )
-  return Decision(
-      given_up, int(entry), profile.sizes[column],
-      float(profile.seconds[entry, column]),
-  )
+  return Decision(given_up, int(entry), profile.sizes[column])
 
 
 @functools.lru_cache

@@ -34,7 +34,7 @@ class Replica:
     engine, measured = profile.load(
         args.model,
         most=args.max_batch,
-        folder=serve_lib.prepare(args),
+        folder=profile.prepare(args.cache_dir),
         menu=args.menu,
         policy=args.policy,
     )

@@ -37,6 +37,7 @@ from adaptanet_jax.export import (
 )
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import (
+  LARGEST,
   NUM_STAGES,
   StageChoice,
   Subnet,
@@ -171,28 +172,26 @@ def _chosen(
 ) -> list[Subnet]:
   """Returns the subnets of an export, each once."""
   if subnets is not None:
-    subnets = _listed(subnets)
-  if subnets is not None and format == 'stablehlo':
-    raise UsageError(
-        f'{len(subnets)} subnets with format stablehlo, whose one program is '
-        'that of all; expected no subnets, or another format.'
-    )
-  every = net.calibrated != 'uniform'
-  if subnets is not None:
-    chosen = [net.parse(subnet) for subnet in subnets]
+    names = _listed(subnets)
+    if format == 'stablehlo':
+      raise UsageError(
+          f'{len(names)} subnets with format stablehlo, whose one program is '
+          'that of all; expected no subnets, or another format.'
+      )
+    chosen = [net.parse(name) for name in names]
   elif format == 'static':
-    chosen = [net.parse(Subnet.uniform(1.0))]
-  elif every:
-    chosen = list(all_subnets(net.net.choices))
-  else:
+    chosen = [LARGEST]
+  elif net.calibrated == 'uniform':
     chosen = [Subnet((choice,) * NUM_STAGES) for choice in net.net.choices]
+  else:
+    chosen = list(all_subnets(net.net.choices))
   if format == 'static' and len(chosen) > 1:
     raise UsageError(
         f'{len(chosen)} subnets, and format static has one; expected one, or '
         "format='onnx'."
     )
   mixed = [str(s) for s in chosen if len(set(s.stages)) > 1]
-  if not every and mixed:
+  if net.calibrated == 'uniform' and mixed:
     raise UsageError(
         f'The batch statistics of {some(mixed)} were not calibrated, only '
         'those of subnets that run all stages alike; expected these alone, or '
@@ -219,14 +218,6 @@ def _listed(subnets: Any) -> list[str]:
         'None for all.'
     )
   return names
-
-
-def _branches(chosen: Sequence[Subnet]) -> tuple[tuple[StageChoice, ...], ...]:
-  """Returns the choices that each stage needs, in the order of their index."""
-  return tuple(
-      tuple(sorted({s.stages[n] for s in chosen}, key=lambda c: c.index))
-      for n in range(NUM_STAGES)
-  )
 
 
 def _statistics(
@@ -268,21 +259,21 @@ def _write_models(
   from adaptanet_jax.export import onnx_files
 
   onnx_files.write(
-      net, statistics, _branches(chosen), folder, kind=format, memory=memory,
+      net, statistics, chosen, folder, kind=format, memory=memory,
       routes=routes,
   )
   return {}
 
 
-def _images(net: Supernet, count: int) -> np.ndarray:
+def _images(net: Supernet) -> np.ndarray:
   rng = np.random.default_rng(0)
-  return rng.integers(0, 256, (count, *net.net.image_shape), np.uint8)
+  return rng.integers(0, 256, (_NUM_IMAGES, *net.net.image_shape), np.uint8)
 
 
 def _write_example(
     net: Supernet, chosen: Sequence[Subnet], folder: str
 ) -> None:
-  images = _images(net, _NUM_IMAGES)
+  images = _images(net)
   steps = np.linspace(0, len(chosen) - 1, min(_NUM_EXAMPLES, len(chosen)))
   examples = [chosen[int(n)] for n in steps]
   np.savez(
@@ -311,7 +302,7 @@ def _verify(
 ) -> dict[str, Any]:
   """Compares an export with JAX; raises UsageError if they differ."""
   exported = runtime.load(folder)
-  images = _images(net, _NUM_IMAGES)
+  images = _images(net)
   subnets = tried(chosen)
   worst = 0.0
   # Compiling each choice takes most of an export's time. Only a terminal shows

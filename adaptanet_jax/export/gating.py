@@ -28,17 +28,19 @@ _EPSILON = 1e-5  # The default of flax's BatchNorm.
 
 @dataclasses.dataclass(frozen=True)
 class Gates:
-  """Var Gates of a network.
+  """Var Gates of a network, and the policies that read them.
 
   Attributes:
-    gates: their static part.
+    gates: the static part of the gates.
     params: parameters of the network.
     statistics: batch statistics of the network, as training left them.
+    policies: policies of one run, which share the edges of their bins.
   """
 
   gates: GateSet
   params: Arrays
   statistics: Arrays
+  policies: Sequence[Policy]
 
   def confide(self, graph: Graph, number: int, anchor: Map) -> str:
     """Adds a gate, and returns the confidence `float32[1]` in image 0."""
@@ -70,7 +72,6 @@ class Gates:
         self.statistics[f'{path}/norm{n}/mean'] * scale
     )
     kernel = kernel * scale[:, None, None, None]
-    weight = graph.store.weight
     sides = strided(x.sides, strides)
     # Flax's padding 'SAME': at most one pixel on each axis, at the end.
     ends = [
@@ -80,8 +81,8 @@ class Gates:
     y = graph.add(
         'Conv',
         x.name,
-        weight(graph, f'{path}/conv{n}/kernel', kernel, kernel.shape),
-        weight(graph, f'{path}/conv{n}/bias', bias, bias.shape),
+        graph.weight(f'{path}/conv{n}/kernel', kernel),
+        graph.weight(f'{path}/conv{n}/bias', bias),
         kernel_shape=[2, 2],
         strides=[strides, strides],
         pads=[0, 0, *ends],
@@ -102,12 +103,11 @@ class Gates:
 
   def _dense(self, graph: Graph, x: str, path: str, order: np.ndarray) -> str:
     kernel, bias = self.params[f'{path}/kernel'], self.params[f'{path}/bias']
-    weight = graph.store.weight
     return graph.add(
         'Gemm',
         x,
-        weight(graph, f'{path}/kernel', kernel[order], kernel.shape),
-        weight(graph, f'{path}/bias', bias, bias.shape),
+        graph.weight(f'{path}/kernel', kernel[order]),
+        graph.weight(f'{path}/bias', bias),
     )
 
   def _confidence(
@@ -139,19 +139,17 @@ class Tables:
   Values are `int64[1]` unless noted otherwise.
   """
 
-  def __init__(
-      self, graph: Graph, policies: Sequence[Policy], num_choices: int
-  ) -> None:
+  def __init__(self, graph: Graph, gates: Gates, num_choices: int) -> None:
     """Adds nothing to the graph yet.
 
     Args:
       graph: main graph of the model.
-      policies: policies of one run, which share the edges of their bins.
+      gates: gates and policies of the network.
       num_choices: K.
     """
-    self._graph, self._policies = graph, policies
+    self._graph, self._gates, self._policies = graph, gates, gates.policies
     self._num_choices = num_choices
-    self._num_bins = policies[0].edges[0].shape[1] + 1
+    self._num_bins = self._policies[0].edges[0].shape[1] + 1
     self._asked = ''
     self._row = ''  # Flat index into a table `[P, 2, b, ...]`.
     self._prefix = ''
@@ -197,11 +195,10 @@ class Tables:
     self._prefix = choice
     return choice
 
-  def next(self, gates: Gates, number: int, anchor: Map, given: str) -> str:
+  def next(self, number: int, anchor: Map, given: str) -> str:
     """Adds the gate of an anchor, and returns the choice of the stage after it.
 
     Args:
-      gates: gates of the network.
       number: number of the anchor, 1 to 3.
       anchor: anchor that the gate reads.
       given: the user's choice, for a batch without a policy.
@@ -226,7 +223,7 @@ class Tables:
     )
 
     def bins(branch: Graph) -> str:
-      confident = gates.confide(branch, number, anchor)
+      confident = self._gates.confide(branch, number, anchor)
       above = branch.add('Greater', confident, edges)
       return branch.add(
           'ReduceSum',

@@ -50,12 +50,11 @@ class Store:
       extents: extents of the largest part of each weight that a node reads, by
         name, as a first pass recorded them; None: weights are kept whole.
     """
-    self.memory = memory
+    self.memory, self.extents = memory, extents or {}
     self.read: dict[str, tuple[int, ...]] = {}
-    self.nodes: list[NodeProto] = []  # Run before all others.
-    self._extents = extents or {}
-    self._arrays: dict[str, np.ndarray] = {}
-    self._cuts: dict[tuple[str, tuple[int, ...]], str] = {}
+    self.arrays: dict[str, np.ndarray] = {}
+    self.top = Graph(self)  # Its nodes run before all others.
+    self.cuts: dict[tuple[str, tuple[int, ...]], str] = {}
     self._count = 0
 
   def fresh(self, kind: str) -> str:
@@ -63,70 +62,20 @@ class Store:
     self._count += 1
     return f'{kind}_{self._count}'
 
-  def constant(self, array: Any, dtype: Any = np.float32) -> str:
-    """Stores a constant; returns its name, which depends on its contents."""
-    array = np.asarray(array, dtype)
-    contents = f'{array.dtype}{array.shape}'.encode() + array.tobytes()
-    name = f'constant_{hashlib.sha256(contents).hexdigest()[:16]}'
-    self._arrays[name] = array
-    return name
-
-  def weight(
-      self, graph: 'Graph', name: str, array: np.ndarray, part: tuple[int, ...]
-  ) -> str:
-    """Returns the leading part of a weight, as a value that a graph reads.
-
-    Args:
-      graph: graph that reads it.
-      name: name of the weight.
-      array: the whole weight.
-      part: extents of the part, one for each axis.
-    """
-    known = self.read.get(name, part)
-    self.read[name] = tuple(map(max, known, part))
-    whole = self._extents.get(name, array.shape)
-    array = array[tuple(map(slice, whole))]
-    if graph.is_branch and self.memory == 'fast':
-      # ONNX Runtime would not change the layout of a weight that a branch reads
-      # directly from the outer graph.
-      self._arrays[name] = array.reshape(-1)
-      own = graph.add('Reshape', name, self.constant(whole, np.int64))
-      return own if part == whole else self._cut(graph, own, part, whole)
-    self._arrays[name] = array
-    if part == whole:
-      return name
-    if (name, part) not in self._cuts:
-      top = Graph(self, self.nodes)
-      self._cuts[name, part] = self._cut(top, name, part, whole)
-    return self._cuts[name, part]
-
-  def _cut(
-      self, graph: 'Graph', name: str, part: tuple[int, ...],
-      whole: tuple[int, ...],
-  ) -> str:
-    axes = [n for n in range(len(part)) if part[n] < whole[n]]
-    return graph.slice(name, axes, [0] * len(axes), [part[n] for n in axes])
-
   def initializers(self) -> list[TensorProto]:
     """Returns all weights and constants as ONNX tensors."""
     return [
         numpy_helper.from_array(array, name)
-        for name, array in self._arrays.items()
+        for name, array in self.arrays.items()
     ]
 
 
 class Graph:
   """Nodes of a model, or of one of its branches."""
 
-  def __init__(
-      self,
-      store: Store,
-      nodes: list[NodeProto] | None = None,
-      *,
-      is_branch: bool = False,
-  ) -> None:
-    self.store, self.is_branch = store, is_branch
-    self.nodes: list[NodeProto] = [] if nodes is None else nodes
+  def __init__(self, store: Store, *, is_branch: bool = False) -> None:
+    self.store, self._is_branch = store, is_branch
+    self.nodes: list[NodeProto] = []
 
   def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
     """Adds a node and returns its one output."""
@@ -143,12 +92,47 @@ class Graph:
     return names
 
   def constant(self, array: Any, dtype: Any = np.float32) -> str:
-    """Stores a constant; see `Store.constant`."""
-    return self.store.constant(array, dtype)
+    """Stores a constant; returns its name, which depends on its contents."""
+    array = np.asarray(array, dtype)
+    contents = f'{array.dtype}{array.shape}'.encode() + array.tobytes()
+    name = f'constant_{hashlib.sha256(contents).hexdigest()[:16]}'
+    self.store.arrays[name] = array
+    return name
 
   def integers(self, *values: int) -> str:
     """Returns a constant `int64[n]`."""
     return self.constant(values, np.int64)
+
+  def weight(
+      self, name: str, array: np.ndarray, part: tuple[int, ...] = ()
+  ) -> str:
+    """Reads the leading part of a weight.
+
+    Args:
+      name: name of the weight.
+      array: the whole weight.
+      part: extents of the part, one for each axis; default: the whole.
+    """
+    store, part = self.store, part or array.shape
+    store.read[name] = tuple(map(max, store.read.get(name, part), part))
+    whole = store.extents.get(name, array.shape)
+    array = array[tuple(map(slice, whole))]
+    if self._is_branch and store.memory == 'fast':
+      # ONNX Runtime would not change the layout of a weight that a branch reads
+      # directly from the outer graph.
+      store.arrays[name] = array.reshape(-1)
+      own = self.add('Reshape', name, self.integers(*whole))
+      return own if part == whole else self._cut(own, part, whole)
+    store.arrays[name] = array
+    if part == whole:
+      return name
+    if (name, part) not in store.cuts:
+      store.cuts[name, part] = store.top._cut(name, part, whole)
+    return store.cuts[name, part]
+
+  def _cut(self, x: str, part: tuple[int, ...], whole: tuple[int, ...]) -> str:
+    axes = [n for n in range(len(part)) if part[n] < whole[n]]
+    return self.slice(x, axes, [0] * len(axes), [part[n] for n in axes])
 
   def slice(
       self, x: str, axes: Sequence[int], starts: Sequence[int],
@@ -231,8 +215,7 @@ def build(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     *,
-    memory: str,
-    metadata: Mapping[str, str],
+    memory: str = 'small',
 ) -> ModelProto:
   """Builds a model, which holds only the parts of weights that are read.
 
@@ -241,8 +224,7 @@ def build(
       which parts are read.
     inputs: inputs of the model, by the names that the nodes use.
     outputs: outputs of the model, likewise.
-    memory: 'fast' or 'small'.
-    metadata: texts that the model carries, by name.
+    memory: 'fast' or 'small', which build the same without branches.
 
   Returns:
     The model.
@@ -252,9 +234,9 @@ def build(
   store = Store(memory, first.read)
   graph = Graph(store)
   describe(graph)
-  model = helper.make_model(
+  return helper.make_model(
       helper.make_graph(
-          store.nodes + graph.nodes,
+          store.top.nodes + graph.nodes,
           'adaptanet',
           [tensor.proto() for tensor in inputs],
           [tensor.proto() for tensor in outputs],
@@ -264,5 +246,3 @@ def build(
       opset_imports=[helper.make_opsetid('', _OPSET)],
       producer_name='adaptanet_jax',
   )
-  helper.set_model_props(model, dict(metadata))
-  return model

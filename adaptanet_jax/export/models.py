@@ -5,7 +5,7 @@
 B = batch, H = height, W = width, C = channels, K = classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 
@@ -16,19 +16,10 @@ from adaptanet_jax.export import gating, graph as graph_lib, network
 from adaptanet_jax.export.graph import BATCH, Graph, Tensor
 from adaptanet_jax.export.network import Map, Network
 from adaptanet_jax.models.resnet import stage_numbers
-from adaptanet_jax.models.routing import Policy
 from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice, Subnet
 
 # Choices that each stage has a branch for.
 Branches = tuple[tuple[StageChoice, ...], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Routing:
-  """Gates, and the policies that read them, in the order of their numbers."""
-
-  gates: gating.Gates
-  policies: Sequence[Policy]
 
 
 def _images(described: Network) -> Tensor:
@@ -42,10 +33,9 @@ def _logits(described: Network) -> Tensor:
 def elastic(
     described: Network,
     branches: Branches,
-    routing: Routing | None,
+    gates: gating.Gates | None,
     *,
     memory: str,
-    metadata: Mapping[str, str],
 ) -> ModelProto:
   """Builds the network that takes its subnet with every batch.
 
@@ -57,26 +47,24 @@ def elastic(
   Args:
     described: the network.
     branches: choices of each stage.
-    routing: gates and policies, if any.
+    gates: gates and policies, if any.
     memory: see `graph`.
-    metadata: texts that the model carries, by name.
   """
   inputs = [_images(described), Tensor('choices', np.int64, (NUM_STAGES,))]
   outputs = [_logits(described)]
-  if routing:
+  if gates:
     inputs.append(Tensor('policy', np.int64, (1,)))
     outputs.append(Tensor('subnet', np.int64, (NUM_STAGES,)))
   return graph_lib.build(
-      functools.partial(_describe, described, branches, routing),
+      functools.partial(_describe, described, branches, gates),
       inputs,
       outputs,
       memory=memory,
-      metadata=metadata,
   )
 
 
 def _describe(
-    described: Network, branches: Branches, routing: Routing | None,
+    described: Network, branches: Branches, gates: gating.Gates | None,
     graph: Graph,
 ) -> None:
   x = network.normalize(graph, 'images', described.net)
@@ -85,17 +73,15 @@ def _describe(
       for n in range(NUM_STAGES)
   ]
   tables = None
-  if routing:
-    tables = gating.Tables(
-        graph, routing.policies, len(described.net.choices)
-    )
+  if gates:
+    tables = gating.Tables(graph, gates, len(described.net.choices))
     choices[0] = tables.start('images', 'policy', choices[0])
   for n, own in zip(stage_numbers(), branches):
     x = _switch_stage(graph, described, x, n, choices[n - 1], own)
-    if routing and tables and n < NUM_STAGES:
-      choices[n] = tables.next(routing.gates, n, x, choices[n])
+    if tables and n < NUM_STAGES:
+      choices[n] = tables.next(n, x, choices[n])
   graph.name(network.run_head(graph, described.params, x), 'logits')
-  if routing:
+  if tables:
     graph.name(graph.add('Concat', *choices, axis=0), 'subnet')
 
 
@@ -115,9 +101,7 @@ def _switch_stage(
   return dataclasses.replace(y, name=graph.switch(index, runs, y.tensor()))
 
 
-def static(
-    described: Network, subnet: Subnet, *, metadata: Mapping[str, str]
-) -> ModelProto:
+def static(described: Network, subnet: Subnet) -> ModelProto:
   """Builds one subnet: `images` in, `logits` out."""
 
   def describe(graph: Graph) -> None:
@@ -127,12 +111,12 @@ def static(
       x = layers.active(layers.run_stage(x, n), n)
     graph.name(network.run_head(graph, described.params, x), 'logits')
 
-  return _build(describe, [_images(described)], _logits(described), metadata)
+  return graph_lib.build(
+      describe, [_images(described)], [_logits(described)]
+  )
 
 
-def stages(
-    described: Network, branches: Branches, *, metadata: Mapping[str, str]
-) -> dict[str, ModelProto]:
+def stages(described: Network, branches: Branches) -> dict[str, ModelProto]:
   """Builds each choice of each stage, and the head, as separate models.
 
   Stage 1 takes `images`, `uint8[B, H, W, C]`; the other stages and the head
@@ -142,49 +126,40 @@ def stages(
   Returns:
     Models by name, such as `stage2_0.5d` and `head`.
   """
-  models = {}
-  for n, own in zip(stage_numbers(), branches):
-    before = _anchor(described, n - 1, 'before') if n > 1 else None
-    for choice in own:
-
-      def describe(
-          graph: Graph, n: int = n, choice: StageChoice = choice,
-          before: Map | None = before,
-      ) -> None:
-        x = before or network.normalize(graph, 'images', described.net)
-        y = described.at(graph, choice).run_stage(x, n)
-        graph.name(y.name, 'anchor')
-
-      models[f'stage{n}_{choice}'] = _build(
-          describe,
-          [before.tensor('before') if before else _images(described)],
-          _anchor(described, n).tensor('anchor'),
-          metadata,
-      )
+  models = {
+      f'stage{n}_{choice}': _stage(described, n, choice)
+      for n, own in zip(stage_numbers(), branches)
+      for choice in own
+  }
   last = _anchor(described, NUM_STAGES, 'before')
 
-  def describe_head(graph: Graph) -> None:
+  def describe(graph: Graph) -> None:
     graph.name(network.run_head(graph, described.params, last), 'logits')
 
-  models['head'] = _build(
-      describe_head, [last.tensor('before')], _logits(described), metadata
+  models['head'] = graph_lib.build(
+      describe, [last.tensor()], [_logits(described)]
   )
   return models
+
+
+def _stage(
+    described: Network, number: int, choice: StageChoice
+) -> ModelProto:
+  before = _anchor(described, number - 1, 'before') if number > 1 else None
+
+  def describe(graph: Graph) -> None:
+    x = before or network.normalize(graph, 'images', described.net)
+    y = described.at(graph, choice).run_stage(x, number)
+    graph.name(y.name, 'anchor')
+
+  return graph_lib.build(
+      describe,
+      [before.tensor() if before else _images(described)],
+      [_anchor(described, number, 'anchor').tensor()],
+  )
 
 
 def _anchor(described: Network, number: int, name: str = '') -> Map:
   """Describes a stage's output, which has one shape for all its choices."""
   *sides, channels = described.anchor_shapes[number - 1]
   return Map(name, channels, (sides[0], sides[1]))
-
-
-def _build(
-    describe: Callable[[Graph], None],
-    inputs: Sequence[Tensor],
-    output: Tensor,
-    metadata: Mapping[str, str],
-) -> ModelProto:
-  # Without branches 'fast' and 'small' build the same model.
-  return graph_lib.build(
-      describe, inputs, [output], memory='small', metadata=metadata
-  )

@@ -48,9 +48,9 @@ class Map:
   channels: int
   sides: tuple[int, int]
 
-  def tensor(self, name: str = '') -> Tensor:
-    """Returns a description of its type and shape, with a name."""
-    return Tensor(name, np.float32, (BATCH, self.channels, *self.sides))
+  def tensor(self) -> Tensor:
+    """Returns its description, as an input or output of a graph."""
+    return Tensor(self.name, np.float32, (BATCH, self.channels, *self.sides))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,21 +208,19 @@ class Layers:
     edges = self.graph.integers(0, 0, 0, 0, 0, total - x.channels, 0, 0)
     return Map(self.graph.add('Pad', x.name, edges), total, x.sides)
 
-  def _weight(self, name: str, array: np.ndarray, *part: int) -> str:
-    return self.graph.store.weight(self.graph, name, array, part)
-
   def _depthwise(self, x: Map, path: str, strides: int) -> Map:
     kernel = self.params[path].transpose(2, 0, 1)[:, None]
     part = (x.channels, *kernel.shape[1:])
     return self._conv(
-        x, self._weight(path, kernel, *part), part, strides, group=x.channels
+        x, self.graph.weight(path, kernel, part), part, strides,
+        group=x.channels,
     )
 
   def _conv_norm(self, x: Map, path: str, out: int, strides: int = 1) -> Map:
     name = f'{path}/kernel'
     kernel = self.params[name].transpose(3, 2, 0, 1)
     part = (out, x.channels, *kernel.shape[2:])
-    x = self._conv(x, self._weight(name, kernel, *part), part, strides)
+    x = self._conv(x, self.graph.weight(name, kernel, part), part, strides)
     return self._norm(x, f'{path}/norm', kernel.shape[0])
 
   def _conv(
@@ -260,8 +258,8 @@ class Layers:
     y = add('InstanceNormalization', y, ones, zeros, epsilon=_EPSILON)
     y = add('Reshape', y, integers(0, x.channels, *x.sides))
     scale, bias = (
-        self._weight(
-            name, self.params[name].reshape(-1, 1, 1), x.channels, 1, 1
+        self.graph.weight(
+            name, self.params[name].reshape(-1, 1, 1), (x.channels, 1, 1)
         )
         for name in (f'{path}/scale', f'{path}/bias')
     )
@@ -269,7 +267,7 @@ class Layers:
 
   def _layer_norm(self, x: Map, path: str) -> Map:
     scale, bias = (
-        self._weight(name, self.params[name], x.channels)
+        self.graph.weight(name, self.params[name], (x.channels,))
         for name in (f'{path}/scale', f'{path}/bias')
     )
     y = self.graph.add('Transpose', x.name, perm=[0, 2, 3, 1])
@@ -332,13 +330,12 @@ def run_head(graph: Graph, params: Arrays, x: Map) -> str:
   """
   path = f'{BACKBONE}/head'
   kernel, bias = params[f'{path}/kernel'], params[f'{path}/bias']
-  weight = graph.store.weight
   pooled = graph.add('Flatten', graph.add('GlobalAveragePool', x.name))
   return graph.add(
       'Gemm',
       pooled,
-      weight(graph, f'{path}/kernel', kernel, (x.channels, kernel.shape[1])),
-      weight(graph, f'{path}/bias', bias, bias.shape),
+      graph.weight(f'{path}/kernel', kernel, (x.channels, kernel.shape[1])),
+      graph.weight(f'{path}/bias', bias),
   )
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the ONNX files of an export."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import json
 import os
 from typing import Any
@@ -16,7 +16,12 @@ from adaptanet_jax.export import models
 from adaptanet_jax.export.gating import Gates
 from adaptanet_jax.export.network import Arrays, Network
 from adaptanet_jax.inference.network import Supernet
-from adaptanet_jax.models.subnet import CHOICES, StageChoice, Subnet
+from adaptanet_jax.models.subnet import (
+  CHOICES,
+  NUM_STAGES,
+  StageChoice,
+  Subnet,
+)
 
 # Most bytes of a protocol buffer.
 _LARGEST = 2**31 - 1
@@ -25,7 +30,7 @@ _LARGEST = 2**31 - 1
 def write(
     net: Supernet,
     statistics: Callable[[StageChoice], dict[str, Any]],
-    branches: models.Branches,
+    chosen: Sequence[Subnet],
     folder: str,
     *,
     kind: str,
@@ -37,7 +42,7 @@ def write(
   Args:
     net: the network.
     statistics: see `Network`.
-    branches: choices of each stage; for kind 'static' one each.
+    chosen: subnets that it can run; for kind 'static' one.
     folder: folder to write to.
     kind: 'onnx', 'stages' or 'static'.
     memory: see `graph`.
@@ -59,27 +64,34 @@ def write(
       'choices': json.dumps([str(choice) for choice in CHOICES]),
       'policies': json.dumps(net.policies if routes else []),
   }
+  branches = tuple(
+      tuple(sorted({s.stages[n] for s in chosen}, key=lambda c: c.index))
+      for n in range(NUM_STAGES)
+  )
   if kind == 'stages':
-    built = models.stages(network, branches, metadata=metadata)
+    built = models.stages(network, branches)
   elif kind == 'static':
-    subnet = Subnet(tuple(choice for (choice,) in branches))
-    built = {'model': models.static(network, subnet, metadata=metadata)}
+    (subnet,) = chosen
+    built = {'model': models.static(network, subnet)}
   else:
     built = {
         'model': models.elastic(
-            network, branches, _routing(net, params) if routes else None,
-            memory=memory, metadata=metadata,
+            network, branches, _gates(net, params) if routes else None,
+            memory=memory,
         )
     }
   for name, model in built.items():
+    onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, os.path.join(folder, f'{name}.onnx'))
 
 
-def _routing(net: Supernet, params: Arrays) -> models.Routing:
+def _gates(net: Supernet, params: Arrays) -> Gates:
   assert net.gates, 'policies read gates'
-  return models.Routing(
-      Gates(net.gates, params, trees.flat(net.variables['batch_stats'])),
+  return Gates(
+      net.gates,
+      params,
+      trees.flat(net.variables['batch_stats']),
       [
           policies.from_json(net.policy_table, *name.split('/'))
           for name in net.policies

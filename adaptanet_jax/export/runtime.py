@@ -61,7 +61,7 @@ def load(folder: str = _HERE, **options: Any) -> Network:
       is not installed.
   """
   about = runtime_models.read_about(folder)
-  run = runtime_models.load(folder, about, options)
+  run = runtime_models.KINDS[about['kind']](folder, about, options)
   table = {}
   with open(os.path.join(folder, 'subnets.csv'), encoding='utf-8') as file:
     for row in csv.DictReader(file):
@@ -77,6 +77,7 @@ class Network:
     folder: folder that it was exported to.
     about: contents of `export.json`.
     table: figures of each subnet, by its name, in the order of the export.
+    surroundings: what affects its times, such as the version and the threads.
     milliseconds: time of each subnet on this device for one image; `{}` until
       `measure` has run, here or, with `save`, in an earlier process.
   """
@@ -87,15 +88,10 @@ class Network:
   ) -> None:
     self.folder, self.about, self.table = folder, about, table
     self._run = run
+    self.surroundings: dict[str, str] = run.surroundings
     self.milliseconds, self._untimed = runtime_latency.read(
-        folder, run.surroundings
+        folder, self.surroundings
     )
-
-  @property
-  def surroundings(self) -> dict[str, str]:
-    """What affects its times, such as the version and the threads."""
-    found: dict[str, str] = self._run.surroundings()
-    return found
 
   @property
   def image_shape(self) -> tuple[int, ...]:

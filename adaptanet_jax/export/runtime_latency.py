@@ -113,13 +113,13 @@ def write(
 
 
 def read(
-    folder: str, surroundings: Callable[[], dict[str, str]]
+    folder: str, surroundings: dict[str, str]
 ) -> tuple[dict[str, float], str]:
   """Reads the times that a folder has for this device.
 
   Args:
     folder: folder of the export.
-    surroundings: returns how the network runs.
+    surroundings: how the network runs.
 
   Returns:
     Milliseconds by subnet, and ''; if they are not known, `{}` and the reason.
@@ -136,7 +136,7 @@ def read(
     return {}, f'{path} is damaged ({error!r}); {again}'
   differing = [
       f'{name} was {device.get(name)!r} and is {value!r}'
-      for name, value in _device(surroundings()).items()
+      for name, value in _device(surroundings).items()
       if device.get(name) != value
   ]
   if differing:

@@ -66,6 +66,7 @@ class Onnx:
   def __init__(self, folder: str, about: Any, options: Any) -> None:
     self._session = _session(os.path.join(folder, self.FILES[0]), options)
     self._inputs = {tensor.name for tensor in self._session.get_inputs()}
+    self.surroundings = _surroundings(self._session)
     del about
 
   def __call__(self, images: Any, codes: Any) -> np.ndarray:
@@ -74,10 +75,6 @@ class Onnx:
   def route(self, image: Any, policy: int) -> Any:
     """Runs a policy, by its number; returns logits and codes of one image."""
     return self._infer(image, (0,) * NUM_STAGES, policy)
-
-  def surroundings(self) -> dict[str, str]:
-    """Returns what affects its times."""
-    return _surroundings(self._session)
 
   def _infer(self, images: Any, codes: Any, policy: int) -> Any:
     feed = {
@@ -98,7 +95,7 @@ class Stages:
   def __init__(self, folder: str, about: Any, options: Any) -> None:
     self._folder, self._options = folder, options
     self._sessions: dict[str, Any] = {}
-    self._loaded('head')
+    self.surroundings = _surroundings(self._loaded('head'))
     del about
 
   def __call__(self, images: Any, codes: Any) -> np.ndarray:
@@ -106,10 +103,6 @@ class Stages:
     for n, code in enumerate(codes, start=1):
       x = self._infer(f'stage{n}_{CHOICES[code]}', x)
     return self._infer('head', x)
-
-  def surroundings(self) -> dict[str, str]:
-    """Returns what affects its times."""
-    return _surroundings(self._loaded('head'))
 
   def _infer(self, name: str, x: Any) -> Any:
     session = self._loaded(name)
@@ -165,7 +158,11 @@ class StableHlo:
     # With the exporter's compiler and options, results are equal to the bit.
     known = about['versions']['jaxlib'] == jax.lib.__version__
     on_cpu = known and jax.default_backend() == 'cpu'
-    self._jax = jax
+    self.surroundings = {
+        'runtime': f'jax {jax.__version__}',
+        'providers': jax.devices()[0].device_kind,
+        'threads': '',
+    }
     self._jitted = jax.jit(
         program.call,
         compiler_options=about['compiler_options'] if on_cpu else None,
@@ -189,36 +186,11 @@ class StableHlo:
         self._jitted(weights, images, np.array(codes, np.int32))
     )
 
-  def surroundings(self) -> dict[str, str]:
-    """Returns what affects its times."""
-    return {
-        'runtime': f'jax {self._jax.__version__}',
-        'providers': self._jax.devices()[0].device_kind,
-        'threads': '',
-    }
-
 
 # Classes by the kind of an export.
 KINDS: dict[str, Any] = {
     'onnx': Onnx, 'static': Onnx, 'stages': Stages, 'stablehlo': StableHlo
 }
-
-
-def load(folder: str, about: dict[str, Any], options: dict[str, Any]) -> Any:
-  """Loads the model, or the models, of a folder.
-
-  Args:
-    folder: folder that the network was exported to.
-    about: contents of `export.json`.
-    options: options of `onnxruntime.InferenceSession`.
-
-  Returns:
-    An instance of one of `KINDS`.
-
-  Raises:
-    ValueError: an option is not valid, or a package is not installed.
-  """
-  return KINDS[about['kind']](folder, about, options)
 
 
 def read_about(folder: str) -> dict[str, Any]:

@@ -147,7 +147,7 @@ class Supernet:
       raise UsageError(
           'A network without anchors cannot be split; expected an AdaptaNet.'
       )
-    if not self._stages or not self.can_finish:
+    if not self._stages or self.calibrated != 'none':
       raise UsageError(
           'Only stages without calibrated statistics run on their own; '
           "expected load(..., backend='stages')."

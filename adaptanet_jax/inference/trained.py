@@ -41,13 +41,9 @@ def load(
 
   Args:
     workdir: workdir of the run.
-    gates: workdir of another run on the same backbone and deltas, whose gates
-      and policies replace this run's own.
-    calibration: which batch statistics a network with BatchNorm runs with:
-      'subnet', those of each subnet; 'uniform', those of the subnets that run
-      all stages the same way, the only ones that then run; 'none', those of
-      training. None: what the run was measured with. Ignored without BatchNorm.
-    backend: one of `BACKENDS`.
+    gates: see `load.load`.
+    calibration: see `load.load`.
+    backend: one of `network.BACKENDS`.
 
   Returns:
     The network.
@@ -66,25 +62,10 @@ def load(
   config, results, variables = _restore(workdir)
   if not isinstance(gates, str | os.PathLike | None):
     raise UsageError(f'gates = {gates!r}; expected the workdir of a run.')
-  source = os.path.expanduser(os.fspath(gates)) if gates else workdir
+  source = workdir
   if gates:
-    other_config, _, other = _restore(source)
-    differing = settings.differing_keys(
-        config.to_dict(), other_config.to_dict(), up_to='joint'
-    )
-    reason = '; '.join(differing)
-    if not reason and GATES not in other['params']:
-      reason = 'it has no trained gates'
-    if not reason and not _same_weights(variables, other):
-      reason = 'its backbone or its deltas have other weights'
-    if reason:
-      raise UsageError(
-          f'The gates of {source} do not fit {workdir} ({reason}); expected '
-          'gates that were trained on the same supernet, with config.reuse.'
-      )
-    variables = _swap(variables, other)
-    config.gates = other_config.gates
-    config.policies = other_config.policies
+    source = os.path.expanduser(os.fspath(gates))
+    variables = _with_gates(source, workdir, config, variables)
   nets, gate_set = _networks(config, results)
   net = workspace.student_for(nets, variables)
   if net.norm not in BATCH_NORMS:
@@ -108,6 +89,49 @@ def load(
       backend=backend,
       about=_about(config, results),
   )
+
+
+def _with_gates(
+    source: str,
+    workdir: str,
+    config: ml_collections.ConfigDict,
+    variables: Variables,
+) -> Variables:
+  """Returns a network's variables with the gates of another run.
+
+  Args:
+    source: workdir of the other run.
+    workdir: workdir of the network's run.
+    config: configuration of the network's run; its settings of gates and
+      policies become those of the other run.
+    variables: variables of the network.
+
+  Raises:
+    UsageError: the gates were trained on another supernet.
+  """
+  other_config, _, other = _restore(source)
+  reason = '; '.join(settings.differing_keys(
+      config.to_dict(), other_config.to_dict(), up_to='joint'
+  ))
+  if not reason and GATES not in other['params']:
+    reason = 'it has no trained gates'
+  if not reason and not _same_weights(variables, other):
+    reason = 'its backbone or its deltas have other weights'
+  if reason:
+    raise UsageError(
+        f'The gates of {source} do not fit {workdir} ({reason}); expected '
+        'gates that were trained on the same supernet, with config.reuse.'
+    )
+  config.gates, config.policies = other_config.gates, other_config.policies
+  gates = {
+      name: {GATES: tree[GATES]} for name, tree in other.items()
+      if GATES in tree
+  }
+  rest = {
+      name: {part: tree[part] for part in tree if part != GATES}
+      for name, tree in variables.items()
+  }
+  return trees.merge(rest, gates)
 
 
 def _about(
@@ -182,17 +206,6 @@ def _statistics(workdir: str) -> calibration_lib.Statistics:
         'of training.'
     )
   return calibration_lib.load(path)
-
-
-def _swap(variables: Variables, other: Variables) -> Variables:
-  """Returns a network's variables with the gates of another network."""
-  gates = {name: {GATES: tree[GATES]} for name, tree in other.items()
-           if GATES in tree}
-  rest = {
-      name: {part: tree[part] for part in tree if part != GATES}
-      for name, tree in variables.items()
-  }
-  return trees.merge(rest, gates)
 
 
 def _networks(

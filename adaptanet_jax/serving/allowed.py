@@ -10,8 +10,8 @@ from adaptanet_jax.serving.refusals import RequestError, short
 
 def allowed_entries(
     profile: Profile, parameters: dict[str, Any], start: int
-) -> tuple[int, ...] | None:
-  """Returns the positions of the entries that may answer; None for all.
+) -> tuple[int, ...]:
+  """Returns the positions of the entries that may answer.
 
   Args:
     profile: the menu.
@@ -53,23 +53,7 @@ def allowed_entries(
           f'No subnet that may answer has an accuracy of {least}; the best one '
           f'has {best:.4f}.',
       )
-  return None if len(found) == len(entries) else tuple(found)
-
-
-def may_share(
-    others: tuple[int, ...] | None, allowed: tuple[int, ...] | None
-) -> bool:
-  """Returns whether a request may join the batch of a first one.
-
-  It may if every entry that may answer the first one may answer it, too.
-
-  Args:
-    others: positions of the entries that may answer it; None: all.
-    allowed: positions of those that may answer the first one; None: all.
-  """
-  if others is None or others == allowed:
-    return True
-  return allowed is not None and set(allowed) <= set(others)
+  return tuple(found)
 
 
 def _of_policy(profile: Profile, policy: str, fixed: list[int]) -> list[int]:

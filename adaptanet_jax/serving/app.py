@@ -13,6 +13,7 @@ import logging
 import time
 from typing import Any
 
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -99,7 +100,7 @@ class _App:
       self._service.metrics.request(name, response.status_code)
       return response
 
-    return Route(path, run, methods=[method], name=handler.__name__.strip('_'))
+    return Route(path, run, methods=[method])
 
   async def refuse(
       self, request: Request, error: Exception, *, route: str = 'unknown'
@@ -155,21 +156,21 @@ class _App:
   async def _answers(
       self,
       request: Request,
-      images: Any,
-      pictures: tuple[bytes, ...],
+      images: np.ndarray | tuple[bytes, ...],
       parameters: dict[str, Any],
       *,
       arrived: float,
       start: int = 0,
   ) -> list[Answer]:
     """Waits for the answers to images or pictures until the client leaves."""
-    if images is None:
-      pixels = payloads.check_pictures(pictures, self._limits)
-      images = functools.partial(self._decode, pictures, pixels)
+    asked: Any = images
+    if isinstance(images, tuple):
+      pixels = payloads.check_pictures(images, self._limits)
+      asked = functools.partial(self._decode, images, pixels)
     answers = asyncio.ensure_future(self._service.answer(
-        images,
+        asked,
         parameters,
-        count=len(pictures) if callable(images) else len(images),
+        count=len(images),
         arrived=arrived,
         start=start,
     ))
@@ -202,7 +203,6 @@ class _App:
       answers = await self._answers(
           request,
           asked.images,
-          asked.pictures,
           asked.parameters,
           arrived=arrived,
           start=asked.start,
@@ -237,7 +237,7 @@ class _App:
     parameters = protocol.query_parameters(request.query_params)
     async with self._reader.body(request) as body:
       (answer,) = await self._answers(
-          request, None, (body,), parameters, arrived=arrived
+          request, (body,), parameters, arrived=arrived
       )
     names = self._service.engine.class_names
     return JSONResponse({

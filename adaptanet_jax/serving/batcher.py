@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from adaptanet_jax.serving.allowed import allowed_entries, may_share
+from adaptanet_jax.serving.allowed import allowed_entries
 from adaptanet_jax.serving.controller import (
   HORIZON,
   Decision,
@@ -37,7 +37,6 @@ from adaptanet_jax.serving.items import (
   BatchError,
   DeadlineError,
   Item,
-  Ran,
   RefusedError,
 )
 from adaptanet_jax.serving.refusals import RequestError
@@ -70,8 +69,7 @@ class Batcher:
       *,
       queue_limit: int = 256,
       choose: Callable[..., Decision | None] = choose,
-      on_batch: Callable[[Ran], None] = lambda ran: None,
-      clock: Callable[[], float] = time.monotonic,
+      on_batch: Callable[[int, float, bool], None] = lambda *ran: None,
   ) -> None:
     """Does not start the thread yet.
 
@@ -80,13 +78,12 @@ class Batcher:
       profile: the menu and its times.
       queue_limit: most images that wait.
       choose: the controller; others are for comparison.
-      on_batch: called after each batch, in the event loop.
-      clock: returns seconds.
+      on_batch: called after each batch, in the event loop, with the number of
+        its images, its seconds and whether it failed.
     """
     self.engine, self.profile = engine, profile
     self.margin, self.failures, self.begun = Margin(), 0, 0
-    self._limit, self._on_batch, self._clock = queue_limit, on_batch, clock
-    self._choose = choose
+    self._limit, self._on_batch, self._choose = queue_limit, on_batch, choose
     self._changed = threading.Condition()
     self._items: list[Item] = []  # In order of their deadlines.
     self._held = 0
@@ -112,13 +109,13 @@ class Batcher:
   def slowdown(self) -> float:
     """How much longer batches take than measured."""
     with self._changed:
-      return self.margin.value(self._clock())
+      return self.margin.value(time.monotonic())
 
   @property
   def is_alive(self) -> bool:
     """Whether the thread lives and its batch is not long overdue."""
     # Read in the reverse of the order in which `_begin` sets them.
-    hangs = self._running and self._clock() > self._overdue
+    hangs = self._running and time.monotonic() > self._overdue
     not_started = self._thread.ident is None
     return (not_started or self._thread.is_alive()) and not hangs
 
@@ -152,7 +149,7 @@ class Batcher:
         than may ever wait.
       RefusedError: the queue is full, or the deadline cannot be met.
     """
-    now = self._clock()
+    now = time.monotonic()
     asked = parameters or {}
     allowed = allowed_entries(self.profile, asked, start)
     items = [
@@ -239,7 +236,7 @@ class Batcher:
       now: float,
       deadline: float,
       count: int,
-      allowed: tuple[int, ...] | None,
+      allowed: tuple[int, ...],
   ) -> None:
     """Raises RefusedError if even the fastest subnet would be too late."""
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
@@ -273,15 +270,10 @@ class Batcher:
   def _remove(self, item: Item) -> bool:
     """Takes an image out of the queue, if it still is in there."""
     with self._changed:
-      first = bisect.bisect_left(self._items, item.deadline, key=_deadline)
-      for position in range(first, len(self._items)):
-        found = self._items[position]
-        if found is item:
-          del self._items[position]
-          return True
-        if found.deadline > item.deadline:
-          break
-    return False
+      waits = item in self._items
+      if waits:
+        self._items.remove(item)
+    return waits
 
   def _serve(self) -> None:
     """Runs batches until the batcher is closed; the thread's function."""
@@ -299,13 +291,15 @@ class Batcher:
 
   def _take(self) -> Batch | None:
     """Takes the next batch out of the queue; the lock is held."""
-    now = self._clock()
+    now = time.monotonic()
     first = self._items[0]
+    needed = set(first.allowed)
+    # Each entry that may answer the first one must be allowed for all of them.
     able = [
         item
         for item in self._items
         if item.start == first.start
-        and may_share(item.allowed, first.allowed)
+        and (item.allowed == first.allowed or needed.issubset(item.allowed))
     ][:HORIZON]  # The controller sees no more.
     decision = self._choose(
         now,
@@ -323,7 +317,7 @@ class Batcher:
     items = able[decision.given_up :][: decision.size] if decision else []
     self._leave_out([*given_up, *items])
     for item in given_up:
-      self._call(
+      self._loop.call_soon_threadsafe(
           self._fail, item,
           DeadlineError('The deadline cannot be met any more.'),
       )
@@ -340,14 +334,13 @@ class Batcher:
     future = self._loop.create_future()
     future.cancel()
     return self._begin(
-        Decision(0, entry, 1, float(self.profile.seconds[entry, 0])),
-        [Item(image, 0, 0.0, {}, None, future)],
+        Decision(0, entry, 1), [Item(image, 0, 0.0, {}, (), future)]
     )
 
   def _begin(self, decision: Decision, items: list[Item]) -> Batch:
     """Returns a batch and notes that it runs; the lock is held."""
     batch = Batch(self.engine, self.profile, self.margin, decision, items)
-    now = self._clock()
+    now = time.monotonic()
     self._busy_until = now + self.margin.value(now) * batch.seconds
     self._overdue = now + max(_HANG_FACTOR * batch.seconds, _HANG_SECONDS)
     self._running = len(items)
@@ -355,7 +348,7 @@ class Batcher:
     return batch
 
   def _run(self, batch: Batch) -> None:
-    started = self._clock()
+    started = time.monotonic()
     answers: list[Answer] = []
     problem = ''
     try:
@@ -365,13 +358,15 @@ class Batcher:
     except Exception:  # The next batch may succeed.
       logging.exception('A batch failed.')
       problem = 'The batch failed.'
-    done = self._clock()
+    done = time.monotonic()
     with self._changed:
       batch.margin.record(batch.seconds, done - started, done)
       self._running = 0
       if batch.engine is self.engine:
         self.failures = self.failures + 1 if problem else 0
-    self._call(self._deliver, batch, answers, problem, done - started)
+    self._loop.call_soon_threadsafe(
+        self._deliver, batch, answers, problem, done - started
+    )
 
   def _deliver(
       self, batch: Batch, answers: list[Answer], problem: str, seconds: float
@@ -382,16 +377,11 @@ class Batcher:
         self._fail(item, BatchError(problem))
       elif not item.future.done():  # Its client is still there.
         item.future.set_result(answers[number])
-    self._on_batch(
-        Ran(batch.entry.name, len(batch.items), seconds, bool(problem))
-    )
+    self._on_batch(len(batch.items), seconds, bool(problem))
 
   def _fail(self, item: Item, error: Exception) -> None:
     if not item.future.done():
       item.future.set_exception(error)
-
-  def _call(self, function: Callable[..., None], *args: object) -> None:
-    self._loop.call_soon_threadsafe(function, *args)
 
 
 def _deadline(item: Item) -> float:

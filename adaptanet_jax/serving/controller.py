@@ -82,6 +82,16 @@ class Profile:
     subnets = [e for e in self.entries if not e.policy]
     return max(subnets, key=lambda e: (e.accuracy, e.madds))
 
+  def predicted(self, entry: int, count: int) -> float:
+    """Returns the seconds of a batch, at the size that it is padded to.
+
+    Args:
+      entry: position in the menu.
+      count: number of images, at most the largest size.
+    """
+    column = bisect.bisect_left(self.sizes, count)
+    return float(self.seconds[entry, column])
+
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
@@ -92,13 +102,11 @@ class Decision:
       be answered in time any more and would only delay the others.
     entry: position in the menu, for the remaining requests.
     size: most requests of the batch.
-    seconds: predicted time of the batch, without the margin.
   """
 
   given_up: int
   entry: int
   size: int
-  seconds: float
 
 
 def seconds_needed(
@@ -166,9 +174,7 @@ def choose(
   scores = order.accuracies * (done <= slack).sum(-1, dtype=np.int16)
   pair = int(scores.argmax())  # The first of equals.
   entry, column = order.pairs[pair]
-  return Decision(
-      int(late[pair]), entry, profile.sizes[column], float(order.done[pair, 0])
-  )
+  return Decision(int(late[pair]), entry, profile.sizes[column])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ n = images of a batch, H = height, W = width, C = colours.
 
 import functools
 import hashlib
-import json
 import os
 from typing import Any, Protocol
 
@@ -19,8 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import platforms
-from adaptanet_jax.data import splits
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
@@ -54,9 +51,6 @@ class Engine(Protocol):
   shorter_side: int
   precision: float
 
-  def with_sizes(self, sizes: tuple[int, ...]) -> 'Engine':
-    """Returns the same network with other batch sizes."""
-
   def run(
       self, images: np.ndarray, name: str, start: int = 0
   ) -> np.ndarray:
@@ -88,8 +82,9 @@ class Engine(Protocol):
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """Returns the shapes of the anchors that `run` may start at."""
 
-  def fingerprint(self) -> str:
-    """Returns a hash of the engine, its weights and its device."""
+  @property
+  def described(self) -> dict[str, Any]:
+    """What its times and answers depend on, besides CPU and batch sizes."""
 
 
 def padded(images: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray:
@@ -143,10 +138,6 @@ class JaxEngine:
     self.shorter_side = net.about.shorter_side
     self.precision = float(jnp.finfo(net.net.dtype).eps)
 
-  def with_sizes(self, sizes: tuple[int, ...]) -> 'JaxEngine':
-    """See `Engine`."""
-    return JaxEngine(self.net, sizes=sizes)
-
   def run(
       self, images: np.ndarray, name: str, start: int = 0
   ) -> np.ndarray:
@@ -172,30 +163,22 @@ class JaxEngine:
     """See `Engine`."""
     return self.net.anchor_shapes[:-1] if self.net.can_finish else ()
 
-  def fingerprint(self) -> str:
-    """See `Engine`."""
-    return self._fingerprint
-
   @functools.cached_property
-  def _fingerprint(self) -> str:
+  def described(self) -> dict[str, Any]:
+    """See `Engine`."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves((self.net.variables, self.net.subnets)):
       digest.update(np.asarray(leaf).tobytes())
-    described = {
+    return {
         'device': jax.devices()[0].device_kind,
-        'processor': platforms.processor(),
-        'cores': splits.num_cores(),
         'jax': jax.__version__,
         'flags': [
             os.environ.get(name, '') for name in ('XLA_FLAGS', 'GLIBC_TUNABLES')
         ],
-        'sizes': self.sizes,
         'network': str(self.net.net),
         'weights': digest.hexdigest(),
         'policies': self.net.policy_table,
     }
-    text = json.dumps(described, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_engine(model: str, most: int = SIZES[-1]) -> Engine:

@@ -3,7 +3,6 @@
 """Items of the queue, their batches, and their answers."""
 
 import asyncio
-import bisect
 import dataclasses
 from typing import Any
 
@@ -62,7 +61,7 @@ class Item:
     start: number of the anchor; 0: an image.
     deadline: when its answer is due.
     parameters: parameters of its request, which say what entries may answer.
-    allowed: positions in the menu of the entries that may; None: all.
+    allowed: positions in the menu of the entries that may.
     future: future of its `Answer`.
     timer: timer that ends its wait at the deadline.
   """
@@ -71,26 +70,9 @@ class Item:
   start: int
   deadline: float
   parameters: dict[str, Any]
-  allowed: tuple[int, ...] | None
+  allowed: tuple[int, ...]
   future: 'asyncio.Future[Answer]'
   timer: asyncio.TimerHandle | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Ran:
-  """A batch that is done, for metrics.
-
-  Attributes:
-    name: name of the entry that ran.
-    count: number of images.
-    seconds: seconds that it took.
-    failed: whether it raised, or gave numbers that are not finite.
-  """
-
-  name: str
-  count: int
-  seconds: float
-  failed: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +93,7 @@ class Batch:
   @property
   def seconds(self) -> float:
     """Its predicted seconds, at the size that it is padded to."""
-    column = bisect.bisect_left(self.profile.sizes, len(self.items))
-    return float(self.profile.seconds[self.decision.entry, column])
+    return self.profile.predicted(self.decision.entry, len(self.items))
 
   def run(self) -> list[Answer]:
     """Returns the answer of each image.

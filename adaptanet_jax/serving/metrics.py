@@ -6,7 +6,6 @@ Everything here is called in the event loop only.
 """
 
 from collections import deque
-from collections.abc import Callable
 import dataclasses
 import time
 from typing import Any
@@ -15,10 +14,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from adaptanet_jax.serving.controller import Profile
-from adaptanet_jax.serving.items import (
-  Answer,
-  Ran,
-)
+from adaptanet_jax.serving.items import Answer
 
 # What may become of an image; only the first meets its deadline.
 OUTCOMES = ('on_time', 'late', 'expired', 'refused', 'failed', 'cancelled')
@@ -59,8 +55,7 @@ class Metrics:
     registry: registry of the Prometheus metrics.
   """
 
-  def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-    self._clock = clock
+  def __init__(self) -> None:
     self._parts: deque[_Part] = deque(maxlen=_PARTS)
     self.registry = CollectorRegistry()
 
@@ -109,9 +104,8 @@ class Metrics:
         'Images a second of a subnet, as it was measured.',
         'subnet',
     )
-    self._by_outcome = {name: self._images.labels(name) for name in OUTCOMES}
-    self._by_subnet: dict[str, Any] = {}
-    self._by_request: dict[tuple[str, int], Any] = {}
+    for name in OUTCOMES:
+      self._images.labels(name)  # Reported as 0 until one comes.
 
   def describe(self, profile: Profile) -> None:
     """Sets the capacity of each entry of the menu."""
@@ -121,10 +115,7 @@ class Metrics:
 
   def request(self, route: str, status: int) -> None:
     """Counts an HTTP request."""
-    key = route, status
-    if key not in self._by_request:
-      self._by_request[key] = self._requests.labels(route, str(status))
-    self._by_request[key].inc()
+    self._requests.labels(route, status).inc()
 
   def arrived(self, count: int) -> None:
     """Counts images that arrived."""
@@ -132,7 +123,7 @@ class Metrics:
 
   def outcome(self, name: str, count: int = 1) -> None:
     """Counts images by what became of them, one of `OUTCOMES`."""
-    self._by_outcome[name].inc(count)
+    self._images.labels(name).inc(count)
     outcomes = self._part().outcomes
     outcomes[name] = outcomes.get(name, 0) + count
 
@@ -143,19 +134,19 @@ class Metrics:
     if answer.accuracy is None:  # A part of a subnet ran.
       return
     subnet = answer.entry
-    if subnet not in self._by_subnet:
-      self._by_subnet[subnet] = self._answered.labels(subnet)
-    self._by_subnet[subnet].inc()
+    self._answered.labels(subnet).inc()
     self._accuracy.inc(answer.accuracy)
     part = self._part()
     part.subnets[subnet] = part.subnets.get(subnet, 0) + 1
     part.accuracy += answer.accuracy
 
-  def batch(self, ran: Ran, waiting: int) -> None:
+  def batch(
+      self, count: int, seconds: float, failed: bool, *, waiting: int
+  ) -> None:
     """Counts a batch, and notes how many images waited when it was done."""
-    self._batch_seconds.observe(ran.seconds)
-    self._batch_images.observe(ran.count)
-    if ran.failed:
+    self._batch_seconds.observe(seconds)
+    self._batch_images.observe(count)
+    if failed:
       self._failures.inc()
     part = self._part()
     part.queue = max(part.queue, waiting)
@@ -198,7 +189,7 @@ class Metrics:
     }
 
   def _number(self) -> int:
-    return int(self._clock() / PART_SECONDS)
+    return int(time.monotonic() / PART_SECONDS)
 
   def _part(self) -> _Part:
     number = self._number()

@@ -2,15 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported network, served by ONNX Runtime."""
 
-import copy
-import hashlib
-import json
 import os
+from typing import Any
 
 import numpy as np
 
-from adaptanet_jax import platforms
-from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.export import runtime, runtime_models
@@ -42,7 +38,9 @@ class OnnxEngine:
     except ValueError as error:
       raise UsageError(str(error)) from error
     about = self._net.about
-    if about['kind'] not in _KINDS or not _is_whole(len(self._net.subnets)):
+    # Widths alone, or widths and deltas.
+    is_whole = len(self._net.subnets) in (4**4, 8**4)
+    if about['kind'] not in _KINDS or not is_whole:
       raise UsageError(
           f'{folder} is an export of format {about["kind"]} with '
           f'{len(self._net.subnets):,} subnets; expected one of format '
@@ -56,12 +54,6 @@ class OnnxEngine:
     self.shorter_side = about['shorter_side']
     self.precision = float(np.finfo(np.float32).eps)
     self.subnets = subnet_table.read(folder)
-
-  def with_sizes(self, sizes: tuple[int, ...]) -> 'OnnxEngine':
-    """See `Engine`."""
-    other = copy.copy(self)
-    other.sizes = sizes
-    return other
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -80,28 +72,18 @@ class OnnxEngine:
     """See `Engine`."""
     return ()
 
-  def fingerprint(self) -> str:
+  @property
+  def described(self) -> dict[str, Any]:
     """See `Engine`."""
-    about = self._net.about
-    described = {
-        'processor': platforms.processor(),
-        'cores': splits.num_cores(),
+    return {
         'surroundings': self._net.surroundings,
-        'sizes': self.sizes,
-        'files': about['sha256'],
+        'files': self._net.about['sha256'],
     }
-    text = json.dumps(described, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_export(folder: str) -> bool:
   """Returns whether a folder is an exported network."""
   return os.path.exists(os.path.join(folder, runtime_models.INDEX))
-
-
-def _is_whole(count: int) -> bool:
-  """Returns whether a count is that of all subnets, 4 or 8 choices a stage."""
-  return count in (4**4, 8**4)
 
 
 def _options() -> object:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -20,6 +21,8 @@ from absl import logging
 import jax
 import numpy as np
 
+from adaptanet_jax import platforms
+from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
@@ -38,20 +41,27 @@ _RUNS = 10
 _ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
 
 
-def default_folder() -> str:
-  """Returns the folder where profiles and compiled programs are kept."""
+def prepare(cache_dir: str | None) -> str:
+  """Makes JAX keep compiled programs here, unless it has a folder for them.
+
+  Args:
+    cache_dir: folder of profiles and of programs; None: one in the user's
+      cache.
+
+  Returns:
+    The folder of profiles.
+  """
   cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return os.path.join(os.path.expanduser(cache), 'adaptanet_jax')
-
-
-def keep_programs(folder: str) -> None:
-  """Makes JAX keep compiled programs in a folder, unless it has another one."""
+  folder = os.path.expanduser(
+      cache_dir or os.path.join(cache, 'adaptanet_jax')
+  )
   if not jax.config.values['jax_compilation_cache_dir']:
     jax.config.update(
         'jax_compilation_cache_dir', os.path.join(folder, 'programs')
     )
   # Programs are many and small: also those that compile quickly are kept.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  return folder
 
 
 def create(
@@ -150,10 +160,20 @@ def is_kept(
 def _path(
     engine: Engine, folder: str, names: Sequence[str], policy: str | None
 ) -> str:
-  asked = hashlib.sha256(
-      f'{engine.fingerprint()} {",".join(names)} {policy}'.encode()
-  ).hexdigest()
+  on = _digest(json.dumps(
+      engine.described | {
+          'processor': platforms.processor(),
+          'cores': splits.num_cores(),
+          'sizes': engine.sizes,
+      },
+      sort_keys=True,
+  ))
+  asked = _digest(f'{on} {",".join(names)} {policy}')
   return os.path.join(folder, f'profile-{asked[:16]}.json')
+
+
+def _digest(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def warm(engine: Engine, profile: Profile) -> None:
@@ -243,12 +263,11 @@ def _accuracies(engine: Engine) -> np.ndarray:
 
 
 def _entry(engine: Engine, name: str) -> Entry:
+  accuracies = _accuracies(engine)
   try:
     code = tuple(Subnet.parse(name).encode())
-    accuracy = float(_accuracies(engine)[code])
+    accuracy = float(accuracies[code])
   except (ValueError, IndexError) as error:
-    if isinstance(error, UsageError):
-      raise
     raise UsageError(
         f'{name!r} is not a subnet of this model; expected one such as '
         '1.0-0.5-0.25-1.0.'

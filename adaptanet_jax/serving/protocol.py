@@ -59,18 +59,16 @@ class Request:
 
   Attributes:
     id: the client's name of the request, to be returned.
-    images: `uint8[n, H, W, C]`, or `float32` anchors; None if pictures were
-      sent.
+    images: `uint8[n, H, W, C]`, `float32` anchors, or a tuple of encoded
+      pictures.
     start: number of the anchor; 0: images.
-    pictures: encoded pictures.
     parameters: those of `PARAMETERS` that were given.
     outputs: names of the outputs, and whether each is to be binary.
   """
 
   id: str
-  images: np.ndarray | None
+  images: np.ndarray | tuple[bytes, ...]
   start: int
-  pictures: tuple[bytes, ...]
   parameters: dict[str, Any]
   outputs: tuple[tuple[str, bool], ...]
 
@@ -106,14 +104,13 @@ def parse(
   (_, datatype, dims), tensor = heads[0], inputs[0]
   tensors.check_count(dims, limits)
   raw = tensors.raw_of(tensor, binary)
-  images: np.ndarray | None = None
-  pictures: tuple[bytes, ...] = ()
+  images: np.ndarray | tuple[bytes, ...]
   if start:
     images = tensors.anchor(tensor, raw, datatype, dims, anchors[start - 1])
   elif datatype == 'UINT8':
     images = tensors.pixels(tensor, raw, dims, shape)
   elif datatype == 'BYTES':
-    pictures = tensors.encoded(tensor, raw, dims)
+    images = tensors.encoded(tensor, raw, dims)
   else:
     raise RequestError(
         400,
@@ -125,7 +122,6 @@ def parse(
       string(values.get('id', ''), 'id'),
       images,
       start,
-      pictures,
       {name: given[name] for name in PARAMETERS if name in given},
       _outputs(values.get('outputs'), bool(given.get('binary_data_output'))),
   )

@@ -10,7 +10,7 @@ process helps: the server ends with a status that says so.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 import logging
 import os
 import signal
@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
       *,
       drain_seconds: float,
       keep_alive_seconds: int = 75,
-      on_start: Callable[[], None] | None = None,
+      on_start: Callable[[], Coroutine[Any, Any, None]] | None = None,
       **options: Any,
   ) -> None:
     """Does not listen yet.
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
       app: the application.
       drain_seconds: seconds from SIGTERM to the end, in which it still answers.
       keep_alive_seconds: seconds that a connection without a request is kept.
-      on_start: called once it listens.
+      on_start: runs as a task once it listens.
       **options: options of `uvicorn.Config`.
     """
     config = uvicorn.Config(
@@ -136,8 +136,8 @@ class Server(uvicorn.Server):
     self._loop = asyncio.get_running_loop()
     self._tasks.add(asyncio.create_task(self._watch()))
     if self._on_start:
-      self._on_start()
-    # It may hold a model, whose memory can then be freed.
+      self._tasks.add(asyncio.create_task(self._on_start()))
+    # It may hold a model, whose memory can be freed when the task has ended.
     self._on_start = None
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ n = images of a request, H = height, W = width, C = colours.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-import contextlib
+from concurrent import futures
 import functools
 import threading
 import time
@@ -27,7 +27,6 @@ from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.items import (
   Answer,
   DeadlineError,
-  Ran,
   RefusedError,
 )
 from adaptanet_jax.serving.metrics import Metrics
@@ -160,8 +159,8 @@ class Service:
       self.metrics.answered(answer, now - arrived, late=now > deadline)
     return answers
 
-  def _on_batch(self, ran: Ran) -> None:
-    self.metrics.batch(ran, self.batcher.waiting)
+  def _on_batch(self, count: int, seconds: float, failed: bool) -> None:
+    self.metrics.batch(count, seconds, failed, waiting=self.batcher.waiting)
 
   async def replace(
       self, load: Callable[[], tuple[Engine, Profile]]
@@ -242,28 +241,17 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
   At its end a process waits for the threads of asyncio: with one of these, a
   server that is loading a model would take minutes to end.
   """
-  loop = asyncio.get_running_loop()
-  future = loop.create_future()
-
-  def settle(result: Any, error: Exception | None) -> None:
-    if future.done():
-      return
-    if error:
-      future.set_exception(error)
-    else:
-      future.set_result(result)
+  future: futures.Future[Any] = futures.Future()
+  future.set_running_or_notify_cancel()  # Nothing can cancel it from here on.
 
   def run() -> None:
-    result, error = None, None
     try:
-      result = function()
-    except Exception as raised:  # Raised again where the result is awaited.
-      error = raised
-    with contextlib.suppress(RuntimeError):  # The loop has ended.
-      loop.call_soon_threadsafe(settle, result, error)
+      future.set_result(function())
+    except Exception as error:  # Raised again where the result is awaited.
+      future.set_exception(error)
 
   threading.Thread(target=run, daemon=True).start()
-  return await future
+  return await asyncio.wrap_future(future)
 
 
 def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:

@@ -30,8 +30,6 @@ def _session(gates, number, shape):
       describe,
       [graph_lib.Tensor('anchor', np.float32, (1, channels, height, width))],
       [graph_lib.Tensor('confidence', np.float32, (1,))],
-      memory='small',
-      metadata={},
   )
   return onnxruntime.InferenceSession(
       model.SerializeToString(), providers=['CPUExecutionProvider']
@@ -46,7 +44,9 @@ class GatesTest(parameterized.TestCase):
     gates = GateSet((1, 2, 3), 12, 3, confidence=confidence)
     variables = trees.draw_like(gates.shapes(shapes), seed=number)
     own = gating.Gates(
-        gates, *(trees.flat(variables[k]) for k in ('params', 'batch_stats'))
+        gates,
+        *(trees.flat(variables[k]) for k in ('params', 'batch_stats')),
+        policies=(),
     )
     session = _session(own, number, shapes[number - 1])
     rng = np.random.default_rng(number)

@@ -121,7 +121,7 @@ class RuntimeTest(folder_test.ExportTestCase):
   def test_times_of_another_device_do_not_count(self):
     folder = self._copy()
     runtime_latency.write(
-        str(folder), self.exported._run.surroundings(),
+        str(folder), self.exported.surroundings,
         dict.fromkeys(self.exported.subnets, 1.0),
     )
     options = onnxruntime.SessionOptions()

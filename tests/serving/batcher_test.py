@@ -245,8 +245,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
   async def test_what_a_request_asks_for_holds_on_another_menu(self):
 
     def choose(now, deadlines, profile, margin, allowed):
-      entry = min(range(2) if allowed is None else allowed)
-      return controller.Decision(0, entry, 1, 1e-3)
+      return controller.Decision(0, min(allowed), 1)
 
     batcher = self._start(choose=choose)
     self.engine.gate.clear()

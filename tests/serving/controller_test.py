@@ -114,9 +114,11 @@ class ChooseTest(parameterized.TestCase):
         (decision.given_up, decision.entry, decision.size), expected
     )
 
-  def test_the_prediction_has_no_margin_in_it(self):
-    decision = choose(0.0, [9.0], _PROFILE, 3.0)
-    self.assertEqual((decision.entry, decision.seconds), (0, 1.0))
+  @parameterized.parameters((1, 1.0), (2, 1.5), (3, 2.5), (4, 2.5))
+  def test_a_batch_takes_the_time_of_the_size_it_is_padded_to(
+      self, count, seconds
+  ):
+    self.assertEqual(_PROFILE.predicted(0, count), seconds)
 
   def test_only_what_is_allowed_is_chosen(self):
     self.assertEqual(choose(0.0, [2.0], _PROFILE, 1.0, [1]).entry, 1)
@@ -127,7 +129,8 @@ class ChooseTest(parameterized.TestCase):
     seconds = []
     for count in range(1, 40):
       decision = choose(0.0, [4.0] * count, _PROFILE, 1.0)
-      seconds.append(decision.seconds / decision.size)
+      predicted = _PROFILE.predicted(decision.entry, decision.size)
+      seconds.append(predicted / decision.size)
     self.assertLess(seconds[-1], seconds[0])
     self.assertEqual(seconds, sorted(seconds, reverse=True))
 

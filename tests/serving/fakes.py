@@ -111,9 +111,6 @@ class FakeEngine:
   def anchor_shapes(self):
     return ()
 
-  def fingerprint(self):
-    return 'fake'
-
 
 class Running:
   """A server on a port of its own, in a thread.

@@ -65,14 +65,14 @@ class RayServeTest(parameterized.TestCase):
     loaded = fakes.FakeEngine(), fakes.profile()
     with (
         mock.patch.object(profile, 'load', return_value=loaded) as load,
-        mock.patch.object(profile, 'keep_programs') as keep,
+        mock.patch.object(profile, 'prepare', side_effect=str) as prepare,
         mock.patch.object(app, 'create_app') as create_app,
     ):
       replica = self.module.Replica(args, fakes.TOKEN)
       self.assertIs(
           replica.__serve_build_asgi_app__(), create_app.return_value
       )
-    keep.assert_called_once_with('/cache')
+    prepare.assert_called_once_with('/cache')
     load.assert_called_once_with(
         'x', most=8, folder='/cache', menu='a,b', policy='p'
     )
