@@ -25,6 +25,7 @@ from adaptanet_jax.serving.items import (
 from adaptanet_jax.serving.refusals import (
   Limits,
   RequestError,
+  boolean,
   line,
   mapping,
   short,
@@ -127,7 +128,7 @@ def parse(
       start,
       pictures,
       {name: given[name] for name in PARAMETERS if name in given},
-      _outputs(values.get('outputs'), bool(given.get('binary_data_output'))),
+      _outputs(values.get('outputs'), given.get('binary_data_output', False)),
   )
 
 
@@ -191,6 +192,7 @@ def _parameters(given: Any) -> dict[str, Any]:
     )
   for name in ('subnet', 'policy'):
     string(values.get(name, ''), name)
+  boolean(values.get('binary_data_output', False), 'binary_data_output')
   return values
 
 
@@ -215,7 +217,12 @@ def _outputs(given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
     if name in found:
       raise RequestError(400, f'Output {name} is asked for twice.')
     wanted = mapping(output.get('parameters'), 'parameters')
-    found[name] = bool(wanted.get('binary_data', binary))
+    if wanted.keys() - {'binary_data'}:
+      raise RequestError(
+          400, f'The parameters of {name} are {short(list(wanted))}; expected '
+          'binary_data alone.'
+      )
+    found[name] = boolean(wanted.get('binary_data', binary), 'binary_data')
   return tuple(found.items())
 
 

@@ -164,12 +164,8 @@ def encoded(
   if raw is not None:
     pictures = _prefixed(raw)
   else:
-    texts = tensor.get('data')
-    if isinstance(texts, list) and dims[1:]:
-      texts = [t[0] if isinstance(t, list) and t else t for t in texts]
-    if not isinstance(texts, list) or not all(
-        isinstance(text, str) for text in texts
-    ):
+    texts = _flat(tensor.get('data'), len(dims))
+    if not all(isinstance(text, str) for text in texts):
       raise RequestError(
           400,
           f'The data of {INPUT} is {short(texts)}; expected strings: encoded '

@@ -118,6 +118,12 @@ class AppTest(fakes.HttpTest):
       (_body(datatype='BYTES', shape=[1], data=['AAAA']), 400, 'starts with'),
       (_outputs('label'), 400, "An output is 'label'; expected an object"),
       (_outputs({'name': [[]]}), 400, r'Unknown output \[\[\]\]; expected'),
+      (_body(datatype='BYTES', shape=[1, 1], data=[['', '']]), 400,
+       '2 pictures; expected 1'),
+      (_outputs({'name': 'logits', 'parameters': {'binary_data': 'false'}}),
+       400, "binary_data is 'false'; expected true or false"),
+      (_outputs({'name': 'logits', 'parameters': {'classification': 3}}), 400,
+       r"parameters of logits are \['classification'\]; expected binary_data"),
       (_outputs(*[{'name': 'logits'}] * 2), 400, 'logits is asked for twice'),
       (' ' * 10_001, 413, '10001 bytes; expected at most 10,000'),
   )
@@ -132,6 +138,7 @@ class AppTest(fakes.HttpTest):
       ({'min_accuracy': 0.95}, 'has an accuracy of 0.95; the best .* 0.9000'),
       ({'subnet': 'huge'}, "'huge' is not on the menu; expected one of narr"),
       ({'subnet': 3}, 'subnet is 3; expected a string'),
+      ({'binary_data_output': 0}, 'output is 0; expected true or false'),
       ({'subnett': 'wide'}, "Unknown parameter 'subnett'; expected some of"),
   )
   def test_a_bad_parameter_is_refused(self, parameters, message):
