@@ -31,8 +31,9 @@ from adaptanet_jax.serving.refusals import Limits, RequestError
 from adaptanet_jax.serving.service import Images, Service
 from adaptanet_jax.serving.tensors import INPUT
 
-# Bytes that a pixel, and a logit in JSON, count as in `Reader.aside`.
-_BYTES_OF_PIXEL, _BYTES_OF_LOGIT = 4, 20
+# Bytes that a pixel, a logit in JSON, and a byte of a picture count as in
+# `Reader.aside`. That byte may be a thousand of a colour profile.
+_BYTES_OF_PIXEL, _BYTES_OF_LOGIT, _BYTES_OF_BYTE = 4, 20, 64
 _VERSION = '1'
 
 # Returns the engine and the profile of the model that is named.
@@ -140,9 +141,13 @@ class _App:
           401, 'The token is missing or wrong; expected Authorization: Bearer.'
       )
 
-  async def _decode(self, encoded: tuple[bytes, ...], pixels: int) -> Images:
-    """Decodes pictures, which have `pixels` pixels in all."""
-    engine = self._service.engine
+  async def _decode(self, encoded: tuple[bytes, ...]) -> Images:
+    """Decodes pictures, if they have not too many pixels."""
+    engine, aside = self._service.engine, self._reader.aside
+    size = _BYTES_OF_BYTE * sum(map(len, encoded))
+    pixels = await aside(
+        size, payloads.check_pictures, encoded, self._limits
+    )
 
     def read() -> Images:
       return [
@@ -150,7 +155,7 @@ class _App:
           for e in encoded
       ]
 
-    return await self._reader.aside(_BYTES_OF_PIXEL * pixels, read)
+    return await aside(max(size, _BYTES_OF_PIXEL * pixels), read)
 
   async def _answers(
       self,
@@ -164,8 +169,7 @@ class _App:
   ) -> list[Answer]:
     """Waits for the answers to images or pictures until the client leaves."""
     if images is None:
-      pixels = payloads.check_pictures(pictures, self._limits)
-      images = functools.partial(self._decode, pictures, pixels)
+      images = functools.partial(self._decode, pictures)
     answers = asyncio.ensure_future(self._service.answer(
         images,
         parameters,

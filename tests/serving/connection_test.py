@@ -178,6 +178,33 @@ class ConnectionTest(fakes.HttpTest):
     # More images than may ever wait: trying again would not help.
     self.assertEqual(running.infer(fakes.images(2))[0], 413)
 
+  def test_a_picture_that_takes_long_delays_nobody_else(self):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def check(*args):
+      del args
+      begun.set()
+      go_on.wait()
+      return 1
+
+    # A few kilobytes may hold megabytes of text and colour profiles.
+    encoded = fakes.png(np.random.default_rng(0).integers(
+        0, 256, (64, 64), np.uint8
+    ))
+    with (
+        mock.patch.object(payloads, 'check_pictures', check),
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      first = pool.submit(self.running.ask, 'POST', '/classify', encoded)
+      self.assertTrue(begun.wait(20.0))
+      self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+      # It has a deadline, too.
+      late = self.running.ask('POST', '/classify?timeout=50000', encoded)
+      self.refused(late, 504, 'before the pictures were decoded')
+      go_on.set()
+      self.assertEqual(first.result()[0], 200)
+
   def test_a_request_s_time_runs_from_its_arrival(self):
     values = json.loads(_body()) | {'parameters': {'timeout': 100_000}}
     body = json.dumps(values).encode()
