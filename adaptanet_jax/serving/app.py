@@ -88,7 +88,7 @@ class _App:
     ]
 
   def _route(self, path: str, handler: _Handler, method: str = 'GET') -> Route:
-    """Returns a route that counts its responses."""
+    """Returns a route whose responses are counted."""
     name = path.replace('/versions/{version}', '')
 
     async def run(request: Request) -> Response:
@@ -97,8 +97,7 @@ class _App:
         response = await handler(request)
       except Exception as error:
         return await self.refuse(request, error, route=name)
-      self._service.metrics.request(name, response.status_code)
-      return response
+      return self._counted(response, name)
 
     return Route(path, run, methods=[method], name=handler.__name__.strip('_'))
 
@@ -115,7 +114,12 @@ class _App:
     response = failure(error)
     if not await drain(request):
       response.headers['connection'] = 'close'
+    return self._counted(response, route)
+
+  def _counted(self, response: Response, route: str) -> Response:
     self._service.metrics.request(route, response.status_code)
+    if self._service.draining:  # The client's next request goes elsewhere.
+      response.headers['connection'] = 'close'
     return response
 
   def _check_model(self, request: Request) -> None:

@@ -61,6 +61,12 @@ class ServerTest(parameterized.TestCase):
     time.sleep(0.1)
     status, _ = self._ask('GET', '/v2/health/ready')
     self.assertEqual(status, 503)
+    # It asks clients that keep their connections to go elsewhere.
+    with contextlib.closing(
+        http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
+    ) as connection:
+      connection.request('GET', '/v2')
+      self.assertEqual(connection.getresponse().headers['Connection'], 'close')
     # It is alive, and still answers clients that have not noticed.
     self.assertEqual(self._ask('GET', '/v2/health/live')[0], 200)
     self._infer(answers)
