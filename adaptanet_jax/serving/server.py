@@ -156,11 +156,12 @@ class Server(uvicorn.Server):
     self.should_exit = True
 
   async def _watch(self) -> None:
-    while self._service.is_live:
+    while not self.should_exit:
+      if not self._service.is_live:
+        logging.critical('The thread that runs batches is dead, or hangs.')
+        await asyncio.sleep(_LAST_SECONDS)
+        # It may only have been stopped for a while, with the whole process.
+        if not self._service.is_live:
+          # Nothing else ends a process with a thread that hangs.
+          os._exit(EXIT_CODE)
       await asyncio.sleep(_WATCH_SECONDS)
-      if self.should_exit:
-        return
-    logging.critical('The thread that runs batches is dead, or hangs.')
-    await asyncio.sleep(_LAST_SECONDS)
-    # Nothing else ends a process with a thread that hangs.
-    os._exit(EXIT_CODE)
