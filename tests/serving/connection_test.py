@@ -111,6 +111,32 @@ class ConnectionTest(fakes.HttpTest):
     self.assertIn(b'400 Bad Request', found)
     self.assertIn(b'head of the request is too long', found)
 
+  def test_who_does_not_read_its_answers_is_let_go(self):
+    self.running.server.config.timeout_keep_alive = 0.2
+    # Long, so that few of them wait for the one before.
+    request = b'GET / HTTP/1.1\r\nA: ' + 8000 * b'x' + b'\r\n\r\n'
+    with self._connect() as connection:
+      with self.assertRaises(ConnectionError):
+        connection.sendall(2000 * request)
+
+  def test_who_asks_far_ahead_is_let_go(self):
+    with self._connect() as connection:
+      with contextlib.suppress(ConnectionError):
+        connection.sendall(1000 * b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n')
+      self.assertLess(self._rest(connection).count(b'200 OK'), 1000)
+
+  def test_a_body_after_an_offer_of_another_protocol_is_no_request(self):
+    body = b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n'
+    with self._connect() as connection:
+      connection.sendall(
+          f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}'
+          '\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n'
+          .encode()
+      )
+      found = self._rest(connection, body)
+    self.assertIn(b"has Upgrade: 'h2c'; expected HTTP/1.1 without", found)
+    self.assertNotIn(b'200 OK', found)
+
   @parameterized.parameters(
       (_PATH, 9999, b'408 '),
       (_PATH, 99_999, b'413 '),
