@@ -187,7 +187,8 @@ class JaxEngine:
         'cores': splits.num_cores(),
         'jax': jax.__version__,
         'flags': [
-            os.environ.get(name, '') for name in ('XLA_FLAGS', 'GLIBC_TUNABLES')
+            os.environ.get(name, '')
+            for name in ('XLA_FLAGS', 'GLIBC_TUNABLES', 'NPROC')
         ],
         'sizes': self.sizes,
         'network': str(self.net.net),
