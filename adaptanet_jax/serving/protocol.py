@@ -250,6 +250,12 @@ def load_parameter(body: bytes) -> str:
   """Returns the model that a request to load names; '' if it names none."""
   values = _split(body, None)[0] if body.strip() else {}
   given = mapping(values.get('parameters'), 'parameters')
+  unknown = [*(values.keys() - {'parameters'}), *(given.keys() - {'model'})]
+  if unknown:  # Otherwise a mistyped name would load the old model again.
+    raise RequestError(
+        400, f'Unknown parameter {min(unknown)[:40]!r}; expected '
+        '{"parameters": {"model": "FOLDER"}}.'
+    )
   return string(given.get('model', ''), 'model')
 
 
