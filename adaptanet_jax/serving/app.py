@@ -217,7 +217,7 @@ class _App:
       )
       names = self._service.engine.class_names
       content, headers = await aside(
-          _BYTES_OF_LOGIT * len(answers) * len(names),
+          _BYTES_OF_LOGIT * len(answers) * len(names) + len(asked.id),
           self._written,
           asked,
           answers,

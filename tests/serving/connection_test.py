@@ -13,7 +13,12 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 
-from adaptanet_jax.serving import payloads, reader, server as server_lib
+from adaptanet_jax.serving import (
+  payloads,
+  protocol,
+  reader,
+  server as server_lib,
+)
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
@@ -230,6 +235,20 @@ class ConnectionTest(fakes.HttpTest):
       self.refused(late, 504, 'before the pictures were decoded')
       go_on.set()
       self.assertEqual(first.result()[0], 200)
+
+  def test_a_long_answer_is_written_outside_the_event_loop(self):
+    written, write = [], protocol.encode
+
+    def encode(*args, **options):
+      written.append(threading.current_thread().name)
+      return write(*args, **options)
+
+    running = self.enter_context(fakes.Running())
+    with mock.patch.object(protocol, 'encode', encode):
+      for name in ('a', 100_000 * 'a'):
+        self.assertEqual(running.infer(fakes.images(1), id=name)[0], 200)
+    self.assertStartsWith(written.pop(), 'bodies')
+    self.assertNotStartsWith(written.pop(), 'bodies')
 
   def test_a_request_s_time_runs_from_its_arrival(self):
     values = json.loads(_body()) | {'parameters': {'timeout': 100_000}}
