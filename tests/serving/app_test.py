@@ -10,12 +10,14 @@ import struct
 import subprocess
 import time
 import unittest
+from unittest import mock
 import zlib
 
 from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax.data import images as images_lib
+from adaptanet_jax.serving import payloads
 from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
@@ -262,7 +264,10 @@ class AppTest(fakes.HttpTest):
       )
 
   def test_too_little_time_is_refused_at_once(self):
-    with fakes.Running(seconds=1.0) as slow:
+    with (
+        fakes.Running(seconds=1.0) as slow,
+        mock.patch.object(payloads, 'read_picture') as read,
+    ):
       started = time.monotonic()
       status, headers, body = slow.ask(
           'POST',
@@ -271,6 +276,7 @@ class AppTest(fakes.HttpTest):
       )
       self.assertLess(time.monotonic() - started, 1.0)
       self.refused((status, headers, body), 503, 'would take 250 ms')
+      read.assert_not_called()
       self.assertEqual(headers['Retry-After'], '1')
 
   def test_images_are_counted_by_how_their_request_ends(self):
