@@ -163,8 +163,8 @@ def _parts(encoded: bytes) -> int:
 def _pixels(encoded: bytes, limits: Limits) -> int:
   if _parts(encoded) > _MOST_PARTS:
     raise RequestError(
-        400, f'A picture has more than {_MOST_PARTS} scans, or compressed texts '
-        'and profiles.'
+        400, f'A picture has more than {_MOST_PARTS} scans, or compressed '
+        'texts and profiles.'
     )
   try:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:

@@ -127,6 +127,7 @@ class AppTest(fakes.HttpTest):
       (_outputs({'name': 'logits', 'parameters': {'classification': 3}}), 400,
        r"parameters of logits are \['classification'\]; expected binary_data"),
       (_outputs(*[{'name': 'logits'}] * 2), 400, 'logits is asked for twice'),
+      ('[' + '[],' * 1128 + '[]]', 413, '1,129 values; expected at most 1,128'),
       (' ' * 10_001, 413, '10001 bytes; expected at most 10,000'),
   )
   def test_a_bad_body_is_refused(self, body, status, message):
