@@ -14,6 +14,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import socket
 import ssl
 import sys
@@ -154,6 +155,8 @@ def _check_certificate(certificate: str, key: str) -> None:
 def main(argv: list[str]) -> None:
   """Loads, measures and serves a model until it is asked to stop."""
   args = _parser().parse_args(argv)
+  # The first process of a container ignores signals that it does not handle.
+  signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
   with commands.one_line_errors(_COMMAND):
     _check(args)
     token = check_flags(args)
@@ -341,6 +344,7 @@ def _describe(
 ) -> None:
   """Prints to standard error what is served, and where."""
   scheme = 'https' if args.ssl_certfile else 'http'
+  host = f'[{args.host}]' if ':' in args.host else args.host
   most = f'ms, {args.max_batch}'
   rows = [
       f'{"subnet":<24} {"accuracy":>8} {"ms, 1":>8} {most:>8} '
@@ -354,7 +358,7 @@ def _describe(
         f'{1e3 * seconds[-1]:8.2f} {rate:9,.0f}'
     )
   rows.append(
-      f'Serving {served.name} at {scheme}://{args.host}:'
+      f'Serving {served.name} at {scheme}://{host}:'
       f'{listening.getsockname()[1]}, within '
       f'{args.slo_ms:g} ms up to {served.profile.capacity.max():,.0f} images/s '
       'by these times.'

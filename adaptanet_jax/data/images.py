@@ -219,7 +219,7 @@ def _plain(picture: Image.Image, mode: str) -> Image.Image:
 
 
 def _of_16_bits(picture: Image.Image) -> Image.Image:
-  values = np.asarray(picture).astype(np.int64)
+  values = np.asarray(picture).astype(np.int32)
   low, high = int(values.min()), int(values.max())
   if low < 0 or high > 65535:
     raise ImageError(

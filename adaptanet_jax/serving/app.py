@@ -32,8 +32,9 @@ from adaptanet_jax.serving.refusals import Limits, RequestError
 from adaptanet_jax.serving.service import Images, Service
 from adaptanet_jax.serving.tensors import INPUT
 
-# Bytes that a pixel, and a logit in JSON, count as in `Reader.aside`.
-_BYTES_OF_PIXEL, _BYTES_OF_LOGIT = 4, 20
+# Bytes that a pixel, a logit in JSON, and a byte of a picture count as in
+# `Reader.aside`. That byte may be a thousand of a colour profile.
+_BYTES_OF_PIXEL, _BYTES_OF_LOGIT, _BYTES_OF_BYTE = 4, 20, 64
 _VERSION = '1'
 
 # Returns the engine and the profile of the model that is named.
@@ -88,7 +89,7 @@ class _App:
     ]
 
   def _route(self, path: str, handler: _Handler, method: str = 'GET') -> Route:
-    """Returns a route that counts its responses."""
+    """Returns a route whose responses are counted."""
     name = path.replace('/versions/{version}', '')
 
     async def run(request: Request) -> Response:
@@ -97,8 +98,7 @@ class _App:
         response = await handler(request)
       except Exception as error:
         return await self.refuse(request, error, route=name)
-      self._service.metrics.request(name, response.status_code)
-      return response
+      return self._counted(response, name)
 
     return Route(path, run, methods=[method])
 
@@ -115,7 +115,12 @@ class _App:
     response = failure(error)
     if not await drain(request):
       response.headers['connection'] = 'close'
+    return self._counted(response, route)
+
+  def _counted(self, response: Response, route: str) -> Response:
     self._service.metrics.request(route, response.status_code)
+    if self._service.draining:  # The client's next request goes elsewhere.
+      response.headers['connection'] = 'close'
     return response
 
   def _check_model(self, request: Request) -> None:
@@ -141,9 +146,13 @@ class _App:
           401, 'The token is missing or wrong; expected Authorization: Bearer.'
       )
 
-  async def _decode(self, encoded: tuple[bytes, ...], pixels: int) -> Images:
-    """Decodes pictures, which have `pixels` pixels in all."""
-    engine = self._service.engine
+  async def _decode(self, encoded: tuple[bytes, ...]) -> Images:
+    """Decodes pictures, if they have not too many pixels."""
+    engine, aside = self._service.engine, self._reader.aside
+    size = _BYTES_OF_BYTE * sum(map(len, encoded))
+    pixels = await aside(
+        size, payloads.check_pictures, encoded, self._limits
+    )
 
     def read() -> Images:
       return [
@@ -151,7 +160,7 @@ class _App:
           for e in encoded
       ]
 
-    return await self._reader.aside(_BYTES_OF_PIXEL * pixels, read)
+    return await aside(max(size, _BYTES_OF_PIXEL * pixels), read)
 
   async def _answers(
       self,
@@ -165,8 +174,7 @@ class _App:
     """Waits for the answers to images or pictures until the client leaves."""
     asked: Any = images
     if isinstance(images, tuple):
-      pixels = payloads.check_pictures(images, self._limits)
-      asked = functools.partial(self._decode, images, pixels)
+      asked = functools.partial(self._decode, images)
     answers = asyncio.ensure_future(self._service.answer(
         asked,
         parameters,
@@ -209,7 +217,7 @@ class _App:
       )
       names = self._service.engine.class_names
       content, headers = await aside(
-          _BYTES_OF_LOGIT * len(answers) * len(names),
+          _BYTES_OF_LOGIT * len(answers) * len(names) + len(asked.id),
           self._written,
           asked,
           answers,

@@ -157,8 +157,7 @@ class Batcher:
         for image in images
     ]
     with self._changed:
-      self._check_room(len(items))
-      self._check_time(now, deadline, len(items), allowed)
+      self._check(now, deadline, len(items), allowed)
       for item in items:
         bisect.insort(self._items, item, key=_deadline)
       self._changed.notify()
@@ -170,16 +169,21 @@ class Batcher:
     return [item.future for item in items]
 
   @contextlib.contextmanager
-  def room(self, count: int) -> Iterator[None]:
+  def room(
+      self, count: int, deadline: float, allowed: tuple[int, ...]
+  ) -> Iterator[None]:
     """Reserves places in the queue for images that are not decoded yet.
 
     Args:
       count: number of images.
+      deadline: deadline of all of them.
+      allowed: see `Item`.
 
     Raises:
       RequestError, RefusedError: as for `submit`.
     """
-    self._check_room(count)
+    with self._changed:
+      self._check(time.monotonic(), deadline, count, allowed)
     self._held += count
     try:
       yield
@@ -217,8 +221,14 @@ class Batcher:
       self._closing = True
       self._changed.notify()
 
-  def _check_room(self, count: int) -> None:
-    """Raises an error if there is no room for `count` more images."""
+  def _check(
+      self,
+      now: float,
+      deadline: float,
+      count: int,
+      allowed: tuple[int, ...],
+  ) -> None:
+    """Raises an error if there is no room or no time for more images."""
     if count > self._limit:
       raise RequestError(
           413,
@@ -230,15 +240,6 @@ class Batcher:
       raise RefusedError(
           f'{waiting} images wait, and {self._limit} is the limit.', 1.0
       )
-
-  def _check_time(
-      self,
-      now: float,
-      deadline: float,
-      count: int,
-      allowed: tuple[int, ...],
-  ) -> None:
-    """Raises RefusedError if even the fastest subnet would be too late."""
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
     needed = seconds_needed(
         self.profile,
@@ -321,7 +322,7 @@ class Batcher:
           self._fail, item,
           DeadlineError('The deadline cannot be met any more.'),
       )
-    return self._begin(decision, items) if decision else None
+    return self._begin(decision, items) if decision and items else None
 
   def _leave_out(self, gone: Sequence[Item]) -> None:
     ids = set(map(id, gone))

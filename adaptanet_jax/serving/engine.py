@@ -173,7 +173,8 @@ class JaxEngine:
         'device': jax.devices()[0].device_kind,
         'jax': jax.__version__,
         'flags': [
-            os.environ.get(name, '') for name in ('XLA_FLAGS', 'GLIBC_TUNABLES')
+            os.environ.get(name, '')
+            for name in ('XLA_FLAGS', 'GLIBC_TUNABLES', 'NPROC')
         ],
         'network': str(self.net.net),
         'weights': digest.hexdigest(),

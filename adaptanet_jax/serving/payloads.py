@@ -8,6 +8,7 @@ H = height, W = width, C = colours.
 from collections.abc import Sequence
 import io
 import re
+import struct
 import zlib
 
 import numpy as np
@@ -20,6 +21,14 @@ from adaptanet_jax.serving.refusals import (
   short,
   too_large,
 )
+
+# Most scans of a JPEG, and compressed texts and profiles of a PNG: Pillow goes
+# over all pixels for each of the first, and inflates a megabyte for the others.
+_MOST_PARTS = 64
+_PNG_PARTS = (b'iCCP', b'iTXt', b'zTXt')
+_START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+# Markers of a JPEG after which a segment with its length follows, and the end.
+_MARKERS = re.compile(rb'\xff[\xc0-\xcf\xd8-\xfe]')
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
@@ -131,7 +140,32 @@ def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
   return total
 
 
+def _parts(encoded: bytes) -> int:
+  """Counts what makes a small picture take long, see `_MOST_PARTS`."""
+  count = 0
+  if encoded.startswith(b'\x89PNG'):
+    place = 8
+    while place + 8 <= len(encoded):
+      length, kind = struct.unpack_from('>I4s', encoded, place)
+      count += kind in _PNG_PARTS
+      place += 12 + length
+  elif encoded[:2] == _START and encoded.count(_SCAN) > _MOST_PARTS:
+    place = 2
+    while found := _MARKERS.search(encoded, place):
+      place = found.end()
+      if found[0] == _END:  # Some cameras append a film.
+        break
+      count += found[0] == _SCAN
+      place += int.from_bytes(encoded[place : place + 2], 'big')
+  return count
+
+
 def _pixels(encoded: bytes, limits: Limits) -> int:
+  if _parts(encoded) > _MOST_PARTS:
+    raise RequestError(
+        400, f'A picture has more than {_MOST_PARTS} scans, or compressed '
+        'texts and profiles.'
+    )
   try:
     with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
       width, height = picture.size

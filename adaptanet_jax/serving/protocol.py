@@ -13,6 +13,7 @@ n = images, H = height, W = width, C = colours.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import json
+import math
 import re
 from typing import Any
 
@@ -25,6 +26,7 @@ from adaptanet_jax.serving.items import (
 from adaptanet_jax.serving.refusals import (
   Limits,
   RequestError,
+  boolean,
   line,
   mapping,
   short,
@@ -51,6 +53,8 @@ _PASSED_OVER = (
     'sequence_end',
 )
 _MOST_MICROSECONDS = 60_000_000
+# Most values of a request besides the pixels of its images.
+_OTHER_VALUES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +97,7 @@ def parse(
   Raises:
     RequestError: 400 or 413; says what was received and what is expected.
   """
-  values, binary = _split(body, json_length)
+  values, binary = _split(body, json_length, limits.images * math.prod(shape))
   inputs = values.get('inputs')
   if not isinstance(inputs, list) or not inputs:
     raise RequestError(
@@ -123,7 +127,7 @@ def parse(
       images,
       start,
       {name: given[name] for name in PARAMETERS if name in given},
-      _outputs(values.get('outputs'), bool(given.get('binary_data_output'))),
+      _outputs(values.get('outputs'), given.get('binary_data_output', False)),
   )
 
 
@@ -138,7 +142,10 @@ def _start(heads: Sequence[tuple[str, str, list[int]]], count: int) -> int:
   return known.index(heads[0][0])
 
 
-def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
+def _split(
+    body: bytes, json_length: str | None, pixels: int
+) -> tuple[Any, bytes]:
+  """Returns the values of the JSON, and the bytes that follow it."""
   binary = b''
   if json_length is not None:
     # Python does not parse numbers with thousands of digits.
@@ -151,6 +158,12 @@ def _split(body: bytes, json_length: str | None) -> tuple[Any, bytes]:
           f'a number up to {len(body)}, the length of the body.',
       )
     body, binary = body[: int(json_length)], body[int(json_length) :]
+  # While Python parses JSON, no other thread runs.
+  count, most = body.count(b',') + 1, pixels + _OTHER_VALUES
+  if count > most:
+    raise RequestError(
+        413, f'The JSON has {count:,} values; expected at most {most:,}.'
+    )
   try:
     values = json.loads(body)
   except (ValueError, RecursionError) as error:
@@ -187,6 +200,7 @@ def _parameters(given: Any) -> dict[str, Any]:
     )
   for name in ('subnet', 'policy'):
     string(values.get(name, ''), name)
+  boolean(values.get('binary_data_output', False), 'binary_data_output')
   return values
 
 
@@ -211,7 +225,12 @@ def _outputs(given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
     if name in found:
       raise RequestError(400, f'Output {name} is asked for twice.')
     wanted = mapping(output.get('parameters'), 'parameters')
-    found[name] = bool(wanted.get('binary_data', binary))
+    if wanted.keys() - {'binary_data'}:
+      raise RequestError(
+          400, f'The parameters of {name} are {short(list(wanted))}; expected '
+          'binary_data alone.'
+      )
+    found[name] = boolean(wanted.get('binary_data', binary), 'binary_data')
   return tuple(found.items())
 
 
@@ -237,8 +256,14 @@ def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
 
 def load_parameter(body: bytes) -> str:
   """Returns the model that a request to load names; '' if it names none."""
-  values = _split(body, None)[0] if body.strip() else {}
+  values = _split(body, None, 0)[0] if body.strip() else {}
   given = mapping(values.get('parameters'), 'parameters')
+  unknown = [*(values.keys() - {'parameters'}), *(given.keys() - {'model'})]
+  if unknown:  # Otherwise a mistyped name would load the old model again.
+    raise RequestError(
+        400, f'Unknown parameter {min(unknown)[:40]!r}; expected '
+        '{"parameters": {"model": "FOLDER"}}.'
+    )
   return string(given.get('model', ''), 'model')
 
 

@@ -17,7 +17,12 @@ from starlette.requests import Request
 
 from adaptanet_jax.serving import payloads
 from adaptanet_jax.serving.items import RefusedError
-from adaptanet_jax.serving.refusals import Limits, RequestError, too_large
+from adaptanet_jax.serving.refusals import (
+  Limits,
+  RequestError,
+  short,
+  too_large,
+)
 
 # Work on up to this many bytes takes no longer than a switch of threads.
 BYTES_AT_ONCE = 64 * 2**10
@@ -76,6 +81,13 @@ class Reader:
       self, request: Request, take: Callable[[int], None]
   ) -> bytes:
     limit = self._limits.body
+    # The parser does not read the body of a request that offers to upgrade.
+    offered = request.headers.get('upgrade')
+    if offered and 'upgrade' in request.headers.get('connection', '').lower():
+      raise RequestError(
+          400, f'The request has Upgrade: {short(offered)}; expected HTTP/1.1 '
+          'without it, in Java by version(HttpClient.Version.HTTP_1_1).'
+      )
     length = request.headers.get('content-length', '0')
     if not re.fullmatch('[0-9]{1,20}', length) or int(length) > limit:
       raise too_large(f'{length[:20]} bytes', limit)

@@ -67,6 +67,15 @@ def string(value: Any, what: str) -> str:
   return value
 
 
+def boolean(value: Any, what: str) -> bool:
+  """Returns a value that is a boolean; raises RequestError if it is not."""
+  if not isinstance(value, bool):
+    raise RequestError(
+        400, f'{what} is {short(value)}; expected true or false.'
+    )
+  return value
+
+
 def mapping(value: Any, what: str) -> dict[str, Any]:
   """Returns an object, or `{}` for None; otherwise raises RequestError."""
   if value is None:

@@ -30,6 +30,8 @@ _WATCH_SECONDS = 0.5
 _LAST_SECONDS = 1.0
 # Most seconds and bytes that the head of a request may take.
 _HEAD_SECONDS, _HEAD_BYTES = 10.0, 64 * 2**10
+# Most requests of a connection that wait for the one before them.
+_MOST_PIPELINED = 64
 # Most seconds to finish open requests when the server ends.
 _FINISH_SECONDS = 10
 
@@ -38,12 +40,13 @@ class _Protocol(HttpToolsProtocol):
   """Closes a connection that sends no request; uvicorn would wait for ever.
 
   While no request is unfinished, the head of the next one has a deadline, which
-  only the complete head lifts.
+  only the complete head lifts. Answers that are not read have one as well.
   """
 
   def __init__(self, *args: Any, **options: Any) -> None:
     super().__init__(*args, **options)
     self._deadline: asyncio.TimerHandle | None = None
+    self._unread: asyncio.TimerHandle | None = None
     # Bytes of a head that has begun, or None; number of heads begun so far.
     self._head_bytes: int | None = None
     self._heads = 0
@@ -55,6 +58,22 @@ class _Protocol(HttpToolsProtocol):
   def connection_lost(self, exc: Exception | None) -> None:
     super().connection_lost(exc)
     self._close_in(None)
+    self._is_read()
+
+  def pause_writing(self) -> None:
+    super().pause_writing()
+    self._unread = self.loop.call_later(
+        self.timeout_keep_alive, self.transport.abort
+    )
+
+  def resume_writing(self) -> None:
+    super().resume_writing()
+    self._is_read()
+
+  def _is_read(self) -> None:
+    if self._unread:
+      self._unread.cancel()
+      self._unread = None
 
   def data_received(self, data: bytes) -> None:
     before = self._heads
@@ -76,6 +95,12 @@ class _Protocol(HttpToolsProtocol):
     self._close_in(None)
     self._head_bytes = None
     super().on_headers_complete()
+    if self.parser.should_upgrade():
+      # The parser passes over the body, which would be read as a request.
+      self.cycle.keep_alive = False
+    # Each answer lets in as many more as were sent meanwhile.
+    if len(self.pipeline) > _MOST_PIPELINED:
+      self.transport.abort()
 
   def on_response_complete(self) -> None:
     super().on_response_complete()
@@ -117,6 +142,7 @@ class Server(uvicorn.Server):
     config = uvicorn.Config(
         app,
         http=_Protocol,
+        ws='none',
         access_log=False,
         log_level='warning',
         server_header=False,
@@ -156,11 +182,12 @@ class Server(uvicorn.Server):
     self.should_exit = True
 
   async def _watch(self) -> None:
-    while self._service.is_live:
+    while not self.should_exit:
+      if not self._service.is_live:
+        logging.critical('The thread that runs batches is dead, or hangs.')
+        await asyncio.sleep(_LAST_SECONDS)
+        # It may only have been stopped for a while, with the whole process.
+        if not self._service.is_live:
+          # Nothing else ends a process with a thread that hangs.
+          os._exit(EXIT_CODE)
       await asyncio.sleep(_WATCH_SECONDS)
-      if self.should_exit:
-        return
-    logging.critical('The thread that runs batches is dead, or hangs.')
-    await asyncio.sleep(_LAST_SECONDS)
-    # Nothing else ends a process with a thread that hangs.
-    os._exit(EXIT_CODE)

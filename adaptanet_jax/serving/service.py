@@ -139,12 +139,12 @@ class Service:
       DeadlineError: the deadline passed.
       BatchError: the network failed.
     """
-    allowed_entries(self.profile, parameters, start)
+    allowed = allowed_entries(self.profile, parameters, start)
     deadline = arrived + 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
     self.metrics.arrived(count)
     try:
       if callable(images):
-        with self.batcher.room(count):
+        with self.batcher.room(count, deadline, allowed):
           images = await _until(deadline, images())
       answers = await _all(
           self.batcher.submit(images, deadline, parameters, start=start)

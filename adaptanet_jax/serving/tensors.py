@@ -162,14 +162,10 @@ def encoded(
         400, f'The shape of {INPUT} is {list(dims)}; expected [n] for BYTES.'
     )
   if raw is not None:
-    pictures = _prefixed(raw)
+    pictures = _prefixed(raw, dims[0])
   else:
-    texts = tensor.get('data')
-    if isinstance(texts, list) and dims[1:]:
-      texts = [t[0] if isinstance(t, list) and t else t for t in texts]
-    if not isinstance(texts, list) or not all(
-        isinstance(text, str) for text in texts
-    ):
+    texts = _flat(tensor.get('data'), len(dims))
+    if not all(isinstance(text, str) for text in texts):
       raise RequestError(
           400,
           f'The data of {INPUT} is {short(texts)}; expected strings: encoded '
@@ -188,10 +184,14 @@ def encoded(
   return tuple(pictures)
 
 
-def _prefixed(raw: bytes) -> list[bytes]:
-  """Splits bytes into strings, each preceded by its length in four bytes."""
-  found, place = [], 0
-  while place < len(raw):
+def _prefixed(raw: bytes, count: int) -> list[bytes]:
+  """Splits bytes into strings, each preceded by its length in four bytes.
+
+  Stops after one more than `count`: millions of empty ones would take seconds.
+  """
+  found: list[bytes] = []
+  place = 0
+  while place < len(raw) and len(found) <= count:
     end = place + 4 + int.from_bytes(raw[place : place + 4], 'little')
     if end > len(raw):
       raise RequestError(

@@ -10,12 +10,14 @@ import struct
 import subprocess
 import time
 import unittest
+from unittest import mock
 import zlib
 
 from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax.data import images as images_lib
+from adaptanet_jax.serving import payloads
 from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
@@ -118,7 +120,14 @@ class AppTest(fakes.HttpTest):
       (_body(datatype='BYTES', shape=[1], data=['AAAA']), 400, 'starts with'),
       (_outputs('label'), 400, "An output is 'label'; expected an object"),
       (_outputs({'name': [[]]}), 400, r'Unknown output \[\[\]\]; expected'),
+      (_body(datatype='BYTES', shape=[1, 1], data=[['', '']]), 400,
+       '2 pictures; expected 1'),
+      (_outputs({'name': 'logits', 'parameters': {'binary_data': 'false'}}),
+       400, "binary_data is 'false'; expected true or false"),
+      (_outputs({'name': 'logits', 'parameters': {'classification': 3}}), 400,
+       r"parameters of logits are \['classification'\]; expected binary_data"),
       (_outputs(*[{'name': 'logits'}] * 2), 400, 'logits is asked for twice'),
+      ('[' + '[],' * 1128 + '[]]', 413, '1,129 values; expected at most 1,128'),
       (' ' * 10_001, 413, '10001 bytes; expected at most 10,000'),
   )
   def test_a_bad_body_is_refused(self, body, status, message):
@@ -132,6 +141,7 @@ class AppTest(fakes.HttpTest):
       ({'min_accuracy': 0.95}, 'has an accuracy of 0.95; the best .* 0.9000'),
       ({'subnet': 'huge'}, "'huge' is not on the menu; expected one of narr"),
       ({'subnet': 3}, 'subnet is 3; expected a string'),
+      ({'binary_data_output': 0}, 'output is 0; expected true or false'),
       ({'subnett': 'wide'}, "Unknown parameter 'subnett'; expected some of"),
   )
   def test_a_bad_parameter_is_refused(self, parameters, message):
@@ -255,7 +265,10 @@ class AppTest(fakes.HttpTest):
       )
 
   def test_too_little_time_is_refused_at_once(self):
-    with fakes.Running(seconds=1.0) as slow:
+    with (
+        fakes.Running(seconds=1.0) as slow,
+        mock.patch.object(payloads, 'read_picture') as read,
+    ):
       started = time.monotonic()
       status, headers, body = slow.ask(
           'POST',
@@ -264,6 +277,7 @@ class AppTest(fakes.HttpTest):
       )
       self.assertLess(time.monotonic() - started, 1.0)
       self.refused((status, headers, body), 503, 'would take 250 ms')
+      read.assert_not_called()
       self.assertEqual(headers['Retry-After'], '1')
 
   def test_images_are_counted_by_how_their_request_ends(self):

@@ -171,6 +171,14 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
         [True] * 256 + [False] * 44,
     )
 
+  async def test_a_batch_of_which_nothing_is_left_does_not_run(self):
+    batcher = self._start(
+        choose=lambda *args: controller.Decision(1, 0, 1, 1e-3)
+    )
+    with self.assertRaises(DeadlineError):
+      await self._submit(batcher, fakes.images(1))[0]
+    self.assertEqual((batcher.begun, batcher.failures), (0, 0))
+
   async def test_only_who_can_be_answered_by_no_other_is_given_up(self):
 
     def choose(now, deadlines, profile, margin, allowed):

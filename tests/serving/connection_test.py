@@ -13,7 +13,12 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 import numpy as np
 
-from adaptanet_jax.serving import payloads, reader, server as server_lib
+from adaptanet_jax.serving import (
+  payloads,
+  protocol,
+  reader,
+  server as server_lib,
+)
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
@@ -111,6 +116,32 @@ class ConnectionTest(fakes.HttpTest):
     self.assertIn(b'400 Bad Request', found)
     self.assertIn(b'head of the request is too long', found)
 
+  def test_who_does_not_read_its_answers_is_let_go(self):
+    self.running.server.config.timeout_keep_alive = 0.2
+    # Long, so that few of them wait for the one before.
+    request = b'GET / HTTP/1.1\r\nA: ' + 8000 * b'x' + b'\r\n\r\n'
+    with self._connect() as connection:
+      with self.assertRaises(ConnectionError):
+        connection.sendall(2000 * request)
+
+  def test_who_asks_far_ahead_is_let_go(self):
+    with self._connect() as connection:
+      with contextlib.suppress(ConnectionError):
+        connection.sendall(1000 * b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n')
+      self.assertLess(self._rest(connection).count(b'200 OK'), 1000)
+
+  def test_a_body_after_an_offer_of_another_protocol_is_no_request(self):
+    body = b'GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n'
+    with self._connect() as connection:
+      connection.sendall(
+          f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}'
+          '\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n'
+          .encode()
+      )
+      found = self._rest(connection, body)
+    self.assertIn(b"has Upgrade: 'h2c'; expected HTTP/1.1 without", found)
+    self.assertNotIn(b'200 OK', found)
+
   @parameterized.parameters(
       (_PATH, 9999, b'408 '),
       (_PATH, 99_999, b'413 '),
@@ -177,6 +208,47 @@ class ConnectionTest(fakes.HttpTest):
       self.assertEqual(first.result()[0], 200)
     # More images than may ever wait: trying again would not help.
     self.assertEqual(running.infer(fakes.images(2))[0], 413)
+
+  def test_a_picture_that_takes_long_delays_nobody_else(self):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def check(*args):
+      del args
+      begun.set()
+      go_on.wait()
+      return 1
+
+    # A few kilobytes may hold megabytes of text and colour profiles.
+    encoded = fakes.png(np.random.default_rng(0).integers(
+        0, 256, (64, 64), np.uint8
+    ))
+    with (
+        mock.patch.object(payloads, 'check_pictures', check),
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      first = pool.submit(self.running.ask, 'POST', '/classify', encoded)
+      self.assertTrue(begun.wait(20.0))
+      self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+      # It has a deadline, too.
+      late = self.running.ask('POST', '/classify?timeout=50000', encoded)
+      self.refused(late, 504, 'before the pictures were decoded')
+      go_on.set()
+      self.assertEqual(first.result()[0], 200)
+
+  def test_a_long_answer_is_written_outside_the_event_loop(self):
+    written, write = [], protocol.encode
+
+    def encode(*args, **options):
+      written.append(threading.current_thread().name)
+      return write(*args, **options)
+
+    running = self.enter_context(fakes.Running())
+    with mock.patch.object(protocol, 'encode', encode):
+      for name in ('a', 100_000 * 'a'):
+        self.assertEqual(running.infer(fakes.images(1), id=name)[0], 200)
+    self.assertStartsWith(written.pop(), 'bodies')
+    self.assertNotStartsWith(written.pop(), 'bodies')
 
   def test_a_request_s_time_runs_from_its_arrival(self):
     values = json.loads(_body()) | {'parameters': {'timeout': 100_000}}

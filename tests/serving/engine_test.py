@@ -5,6 +5,7 @@
 import concurrent.futures
 import itertools
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -344,6 +345,15 @@ class ServeTest(parameterized.TestCase):
     self.assertEqual(process.wait(60), 1)
     self.assertRegex(error, f'^adaptanet_jax.serve: .*{message}')
     self.assertLen(error.splitlines(), 1)
+
+  def test_a_signal_while_it_loads(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    pipe = os.path.join(folder, 'pipe')
+    os.mkfifo(pipe)
+    process = self._run('--model=/nowhere', f'--token_file={pipe}')
+    with open(pipe, 'wb'):  # Once the process reads it.
+      process.terminate()
+      self.assertEqual(process.wait(60), 0)
 
   def test_a_port_of_another_that_still_loads(self):
     with serve_lib._bind('127.0.0.1', 0) as other:

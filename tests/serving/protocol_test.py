@@ -50,6 +50,14 @@ class ProtocolTest(parameterized.TestCase):
       self._parse(tensor, b'', '', images=1000)
     self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
+  def test_of_too_many_pictures_only_one_more_is_counted(self):
+    tensor = {
+        'name': 'images', 'datatype': 'BYTES', 'shape': [1],
+        'parameters': {'binary_data_size': 4000},
+    }
+    with self.assertRaisesRegex(RequestError, 'has 2 pictures; expected 1'):
+      self._parse(tensor, bytes(4000))
+
   @parameterized.parameters(bytes(3), b'\x05\0\0\0abc', b'\xff\xff\xff\xff')
   def test_bad_binary_pictures(self, binary):
     tensor = {

@@ -52,6 +52,20 @@ class LoadTest(parameterized.TestCase):
     self.assertEqual(self._classify()[0], 200)
     self.assertEqual(other.batches[-1], ('wide', 1))
 
+  @parameterized.parameters(
+      {'model': 'x'}, {'parameters': {'modle': 'x'}},
+      {'parameters': {'model': 'x', 'config': '{}'}},
+  )
+  def test_a_mistyped_request_loads_nothing(self, **body):
+    asked = []
+    self._start(asked.append)
+    status, _, answer = self.running.ask(
+        'POST', '/v2/repository/models/fake/load', json.dumps(body),
+        {'Authorization': f'Bearer {fakes.TOKEN}'},
+    )
+    self.assertEqual((status, asked), (400, []))
+    self.assertIn(b'Unknown parameter', answer)
+
   def test_its_pictures_are_scaled_as_it_has_them(self):
     other = fakes.FakeEngine(seed=1)
     other.shorter_side = 6

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.serving.server: how a server stops."""
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from adaptanet_jax.serving import server as server_lib, service as service_lib
 from tests import testing
 from tests.serving import fakes
 
@@ -61,6 +64,12 @@ class ServerTest(parameterized.TestCase):
     time.sleep(0.1)
     status, _ = self._ask('GET', '/v2/health/ready')
     self.assertEqual(status, 503)
+    # It asks clients that keep their connections to go elsewhere.
+    with contextlib.closing(
+        http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)
+    ) as connection:
+      connection.request('GET', '/v2')
+      self.assertEqual(connection.getresponse().headers['Connection'], 'close')
     # It is alive, and still answers clients that have not noticed.
     self.assertEqual(self._ask('GET', '/v2/health/live')[0], 200)
     self._infer(answers)
@@ -89,6 +98,24 @@ class ServerTest(parameterized.TestCase):
         server.handle_exit(one, None)
       self.assertEqual((server.should_exit, server.force_exit), expected)
       self.assertFalse(server._service.is_ready)
+
+  def test_one_that_was_stopped_with_its_whole_process_goes_on(self):
+    server = fakes.Running().server
+    lives = [False, True]
+
+    def is_live(service):
+      del service
+      server.should_exit = len(lives) == 1
+      return lives.pop(0)
+
+    with (
+        mock.patch.object(service_lib.Service, 'is_live', property(is_live)),
+        mock.patch.object(server_lib, '_LAST_SECONDS', 0.0),
+        mock.patch.object(server_lib, '_WATCH_SECONDS', 0.0),
+        mock.patch.object(os, '_exit') as end,
+    ):
+      asyncio.run(server._watch())
+    end.assert_not_called()
 
   @parameterized.parameters('hang', 'die')
   def test_without_its_thread_it_is_dead_and_says_so(self, how):

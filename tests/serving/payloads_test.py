@@ -1,0 +1,68 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of adaptanet_jax.serving.payloads: pictures that would take long."""
+
+import io
+import struct
+import zlib
+
+from absl.testing import absltest, parameterized
+import numpy as np
+from PIL import Image
+
+from adaptanet_jax.serving import payloads
+from adaptanet_jax.serving.refusals import Limits, RequestError
+
+_MANY = 65
+_PIXELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+def _encoded(kind, **options):
+  file = io.BytesIO()
+  Image.fromarray(_PIXELS).save(file, kind, **options)
+  return file.getvalue()
+
+
+def _png(count, kind=b'iCCP'):
+  """Returns a PNG with compressed data of some kind before its pixels."""
+  data = kind + b'a\0\0' + zlib.compress(bytes(1000))
+  chunk = struct.pack('>I', len(data) - 4) + data + struct.pack(
+      '>I', zlib.crc32(data)
+  )
+  plain = _encoded('PNG')
+  head = 8 + 25  # The signature and IHDR.
+  return plain[:head] + count * chunk + plain[head:]
+
+
+def _jpeg(count):
+  """Returns a progressive JPEG whose last scan comes some times more."""
+  plain = _encoded('JPEG', progressive=True)
+  last = plain[plain.rindex(b'\xff\xda') : -2]
+  return plain[:-2] + count * last + plain[-2:]
+
+
+class PicturesTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      _png(_MANY), _png(_MANY, b'zTXt'), _jpeg(_MANY),
+      # In front of the scans, a marker without a length.
+      _jpeg(_MANY)[:2] + b'\xff\x01\xff\xff' + _jpeg(_MANY)[2:],
+  )
+  def test_small_ones_that_would_take_long_are_refused(self, encoded):
+    with self.assertRaisesRegex(RequestError, 'more than 64 scans, or comp'):
+      payloads.check_pictures([encoded], Limits())
+
+  @parameterized.parameters(
+      _png(3), _jpeg(3),
+      # What looks like scans is a comment, or follows the end.
+      _encoded('JPEG', comment=_MANY * b'\xff\xda'),
+      _encoded('JPEG') + _MANY * b'\xff\xda',
+  )
+  def test_others_are_read(self, encoded):
+    self.assertEqual(payloads.check_pictures([encoded], Limits()), 256)
+    image = payloads.read_picture(encoded, (16, 16, 1), 0)
+    np.testing.assert_allclose(image[..., 0], _PIXELS, atol=40)
+
+
+if __name__ == '__main__':
+  absltest.main()
