@@ -27,12 +27,7 @@ from adaptanet_jax.models import routing
 from adaptanet_jax.models.gates import CONFIDENCES, GateSet, gate_name
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.subnet import (
-  LARGEST,
-  UNIFORM,
-  UNIFORM_DELTA,
-  Subnet,
-)
+from adaptanet_jax.models.subnet import LARGEST, UNIFORM, UNIFORM_DELTA, Subnet
 from adaptanet_jax.programs import Program
 from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace

@@ -153,8 +153,7 @@ def train_phase(
   Args:
     phase: what to train.
     variables: collections of the network that the phase trains.
-    teacher: collections of the frozen teacher; `{}` if the phase does not read
-      it.
+    teacher: collections of the frozen teacher; `{}` if it is not read.
     split: training examples.
     step: the phase's step, as `make_step` returns it.
     programs: compiles the step, unless it has done so already.
