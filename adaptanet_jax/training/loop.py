@@ -160,8 +160,7 @@ def train_phase(
     config: the whole configuration.
     checkpoints: the phase's checkpoints.
     log: receives metrics.
-    validate: measures a network's accuracies after each epoch; None: no
-      validation.
+    validate: if not None, measures accuracies after each epoch.
 
   Returns:
     The network's collections after the phase, and the wall seconds it took.
