@@ -328,7 +328,7 @@ class Batcher:
           self._fail, item,
           DeadlineError('The deadline cannot be met any more.'),
       )
-    return self._begin(decision, items) if items else None
+    return self._begin(decision, items) if decision and items else None
 
   def _leave_out(self, gone: Sequence[Item]) -> None:
     ids = set(map(id, gone))

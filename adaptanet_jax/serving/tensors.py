@@ -189,7 +189,8 @@ def _prefixed(raw: bytes, count: int) -> list[bytes]:
 
   Stops after one more than `count`: millions of empty ones would take seconds.
   """
-  found, place = [], 0
+  found: list[bytes] = []
+  place = 0
   while place < len(raw) and len(found) <= count:
     end = place + 4 + int.from_bytes(raw[place : place + 4], 'little')
     if end > len(raw):
