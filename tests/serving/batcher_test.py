@@ -173,7 +173,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
 
   async def test_a_batch_of_which_nothing_is_left_does_not_run(self):
     batcher = self._start(
-        choose=lambda *args: controller.Decision(1, 0, 1, 1e-3)
+        choose=lambda *args: controller.Decision(1, 0, 1)
     )
     with self.assertRaises(DeadlineError):
       await self._submit(batcher, fakes.images(1))[0]
