@@ -85,10 +85,12 @@ def measure_latency(work: Workspace) -> None:
   as a whole, show the error of such sums. The subnets that the sums rank best
   are timed as a whole, too.
   """
-  config, net = work.config.latency, work.nets.student
+  net, batch_size = work.nets.student, work.config.latency.batch_size
   runs = _runs(work)
   supernet = runs.pop('supernet')
-  measure = functools.partial(latency.measure, num_runs=config.runs)
+  measure = functools.partial(
+      latency.measure, num_runs=work.config.latency.runs
+  )
 
   def subnet_runs(subnets: Iterable[np.ndarray]) -> list[Callable[[], Any]]:
     return [
@@ -106,7 +108,7 @@ def measure_latency(work: Workspace) -> None:
   # The first of `singles` is the largest subnet.
   networks = _networks(work) | {'supernet x1.0': (net, LARGEST)}
   rows = [
-      {'network': name, 'norm': network.norm, 'batch': config.batch_size} | row
+      {'network': name, 'norm': network.norm, 'batch': batch_size} | row
       for (name, (network, _)), row in zip(networks.items(), measured)
   ]
   quiet = _quiet(measured[len(runs) :])
@@ -121,7 +123,7 @@ def measure_latency(work: Workspace) -> None:
   work.results.update(
       latency=rows,
       stage_latency={
-          'batch': config.batch_size,
+          'batch': batch_size,
           'largest_ms': base,
           'added_ms': added.tolist(),
           # Scaled to the first pass, in case the machine's load has changed.
