@@ -161,6 +161,17 @@ class SlicesTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertEqual(self._slices(), [['75', '', '']] * 2 + [['0', '', '']])
 
+  @parameterized.parameters('TERM', 'INT')
+  def test_asked_to_stop_it_waits_for_the_slice_to_save(self, signal):
+    done = self._run(
+        '#!/usr/bin/env bash\n'
+        "trap 'sleep 0.3; exit 75' TERM\n"
+        f'kill -{signal} "$(ps -o ppid= -p "$PPID")"\n'
+        'for ((n = 0; n < 300; n++)); do sleep 0.1; done\n'
+    )
+    self.assertEqual(done.returncode, 75, done.stderr)
+    self.assertEqual(self._slices(), [['75', '', '']])
+
   def test_a_slice_that_gets_nothing_done_ends_it(self):
     done = self._run('#!/usr/bin/env bash\nexit 75\n')
     self.assertEqual(done.returncode, 1)
