@@ -453,6 +453,17 @@ class DifferingKeysTest(parameterized.TestCase):
     self.assertEqual(
         settings.differing_keys(old, new), ['mdsr.num_random: None -> 3']
     )
+
+  def test_an_older_run_may_lack_sections(self):
+    old, new = common.get_config().to_dict(), common.get_config()
+    del old['joint']
+    self.assertEmpty(settings.differing_keys(old, new))
+    new.joint.epochs = 2.0
+    self.assertIn(
+        'joint.epochs: None -> 2.0', settings.differing_keys(old, new)
+    )
+    # A file of that name that another program wrote.
+    self.assertIn('seed: None -> 0', settings.differing_keys({}, new))
     self.assertEqual(
         settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
     )
