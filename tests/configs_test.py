@@ -453,6 +453,9 @@ class DifferingKeysTest(parameterized.TestCase):
     self.assertEqual(
         settings.differing_keys(old, new), ['mdsr.num_random: None -> 3']
     )
+    self.assertEqual(
+        settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
+    )
 
   def test_an_older_run_may_lack_sections(self):
     old, new = common.get_config().to_dict(), common.get_config()
@@ -464,9 +467,6 @@ class DifferingKeysTest(parameterized.TestCase):
     )
     # A file of that name that another program wrote.
     self.assertIn('seed: None -> 0', settings.differing_keys({}, new))
-    self.assertEqual(
-        settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
-    )
 
   @parameterized.parameters(
       # Settings that only a baseline uses, or only ours, may differ in the

@@ -171,18 +171,13 @@ def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 
 
 def sections_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """Returns the configuration's sections for a run's training phases.
-
-  Args:
-    config: a configuration; that of an older run may lack sections.
-  """
-  is_baseline = bool(config.get('baseline', {}).get('network'))
-  has_joint = bool(config.get('joint', {}).get('epochs'))
+  """Returns the configuration's sections for a run's training phases."""
+  is_baseline = bool(config.baseline.network)
   return tuple(
       section
       for section in SECTIONS
       if (section == 'baseline') == is_baseline
-      and (section != 'joint' or has_joint)
+      and (section != 'joint' or config.joint.epochs)
   )
 
 
