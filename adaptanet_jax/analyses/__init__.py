@@ -215,7 +215,10 @@ def compile_ahead(work: Workspace, phase: Phase) -> None:
   groups = settings.selected_groups(work.config)
   variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   for name, analysis in ANALYSES.items():
-    has_network = phase.network == 'student' or not analysis.needs
-    if name in groups and has_network:
+    if analysis.needs:  # Training discards their results.
+      runs = phase.network == 'student'
+    else:
+      runs = not _is_done(work, name)
+    if runs and name in groups:
       for program in analysis.programs(work, variables).values():
         work.programs.ahead(*program)

@@ -229,6 +229,29 @@ class RunTest(parameterized.TestCase):
       self.work.nets.student.dtype = 'bfloat16'
       self.assertTrue(analyses.run(self.work))
 
+  def test_what_training_leaves_is_not_compiled_again(self):
+    self.work.programs = mock.Mock()
+    self.enter_context(
+        mock.patch.object(
+            analyses.workspace, 'variable_shapes', lambda *_: ({}, {})
+        )
+    )
+    self.work.gates = None
+    with self._measured_once('latency'):
+      for name in ('latency', 'policies'):
+        measured = dataclasses.replace(
+            analyses.ANALYSES[name], programs=lambda *_, n=name: {'': (n,)}
+        )
+        self.enter_context(
+            mock.patch.dict(analyses.ANALYSES, {name: measured})
+        )
+      self.work.config.phases = 'policies,latency'
+      analyses.compile_ahead(self.work, _LOCK_IN)
+      self.work.programs.ahead.assert_called_once_with('policies')
+      self.work.config.latency.runs += 1
+      analyses.compile_ahead(self.work, _LOCK_IN)
+      self.work.programs.ahead.assert_called_with('latency')
+
   @parameterized.parameters('policies', 'latency')
   def test_times_are_of_their_programs(self, name):
     # The tests' XLA_FLAGS would override the options that a run chooses.
