@@ -5,7 +5,6 @@
 import argparse
 from collections.abc import Iterator
 import contextlib
-import errno
 import importlib.util
 import os
 import re
@@ -14,10 +13,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from adaptanet_jax.errors import UsageError
-
-# Errors of a full or broken disk, which do not always name a file.
-_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+from adaptanet_jax.errors import OF_DISKS, UsageError
 
 
 @contextlib.contextmanager
@@ -36,7 +32,7 @@ def one_line_errors(command: str) -> Iterator[None]:
   except OSError as error:
     if error.filename:
       sys.exit(f'{command}: {error.filename}: {error.strerror}.')
-    if error.errno not in _OF_DISKS:
+    if error.errno not in OF_DISKS:
       raise
     sys.exit(f'{command}: {error.strerror}.')
 

@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exception for errors that a user, not a developer, can correct."""
 
+import errno
 import re
+
+# Errors of a full, broken or protected disk, which do not always name a file.
+OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
 class UsageError(ValueError):

@@ -36,7 +36,7 @@ from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
 )
-from adaptanet_jax.workdir import Paths, read_json, write_json
+from adaptanet_jax.workdir import Paths, check_path, read_json, write_json
 from adaptanet_jax.workspace import Workspace
 
 
@@ -53,6 +53,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     UsageError: the configuration, the data or the workdir is not valid.
   """
   settings.check(config)
+  check_path(workdir)
   if config.tensorboard:
     check_tensorboard()
   _check_batch_sizes(config)
@@ -255,12 +256,16 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
 
 def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
   """Removes checkpoints of phases after one that is trained again."""
-  trains = [task.phase.name for task in tasks if task.action == 'train']
-  for name in trains[1:]:
+  actions = [task.action for task in tasks]
+  first = actions.index('train') if 'train' in actions else len(tasks)
+  for task in tasks[first + 1 :]:
+    name = task.phase.name
     path = Paths(work.workdir).checkpoints(name)
     if os.path.exists(path) and processes.is_writer():
       logging.warning(
-          'Training %s again: it was trained on an older %s.', name, trains[0]
+          'Removing the checkpoints of %s: it was trained on an older %s.',
+          name,
+          tasks[first].phase.name,
       )
     common.drop_folder(path)
   processes.wait('stale checkpoints are gone')

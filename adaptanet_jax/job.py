@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start and end of a run, in one process or in one of several."""
 
-import errno
 import multiprocessing
 import os
 import signal
@@ -12,7 +11,7 @@ import jax
 import ml_collections
 
 from adaptanet_jax import experiment, preemption, processes
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import OF_DISKS, UsageError
 
 _RESUME = 'Run the same command again to resume.'
 
@@ -39,16 +38,19 @@ def run(
   except UsageError as error:
     _leave(str(error), 1, told_by_all=True)
   except OSError as error:
-    if error.errno == errno.ENOSPC:
-      _leave(
-          f'No space left on the device of {workdir}. Free some and run the '
-          'same command again: it resumes from its newest checkpoint.',
-          1,
-          told_by_all=True,
+    again = ''
+    if error.errno in OF_DISKS:
+      again = (
+          ' Once the disk can be written to, the same command resumes from the '
+          'newest checkpoint.'
       )
-    if not error.filename:
+    elif not error.filename:
       raise
-    _leave(f'{error.filename}: {error.strerror}.', 1, told_by_all=True)
+    _leave(
+        f'{error.filename or workdir}: {error.strerror}.{again}',
+        1,
+        told_by_all=True,
+    )
   except KeyboardInterrupt:
     _leave(f'Interrupted. {_RESUME}', 128 + signal.SIGINT)
   except preemption.Preempted as notice:
@@ -58,6 +60,8 @@ def run(
 
 def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
   """Ends this process with a line that gives the reason."""
+  # `timeout`, for one, asks twice: the line and the code still count.
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
   if told_by_all or processes.is_writer():
     print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
   if code == preemption.EXIT_CODE:  # All processes were asked to stop.

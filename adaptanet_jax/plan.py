@@ -230,6 +230,14 @@ def check_same(
         f'({"; ".join(differing)}); expected the same one, or another '
         '--workdir.'
     )
+  before, now = old.get('reuse', ''), config.reuse
+  is_other = os.path.realpath(before) != os.path.realpath(now)
+  # One that is gone may have moved.
+  if now and is_other and os.path.exists(before):
+    raise UsageError(
+        f'config.reuse = {now!r}, but {workdir} stands on the phases of '
+        f'{before!r}; expected that one, or another --workdir.'
+    )
 
 
 def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:

@@ -226,8 +226,13 @@ def replacing(path: str, mode: str = 'w', **options: Any) -> Iterator[IO[Any]]:
     return
   if 'b' not in mode:
     options.setdefault('encoding', 'utf-8')
-  with open(path + '.tmp', mode, **options) as file:
-    yield file
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(path + '.tmp', path)
+  try:
+    with open(path + '.tmp', mode, **options) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(path + '.tmp', path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.remove(path + '.tmp')
+    raise

@@ -35,6 +35,10 @@ _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 # More are surely a mistake, and step numbers would not fit 32 bits.
 _MOST_EPOCHS = 1_000_000
 
+# What a configuration that lacks these means: it is of an older run, or of
+# another program.
+_OPTIONAL = {'baseline': {'network': ''}, 'joint': {'epochs': 0.0}}
+
 # Settings with a fixed set of values.
 CHOICES: dict[str, tuple[str, ...]] = {
     'compute_dtype': ('auto', 'float32', 'bfloat16'),
@@ -277,7 +281,8 @@ def differing(
   """
   decisive: tuple[str, ...] = () if up_to else ('name',)
   for config in (old, new):
-    decisive += dependencies(ml_collections.ConfigDict(config), up_to)
+    whole = ml_collections.ConfigDict(_OPTIONAL | dict(config))
+    decisive += dependencies(whole, up_to)
   old, new = flatten(old), flatten(new)
   return {
       key: (old.get(key), new.get(key))

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import json
@@ -52,23 +53,38 @@ class Paths:
     return self._join(f'unfinished_{analysis}')
 
 
-def write_text(path: str, text: str) -> bool:
+def check_path(workdir: str) -> None:
+  """Raises UsageError if no checkpoint could be read from a workdir.
+
+  Orbax takes the path for a pattern of `glob` when it puts a checkpoint's parts
+  together; if that pattern does not match itself, it silently leaves them out.
+  """
+  path = os.path.abspath(workdir)
+  if not fnmatch.fnmatchcase(path, path):
+    raise UsageError(
+        f'--workdir={workdir}, or a folder above it, has [ and ] in its name, '
+        'in which checkpoints would be lost; expected a path without them.'
+    )
+
+
+def write_text(path: str, text: str) -> None:
   """Replaces a file as a whole, unless it has this text already.
 
   Args:
     path: path of the file, which is whole at all times, old or new.
     text: its new contents; line ends are written as they are.
-
-  Returns:
-    Whether the file was written.
   """
-  if processes.is_writer() and os.path.exists(path):
-    with open(path, encoding='utf-8', errors='replace', newline='') as file:
-      if file.read() == text:
-        return False
-  with processes.replacing(path, newline='') as file:
-    file.write(text)
-  return True
+  if not (processes.is_writer() and has_text(path, text)):
+    with processes.replacing(path, newline='') as file:
+      file.write(text)
+
+
+def has_text(path: str, text: str) -> bool:
+  """Returns whether a file is there and has this text."""
+  if not os.path.exists(path):
+    return False
+  with open(path, encoding='utf-8', errors='replace', newline='') as file:
+    return file.read() == text
 
 
 def write_json(path: str, values: Any) -> None:

@@ -234,15 +234,20 @@ def _init(init: Any, seed: int, name: str) -> Variables:
 
 def _git_commit() -> str:
   """Returns the commit of this code, marked if changed, or 'unknown'."""
-  here = os.path.dirname(os.path.abspath(__file__))
-  describe_head = ('describe', '--always', '--dirty', '--abbrev=12')
-  try:
-    done = subprocess.run(
-        ('git', '-C', here, *describe_head),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-  except OSError:  # There is no git.
-    return 'unknown'
-  return done.stdout.strip() or 'unknown'
+  here, name = os.path.split(os.path.abspath(__file__))
+  found = ''
+  for command in (
+      # An installed copy is no part of the repository that it may lie in.
+      ('ls-files', '--error-unmatch', name),
+      ('describe', '--always', '--dirty', '--abbrev=12'),
+  ):
+    try:
+      found = subprocess.run(
+          ('git', '-C', here, *command),
+          capture_output=True,
+          text=True,
+          check=True,
+      ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # Or there is no git.
+      return 'unknown'
+  return found

@@ -27,8 +27,8 @@ log="$runs/slices.csv"
 # On a machine with other work, one of two CPU devices may wait for the other for
 # longer than the 40 seconds after which XLA ends the process.
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_cpu_collective_call_terminate_timeout_seconds=86400"
-child=''
-trap '[[ -z "$child" ]] || kill -TERM "$child"' TERM INT
+child='' asked=0
+trap 'asked=1 noticed=1; [[ -z "$child" ]] || kill -TERM "$child" || true' TERM INT
 mkdir -p "$runs"
 [[ -e "$log" ]] || echo 'started,run,phases,seconds,exit_code' > "$log"
 
@@ -39,16 +39,18 @@ part() {
   if grep -qE ",$run,${phases//,/\+},[0-9]+,0$" "$log"; then
     return 0
   fi
+  ((!asked)) || exit 75  # Between two parts.
   at="$(date -u +%Y-%m-%dT%H:%M)"
   launch/local.sh --config="$config" --workdir="$runs/$run" \
     --config.seed="$seed" --config.phases="$phases" "$@" &
   child="$!"
-  wait "$child" || code="$?"
-  # A signal ends the first wait before the child has saved.
-  if kill -0 "$child" 2>/dev/null; then
-    code=0
+  ((!asked)) || kill -TERM "$child"
+  # A signal ends a wait before the child has saved.
+  noticed=1
+  while ((noticed)); do
+    noticed=0 code=0
     wait "$child" || code="$?"
-  fi
+  done
   child=''
   echo "$at,$run,${phases//,/+},$((SECONDS - started)),$code" >> "$log"
   return "$code"

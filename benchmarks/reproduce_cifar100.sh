@@ -14,7 +14,8 @@
 #
 # WORKDIR holds everything, JAX's compiled programs included: copy it to the next
 # machine. WORKDIR/slices.csv has the seconds of every slice and how it ended.
-# Ends with 0 once all is done, with 75 if slices are left to run.
+# Ends with 0 once all is done, with 75 if slices are left to run, also when it is
+# asked to stop (SIGTERM, or Ctrl-C): the slice then saves and ends at once.
 set -euo pipefail
 if (($# < 1)) || [[ "$1" == -* ]]; then
   echo "Expected WORKDIR and flags, got '$*'. See the top of $0." >&2
@@ -37,6 +38,9 @@ mkdir -p "$workdir"
 log="$workdir/slices.csv"
 [[ -e "$log" ]] || echo 'seconds,exit_code,phase,step' > "$log"
 
+child='' asked=0
+trap 'asked=1 noticed=1; [[ -z "$child" ]] || kill -TERM "$child" || true' TERM INT
+
 # A checksum of what a slice leaves for the next one to resume from.
 state() {
   {
@@ -52,10 +56,19 @@ reached() {
 }
 
 for ((done = 0; !slices || done < slices; done++)); do
-  before="$(state)" started="$SECONDS" code=0
+  before="$(state)" started="$SECONDS"
   timeout --preserve-status --signal=TERM --kill-after="$grace" "$((slice - grace))" \
     "${launch[@]}" --config="${CONFIG:-configs/cifar100.py}" \
-    --workdir="$workdir" "$@" || code="$?"
+    --workdir="$workdir" "$@" &
+  child="$!"
+  ((!asked)) || kill -TERM "$child"
+  # A signal ends a wait before the child has saved.
+  noticed=1
+  while ((noticed)); do
+    noticed=0 code=0
+    wait "$child" || code="$?"
+  done
+  child=''
   at="$(reached)"
   echo "$((SECONDS - started)),$code,${at:-,}" >> "$log"
   # 75: asked to stop, and saved. 137 and 143: cut off before it could.
@@ -64,6 +77,7 @@ for ((done = 0; !slices || done < slices; done++)); do
     75 | 137 | 143) ;;
     *) exit "$code" ;;
   esac
+  ((!asked)) || break
   if [[ "$(state)" == "$before" ]]; then
     echo "A slice of $slice seconds got nothing done that the next could go on" \
       "from; expected a larger SLICE." >&2

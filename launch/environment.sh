@@ -29,4 +29,4 @@ source "$venv/bin/activate"
 # with pages of 4 kB took 11% of a resnet50 step (docs/performance-notes.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 # Compiled programs are kept, so that later runs start sooner.
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/$venv/xla}"
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$VIRTUAL_ENV/xla}"

@@ -4,7 +4,9 @@
 
 import errno
 import json
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -327,10 +329,11 @@ class FlagsTest(absltest.TestCase):
     self.assertRegex(told, "configs/nothing.py.*Usage")
 
 
-class OutOfDiskTest(absltest.TestCase):
+class OutOfDiskTest(parameterized.TestCase):
 
-  def test_says_so_and_how_to_go_on(self):
-    full = OSError(errno.ENOSPC, 'No space left on device')
+  @parameterized.parameters(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+  def test_says_so_and_how_to_go_on(self, number):
+    full = OSError(number, os.strerror(number))
     with (
         mock.patch('adaptanet_jax.processes.initialize'),
         mock.patch('adaptanet_jax.preemption.NOTICE'),
@@ -341,7 +344,8 @@ class OutOfDiskTest(absltest.TestCase):
     ):
       job.run(testing.config(*testing.TINY), '/somewhere', (None, None, None))
     reason, code = leave.call_args.args
-    self.assertRegex(reason, 'No space left.* /somewhere.*resumes')
+    told = re.escape(f'/somewhere: {os.strerror(number)}.')
+    self.assertRegex(reason, f'{told}.*resumes')
     self.assertEqual(code, 1)
 
 

@@ -16,6 +16,7 @@ class OneLineErrorsTest(parameterized.TestCase):
       ((errno.ENOENT, 'No file', 'a.png'), 'command: a.png: No file.'),
       ((errno.ENOSPC, 'No space left'), 'command: No space left.'),
       ((errno.EIO, 'Input/output error'), 'command: Input/output error.'),
+      ((errno.EROFS, 'Read-only file'), 'command: Read-only file.'),
   )
   def test_what_a_disk_says_is_one_line(self, args, line):
     with self.assertRaises(SystemExit) as stop:

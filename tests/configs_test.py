@@ -457,6 +457,17 @@ class DifferingKeysTest(parameterized.TestCase):
         settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
     )
 
+  def test_an_older_run_may_lack_sections(self):
+    old, new = common.get_config().to_dict(), common.get_config()
+    del old['joint']
+    self.assertEmpty(settings.differing_keys(old, new))
+    new.joint.epochs = 2.0
+    self.assertIn(
+        'joint.epochs: None -> 2.0', settings.differing_keys(old, new)
+    )
+    # A file of that name that another program wrote.
+    self.assertIn('seed: None -> 0', settings.differing_keys({}, new))
+
   @parameterized.parameters(
       # Settings that only a baseline uses, or only ours, may differ in the
       # other.

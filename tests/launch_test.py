@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -159,6 +160,17 @@ class SlicesTest(parameterized.TestCase):
     )
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertEqual(self._slices(), [['75', '', '']] * 2 + [['0', '', '']])
+
+  @parameterized.parameters('TERM', 'INT')
+  def test_asked_to_stop_it_waits_for_the_slice_to_save(self, signal):
+    done = self._run(
+        '#!/usr/bin/env bash\n'
+        "trap 'sleep 0.3; exit 75' TERM\n"
+        f'kill -{signal} "$(ps -o ppid= -p "$PPID")"\n'
+        'for ((n = 0; n < 300; n++)); do sleep 0.1; done\n'
+    )
+    self.assertEqual(done.returncode, 75, done.stderr)
+    self.assertEqual(self._slices(), [['75', '', '']])
 
   def test_a_slice_that_gets_nothing_done_ends_it(self):
     done = self._run('#!/usr/bin/env bash\nexit 75\n')
@@ -319,6 +331,30 @@ class Cifar100MediumTest(parameterized.TestCase):
     second = self._run()
     self.assertEqual(second.returncode, 0, second.stderr)
     self.assertIn(' lock_in ', second.stdout.splitlines()[0])
+
+  def test_it_stops_when_asked_between_two_parts(self):
+    copy = self.folder / 'bin' / 'cp'
+    copy.parent.mkdir()
+    copy.write_text(
+        '#!/usr/bin/env bash\nkill -TERM "$PPID"\n'
+        f'exec {shutil.which("cp")} "$@"\n'
+    )
+    copy.chmod(0o755)
+    path = f'{copy.parent}:{os.environ["PATH"]}'
+    with mock.patch.dict(os.environ, PATH=path):
+      done = self._run()
+    self.assertEqual(done.returncode, 75, done.stderr)
+    self.assertLen(done.stdout.splitlines(), 1)
+    self.assertIn(' cascade ', self._run().stdout.splitlines()[0])
+
+  def test_asked_twice_it_waits_until_the_part_has_saved(self):
+    (self.folder / 'launch' / 'local.sh').write_text(
+        "#!/usr/bin/env bash\ntrap '' TERM\n"
+        'for n in 1 2; do kill -TERM "$PPID"; sleep 0.3; done\nexit 75\n'
+    )
+    self.assertEqual(self._run().returncode, 75)
+    log = self.folder / 'runs' / 'cifar100_medium' / 'slices.csv'
+    self.assertRegex(log.read_text(), r'ours-0,teacher,\d+,75\n$')
 
   def test_another_machine_starts_from_what_was_kept(self):
     (self.folder / 'launch' / 'stop').write_text('lock_in')

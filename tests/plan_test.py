@@ -69,6 +69,35 @@ class PlanTest(absltest.TestCase):
     )
     self.assertEqual(self._found(second, config), {'teacher': first})
 
+  def test_a_workdir_stays_with_the_one_whose_phases_it_trained_on(self):
+    first, _ = self._workdir('first', 'teacher', *_CASCADE)
+    other, _ = self._workdir('other', 'teacher', *_CASCADE)
+    own, config = self._workdir('own', 'lock_in', reuse=first)
+    old = config.to_dict()
+    config.reuse = other
+    with self.assertRaisesRegex(UsageError, 'other.*stands on.*first'):
+      plan.check_same(old, config, own)
+    config.reuse = os.path.join(self.folder, 'link')
+    os.symlink(first, config.reuse)
+    plan.check_same(old, config, own)
+    os.remove(config.reuse)
+    os.rename(first, config.reuse)  # The same one in another place.
+    plan.check_same(old, config, own)
+
+  def test_what_stands_on_a_phase_that_is_trained_again_goes(self):
+    workdir, config = self._workdir('own', 'teacher', 'cascade1')
+    config.phases = 'cascade'
+    paths = {
+        phase.name: Paths(workdir).checkpoints(phase.name)
+        for phase in phases.build_phases(config)
+    }
+    for path in paths.values():
+      os.makedirs(path)  # A lock-in, for one, has stopped halfway.
+    tasks = plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
+    experiment._drop_stale(mock.Mock(workdir=workdir), tasks)
+    left = [name for name, path in paths.items() if os.path.exists(path)]
+    self.assertEqual(left, ['teacher', 'cascade1', 'cascade2'])
+
   def test_the_phase_that_is_missing_is_named(self):
     names = [p.name for p in phases.build_phases(digits.get_config('smoke'))]
     done = names[: names.index('delta_cascade3')]

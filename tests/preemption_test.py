@@ -4,6 +4,7 @@
 
 import contextlib
 import io
+import multiprocessing
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from absl.testing import absltest
 import jax
 from jax.experimental import multihost_utils
 
-from adaptanet_jax import preemption
+from adaptanet_jax import experiment, job, preemption, processes
 
 
 class NoticeTest(absltest.TestCase):
@@ -109,6 +110,28 @@ class NoticeTest(absltest.TestCase):
 
   def test_it_is_no_failure_to_be_handled(self):
     self.assertFalse(issubclass(preemption.Preempted, Exception))
+
+  def test_asked_again_while_it_leaves_it_still_leaves_as_asked(self):
+    def ask(*unused):
+      os.kill(os.getpid(), signal.SIGTERM)
+      return []
+
+    told = io.StringIO()
+    with (
+        mock.patch.object(preemption, 'NOTICE', self.notice),
+        mock.patch.object(processes, 'initialize'),
+        mock.patch.object(experiment, 'run', ask),
+        mock.patch.object(multiprocessing, 'active_children', ask),
+        mock.patch.object(os, '_exit', side_effect=SystemExit) as leave,
+        contextlib.redirect_stderr(told),
+        self.assertRaises(SystemExit),
+    ):
+      job.run(None, '/workdir', ())
+    leave.assert_called_once_with(preemption.EXIT_CODE)
+    self.assertEqual(
+        told.getvalue(),
+        'adaptanet_jax: Asked to stop. Run the same command again to resume.\n',
+    )
 
 
 if __name__ == '__main__':

@@ -25,6 +25,15 @@ class PathsTest(parameterized.TestCase):
     for path in found:
       self.assertEqual(os.path.dirname(path), '/runs/one')
 
+  @parameterized.parameters('/runs/[1]/x', '/runs/lr[0-9]', 'own[ab]')
+  def test_a_path_that_orbax_takes_for_another_is_refused(self, path):
+    with self.assertRaisesRegex(UsageError, re.escape(f'--workdir={path}, or')):
+      workdir.check_path(path)
+
+  @parameterized.parameters('/runs/a b', 'ün?ï', "/runs/it's*", '/runs/[x')
+  def test_other_paths_pass(self, path):
+    workdir.check_path(path)
+
 
 class JsonTest(parameterized.TestCase):
 
@@ -53,6 +62,7 @@ class JsonTest(parameterized.TestCase):
       with self.assertRaisesRegex(OSError, 'No space left'):
         workdir.write_json(self.path, {'new': 2})
     self.assertEqual(workdir.read_json(self.path), {'old': 1})
+    self.assertEqual(os.listdir(os.path.dirname(self.path)), ['values.json'])
 
   @parameterized.parameters('', '{"schema": 1, "seco', 'no json at all')
   def test_a_broken_file_is_refused_by_name(self, text):
@@ -70,11 +80,11 @@ class JsonTest(parameterized.TestCase):
       workdir.read_json(self.path)
 
   def test_a_file_that_would_not_change_is_left_alone(self):
-    self.assertTrue(workdir.write_text(self.path, 'one\r\ntwo\n'))
+    workdir.write_text(self.path, 'one\r\ntwo\n')
     before = os.stat(self.path).st_ino  # A replaced file has another inode.
-    self.assertFalse(workdir.write_text(self.path, 'one\r\ntwo\n'))
+    workdir.write_text(self.path, 'one\r\ntwo\n')
     self.assertEqual(os.stat(self.path).st_ino, before)
-    self.assertTrue(workdir.write_text(self.path, 'one\ntwo\n'))
+    workdir.write_text(self.path, 'one\ntwo\n')
     self.assertEqual(pathlib.Path(self.path).read_bytes(), b'one\ntwo\n')
 
 

@@ -47,6 +47,7 @@ class Analysis:
       have are ignored.
     makes: keys of results.json that it writes.
     settings: prefixes of the dotted keys of the settings that it depends on.
+    files: returns the paths of the files that it writes, if any.
     column: name of the column that it adds to the table of all subnets, if any.
     is_timed: whether its results depend on the device, too.
   """
@@ -56,6 +57,7 @@ class Analysis:
   needs: tuple[str, ...]
   makes: tuple[str, ...]
   settings: tuple[str, ...]
+  files: Callable[[Workspace], list[str]] = lambda work: []
   column: str = ''
   is_timed: bool = False
 
@@ -76,6 +78,7 @@ ANALYSES = {
             'policies.examples',
             'policies.training_share',
         ),
+        accuracy.files,
     ),
     'policies': Analysis(
         gating.measure_policies,
@@ -83,6 +86,7 @@ ANALYSES = {
         ('gates',),
         ('policies', 'gate_value', 'calibration_bias'),
         ('policies.', 'evaluation.batch_size'),
+        lambda work: [Paths(work.workdir).policies],
         column='expected_top1',
         is_timed=True,
     ),
@@ -114,8 +118,9 @@ def run(work: Workspace) -> bool:
       work.stamp()
     made_now = _made_with(work, name)
     unfinished = common.Unfinished(work, name, made_now)
-    work.results.discard(*analysis.makes)
+    # In this order: what is marked as done is there, whenever a run is killed.
     _forget(work, [name])
+    work.results.discard(*analysis.makes)
     if unfinished.seconds and processes.is_writer():
       print(
           f'{name}: resumes after {unfinished.seconds:.0f} s.', file=sys.stderr
@@ -128,8 +133,8 @@ def run(work: Workspace) -> bool:
     finally:
       unfinished.note(time.monotonic() - started)
     made = work.results.values.get('made', {})
-    work.results.update(made=made | {name: made_now})
     work.results.add_seconds(name, time.monotonic() - started)
+    work.results.update(made=made | {name: made_now})
     unfinished.drop()
     # The next analysis reads files that the writing process has written.
     processes.wait(name)
@@ -168,6 +173,9 @@ def _is_done(work: Workspace, name: str) -> bool:
   # Keys that an older version did not record count as unchanged.
   if any(now.get(key) != value for key, value in made.items()):
     return False
+  # A user may have removed a damaged one.
+  if not all(map(os.path.exists, ANALYSES[name].files(work))):
+    return False
   table, column = subnet_table.read(work.workdir), ANALYSES[name].column
   return not table or not column or column in table
 
@@ -179,12 +187,12 @@ def discard(work: Workspace, phase: Phase) -> None:
   """
   paths = Paths(work.workdir)
   outdated = [paths.policies, paths.report]
+  _forget(work, list(NEEDS))
   if phase.group == GATES:
     work.results.discard('gates', *ANALYSES['policies'].makes)
   else:
     work.results.discard(*(part for n in NEEDS for part in ANALYSES[n].makes))
     outdated += [paths.subnets, paths.statistics]
-  _forget(work, list(NEEDS))
   for name in NEEDS:
     common.drop_folder(paths.unfinished(name))
   common.drop_folder(paths.figures)
@@ -207,7 +215,10 @@ def compile_ahead(work: Workspace, phase: Phase) -> None:
   groups = settings.selected_groups(work.config)
   variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
   for name, analysis in ANALYSES.items():
-    has_network = phase.network == 'student' or not analysis.needs
-    if name in groups and has_network:
+    if analysis.needs:  # Training discards their results.
+      runs = phase.network == 'student'
+    else:
+      runs = not _is_done(work, name)
+    if runs and name in groups:
       for program in analysis.programs(work, variables).values():
         work.programs.ahead(*program)

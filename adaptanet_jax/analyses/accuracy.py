@@ -111,14 +111,24 @@ def evaluate_teacher(work: Workspace) -> None:
   )
 
 
+def files(work: Workspace) -> list[str]:
+  """Lists the paths of the files that `evaluate` writes."""
+  paths = Paths(work.workdir)
+  return [paths.subnets, *([paths.statistics] if _calibrates(work) else [])]
+
+
+def _calibrates(work: Workspace) -> bool:
+  has_statistics = work.nets.student.norm in BATCH_NORMS
+  return has_statistics and work.config.evaluation.calibration != 'none'
+
+
 def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   """Returns the programs of `evaluate`, for variables or their shapes."""
   net = workspace.student_for(work.nets, variables)
   gates = common.gates_of(work, variables)
   found: dict[str, Program] = {}
   statistics: Any = ()
-  has_statistics = net.norm in BATCH_NORMS
-  if has_statistics and work.config.evaluation.calibration != 'none':
+  if _calibrates(work):
     found['calibration'] = calibration.program(
         net, variables, common.image_shapes(work)
     )

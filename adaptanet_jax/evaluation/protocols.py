@@ -12,9 +12,10 @@ N = examples, K_n = choices of stage n, P = passes.
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
-import itertools
 import os
 from typing import Any
+import zipfile
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -224,12 +225,17 @@ def _kept_path(folder: str, number: int) -> str:
 
 
 def _read_kept(folder: str) -> list[dict[str, np.ndarray]]:
-  """Returns the saved outputs of the first batches, up to the first gap."""
-  paths = map(functools.partial(_kept_path, folder), itertools.count(1))
-  rows = []
-  for path in itertools.takewhile(os.path.exists, paths):
-    with np.load(path) as arrays:
-      rows.append(dict(arrays))
+  """Returns the saved outputs of the first batches, up to the first gap.
+
+  A file that a copy of the workdir has cut off is a gap, too.
+  """
+  rows: list[dict[str, np.ndarray]] = []
+  damages = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+  with contextlib.suppress(*damages):
+    while True:
+      with open(_kept_path(folder, len(rows) + 1), 'rb') as file:
+        with np.load(file) as arrays:
+          rows.append(dict(arrays))
   # On a shared disk, one process may see a file later than another.
   count = processes.gather(np.array([len(rows)])).min()
   return rows[:count]

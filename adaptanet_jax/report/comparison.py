@@ -196,7 +196,9 @@ def _add(
         'budget; expected runs of this one. Run its command again, with '
         'evaluation among --config.phases.'
     )
+  # First all that can fail: a run that is left out must leave no trace.
   config = read_json(Paths(workdir).config)
+  table = subnet_table.read(workdir)
   same = [
       column
       for column in columns
@@ -221,7 +223,6 @@ def _add(
     return
   column.workdirs[seed] = workdir
   column.sections.append(section)
-  table = subnet_table.read(workdir)
   if network == 'supernet':  # Deltas have their own column.
     widths = (slice(len(WIDTHS)),) * NUM_STAGES
     table = {name: values[widths] for name, values in table.items()}

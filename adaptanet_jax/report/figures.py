@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from adaptanet_jax import processes
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.evaluation.results import latency_device
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
@@ -25,7 +26,7 @@ from adaptanet_jax.models.subnet import (
   Subnet,
 )
 from adaptanet_jax.report.tables import Column
-from adaptanet_jax.workdir import write_text
+from adaptanet_jax.workdir import has_text, write_text
 
 Row = dict[str, Any]
 
@@ -82,8 +83,11 @@ def _save(figure: Figure, name: str, folder: str) -> str:
   with matplotlib.rc_context({'svg.hashsalt': name}):
     figure.savefig(text, format='svg', metadata={'Date': None}, dpi=_DPI)
   svg = text.getvalue()
-  if write_text(f'{path}.svg', svg) or not os.path.exists(f'{path}.png'):
-    figure.savefig(f'{path}.png', dpi=_DPI)
+  # The SVG last: if it is up to date, so is the PNG.
+  if not (has_text(f'{path}.svg', svg) and os.path.exists(f'{path}.png')):
+    with processes.replacing(f'{path}.png', 'wb') as file:
+      figure.savefig(file, format='png', dpi=_DPI)
+    write_text(f'{path}.svg', svg)
   return svg[svg.index('<svg') :]
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from adaptanet_jax import processes, trees
-from adaptanet_jax.errors import UsageError, some
+from adaptanet_jax.errors import OF_DISKS, UsageError, some
 from adaptanet_jax.training.step import TrainState
 from adaptanet_jax.workdir import Paths
 
@@ -124,7 +124,7 @@ class PhaseCheckpoints:
       state: what to save; with several processes, from `devices.replicate`.
 
     Raises:
-      OSError: with `errno.ENOSPC`, the disk is full.
+      OSError: the disk is full or broken; see `errors.OF_DISKS`.
     """
     step = int(state.step)
     if processes.here()[1] == 1:
@@ -142,8 +142,9 @@ class PhaseCheckpoints:
       self._manager.save(step, args=items, force=True)
     except Exception as error:
       # TensorStore has its own error type for each layer below.
-      if os.strerror(errno.ENOSPC) in str(error):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+      for number in OF_DISKS:
+        if os.strerror(number) in str(error):
+          raise OSError(number, os.strerror(number)) from error
       raise
 
   def _remove_fragments(self) -> None:

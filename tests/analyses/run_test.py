@@ -114,6 +114,56 @@ class RunTest(parameterized.TestCase):
     self.assertNotIn('policies', found.values)
     self.assertEqual(found.values['made'], {'latency': {}})
 
+  @parameterized.parameters(
+      ('evaluation', 'gn', ['subnets.csv']),
+      ('evaluation', 'bn', ['statistics.npz', 'subnets.csv']),
+      ('policies', 'gn', ['policies.json']),
+  )
+  def test_it_is_done_again_if_a_file_of_it_is_gone(self, name, norm, files):
+    self.work.nets.student.norm = norm
+    self.work.config.phases = name
+    paths = [os.path.join(self.workdir, file) for file in files]
+
+    def measure(work):
+      self.assertIs(work, self.work)
+      for path in paths:
+        if path == Paths(self.workdir).subnets:
+          subnet_table.write(self.workdir, {'top1': np.ones((4,) * 4)})
+        else:
+          write_json(path, {})
+
+    measured = dataclasses.replace(analyses.ANALYSES[name], measure=measure)
+    with mock.patch.dict(analyses.ANALYSES, {name: measured}):
+      self.assertTrue(analyses.run(self.work))
+      for path in paths:
+        self.assertFalse(analyses.run(self.work))
+        os.remove(path)
+        self.assertTrue(analyses.run(self.work))
+
+  def test_what_is_marked_as_done_is_there_whenever_it_is_killed(self):
+    written = []
+    self.enter_context(
+        mock.patch.object(
+            results, 'write_json', lambda _, values: written.append({**values})
+        )
+    )
+    measured = dataclasses.replace(
+        analyses.ANALYSES['evaluation'],
+        measure=lambda work: work.results.update(supernet={}),
+        files=lambda work: [],
+    )
+    with mock.patch.dict(analyses.ANALYSES, {'evaluation': measured}):
+      for bins in (3, 4):  # With other settings, it is measured again.
+        self.work.config.policies.bins = bins
+        self.assertTrue(analyses.run(self.work))
+      analyses.discard(self.work, _LOCK_IN)
+    done = [v for v in written if 'evaluation' in v.get('made', {})]
+    self.assertNotEmpty(done)
+    for values in done:
+      self.assertIn('supernet', values)
+      self.assertIn('evaluation', values['seconds'])
+    self.assertNotIn('supernet', written[-1])
+
   def test_training_discards_it_and_the_report(self):
     report = Paths(self.workdir).report
     with open(report, 'w', encoding='utf-8'):
@@ -141,7 +191,9 @@ class RunTest(parameterized.TestCase):
   def test_policies_are_measured_again_once_there_is_a_table(self):
     runs = []
     measured = dataclasses.replace(
-        analyses.ANALYSES['policies'], measure=runs.append
+        analyses.ANALYSES['policies'],
+        measure=runs.append,
+        files=lambda work: [],
     )
     with mock.patch.dict(analyses.ANALYSES, {'policies': measured}):
       self.work.config.phases = 'policies'
@@ -159,7 +211,9 @@ class RunTest(parameterized.TestCase):
   def _measured_once(self, name):
     """Runs an analysis once, with a measurement that finds nothing."""
     measured = dataclasses.replace(
-        analyses.ANALYSES[name], measure=lambda work: None
+        analyses.ANALYSES[name],
+        measure=lambda work: None,
+        files=lambda work: [],
     )
     with mock.patch.dict(analyses.ANALYSES, {name: measured}):
       self.work.config.phases = name
@@ -174,6 +228,29 @@ class RunTest(parameterized.TestCase):
       self.assertFalse(analyses.run(self.work))
       self.work.nets.student.dtype = 'bfloat16'
       self.assertTrue(analyses.run(self.work))
+
+  def test_what_training_leaves_is_not_compiled_again(self):
+    self.work.programs = mock.Mock()
+    self.enter_context(
+        mock.patch.object(
+            analyses.workspace, 'variable_shapes', lambda *_: ({}, {})
+        )
+    )
+    self.work.gates = None
+    with self._measured_once('latency'):
+      for name in ('latency', 'policies'):
+        measured = dataclasses.replace(
+            analyses.ANALYSES[name], programs=lambda *_, n=name: {'': (n,)}
+        )
+        self.enter_context(
+            mock.patch.dict(analyses.ANALYSES, {name: measured})
+        )
+      self.work.config.phases = 'policies,latency'
+      analyses.compile_ahead(self.work, _LOCK_IN)
+      self.work.programs.ahead.assert_called_once_with('policies')
+      self.work.config.latency.runs += 1
+      analyses.compile_ahead(self.work, _LOCK_IN)
+      self.work.programs.ahead.assert_called_with('latency')
 
   @parameterized.parameters('policies', 'latency')
   def test_times_are_of_their_programs(self, name):

@@ -173,6 +173,17 @@ class ComparisonTest(parameterized.TestCase):
     np.testing.assert_array_equal(column.values('x1.0'), [0.9])
     self.assertEqual(column.passed_over, [os.path.realpath(copy)])
 
+  def test_of_a_run_that_is_left_out_nothing_counts(self):
+    ours = self._workdir('ours', supernet=_section(0.9))
+    torn = self._workdir('torn', changes={'seed': 1}, supernet=_section(0.8))
+    (pathlib.Path(torn) / 'subnets.csv').write_text('subnet,top1\n1.0,')
+    problems = []
+    (column,) = comparison.collect([torn, ours], _DATASET, problems)
+    self.assertLen(problems, 1)
+    self.assertEqual(column.workdirs, {0: os.path.realpath(ours)})
+    np.testing.assert_array_equal(column.values('x1.0'), [0.9])
+    self.assertLen(column.subnets, 1)
+
   def test_claims_by_hand(self):
     rows = comparison.claims(self._columns()).rows
     self.assertEqual(

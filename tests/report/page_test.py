@@ -6,7 +6,9 @@ import html.parser
 import json
 import pathlib
 import re
+import shutil
 import tempfile
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -17,9 +19,11 @@ from adaptanet_jax.models.subnet import (
   UNIFORM,
   UNIFORM_DELTA,
 )
-from adaptanet_jax.report import page
+from adaptanet_jax.report import figures, page
 from adaptanet_jax.workdir import write_json
 from configs import common
+
+_SAVE = figures.Figure.savefig
 
 
 def _part():
@@ -116,6 +120,14 @@ class _Reader(html.parser.HTMLParser):
 
   def handle_data(self, data):
     self.text.append(data)
+
+
+def _cut_off(figure, file, *, format, **options):
+  """Saves a figure as SVG, and half of it as PNG."""
+  if format == 'svg':
+    return _SAVE(figure, file, format=format, **options)
+  file.write(b'\x89PNG')
+  raise OSError('full')
 
 
 class PageTest(parameterized.TestCase):
@@ -218,6 +230,23 @@ class PageTest(parameterized.TestCase):
     before = [path.stat().st_mtime_ns for path in paths]
     page.write(str(self.workdir))
     self.assertEqual([path.stat().st_mtime_ns for path in paths], before)
+
+  def test_a_figure_that_was_cut_off_is_written_again(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    workdir = pathlib.Path(folder, 'copy')
+    shutil.copytree(self.workdir, workdir)
+    results = json.loads((workdir / 'results.json').read_text())
+    results['gates']['1']['bins_test'][0]['top1'] = 0.125
+    write_json(str(workdir / 'results.json'), results)
+    svg, png = (workdir / 'figures' / f'confidence.{s}' for s in ('svg', 'png'))
+    before = svg.read_text(), png.read_bytes()
+    with mock.patch.object(figures.Figure, 'savefig', _cut_off):
+      with self.assertRaisesRegex(OSError, 'full'):
+        page.write(str(workdir))
+    self.assertEqual((svg.read_text(), png.read_bytes()), before)
+    page.write(str(workdir))
+    self.assertNotEqual(svg.read_text(), before[0])
+    self.assertNotEqual(png.read_bytes(), before[1])
 
   def test_networks_of_several_runs_stand_side_by_side(self):
     folder = self.workdir / 'compared'

@@ -163,6 +163,17 @@ class PhaseCheckpointsTest(parameterized.TestCase):
     self.assertEqual(os.listdir(self.folder), ['3'])
     chex.assert_trees_all_equal(checkpoints.restore(_blank(state)), state)
 
+  @parameterized.parameters(errno.ENOSPC, errno.EDQUOT, errno.EIO)
+  def test_a_disk_that_fails_meanwhile_is_told_as_such(self, number):
+    layers = ValueError(f'INTERNAL: cannot write "x": {os.strerror(number)}')
+    checkpoints = self._open()
+    with mock.patch.object(
+        checkpoints._manager, 'save', side_effect=layers
+    ):
+      with self.assertRaises(OSError) as caught:
+        checkpoints.save(_state(3))
+    self.assertEqual(caught.exception.errno, number)
+
   @parameterized.product(
       item=('variables', 'opt_state'),
       damage=('truncate', 'overwrite', 'delete'),
