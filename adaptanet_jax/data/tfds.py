@@ -51,6 +51,8 @@ class TfdsSource:
     """See `splits.Source`; raises UsageError for an invalid label."""
     try:
       example = self._examples[position]
+      if example['label'] is None:  # A file that lacks records is no error.
+        raise ValueError('its file has no such record')
     except Exception as error:  # Each file format has its own errors.
       raise DamagedError(self.where(position), first_line(error)) from error
     label = int(example['label'])

@@ -518,7 +518,8 @@ class TfdsTest(parameterized.TestCase):
           damaged='skip',
       )
 
-  def test_files_that_cannot_be_read_are_named_as_damaged(self):
+  @parameterized.parameters(100, 2**16)
+  def test_files_that_cannot_be_read_are_named_as_damaged(self, size):
     """Asserts that a truncated file is refused by the name of its set."""
     other = self.enterContext(tempfile.TemporaryDirectory())
     shutil.copytree(
@@ -526,10 +527,10 @@ class TfdsTest(parameterized.TestCase):
         pathlib.Path(other, 'tiny_fixed'),
     )
     (path,) = pathlib.Path(other).rglob('*-train.array_record*')
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_bytes(path.read_bytes()[:size])
     with self.assertRaises(UsageError) as caught:
       _load(name='tiny_fixed', dir=other)
-    self.assertIn("of 'tiny_fixed'", str(caught.exception))
+    self.assertIn("'train' of 'tiny_fixed' cannot be", str(caught.exception))
 
   @absltest.skipUnless(
       _REAL and os.path.isdir(os.path.join(_REAL, 'cifar100')),
