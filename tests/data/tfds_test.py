@@ -423,6 +423,12 @@ class TfdsTest(parameterized.TestCase):
     with self.assertNoLogs('absl', 'WARNING'):
       self._tiny('tiny_fixed', train_split='train[:3]', test_split='train[3:]')
 
+  def test_examples_that_repeat_in_the_training_split_are_warned_of(self):
+    with self.assertLogs('absl', 'WARNING') as logs:
+      self._tiny('tiny_fixed', train_split='train[:4]+train[2:]')
+    self.assertLen(logs.output, 1)
+    self.assertIn("2 examples of 'tiny_fixed' are repeated", logs.output[0])
+
   def test_classes_have_the_names_that_the_set_gives_them(self):
     named = self._tiny('tiny_named')
     self.assertEqual(named.class_names, ('ant', 'bee', 'cat'))
