@@ -227,7 +227,7 @@ def _of_16_bits(picture: Image.Image) -> Image.Image:
     raise ImageError(
         f'its pixels are numbers from {low} to {high}; expected 0 to 65535'
     )
-  # `convert` would clip the values at 255. Of a TIFF file they may have 12 bits.
+  # `convert` would clip the values at 255. Those of a TIFF may have 12 bits.
   tags = getattr(picture, 'tag_v2', {})
   most = 2 ** min(16, *tags.get(_BITS_PER_SAMPLE, (16,))) - 1
   pixels = ((255 * values + most // 2) // most).astype(np.uint8)
