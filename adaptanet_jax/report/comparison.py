@@ -287,10 +287,10 @@ def _at_equal_madds(columns: Sequence[Network]) -> Table:
   head = ['M MAdds', *(f'{column.title}, mixture' for column in columns)]
   head += [f'{column.title}, best' for column in columns]
   note = (
-      'Mixture: uniform widths mixed at random among images, so that they cost '
-      'this much on average. Best: the most accurate subnet within the MAdds, '
-      'chosen on the test split, an upper bound; for deltas, any of the 4,096 '
-      'subnets.'
+      'Mixture: the best two uniform widths, mixed at random among images so '
+      'that they cost this much on average. Best: the most accurate subnet '
+      'within the MAdds; for deltas, any of the 4,096 subnets. Both are chosen '
+      'on the test split, and so are upper bounds.'
   )
   return Table('At equal MAdds', head, rows, note)
 
