@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Splits of encoded images, decoded once or batch by batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 import dataclasses
 import functools
@@ -104,46 +104,62 @@ def make_split(
   chunk = chunk or _CHUNK
   starts = range(0, count, chunk)
   ranges = [range(n, min(n + chunk, count)) for n in starts]
-  found = _joined(_map(work, ranges, processes=not streamed))
+  chunks = _map(work, ranges, processes=not streamed)
+  found = _joined(chunks, (0,) if on_demand else (count, *shape))
   if on_demand:
     return make_streamed(found.usable)
   return InMemorySplit(found.labels, found.images.__getitem__)
 
 
-def _joined(parts: list[_Chunk]) -> _Chunk:
-  """Joins chunks; raises UsageError if none has a usable example."""
-  damaged = [text for part in parts for text in part.damaged]
-  parts = [part for part in parts if len(part.usable)]
-  count = len(damaged) + sum(len(part.usable) for part in parts)
+def _joined(chunks: Iterable[_Chunk], shape: tuple[int, ...]) -> _Chunk:
+  """Joins chunks; raises UsageError if none has a usable example.
+
+  Args:
+    chunks: the chunks.
+    shape: shape of all their images, if all examples are usable.
+  """
+  # Filled chunk by chunk: all chunks beside all images take twice the memory.
+  pixels = np.empty(shape, np.uint8)
+  usable: list[np.ndarray] = []
+  labels: list[np.ndarray] = []
+  damaged: list[str] = []
+  end = 0
+  for chunk in chunks:
+    usable.append(chunk.usable)
+    labels.append(chunk.labels)
+    damaged += chunk.damaged
+    if len(chunk.images):
+      pixels[end : end + len(chunk.images)] = chunk.images
+      end += len(chunk.images)
+  found = _Chunk(
+      np.concatenate(usable), np.concatenate(labels), pixels[:end], damaged
+  )
+  count = len(damaged) + len(found.usable)
   if damaged:
     logging.warning(
         'Left out %d of %d examples: %s.', len(damaged), count, some(damaged)
     )
-  if not parts:
+  if not len(found.usable):
     raise UsageError(
         f'None of the {count} examples of a split can be used: '
         f'{some(damaged)}. Expected pictures.'
     )
-  return _Chunk(
-      np.concatenate([part.usable for part in parts]),
-      np.concatenate([part.labels for part in parts]),
-      np.concatenate([part.images for part in parts]),
-      damaged,
-  )
+  return found
 
 
 def _map(
     work: Callable[[range], _Chunk], ranges: list[range], *, processes: bool
-) -> list[_Chunk]:
+) -> Iterator[_Chunk]:
   if len(ranges) <= 2 or not processes:
-    return [work(positions) for positions in ranges]
+    yield from map(work, ranges)
+    return
   # Processes, not threads: with small images the interpreter lock makes two
   # threads slower than one.
   spawn = multiprocessing.get_context('spawn')
   workers = min(num_cores(), len(ranges))
   try:
     with futures.ProcessPoolExecutor(workers, spawn) as pool:
-      return list(pool.map(work, ranges))
+      yield from pool.map(work, ranges)
   except futures.process.BrokenProcessPool as error:
     raise UsageError(
         f'One of {workers} processes that decode was killed, most likely '

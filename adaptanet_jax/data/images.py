@@ -39,6 +39,8 @@ _8_BIT_MODES = frozenset((
     *('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'RGBa'),
     *('CMYK', 'YCbCr', 'HSV'),
 ))
+# A tag of TIFF.
+_BITS_PER_SAMPLE = 258
 _16_BIT_MODES = frozenset(('I', 'I;16', 'I;16L', 'I;16B', 'I;16N'))
 # The transpose that turns a picture upright, by its EXIF orientation.
 _TURNS = {
@@ -225,8 +227,10 @@ def _of_16_bits(picture: Image.Image) -> Image.Image:
     raise ImageError(
         f'its pixels are numbers from {low} to {high}; expected 0 to 65535'
     )
-  # `convert` would clip the values at 255.
-  pixels = ((values + 128) // 257).astype(np.uint8)
+  # `convert` would clip the values at 255. Those of a TIFF may have 12 bits.
+  tags = getattr(picture, 'tag_v2', {})
+  most = 2 ** min(16, *tags.get(_BITS_PER_SAMPLE, (16,))) - 1
+  pixels = ((255 * values + most // 2) // most).astype(np.uint8)
   hidden = picture.info.get('transparency')
   if isinstance(hidden, int):
     pixels[values == hidden] = 255

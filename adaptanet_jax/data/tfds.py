@@ -8,6 +8,7 @@ H = height, W = width, C = colours.
 from collections.abc import Sequence
 from concurrent import futures
 import functools
+import itertools
 import os
 import sys
 from typing import Any
@@ -51,6 +52,8 @@ class TfdsSource:
     """See `splits.Source`; raises UsageError for an invalid label."""
     try:
       example = self._examples[position]
+      if example['label'] is None:  # A file that lacks records is no error.
+        raise ValueError('its file has no such record')
     except Exception as error:  # Each file format has its own errors.
       raise DamagedError(self.where(position), first_line(error)) from error
     label = int(example['label'])
@@ -108,7 +111,8 @@ def load_test(data: ml_collections.ConfigDict) -> Split:
 
 
 def _warn_of_shared(data: ml_collections.ConfigDict) -> None:
-  """Logs how many examples are in both the training and the test split."""
+  """Logs how many examples are in both splits, or repeat in the training one.
+  """
   splits = _builder(data.name, data.dir).info.splits
   try:
     train, test = (
@@ -120,17 +124,25 @@ def _warn_of_shared(data: ml_collections.ConfigDict) -> None:
     )
   except Exception:  # `_open` reports a wrong name.
     return
-  shared = sum(
-      max(0, min(end, other_end) - max(start, other_start))
-      for file, start, end in train
-      for other_file, other_start, other_end in test
-      if file == other_file
-  )
-  if shared:
-    logging.warning(
-        '%d examples of %r are both in the training split %r and in the test '
-        'split %r.', shared, data.name, data.train_split, data.test_split
+  for pairs, where in (
+      (
+          itertools.product(train, test),
+          f'both in the training split {data.train_split!r} and in the test '
+          f'split {data.test_split!r}',
+      ),
+      (
+          itertools.combinations(train, 2),
+          f'repeated in the training split {data.train_split!r}, so that some '
+          'may be trained on and held out',
+      ),
+  ):
+    shared = sum(
+        max(0, min(end, other_end) - max(start, other_start))
+        for (file, start, end), (other_file, other_start, other_end) in pairs
+        if file == other_file
     )
+    if shared:
+      logging.warning('%d examples of %r are %s.', shared, data.name, where)
 
 
 def _split(

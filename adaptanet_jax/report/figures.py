@@ -97,7 +97,7 @@ def _style(axes: Axes) -> None:
   axes.spines[['top', 'right']].set_visible(False)
   axes.spines[['left', 'bottom']].set_color(_QUIET)
   axes.tick_params(colors=_INK, labelsize=9)
-  axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+  axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
 
 
 def _line_of(choice: str) -> dict[str, Any]:

@@ -274,8 +274,9 @@ def table_iii(results: Row) -> Table | None:
   note = (
       'MAdds are the mean over images, gates included; executed counts the '
       'padding of routed chunks as well. Mix and random: what uniform subnets '
-      'mixed at random, and random subnets within 5 %, reach at the same MAdds '
-      'without gates; free: at the MAdds of the stages alone, as if gates cost '
+      'mixed at random (the best two, chosen on the test split, so an upper '
+      'bound), and random subnets within 5 %, reach at the same MAdds without '
+      'gates; free: at the MAdds of the stages alone, as if gates cost '
       'nothing. A policy that takes more MAdds than every uniform subnet is '
       f'compared with the most expensive one. Paper: ResNet-50 on {data}. '
       'Made of: what the policy budget consists of. It reads a gate, or runs '

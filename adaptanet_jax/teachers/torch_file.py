@@ -38,6 +38,13 @@ _TYPES = {
 }
 _STORAGES = {f'{key}Storage': dtype for key, (_, dtype) in _TYPES.items()}
 _DTYPES = dict(_TYPES.values())
+# The same by the names of safetensors.
+_SAFETENSORS = {
+    **{f'F{n}': _DTYPES[f'float{n}'] for n in (16, 32, 64)},
+    **{f'I{n}': _DTYPES[f'int{n}'] for n in (8, 16, 32, 64)},
+    **{'BF16': _DTYPES['bfloat16'], 'U8': _DTYPES['uint8']},
+    'BOOL': _DTYPES['bool'],
+}
 # Stands for an untyped storage, whose tensors give the type.
 _ANY = np.dtype('V1')
 # The first two pickles of a file from before PyTorch 1.6.
@@ -94,10 +101,20 @@ def read(path: str) -> Any:
   if data.startswith(b'\x80'):
     return _read_pickles(data)
   if data[8:9] == b'{':
-    from safetensors.numpy import load
-
-    return load(data)
+    return _read_safetensors(data)
   raise ValueError(f'it starts with {data[:16]!r}' if data else 'it is empty')
+
+
+def _read_safetensors(data: bytes) -> dict[str, Any]:
+  # `safetensors.numpy.load` has no bfloat16, in which many weights are stored.
+  from safetensors import deserialize
+
+  return {
+      name: np.frombuffer(entry['data'], dtype).reshape(entry['shape'])
+      if (dtype := _SAFETENSORS.get(entry['dtype']))
+      else Other()
+      for name, entry in deserialize(data)
+  }
 
 
 def _read_zip(data: bytes) -> Any:

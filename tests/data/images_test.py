@@ -127,6 +127,16 @@ class PixelsTest(parameterized.TestCase):
           decode(_encoded(wide)), decode(_encoded(Image.fromarray(photo)))
       )
 
+  def test_of_12_bits_the_whole_range_is_kept(self):
+    # Pillow only reads such files: 0 and 4095, then 2048 and 257.
+    encoded = bytearray(_encoded(_square([0] * 4, np.uint16), 'TIFF'))
+    start = Image.open(io.BytesIO(encoded)).tag_v2[273][0]
+    encoded[start : start + 6] = b'\x00\x0f\xff\x80\x01\x01'
+    entry = encoded.index(b'\x02\x01\x03\x00\x01\x00\x00\x00\x10\x00')
+    encoded[entry + 8] = 12
+    pixels = self._decode(bytes(encoded))
+    np.testing.assert_array_equal(pixels.ravel(), [0, 255, 128, 16])
+
   def test_numbers_of_32_bits_are_taken_if_16_hold_them(self):
     values = [0, 257, 65535, 65535]
     picture = _square(values, np.int32)

@@ -6,6 +6,7 @@ import functools
 import io
 import pickle
 import tempfile
+import tracemalloc
 from unittest import mock
 
 from absl import flags
@@ -179,6 +180,28 @@ class StreamedSplitTest(parameterized.TestCase):
         streamed.test.gather(np.arange(10)),
         in_memory.test.gather(np.arange(10)),
     )
+
+  def test_decoding_takes_little_more_memory_than_what_it_keeps(self):
+    data = imagenet.get_config().data
+    data.shorter_side = 0
+    file = io.BytesIO()
+    Image.new('RGB', (64, 64)).save(file, 'PNG')
+    source = mock.MagicMock()
+    source.__len__.return_value = 400
+    source.read.return_value = file.getvalue(), 0
+    # Memory of other processes would not be counted.
+    self.enterContext(
+        mock.patch.object(
+            decoding, '_map', lambda work, ranges, processes: map(work, ranges)
+        )
+    )
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
+    split = decoding.make_split(
+        lambda: source, (64, 64, 3), data, count=0, chunk=20
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    self.assertLess(peak, 1.5 * len(split) * 64 * 64 * 3)
 
 
 if __name__ == '__main__':

@@ -423,6 +423,12 @@ class TfdsTest(parameterized.TestCase):
     with self.assertNoLogs('absl', 'WARNING'):
       self._tiny('tiny_fixed', train_split='train[:3]', test_split='train[3:]')
 
+  def test_examples_that_repeat_in_the_training_split_are_warned_of(self):
+    with self.assertLogs('absl', 'WARNING') as logs:
+      self._tiny('tiny_fixed', train_split='train[:4]+train[2:]')
+    self.assertLen(logs.output, 1)
+    self.assertIn("2 examples of 'tiny_fixed' are repeated", logs.output[0])
+
   def test_classes_have_the_names_that_the_set_gives_them(self):
     named = self._tiny('tiny_named')
     self.assertEqual(named.class_names, ('ant', 'bee', 'cat'))
@@ -518,7 +524,8 @@ class TfdsTest(parameterized.TestCase):
           damaged='skip',
       )
 
-  def test_files_that_cannot_be_read_are_named_as_damaged(self):
+  @parameterized.parameters(100, 2**16)
+  def test_files_that_cannot_be_read_are_named_as_damaged(self, size):
     """Asserts that a truncated file is refused by the name of its set."""
     other = self.enterContext(tempfile.TemporaryDirectory())
     shutil.copytree(
@@ -526,10 +533,10 @@ class TfdsTest(parameterized.TestCase):
         pathlib.Path(other, 'tiny_fixed'),
     )
     (path,) = pathlib.Path(other).rglob('*-train.array_record*')
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_bytes(path.read_bytes()[:size])
     with self.assertRaises(UsageError) as caught:
       _load(name='tiny_fixed', dir=other)
-    self.assertIn("of 'tiny_fixed'", str(caught.exception))
+    self.assertIn("'train' of 'tiny_fixed' cannot be", str(caught.exception))
 
   @absltest.skipUnless(
       _REAL and os.path.isdir(os.path.join(_REAL, 'cifar100')),

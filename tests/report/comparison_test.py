@@ -199,6 +199,19 @@ class ComparisonTest(parameterized.TestCase):
         ],
     )
 
+  def test_two_points_below_is_comparable_whatever_the_rounding(self):
+    for ours, theirs in ((0.876, 0.896), (0.979, 0.999), (0.502, 0.522)):
+      columns = comparison.collect(
+          [
+              self._workdir(f'ours-{ours}', supernet=_section(ours)),
+              self._workdir(f'usnet-{ours}', usnet=_section(theirs)),
+          ],
+          _DATASET,
+      )
+      _, x1, *_ = comparison.claims(columns).rows
+      self.assertIn('x1.0 comparable to', x1[0])
+      self.assertEqual(x1[-1], 'yes', str(x1))
+
   @parameterized.parameters(
       # Ours should have a smaller std than USNet*, a higher mean than DSNet*.
       ('usnet_random', 'std', 0.02, True),

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.teachers.torch_file, with files from PyTorch."""
 
 import io
+import json
 import os
 import pathlib
 import pickle
@@ -63,6 +64,26 @@ class ReadTest(parameterized.TestCase):
   def test_safetensors_are_read_whatever_the_name(self):
     arrays = {'a': np.arange(6, dtype=np.float32).reshape(2, 3)}
     np.testing.assert_array_equal(self._read(save(arrays))['a'], arrays['a'])
+
+  @parameterized.parameters(
+      *(('F16', 'float16'), ('BF16', 'bfloat16'), ('F64', 'float64')),
+      *(('I8', 'int8'), ('I64', 'int64'), ('U8', 'uint8'), ('BOOL', 'bool')),
+      ('F8_E4M3', None),
+  )
+  def test_safetensors_have_arrays_of_other_types(self, kind, dtype):
+    array = np.arange(6).reshape(2, 3).astype(dtype or 'uint8')
+    entry = {
+        'dtype': kind, 'shape': [2, 3], 'data_offsets': [0, array.nbytes]
+    }
+    head = json.dumps({'a': entry, '__metadata__': {'format': 'pt'}}).encode()
+    found = self._read(
+        len(head).to_bytes(8, 'little') + head + array.tobytes()
+    )['a']
+    if dtype is None:
+      self.assertIsInstance(found, torch_file.Other)
+    else:
+      np.testing.assert_array_equal(found, array)
+      self.assertEqual(found.dtype, array.dtype)
 
   def test_nothing_of_a_pickle_runs(self):
     victim = self.path.with_name('victim')
