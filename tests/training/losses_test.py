@@ -94,12 +94,13 @@ class AnchorLossTest(parameterized.TestCase):
         loss, losses.anchor_loss(single, _outputs(1)), rtol=1e-6
     )
 
-  @parameterized.parameters(('logits',), ('anchor3', 'anchor4', 'logits'))
-  def test_other_names_are_refused_with_both_lists(self, *names):
+  @parameterized.parameters(
+      (['logits'], 'anchor4'), (['anchor3', 'anchor4', 'logits'], 'anchor3')
+  )
+  def test_other_names_are_refused(self, names, other):
     targets = dict.fromkeys(names, _TARGET)
-    with self.assertRaisesRegex(
-        ValueError, f'(?s)anchor4 logits.* {" ".join(names)}'
-    ):
+    # JAX's text, which changes with its releases, names the one that differs.
+    with self.assertRaisesRegex(ValueError, other):
       losses.anchor_loss(_outputs(0), targets)
 
 
