@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import glob
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -145,4 +146,6 @@ def _print_table(rows: list[dict[str, Any]], width: int, names: int) -> None:
 
 
 if __name__ == '__main__':
+  # Ends it in silence when what reads its output, such as `head`, has ended.
+  signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   main(sys.argv[1:])

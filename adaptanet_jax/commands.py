@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 import contextlib
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -25,6 +26,9 @@ def one_line_errors(command: str) -> Iterator[None]:
   """
   # Orbax logs much that a user does not need.
   logging.set_verbosity(logging.WARNING)
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    # Names of files and classes may have characters that it cannot print.
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     yield
   except UsageError as error:

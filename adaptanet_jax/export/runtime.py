@@ -23,6 +23,7 @@ from __future__ import annotations  # Devices have older Pythons.
 import argparse
 import csv
 import os
+import signal
 import sys
 from typing import Any
 
@@ -60,6 +61,8 @@ def load(folder: str = _HERE, **options: Any) -> Network:
     ValueError: a file is missing, damaged or of another format, or a package
       is not installed.
   """
+  # Files are also read later, when the working directory may be another.
+  folder = os.path.abspath(os.path.expanduser(folder))
   about = runtime_models.read_about(folder)
   run = runtime_models.KINDS[about['kind']](folder, about, options)
   table = {}
@@ -77,7 +80,8 @@ class Network:
     folder: folder that it was exported to.
     about: contents of `export.json`.
     table: figures of each subnet, by its name, in the order of the export.
-    surroundings: what affects its times, such as the version and the threads.
+    surroundings: what its times depend on: the files of the export, and how
+      they run, such as the version and the threads.
     milliseconds: time of each subnet on this device for one image; `{}` until
       `measure` has run, here or, with `save`, in an earlier process.
   """
@@ -88,7 +92,10 @@ class Network:
   ) -> None:
     self.folder, self.about, self.table = folder, about, table
     self._run = run
-    self.surroundings: dict[str, str] = run.surroundings
+    index = os.path.join(folder, runtime_models.INDEX)
+    self.surroundings: dict[str, str] = {
+        'export': runtime_models.digest(index)[:12], **run.surroundings
+    }
     self.milliseconds, self._untimed = runtime_latency.read(
         folder, self.surroundings
     )
@@ -271,8 +278,9 @@ class Network:
               f'Subnet {name} puts the examples into classes '
               f'{found.argmax(-1)}; expected {expected.argmax(-1)}.'
           )
-        worst = max(worst, difference(found, expected))
-    return worst
+        # Unlike `max`, this keeps a NaN.
+        worst = np.maximum(worst, difference(found, expected))
+    return float(worst)
 
   def _checked(self, images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
@@ -367,6 +375,11 @@ def _classify(net: Network, paths: list[str], subnet: str) -> bool:
 
 
 if __name__ == '__main__':
+  # As other commands do when what reads their output, such as `head`, ends.
+  if hasattr(signal, 'SIGPIPE'):  # Not on Windows.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+  # Names of files and classes may have characters that it cannot print.
+  sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
   try:
     sys.exit(_main())
   except (ValueError, OSError) as error:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times of subnets on a device; a part of runtime.py, in the same folder.
 
-`latency.json` keeps the times and what they are valid for: a machine, and how
-it runs the network.
+`latency.json` keeps the times and what they are valid for: an export, a machine
+and how it runs the network.
 """
 
 from __future__ import annotations  # Devices have older Pythons.
@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,8 @@ _FILE = 'latency.json'
 # Number of subnets on which sums are checked, and the median error allowed.
 _NUM_CHECKED = 16
 _MOST_ERROR = 0.2
-_Codes = tuple[int, ...]
+if TYPE_CHECKING:  # Devices have older Pythons.
+  _Codes = tuple[int, ...]
 
 
 def measure(

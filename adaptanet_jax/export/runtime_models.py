@@ -240,14 +240,15 @@ def _check_files(
       raise ValueError(
           f'{folder} lacks {name}; expected a whole folder. Copy it again.'
       )
-    if _digest(path) != digests.get(name):
+    if digest(path) != digests.get(name):
       raise ValueError(
           f'{path} is damaged: its SHA-256 is not the one in export.json; '
           'expected the file that was exported. Copy the folder again.'
       )
 
 
-def _digest(path: str) -> str:
+def digest(path: str) -> str:
+  """Returns the SHA-256 of a file."""
   found = hashlib.sha256()
   with open(path, 'rb') as file:
     while part := file.read(2**20):

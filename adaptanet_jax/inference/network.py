@@ -360,10 +360,7 @@ class Supernet:
 
   def parse(self, subnet: str | Subnet) -> Subnet:
     """Parses a subnet; raises UsageError if the network does not have it."""
-    try:
-      parsed = Subnet.parse(str(subnet))
-    except ValueError as error:
-      raise UsageError(str(error)) from error
+    parsed = Subnet.parse(str(subnet))
     if not set(parsed.stages) <= set(self.net.choices):
       raise UsageError(
           f'Subnet {subnet} has a delta stage, and the run has trained none; '

@@ -14,6 +14,8 @@ import itertools
 
 import numpy as np
 
+from adaptanet_jax.errors import UsageError
+
 WIDTHS = (1.0, 0.75, 0.5, 0.25)
 NUM_STAGES = 4
 
@@ -68,7 +70,7 @@ class StageChoice:
 
   def __post_init__(self) -> None:
     if self.rho not in WIDTHS:
-      raise ValueError(f'Unknown width {self.rho!r}; expected one of {WIDTHS}.')
+      raise UsageError(f'Unknown width {self.rho!r}; expected one of {WIDTHS}.')
 
   def __str__(self) -> str:
     return f'{self.rho}{"d" * self.delta}'
@@ -94,7 +96,7 @@ class Subnet:
 
   def __post_init__(self) -> None:
     if len(self.stages) != NUM_STAGES:
-      raise ValueError(
+      raise UsageError(
           f'A subnet has {NUM_STAGES} stages, got {len(self.stages)}.'
       )
 
@@ -111,11 +113,11 @@ class Subnet:
 
   @classmethod
   def parse(cls, text: str) -> 'Subnet':
-    """Parses `1.0-0.5d-0.25-1.0`; raises ValueError that lists the choices."""
+    """Parses `1.0-0.5d-0.25-1.0`; raises UsageError that lists the choices."""
     by_name = {str(choice): choice for choice in CHOICES}
     names = text.split('-')
     if len(names) != NUM_STAGES or not set(names) <= set(by_name):
-      raise ValueError(
+      raise UsageError(
           f'Unknown subnet {text!r}; expected {NUM_STAGES} of '
           f'{", ".join(by_name)} joined by "-", such as "1.0-0.5d-0.25-1.0".'
       )

@@ -4,6 +4,7 @@
 
 import importlib.util
 import json
+import os
 import pathlib
 import platform
 import re
@@ -138,6 +139,11 @@ class RuntimeTest(folder_test.ExportTestCase):
       self.assertEqual(net.milliseconds, {})
       with self.assertRaisesRegex(ValueError, message):
         net.within(milliseconds=2.0)
+    # Another export of the same network is copied over this one.
+    index = folder / 'export.json'
+    index.write_text(index.read_text() + '\n')
+    with self.assertRaisesRegex(ValueError, "do not hold here: export was '"):
+      runtime.load(str(folder)).within(milliseconds=2.0)
     (folder / 'latency.json').write_text('{')
     with self.assertRaisesRegex(ValueError, 'latency.json is damaged'):
       runtime.load(str(folder)).within(milliseconds=2.0)
@@ -196,6 +202,23 @@ class RuntimeTest(folder_test.ExportTestCase):
       runtime.load(str(folder))
     with self.assertRaisesRegex(ValueError, 'no .*nowhere/export.json; expec'):
       runtime.load(str(self.root / 'nowhere'))
+
+  def test_a_folder_is_found_from_another_working_directory(self):
+    self.addCleanup(os.chdir, os.getcwd())
+    os.chdir(self.root)
+    net = runtime.load('exported')
+    os.chdir('/')
+    self.assertLess(net.check(), 2e-5)
+
+  def test_logits_that_are_no_numbers_are_told(self):
+    def run(net, images, subnet):
+      logits = np.array(self.exported(images, subnet))
+      # The largest, so that `argmax` still finds the expected class.
+      logits[np.arange(len(logits)), logits.argmax(-1)] = np.nan
+      return logits
+
+    with mock.patch.object(self._alone.Network, '__call__', run):
+      self.assertTrue(np.isnan(self._alone.load().check()))
 
   def test_answers_in_other_classes_are_refused(self):
     with mock.patch.object(

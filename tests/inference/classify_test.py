@@ -5,8 +5,11 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 from unittest import mock
 
@@ -19,7 +22,25 @@ from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference import pictures
 from adaptanet_jax.inference.network import Supernet
+from tests import testing
 from tests.inference import bundle_test
+
+# The command, with answers that no network gave.
+_WITHOUT_A_NETWORK = """
+import glob, os, runpy, sys, types
+import adaptanet_jax
+
+def answer(images, **chosen):
+  return [adaptanet_jax.Answer('Käse', 1.0, 'x1.0')] * len(images)
+
+adaptanet_jax.load = lambda model: types.SimpleNamespace(
+    net=types.SimpleNamespace(image_shape=(16, 16, 1)),
+    about=types.SimpleNamespace(class_names=('Käse',), shorter_side=0),
+    answer=answer,
+)
+sys.argv[1:] = ['--model=none', *glob.glob('*.png') * 200]
+runpy.run_module('adaptanet_jax.classify', run_name='__main__')
+"""
 
 
 class ClassifyTest(parameterized.TestCase):
@@ -173,6 +194,29 @@ class ClassifyTest(parameterized.TestCase):
     )
     code, _, _ = self._command('--policy=joint/budget', self.files[0])
     self.assertEqual(code, 0)
+
+  @parameterized.parameters(
+      ('head -n 1', r'\A.*\\udcff.png  K.*se  [^\n]*\n\Z'),
+      ('true', r'\A\Z'),
+  )
+  def test_any_name_is_printed_until_the_reader_ends(self, reader, expected):
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    name = os.fsencode(root) + b'/\xff.png'
+    shutil.copy(self.files[0], name)
+    (root / 'run.py').write_text(_WITHOUT_A_NETWORK, 'utf-8')
+    done = subprocess.run(
+        f'{sys.executable} run.py | {reader}',
+        shell=True,
+        cwd=root,
+        env=testing.environment() | {
+            'PYTHONIOENCODING': 'ascii', 'PYTHONPATH': str(testing.ROOT)
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    self.assertRegex(done.stdout, expected)
+    self.assertEqual(done.stderr, '')
 
   @parameterized.parameters(
       (('--subnet=1.0-0.3-1.0-1.0', 'F'), "Unknown subnet '1.0-0.3-1.0-1.0'"),

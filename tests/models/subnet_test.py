@@ -8,6 +8,7 @@ import itertools
 from absl.testing import absltest, parameterized
 import numpy as np
 
+from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.subnet import (
   CHOICES,
   LARGEST,
@@ -77,7 +78,7 @@ class StageChoiceTest(parameterized.TestCase):
   @parameterized.parameters(0.3, 0.0, 2.0, -0.25)
   def test_unknown_width_raises_with_the_choices(self, rho):
     with self.assertRaisesRegex(
-        ValueError, rf'Unknown width {rho}; .* \(1\.0, 0\.75, 0\.5, 0\.25\)'
+        UsageError, rf'Unknown width {rho}; .* \(1\.0, 0\.75, 0\.5, 0\.25\)'
     ):
       StageChoice(rho)
 
@@ -128,7 +129,7 @@ class SubnetTest(parameterized.TestCase):
   )
   def test_a_bad_name_raises_naming_it_and_the_choices(self, text):
     with self.assertRaisesRegex(
-        ValueError,
+        UsageError,
         rf"Unknown subnet '{text}'; expected 4 of 1\.0, 0\.75, 0\.5, 0\.25, "
         r'1\.0d, 0\.75d, 0\.5d, 0\.25d joined by "-"',
     ):
@@ -136,7 +137,7 @@ class SubnetTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 3, 5)
   def test_a_wrong_number_of_stages_raises(self, count):
-    with self.assertRaisesRegex(ValueError, f'has 4 stages, got {count}'):
+    with self.assertRaisesRegex(UsageError, f'has 4 stages, got {count}'):
       Subnet((StageChoice(),) * count)
 
   def test_decode_of_an_unknown_branch_raises(self):
