@@ -27,8 +27,8 @@ log="$runs/slices.csv"
 # On a machine with other work, one of two CPU devices may wait for the other for
 # longer than the 40 seconds after which XLA ends the process.
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_cpu_collective_call_terminate_timeout_seconds=86400"
-child='' asked=0
-trap 'asked=1 noticed=1; [[ -z "$child" ]] || kill -TERM "$child" || true' TERM INT
+# shellcheck source=benchmarks/stoppable.sh
+source benchmarks/stoppable.sh
 mkdir -p "$runs"
 [[ -e "$log" ]] || echo 'started,run,phases,seconds,exit_code' > "$log"
 
@@ -41,17 +41,8 @@ part() {
   fi
   ((!asked)) || exit 75  # Between two parts.
   at="$(date -u +%Y-%m-%dT%H:%M)"
-  launch/local.sh --config="$config" --workdir="$runs/$run" \
-    --config.seed="$seed" --config.phases="$phases" "$@" &
-  child="$!"
-  ((!asked)) || kill -TERM "$child"
-  # A signal ends a wait before the child has saved.
-  noticed=1
-  while ((noticed)); do
-    noticed=0 code=0
-    wait "$child" || code="$?"
-  done
-  child=''
+  stoppable launch/local.sh --config="$config" --workdir="$runs/$run" \
+    --config.seed="$seed" --config.phases="$phases" "$@" || code="$?"
   echo "$at,$run,${phases//,/+},$((SECONDS - started)),$code" >> "$log"
   return "$code"
 }

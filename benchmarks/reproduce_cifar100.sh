@@ -38,8 +38,8 @@ mkdir -p "$workdir"
 log="$workdir/slices.csv"
 [[ -e "$log" ]] || echo 'seconds,exit_code,phase,step' > "$log"
 
-child='' asked=0
-trap 'asked=1 noticed=1; [[ -z "$child" ]] || kill -TERM "$child" || true' TERM INT
+# shellcheck source=benchmarks/stoppable.sh
+source "$(dirname "$0")/stoppable.sh"
 
 # A checksum of what a slice leaves for the next one to resume from.
 state() {
@@ -56,19 +56,10 @@ reached() {
 }
 
 for ((done = 0; !slices || done < slices; done++)); do
-  before="$(state)" started="$SECONDS"
-  timeout --preserve-status --signal=TERM --kill-after="$grace" "$((slice - grace))" \
+  before="$(state)" started="$SECONDS" code=0
+  stoppable timeout --preserve-status --signal=TERM --kill-after="$grace" "$((slice - grace))" \
     "${launch[@]}" --config="${CONFIG:-configs/cifar100.py}" \
-    --workdir="$workdir" "$@" &
-  child="$!"
-  ((!asked)) || kill -TERM "$child"
-  # A signal ends a wait before the child has saved.
-  noticed=1
-  while ((noticed)); do
-    noticed=0 code=0
-    wait "$child" || code="$?"
-  done
-  child=''
+    --workdir="$workdir" "$@" || code="$?"
   at="$(reached)"
   echo "$((SECONDS - started)),$code,${at:-,}" >> "$log"
   # 75: asked to stop, and saved. 137 and 143: cut off before it could.

@@ -96,10 +96,8 @@ class SlicesTest(parameterized.TestCase):
     )
     for name in ('benchmarks', 'launch'):
       (self.folder / name).mkdir()
-    shutil.copy(
-        ROOT / 'benchmarks' / 'reproduce_cifar100.sh',
-        self.folder / 'benchmarks',
-    )
+    for name in ('reproduce_cifar100.sh', 'stoppable.sh'):
+      shutil.copy(ROOT / 'benchmarks' / name, self.folder / 'benchmarks')
 
   def _run(self, program, **environment):
     local = self.folder / 'launch' / 'local.sh'
@@ -235,9 +233,8 @@ class Cifar100MediumTest(parameterized.TestCase):
     )
     for name in ('benchmarks', 'launch'):
       (self.folder / name).mkdir()
-    shutil.copy(
-        ROOT / 'benchmarks' / 'cifar100_medium.sh', self.folder / 'benchmarks'
-    )
+    for name in ('cifar100_medium.sh', 'stoppable.sh'):
+      shutil.copy(ROOT / 'benchmarks' / name, self.folder / 'benchmarks')
     local = self.folder / 'launch' / 'local.sh'
     local.write_text(_PART)
     local.chmod(0o755)
