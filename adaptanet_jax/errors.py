@@ -3,6 +3,7 @@
 """The exception for errors that a user, not a developer, can correct."""
 
 import errno
+import numbers
 import re
 
 # Errors of a full, broken or protected disk, which do not always name a file.
@@ -20,6 +21,21 @@ def some(names: list[str]) -> str:
   """Lists names for a message: the first three and the number of others."""
   rest = f' and {len(names) - 3} more' if len(names) > 3 else ''
   return ', '.join(names[:3]) + rest
+
+
+def check_count(count: int | None, available: int, source: str) -> int:
+  """Returns the requested number of examples; None stands for all.
+
+  Raises:
+    UsageError: there are fewer, or the number is invalid.
+  """
+  count = available if count is None else count
+  if not isinstance(count, numbers.Integral) or not 0 < count <= available:
+    raise UsageError(
+        f'count = {count!r}; expected 1 to {available}, the examples of '
+        f'{source}.'
+    )
+  return int(count)
 
 
 def first_line(error: Exception) -> str:

@@ -209,6 +209,9 @@ class PipelineTest(absltest.TestCase):
     logits = supernet(images, '0.5d-0.5d-0.5d-0.5d')
     self.assertAlmostEqual(top1(logits), uniform['top1'])
 
+    self.assertIn(
+        ': 4,096 subnets, uint8[16, 16, 3] to 10 classes>', repr(supernet)
+    )
     self.assertContainsSubset(['joint/pull_up'], supernet.policies)
     logits, subnets = supernet.route(images, 'joint/pull_up')
     entry = results['policies']['joint']['pull_up']
@@ -234,6 +237,7 @@ class PipelineTest(absltest.TestCase):
         (lambda: supernet(images[:0]), r'uint8\[0, 16.*B at least 1'),
         (lambda: supernet([[0]]), r'int64\[1, 1\]; expected uint8'),
         (lambda: supernet.within('few'), "madds = 'few'; expected a number"),
+        (lambda: supernet.within(10**400), 'madds = 10+; expected a number'),
         (lambda: supernet.route(images, 'joint/best'), 'one of joint/pull_up'),
         (lambda: supernet.within(10), 'No subnet takes at most 10 MAdds'),
         (lambda: adaptanet_jax.load('/nowhere'), 'There is no /nowhere'),

@@ -22,14 +22,14 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from adaptanet_jax import platforms, trees, versions
-from adaptanet_jax.errors import UsageError, some
+from adaptanet_jax.errors import UsageError, check_count, some
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
   subnet_table,
 )
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.inference.about import About
-from adaptanet_jax.inference.network import Supernet, check_count
+from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.gates import GATES, GateSet, gate_name
 from adaptanet_jax.models.layers import BATCH_NORMS, MEANS, STDS
 from adaptanet_jax.models.parts import Variables

@@ -31,6 +31,7 @@ from adaptanet_jax.models import jitted, stages
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.routing import Policy
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 BACKENDS = ('auto', 'switch', 'stages')
@@ -94,6 +95,14 @@ class Supernet:
     self.subnets, self.policy_table = subnets, policy_table
     self.calibrated, self.statistics = calibrated, statistics
     self.about = about
+
+  def __repr__(self) -> str:
+    number = len(self.net.choices) ** NUM_STAGES
+    return (
+        f'<{self.about.name}: {number:,} subnets, '
+        f'uint8{list(self.net.image_shape)} to '
+        f'{len(self.about.class_names)} classes>'
+    )
 
   def __call__(
       self, images: np.ndarray | jax.Array, subnet: str | Subnet = LARGEST
@@ -198,7 +207,7 @@ class Supernet:
       )
     try:
       madds = float(madds)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
       raise UsageError(f'madds = {madds!r}; expected a number.') from error
     costs, top1 = self.subnets['madds'], self.subnets['expected_top1']
     within = list(zip(*np.nonzero(costs <= madds)))
@@ -341,8 +350,7 @@ class Supernet:
           else 'The run has no policies; expected an AdaptaNet, no baseline, '
           'whose phase policies is done.'
       )
-    scope, name = policy.split('/')
-    chosen = policies_lib.from_json(self.policy_table, scope, name)
+    chosen = self._policies[policy]
     if share is not None:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
@@ -357,6 +365,13 @@ class Supernet:
     """Scopes and names of the policies that `route` knows."""
     rules = self.policy_table.get('rules', {})
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
+
+  @functools.cached_property
+  def _policies(self) -> dict[str, Policy]:
+    return {
+        policy: policies_lib.from_json(self.policy_table, *policy.split('/'))
+        for policy in self.policies
+    }
 
   def parse(self, subnet: str | Subnet) -> Subnet:
     """Parses a subnet; raises UsageError if the network does not have it."""
@@ -380,18 +395,3 @@ class Supernet:
           f'{", ".join(map(str, expected))}], B at least 1.'
       )
     return jnp.asarray(images)
-
-
-def check_count(count: int | None, available: int, source: str) -> int:
-  """Returns the requested number of examples; None stands for all.
-
-  Raises:
-    UsageError: there are fewer, or the number is invalid.
-  """
-  count = available if count is None else count
-  if not isinstance(count, int | np.integer) or not 0 < count <= available:
-    raise UsageError(
-        f'count = {count!r}; expected 1 to {available}, the examples of '
-        f'{source}.'
-    )
-  return int(count)

@@ -13,13 +13,14 @@ import numpy as np
 
 from adaptanet_jax import plan, settings, trees, workspace
 from adaptanet_jax.data import sources
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, check_count
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
   subnet_table,
 )
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
-from adaptanet_jax.inference.network import About, Supernet, check_count
+from adaptanet_jax.inference.about import About
+from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
