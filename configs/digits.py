@@ -4,9 +4,9 @@
 
   launch/local.sh --config=configs/digits.py --workdir=/tmp/digits
 
-Seed 0 gave top-1 accuracies of 99.0% (teacher), 99.2% (x1.0), 97.2% (x0.25) and
-97.6% (runtime-random); with every stage a delta 97.8% (x1.0) and 93.8% (x0.25);
-2 busy CPU cores, AMD EPYC, 58 minutes without phase latency, 2026-11-28.
+Seed 0 gave top-1 accuracies of 98.4% (teacher), 98.6% (x1.0), 97.2% (x0.25) and
+97.4% (runtime-random); with every stage a delta 98.4% (x1.0) and 93.0% (x0.25);
+2 CPU cores, AMD EPYC, 25 minutes with nothing cached, 2026-11-28.
 docs/results.md has all figures.
 """
 
@@ -39,8 +39,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     part.cascade.epochs = (4.0, 5.0, 6.0, 7.0)
   c.lock_in.epochs = 42.0
   c.delta.lock_in.epochs = 30.0
-  # Without a joint lock-in the 4,096 subnets average 91.7% and the worst has
-  # 37.6%; with it they average 93.2% and the worst has 75.8% (docs/results.md).
+  # Without a joint lock-in the 4,096 subnets averaged 91.7% and the worst had
+  # 37.6%; with it they averaged 93.2% and the worst had 75.8% (docs/results.md).
   c.joint.epochs = 12.0
   c.gates.epochs = 10.0
   c.policies.budget = 0.5
