@@ -17,7 +17,10 @@ from ml_collections import config_flags
 from adaptanet_jax import commands
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'What to run: a file of configs/.', lock_config=True
+    'config',
+    None,
+    'What to run: a file of configs/; --config.KEY=VALUE changes a setting.',
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Folder of checkpoints, metrics and results.'
