@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from adaptanet_jax.errors import UsageError, first_line, some
+from adaptanet_jax.models.layers import STDS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.teachers import torch_file
@@ -130,7 +131,9 @@ def _adapt_head(
       name in arrays and arrays[name].shape == expected[name] for name in _HEAD
   ):
     return []
-  found = [arrays.pop(name) for name in _HEAD if name in arrays]
+  found = [
+      arrays.pop(name) for name in _HEAD if name in arrays and arrays[name].ndim
+  ]
   classes = f'of {found[-1].shape[-1]} classes ' if found else 'that it lacks '
   shapes = [expected.pop(name) for name in _HEAD]
   return [f'the classifier {classes}starts at random for {shapes[-1][0]}']
@@ -139,13 +142,16 @@ def _adapt_head(
 def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:
   """Fits the first convolution to other channels; returns notes.
 
-  Its output for a grey picture stays the same.
+  Its output for a grey picture stays the same up to a constant: a pixel is
+  normalised by numbers that depend on the channels, see `layers.normalize`.
   """
   kernel = arrays.get(_ANCHOR)
   if kernel is None or kernel.ndim != 4 or kernel.shape[2] == colours:
     return []
-  summed = kernel.astype(np.float32).sum(2, keepdims=True)
-  arrays[_ANCHOR] = np.repeat(summed / colours, colours, 2)
+  after = np.float32(STDS[colours])[:, None]
+  before = np.float32(STDS.get(kernel.shape[2], after.mean()))
+  response = kernel.astype(np.float32) / before.reshape(-1, 1)
+  arrays[_ANCHOR] = response.sum(2, keepdims=True) * after / colours
   return [
       f'the first convolution of {kernel.shape[2]} channels is '
       + (f'spread over {colours}' if colours > 1 else 'summed to 1')
