@@ -9,6 +9,7 @@ import importlib.util
 import io
 import os
 import re
+import signal
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ from adaptanet_jax.errors import OF_DISKS, UsageError
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-  """Ends the process with a one-line message if the user's input is invalid.
+  """Ends the process with one line if an input is invalid, or if interrupted.
 
   Args:
     command: name that the line begins with.
@@ -41,6 +42,9 @@ def one_line_errors(command: str) -> Iterator[None]:
     if error.errno not in OF_DISKS:
       raise
     sys.exit(f'{command}: {error.strerror}.')
+  except KeyboardInterrupt:
+    print(f'{command}: Interrupted.', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.commands."""
 
+import contextlib
 import errno
+import io
 import os
 
 from absl.testing import absltest, parameterized
@@ -24,6 +26,15 @@ class OneLineErrorsTest(parameterized.TestCase):
       with commands.one_line_errors('command'):
         raise OSError(*args)
     self.assertEqual(stop.exception.code, line)
+
+  def test_an_interrupt_is_one_line(self):
+    told = io.StringIO()
+    with self.assertRaises(SystemExit) as stop:
+      with contextlib.redirect_stderr(told):
+        with commands.one_line_errors('command'):
+          raise KeyboardInterrupt
+    self.assertEqual(stop.exception.code, 130)
+    self.assertEqual(told.getvalue(), 'command: Interrupted.\n')
 
   def test_an_error_of_ours_keeps_its_traceback(self):
     with self.assertRaises(OSError):
