@@ -3,8 +3,6 @@
 """Trains and evaluates an AdaptaNet:
 
   python -m adaptanet_jax.main --config=configs/digits.py --workdir=/tmp/digits
-
-This file holds flags and process set-up only.
 """
 
 import gc

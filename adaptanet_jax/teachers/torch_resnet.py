@@ -33,8 +33,8 @@ _WRAPPERS = (
 _ANCHOR = 'conv1.weight'
 _IN_BLOCK = re.compile(r'layer\d+\.\d+\.$')
 _HEAD = ('fc.weight', 'fc.bias')
-# Counters that only training with BatchNorm reads.
-_IGNORED = '.num_batches_tracked'
+# Counters that only training reads: of BatchNorm, and of an average of models.
+_IGNORED = ('.num_batches_tracked', 'n_averaged')
 # PyTorch's names for our leaves; kernels and scales are both `weight`.
 _LEAVES = {
     'kernel': 'weight',

@@ -124,7 +124,10 @@ class TorchResNetTest(parameterized.TestCase):
         # The network is preferred to its average, in any order.
         {'state_dict_ema': other, 'state_dict': state},
         {'ema': {'module': other}, 'model': state},
-        {'model_ema': {f'module.{n}': a for n, a in state.items()}},
+        {
+            'model_ema': {f'module.{n}': a for n, a in state.items()}
+            | {'n_averaged': np.array(7)}
+        },
     ):
       chex.assert_trees_all_equal(self._load_tree(tree | beside), expected)
 
