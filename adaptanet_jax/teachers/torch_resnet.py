@@ -148,8 +148,9 @@ def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:
   kernel = arrays.get(_ANCHOR)
   if kernel is None or kernel.ndim != 4 or kernel.shape[2] == colours:
     return []
-  after = np.float32(STDS[colours])[:, None]
-  before = np.float32(STDS.get(kernel.shape[2], after.mean()))
+  after = np.array(STDS[colours], np.float32)[:, None]
+  # Of other channels nothing is known.
+  before = np.array(STDS.get(kernel.shape[2], after.mean()), np.float32)
   response = kernel.astype(np.float32) / before.reshape(-1, 1)
   arrays[_ANCHOR] = response.sum(2, keepdims=True) * after / colours
   return [
