@@ -40,8 +40,13 @@ def _parser() -> argparse.ArgumentParser:
   how.add_argument(
       '--policy', help='such as joint/budget: picks a subnet for each picture'
   )
-  parser.add_argument('--json', action='store_true', help='a list of objects')
-  parser.add_argument('files', nargs='+', metavar='FILE')
+  parser.add_argument(
+      '--json', action='store_true', help='prints a list of objects'
+  )
+  parser.add_argument(
+      'files', nargs='+', metavar='FILE',
+      help="a picture, or a pattern such as 'photos/*.jpg'",
+  )
   return parser
 
 

@@ -3,23 +3,26 @@
 """Shared parts of the commands: their flags, and how they report errors."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import importlib.util
 import io
 import os
 import re
+import signal
 import sys
 from typing import Any
 
 from absl import flags, logging
+import ml_collections
+from ml_collections import config_flags
 
 from adaptanet_jax.errors import OF_DISKS, UsageError
 
 
 @contextlib.contextmanager
 def one_line_errors(command: str) -> Iterator[None]:
-  """Ends the process with a one-line message if the user's input is invalid.
+  """Ends the process with one line if an input is invalid, or if interrupted.
 
   Args:
     command: name that the line begins with.
@@ -39,28 +42,25 @@ def one_line_errors(command: str) -> Iterator[None]:
     if error.errno not in OF_DISKS:
       raise
     sys.exit(f'{command}: {error.strerror}.')
+  except KeyboardInterrupt:
+    print(f'{command}: Interrupted.', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
 
 
-def parser(
-    command: str, description: str, **options: Any
-) -> argparse.ArgumentParser:
+def parser(command: str, description: str) -> argparse.ArgumentParser:
   """Returns the parser of a command, without flags.
 
   Args:
     command: the module that is run.
     description: what the command does.
-    **options: further arguments of `argparse.ArgumentParser`.
   """
   return argparse.ArgumentParser(
-      prog=f'python -m {command}',
-      description=description,
-      allow_abbrev=False,
-      **options,
+      prog=f'python -m {command}', description=description, allow_abbrev=False
   )
 
 
 def parser_for_model(
-    command: str, description: str, *, more: str = '', **options: Any
+    command: str, description: str, *, more: str = ''
 ) -> argparse.ArgumentParser:
   """Returns the parser of a command that takes a model.
 
@@ -68,9 +68,8 @@ def parser_for_model(
     command: see `parser`.
     description: see `parser`.
     more: text on what else --model may name.
-    **options: see `parser`.
   """
-  found = parser(command, description, **options)
+  found = parser(command, description)
   found.add_argument(
       '--model',
       required=True,
@@ -94,13 +93,22 @@ def parse_flags(argv: list[str]) -> list[str]:
     if not (values.config and values.workdir):
       raise flags.Error('Both --config and --workdir have to be given')
     _ = values.config.name  # Reads the file, and fails if there is none.
+    _check_settings(config_flags.get_override_values(values['config']))
     return rest
+  except IndexError:  # The flag sets an element of a tuple.
+    given = [arg for arg in argv if '[' in arg.split('=')[0]]
+    problem = (
+        f'{" ".join(given)} sets a part of a setting; expected all of it, such '
+        'as --config.cascade.epochs=1,2,3,4.'
+    )
   except (AttributeError, KeyError) as error:  # The config lacks a setting.
     # ml_collections quotes the name, and escapes the quotes with a suggestion.
-    found = re.search(r"'(\w+)", str(error).replace('\\', ''))
-    name = found[1] if found else str(error)
+    text = str(error).replace('\\', '')
+    # Of a name below a setting it tells the whole path.
+    found = re.search(r'lookup: .*\.(\w+)', text) or re.search(r"'(\w+)", text)
+    name = found[1] if found else text
     given = [arg for arg in argv if name in arg.split('=')[0].split('.')]
-    hint = re.search(r'Did you mean "(\w+)"', str(error).replace('\\', ''))
+    hint = re.search(r'Did you mean "(\w+)"', text)
     problem = (
         f'Unknown setting {given[0] if given else name}; expected one that '
         'configs/common.py declares'
@@ -112,6 +120,20 @@ def parse_flags(argv: list[str]) -> list[str]:
     problem = problem.removeprefix('ValueError: ')
     problem += '. Usage: --config=configs/FILE.py[:VARIANT] --workdir=DIR'
   sys.exit(f'adaptanet_jax: {problem}')
+
+
+def _check_settings(given: Mapping[str, Any]) -> None:
+  """Raises flags.Error if a section is set, with whatever is in it.
+
+  Args:
+    given: values on the command line, by dotted key.
+  """
+  for key, value in given.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      raise flags.Error(
+          f'--config.{key} is a section; expected one of its settings, such as '
+          '--config.data.name=digits'
+      )
 
 
 def _installed(arg: str) -> str:

@@ -3,8 +3,6 @@
 """Trains and evaluates an AdaptaNet:
 
   python -m adaptanet_jax.main --config=configs/digits.py --workdir=/tmp/digits
-
-This file holds flags and process set-up only.
 """
 
 import gc
@@ -17,7 +15,10 @@ from ml_collections import config_flags
 from adaptanet_jax import commands
 
 _CONFIG = config_flags.DEFINE_config_file(
-    'config', None, 'What to run: a file of configs/.', lock_config=True
+    'config',
+    None,
+    'What to run: a file of configs/; --config.KEY=VALUE changes a setting.',
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
     'workdir', None, 'Folder of checkpoints, metrics and results.'

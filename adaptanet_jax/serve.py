@@ -28,25 +28,29 @@ _COMMAND = 'adaptanet_jax.serve'
 
 def _parser() -> argparse.ArgumentParser:
   parser = commands.parser_for_model(
-      _COMMAND,
-      'Serves a model over HTTP.',
-      more='; or an exported folder',
-      formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+      _COMMAND, 'Serves a model over HTTP.', more='; or an exported folder'
   )
   add = parser.add_argument
-  add('--host', default='127.0.0.1', help='address to listen at')
-  add('--port', type=int, default=8000, help='0: any free port')
+  add(
+      '--host', default='127.0.0.1',
+      help='address to listen at; default: %(default)s',
+  )
+  add(
+      '--port', type=int, default=8000,
+      help='0: any free port; default: %(default)s',
+  )
   add('--name', help='name of the model in addresses; default: its own')
   add(
       '--drain_seconds', type=float, default=5.0,
-      help='how long it still answers after SIGTERM',
+      help='how long it still answers after SIGTERM; default: %(default)g',
   )
   add(
       '--keep_alive_seconds', type=int, default=75,
-      help='how long an idle connection is kept; longer than a proxy keeps it',
+      help='how long an idle connection is kept; longer than a proxy keeps it; '
+      'default: %(default)s',
   )
-  add('--ssl_certfile', help='for HTTPS')
-  add('--ssl_keyfile', help='for HTTPS')
+  add('--ssl_certfile', help='certificate, for HTTPS')
+  add('--ssl_keyfile', help='key of the certificate')
   add_flags(parser)
   return parser
 
@@ -56,28 +60,39 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add(
       '--slo_ms', type=float, default=50.0,
-      help='deadline of a request without a timeout, in milliseconds',
+      help='deadline of a request without a timeout, in milliseconds; default: '
+      '%(default)g',
   )
-  add('--queue_limit', type=int, default=256, help='how many images may wait')
+  add(
+      '--queue_limit', type=int, default=256,
+      help='how many images may wait; default: %(default)s',
+  )
   add(
       '--max_batch', type=int, default=32, choices=(1, 2, 4, 8, 16, 32),
-      help='how many images may run together',
+      help='how many images may run together; default: %(default)s',
   )
   add('--menu', help='subnets, joined by commas; default: chosen by measuring')
   add(
       '--policy',
       help='such as joint/budget, for requests with the parameter policy',
   )
-  add('--cache_dir', help='folder for measured times and compiled programs')
+  add(
+      '--cache_dir',
+      help='folder for measured times and compiled programs; default: '
+      '~/.cache/adaptanet_jax',
+  )
   add('--token_file', help='file with the token that loading a model needs')
   add(
       '--require_token', action='store_true',
       help='inference needs the token as well',
   )
-  add('--max_body_mb', type=float, default=16.0, help='size limit of a request')
+  add(
+      '--max_body_mb', type=float, default=16.0,
+      help='size limit of a request; default: %(default)g',
+  )
   add(
       '--max_pixels', type=int, default=2**24,
-      help='limit for all pictures of a request together',
+      help='limit for all pictures of a request together; default: %(default)s',
   )
 
 

@@ -25,15 +25,16 @@ _HEAD = (
 def read(folder):
   """Returns the kept figures of whole steps, by pixels and then by phase.
 
-  Files of a stage alone, or of other numbers of images per chip, have longer
-  names and are left out.
+  Of a phase with several numbers of images per chip the configuration's share
+  counts: the others are in the file's name, which is longer.
   """
   found: dict[int, dict[str, Any]] = {}
-  for path in sorted(glob.glob(os.path.join(folder, '*.json'))):
+  for path in sorted(glob.glob(os.path.join(folder, '*.json')), key=len):
     with open(path, encoding='utf-8') as file:
       row = json.load(file)
-    if os.path.basename(path) == f"{row['phase']}-{row['pixels']}.json":
-      found.setdefault(row['pixels'], {})[row['phase']] = row
+    # Files from before one stage could be compiled alone do not say so.
+    if row.get('stages', 'all') == 'all':
+      found.setdefault(row['pixels'], {}).setdefault(row['phase'], row)
   return found
 
 
@@ -85,7 +86,7 @@ def main(folders):
           f"{first['device']} ({first['topology']}); {first['date']}, jax "
           f"{versions['jax']}, {compiler} {versions[compiler]}\n"
       )
-      cells = [_cells(row) for row in rows.values()]
+      cells = [_cells(row) for _, row in sorted(rows.items())]
       width = max(map(len, cells))
       for row in (_HEAD[:width], ('---',) * width, *cells):
         print(f"| {' | '.join(row)} |")

@@ -6,11 +6,12 @@
       --workdir=/tmp/usnet
 
 The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
-and a configuration of AdaptaNet (digits, cifar100, cifar100:small, imagenet,
-each with or without smoke). The baseline takes the data and network of that
-configuration; DSNet also takes its norm. It makes as many passes over the data
-as its teacher, cascade, lock-in and joint lock-in together, and as many
-gradient steps if these share one batch size, as in digits and cifar100:small.
+and a configuration of AdaptaNet (digits, cifar100 or imagenet, or a variant of
+one, such as cifar100:small or digits:smoke). The baseline takes the data and
+network of that configuration; DSNet also takes its norm. It makes as many
+passes over the data as its teacher, cascade, lock-in and joint lock-in
+together, and as many gradient steps if these share one batch size, as in
+digits, cifar100:small and cifar100:medium.
 Settings on the command line are applied later and change only one side: if you
 change --config.teacher.epochs, change --config.baseline.epochs accordingly.
 """

@@ -166,7 +166,7 @@ def get_config() -> ml_collections.ConfigDict:
   c.evaluation.calibration = 'subnet'
   # Number of training images that these statistics are taken from.
   c.evaluation.calibration_examples = 5120
-  # Whether to measure test accuracies after each epoch of the teacher, of both
+  # Whether to measure test accuracies after each epoch of the teacher, of all
   # lock-ins and of a baseline, with the batch statistics of training.
   c.evaluation.every_epoch = True
 

@@ -16,7 +16,8 @@ pixels. For a million:
 trains a ResNet-50 at 224 pixels on random parts of the pictures, which 16
 processes decode as they are needed. With few pictures, start from a network
 trained on others: --config.teacher.weights=FILE, a ResNet of torchvision or
-timm with any classes. `:finetune` has the settings for it:
+timm with any classes. `:finetune` has the settings for it, and does not run
+without such a file:
 
   python -m adaptanet_jax.main --config=configs/pictures.py:finetune \
       --workdir=/tmp/pictures --config.data.dir=DIR \
@@ -73,7 +74,9 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.gates.epochs = 1.0
   elif arg == 'finetune':
     # For networks trained by torchvision: a tenth of the learning rate, and
-    # only as many epochs as new classes need.
+    # only as many epochs as new classes need. If no weights are given and this
+    # file is not there, the run is refused: random ones need another schedule.
+    c.teacher.weights = 'resnet50.pth'
     c.teacher.norm = 'bn'
     c.teacher.epochs = 10.0
     c.teacher.warmup_epochs = 1.0

@@ -145,6 +145,12 @@ class ConfigsTest(parameterized.TestCase):
     self.assertEqual(config.data.fake_if_missing, smoke)
     self.assertEqual(max(config.cascade.epochs) <= 1.0, smoke)
 
+  def test_finetune_does_not_run_without_weights(self):
+    # Those of the default are refused if there is no such file.
+    self.assertEndsWith(
+        _get_config('pictures', 'finetune').teacher.weights, '.pth'
+    )
+
   @parameterized.parameters(*_FILES)
   def test_an_unknown_variant_is_refused_with_the_choices(self, name):
     with self.assertRaisesRegex(

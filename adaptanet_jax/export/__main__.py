@@ -21,10 +21,12 @@ def _parser() -> argparse.ArgumentParser:
       '--out', required=True, help='folder to write; new, or empty'
   )
   parser.add_argument(
-      '--format', default='onnx', help='onnx, stablehlo, stages or static'
+      '--format', default='onnx',
+      help='onnx, stablehlo, stages or static; default: %(default)s',
   )
   parser.add_argument(
-      '--memory', default='fast', help='for format onnx: fast or small'
+      '--memory', default='fast',
+      help='for format onnx: fast or small; default: %(default)s',
   )
   parser.add_argument(
       '--subnets',

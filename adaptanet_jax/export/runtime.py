@@ -341,7 +341,9 @@ def _main() -> int:
   )
   parser.add_argument('--subnet', default='', help='default: the first')
   parser.add_argument('--measure', action='store_true', help='times subnets')
-  parser.add_argument('pictures', nargs='*')
+  parser.add_argument(
+      'pictures', nargs='*', help='files; without any it runs the examples'
+  )
   args = parser.parse_args()
   if args.subnet and not args.pictures:
     parser.error('--subnet is for pictures; expected the names of some.')

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from adaptanet_jax.errors import UsageError, first_line, some
+from adaptanet_jax.models.layers import STDS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.teachers import torch_file
@@ -32,8 +33,8 @@ _WRAPPERS = (
 _ANCHOR = 'conv1.weight'
 _IN_BLOCK = re.compile(r'layer\d+\.\d+\.$')
 _HEAD = ('fc.weight', 'fc.bias')
-# Counters that only training with BatchNorm reads.
-_IGNORED = '.num_batches_tracked'
+# Counters that only training reads: of BatchNorm, and of an average of models.
+_IGNORED = ('.num_batches_tracked', 'n_averaged')
 # PyTorch's names for our leaves; kernels and scales are both `weight`.
 _LEAVES = {
     'kernel': 'weight',
@@ -130,7 +131,9 @@ def _adapt_head(
       name in arrays and arrays[name].shape == expected[name] for name in _HEAD
   ):
     return []
-  found = [arrays.pop(name) for name in _HEAD if name in arrays]
+  found = [
+      arrays.pop(name) for name in _HEAD if name in arrays and arrays[name].ndim
+  ]
   classes = f'of {found[-1].shape[-1]} classes ' if found else 'that it lacks '
   shapes = [expected.pop(name) for name in _HEAD]
   return [f'the classifier {classes}starts at random for {shapes[-1][0]}']
@@ -139,13 +142,17 @@ def _adapt_head(
 def _adapt_stem(arrays: dict[str, np.ndarray], colours: int) -> list[str]:
   """Fits the first convolution to other channels; returns notes.
 
-  Its output for a grey picture stays the same.
+  Its output for a grey picture stays the same up to a constant: a pixel is
+  normalised by numbers that depend on the channels, see `layers.normalize`.
   """
   kernel = arrays.get(_ANCHOR)
   if kernel is None or kernel.ndim != 4 or kernel.shape[2] == colours:
     return []
-  summed = kernel.astype(np.float32).sum(2, keepdims=True)
-  arrays[_ANCHOR] = np.repeat(summed / colours, colours, 2)
+  after = np.array(STDS[colours], np.float32)[:, None]
+  # Of other channels nothing is known.
+  before = np.array(STDS.get(kernel.shape[2], after.mean()), np.float32)
+  response = kernel.astype(np.float32) / before.reshape(-1, 1)
+  arrays[_ANCHOR] = response.sum(2, keepdims=True) * after / colours
   return [
       f'the first convolution of {kernel.shape[2]} channels is '
       + (f'spread over {colours}' if colours > 1 else 'summed to 1')

@@ -2,15 +2,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.analyses.timing: how measured times are used."""
 
+import dataclasses
 import shutil
 import tempfile
 import types
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax.analyses import timing
 from adaptanet_jax.evaluation import subnet_table
+from adaptanet_jax.models.resnet import ResNet
+from configs import common as configs
+
+
+class MeasureTest(absltest.TestCase):
+
+  def test_a_row_has_the_norm_that_ran(self):
+    net = ResNet('resnet26x8', 'cifar', 'gn_ws', 10, (8, 8, 1))
+    student = dataclasses.replace(net, delta='conv3x3')
+    values = {}
+    work = types.SimpleNamespace(
+        workdir='/no/such/folder',
+        nets=types.SimpleNamespace(teacher=net, student=student),
+        config=configs.get_config(),
+        results=types.SimpleNamespace(values=values, update=values.update),
+    )
+    runs = {name: lambda *_: None for name in timing.programs(work)}
+    row = {'ms_median': 1.0, 'ms_quiet': 1.0}
+    with (
+        mock.patch.object(timing, '_runs', return_value=runs),
+        mock.patch.object(
+            timing.latency, 'measure', lambda runs, **_: [row] * len(runs)
+        ),
+    ):
+      timing.measure_latency(work)
+    # Kernels are standardised in advance.
+    norms = {row['network']: row['norm'] for row in values['latency']}
+    self.assertEqual(norms['supernet x1.0'], 'gn')
+    self.assertNotIn('gn_ws', norms.values())
 
 
 class AddColumnTest(parameterized.TestCase):
