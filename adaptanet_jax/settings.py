@@ -88,7 +88,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     'gates.resolution': (1, float('inf')),
     'evaluation.random_passes': (1, float('inf')),
     'evaluation.calibration_examples': (1, float('inf')),
-    'policies.bins': (1, 1000),
+    # A policy has a choice for each path of bins through three gates: 64 ** 3.
+    'policies.bins': (1, 64),
     'policies.training_share': (0, 1),
     'policies.start': (min(WIDTHS), max(WIDTHS)),
     'policies.budget': (0, 1),

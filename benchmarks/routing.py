@@ -126,9 +126,10 @@ def main(argv):
     route = compiler.jit(
         functools.partial(routing.forward_by_sample, net, chunk_size=chunk)
     )
-    executed[f'chunk {chunk}'] = (
-        routing.executed(stage_madds, choices, chunk) / own_madds
+    executed_madds = routing.executed(
+        stage_madds, choices, batch_size=batch_size, chunk_size=chunk
     )
+    executed[f'chunk {chunk}'] = executed_madds / own_madds
     runs[f'chunk {chunk}'] = functools.partial(
         route, variables, images, jnp.asarray(choices, jnp.int32)
     )

@@ -178,7 +178,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Measure of a gate's confidence: variance (the paper's), or the margin or
   # entropy of the classes that it predicts.
   c.policies.confidence = 'variance'
-  # Equal-frequency bins of each gate's confidence.
+  # Equal-frequency bins of each gate's confidence, at most 64; the table of a
+  # policy has an entry for each path of bins through three gates.
   c.policies.bins = 8
   # Width of stage 1, which no gate precedes: 1.0, 0.75, 0.5 or 0.25.
   c.policies.start = 0.5

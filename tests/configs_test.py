@@ -271,6 +271,11 @@ class CheckTest(parameterized.TestCase):
     lowest.policies.examples = 'training'  # It needs no held-out images.
     self.assertIsNone(settings.check(lowest))
 
+  def test_a_policy_of_the_most_bins_takes_a_few_megabytes(self):
+    _, most = settings.RANGES['policies.bins']
+    # The last of its three tables has an entry for each path of bins.
+    self.assertLess(8 * most**3, 2**22)
+
   def test_policies_need_held_out_examples_unless_told_otherwise(self):
     config = _with('data.held_out', 0.0)
     with self.assertRaisesRegex(

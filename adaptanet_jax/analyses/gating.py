@@ -356,7 +356,9 @@ def _run_policy(
   executed = len(test) * costs.head[0].madds
   for start in range(0, len(test), share):
     part = slice(start, start + share)
-    executed += routing.executed(costs.stage_madds(), subnets[part])
+    executed += routing.executed(
+        costs.stage_madds(), subnets[part], batch_size=share
+    )
     read = reads[part].any(0) @ observed.gate_madds
     executed += len(reads[part]) * int(read)
   madds = policies.madds_of(observed, subnets, reads)

@@ -85,6 +85,8 @@ def budget(
   policy = at_budget(by_name[start](observed), observed, limit)
   if policy is None:
     return None
+  if len(observed) < 2:  # None is left to judge other kinds on.
+    return Found(policy, start, 0.0, 0.0)
   uniform = cross_validated(by_name[start], observed, limit)
   chosen, best, gain, error = start, uniform, 0.0, 0.0
   for name in richer:

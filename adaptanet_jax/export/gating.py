@@ -115,8 +115,9 @@ class Gates:
   ) -> str:
     """See `gates.confidences`."""
     add, integers = graph.add, graph.integers
+    num_classes = self.gates.num_classes
     if self.gates.confidence == 'variance':
-      count = min(TOP_CLASSES, self.gates.num_classes)
+      count = min(TOP_CLASSES, num_classes)
       _, top = graph.add_all('TopK', 2, detection, integers(count))
       read = add('GatherElements', log_variance, top, axis=1)
       return add('Neg', add('ReduceMean', read, integers(1), keepdims=0))
@@ -125,10 +126,11 @@ class Gates:
     if self.gates.confidence == 'entropy':
       product = add('Mul', shares, log_shares)
       return add('ReduceSum', product, integers(1), keepdims=0)
-    best, _ = graph.add_all('TopK', 2, shares, integers(2))
+    count = min(2, num_classes)
+    best, _ = graph.add_all('TopK', 2, shares, integers(count))
     first, second = (
         add('Gather', best, graph.constant(n, np.int64), axis=1)
-        for n in (0, 1)
+        for n in (0, count - 1)
     )
     return add('Sub', first, second)
 

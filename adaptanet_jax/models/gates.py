@@ -227,9 +227,10 @@ def confidences(detection: jax.Array, log_variance: jax.Array) -> jax.Array:
   variance = jnp.take_along_axis(log_variance, top, axis=-1).mean(-1)
   log_shares = jax.nn.log_softmax(detection)
   shares = jnp.exp(log_shares)
-  best, _ = jax.lax.top_k(shares, 2)
+  # The margin of a single class is 0.
+  best, _ = jax.lax.top_k(shares, min(2, detection.shape[-1]))
   return jnp.stack([
       -variance,
-      best[:, 0] - best[:, 1],
+      best[:, 0] - best[:, -1],
       (shares * log_shares).sum(-1),
   ])

@@ -15,6 +15,7 @@ import dataclasses
 from flax import traverse_util
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.models import slimmable
 from adaptanet_jax.models.layers import EXPANSION, GROUPS
 from adaptanet_jax.models.parts import Variables
@@ -46,7 +47,8 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
   """Returns the network with the most important channels first.
 
   A channel's importance is the sum of the absolute weights that read it, times
-  the mean absolute scale of its norms.
+  the mean absolute scale of its norms. Where kernels are standardised, it is
+  the standardised weights that count: the length of the others is arbitrary.
 
   Args:
     net: a network that runs at full width, with a norm whose parameters all
@@ -56,12 +58,10 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
   Returns:
     Collections of the same shapes that compute the same function.
   """
-  flat = {
-      name: np.array(leaf)
-      for name, leaf in traverse_util.flatten_dict(variables, sep='/').items()
-  }
+  flat = trees.flat(variables)
+  effective = trees.flat(net.fold(variables))
   for channels in _all_channels(net):
-    order = _order(net, flat, channels)
+    order = _order(net, effective, channels)
     for name in flat:
       _, _, layer = name.partition(f'/{BACKBONE}/')
       parent = layer.rpartition('/')[0]

@@ -168,19 +168,23 @@ def max_chunks(batch_size: int, num_choices: int, chunk_size: int) -> int:
 def executed(
     stage_madds: np.ndarray,
     subnets: np.ndarray,
+    *,
+    batch_size: int,
     chunk_size: int = CHUNK_SIZE,
 ) -> int:
-  """Counts the MAdds that a batch takes, padding included.
+  """Counts the MAdds that some images take, padding of chunks included.
 
   Args:
     stage_madds: `int64[4, K]` MAdds of each choice of each stage for one image.
-    subnets: `int[B, 4]`, a subnet for each image of the batch.
+    subnets: `int[N, 4]`, a subnet for each image.
+    batch_size: B of the batch that they are in: a batch of 1 has no chunks, but
+      one that is filled up to more with copies has.
     chunk_size: c.
 
   Returns:
     MAdds of all chunks.
   """
-  if len(subnets) == 1:
+  if batch_size == 1:
     chunk_size = 1  # See `run_stage_by_sample`.
   counts = np.stack([
       np.bincount(stage, minlength=stage_madds.shape[1]) for stage in subnets.T

@@ -71,6 +71,8 @@ class StageChoice:
   def __post_init__(self) -> None:
     if self.rho not in WIDTHS:
       raise UsageError(f'Unknown width {self.rho!r}; expected one of {WIDTHS}.')
+    # The number 1 is the same width, and gets the same name.
+    object.__setattr__(self, 'rho', float(self.rho))
 
   def __str__(self) -> str:
     return f'{self.rho}{"d" * self.delta}'

@@ -110,6 +110,12 @@ class BudgetTest(parameterized.TestCase):
       subnets, _ = policies.play(observed, rule)
       self.assertContainsSubset(set(subnets.ravel().tolist()), indices)
 
+  @parameterized.parameters(1, 2, 3)
+  def test_hardly_any_examples_are_no_error(self, count):
+    with np.errstate(all='raise'):
+      found = budget.budget(make_observed(count, informed=1.0), 'joint', 120.0)
+    self.assertEqual(found.gain > 0.0, found.kind != 'uniform')
+
   def test_too_few_examples_read_no_gate(self):
     names = list(budget.kinds('joint', 8, 99))
     self.assertEqual(names, ['uniform', 'fixed'])

@@ -38,10 +38,20 @@ def _session(gates, number, shape):
 
 class GatesTest(parameterized.TestCase):
 
-  @parameterized.product(confidence=CONFIDENCES, number=(1, 2, 3))
-  def test_a_gate_is_as_confident_as_in_jax(self, confidence, number):
+  @parameterized.product(
+      [
+          {'number': 1, 'num_classes': 12},
+          {'number': 2, 'num_classes': 12},
+          {'number': 3, 'num_classes': 12},
+          {'number': 3, 'num_classes': 1},
+      ],
+      confidence=CONFIDENCES,
+  )
+  def test_a_gate_is_as_confident_as_in_jax(
+      self, confidence, number, num_classes
+  ):
     shapes = _NET.anchor_shapes()
-    gates = GateSet((1, 2, 3), 12, 3, confidence=confidence)
+    gates = GateSet((1, 2, 3), num_classes, 3, confidence=confidence)
     variables = trees.draw_like(gates.shapes(shapes), seed=number)
     own = gating.Gates(
         gates,

@@ -158,6 +158,12 @@ class ConfidencesTest(parameterized.TestCase):
         jnp.array([-1.5 * np.log(2.0), -np.log(3.0)]), rtol=1e-6,
     )
 
+  def test_a_single_class_leaves_nothing_to_doubt_but_its_variance(self):
+    every = gates_lib.confidences(jnp.zeros((2, 1)), jnp.array([[1.0], [2.0]]))
+    chex.assert_trees_all_close(
+        every, jnp.array([[-1.0, -2.0], [0.0, 0.0], [0.0, 0.0]])
+    )
+
   def test_a_set_of_gates_goes_by_the_one_that_it_names(self):
     gates = gates_lib.GateSet((1,), 3, 4)
     variables = gates.init(jax.random.key(0), ((4, 4, 2),) * 4)

@@ -70,6 +70,19 @@ class SortChannelsTest(parameterized.TestCase):
     np.testing.assert_array_equal(groups - groups[:, :1], [[0, 1, 2, 3]] * 4)
     self.assertCountEqual(groups[:, 0].tolist(), [0, 4, 8, 12])
 
+  def test_the_length_of_a_standardized_kernel_does_not_matter(self):
+    net = _net('gn_ws')
+    variables = trees.draw_like(net.shapes())
+    longer = jax.tree.map(np.array, variables)
+    kernel = longer['params']['backbone']['stage1']['block1']['conv2']['kernel']
+    # One output channel; before, what it reads counted 1000 times.
+    kernel[..., 0] *= 1000.0
+    after, other = (
+        net.fold(importance.sort_channels(net, each))
+        for each in (variables, longer)
+    )
+    chex.assert_trees_all_close(other, after, rtol=1e-4, atol=1e-5)
+
   def test_sorting_twice_changes_nothing_more(self):
     net = _net('gn')
     once = importance.sort_channels(net, trees.draw_like(net.shapes()))

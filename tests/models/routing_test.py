@@ -124,12 +124,15 @@ class ChunksTest(parameterized.TestCase):
     # has 5 images of choice 0, in two chunks: 8 * 20. Stage 3: 8 * 3. Stage 4:
     # 4 * 44.
     expected = 44 + 160 + 24 + 176
-    self.assertEqual(routing.executed(stage_madds, subnets, 4), expected)
+    count = functools.partial(routing.executed, stage_madds)
+    self.assertEqual(count(subnets, batch_size=5, chunk_size=4), expected)
     # Chunks of one image waste nothing.
     own = stage_madds[np.arange(4), subnets].sum()
-    self.assertEqual(routing.executed(stage_madds, subnets, 1), own)
-    # A single image wastes nothing either.
-    self.assertEqual(routing.executed(stage_madds, subnets[:1]), 37)
+    self.assertEqual(count(subnets, batch_size=5, chunk_size=1), own)
+    # A batch of one image wastes nothing either; the last image of a split may
+    # be alone in a larger one.
+    self.assertEqual(count(subnets[:1], batch_size=1, chunk_size=4), 37)
+    self.assertEqual(count(subnets[:1], batch_size=5, chunk_size=4), 4 * 37)
 
 
 @functools.cache

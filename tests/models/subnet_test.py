@@ -82,6 +82,12 @@ class StageChoiceTest(parameterized.TestCase):
     ):
       StageChoice(rho)
 
+  @parameterized.parameters(1, np.float32(0.25))
+  def test_any_number_that_is_a_width_has_its_name(self, rho):
+    subnet = Subnet.uniform(rho)
+    self.assertEqual(Subnet.parse(str(subnet)), subnet)
+    self.assertIsInstance(subnet.stages[0].rho, float)
+
 
 class SubnetTest(parameterized.TestCase):
 
