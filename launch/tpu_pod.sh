@@ -46,9 +46,15 @@ on() {
   tpu ssh --worker="$1" --command="$2"
 }
 
+# Whether the slice is there, and sets `state`. Ends the script if gcloud cannot
+# tell: a slice that is taken for deleted would still have to be paid for.
 exists() {
-  [[ -z "${DRY_RUN:-}" ]] \
-    && gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" >/dev/null 2>&1
+  [[ -z "${DRY_RUN:-}" ]] || return 1
+  state="$(gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" \
+    --format='value(state)' 2>&1)" && return
+  [[ "$state" != *NOT_FOUND* ]] || return 1
+  echo "$state" >&2
+  exit 1
 }
 
 (($#)) || usage 'No step was given.'
@@ -68,7 +74,7 @@ case "$step" in
       exit 2
     fi
     if exists; then
-      echo "$name is there already." >&2
+      echo "$name is there already: $state." >&2
     else
       tpu create --accelerator-type="$TYPE" \
         --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}

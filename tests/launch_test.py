@@ -593,6 +593,31 @@ class TpuPodTest(parameterized.TestCase):
     self.assertEqual(command[4:8], words)
 
   @parameterized.parameters(
+      ('create', 'echo PREEMPTED', 0, 'adaptanet is there already: PREEMPTED.'),
+      ('delete', 'echo "ERROR: NOT_FOUND: Resource" >&2; exit 1', 0,
+       'adaptanet is not there.'),
+      # It may be there, and cost something.
+      ('create', 'echo "ERROR: no login" >&2; exit 1', 1, 'ERROR: no login'),
+      ('delete', 'echo "ERROR: no login" >&2; exit 1', 1, 'ERROR: no login'),
+  )
+  def test_a_slice_is_not_taken_for_absent(self, step, answer, code, told):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    gcloud = pathlib.Path(folder) / 'gcloud'
+    gcloud.write_text(
+        '#!/usr/bin/env bash\n'
+        f'[[ "$4" != describe ]] || {{ {answer}; exit; }}\n'
+        'echo "$4"\n'
+    )
+    gcloud.chmod(0o755)
+    done = self._run(
+        step, DRY_RUN='', TYPE='v5litepod-8',
+        PATH=f'{folder}:{os.environ["PATH"]}',
+    )
+    self.assertEqual(
+        (done.returncode, done.stdout, done.stderr), (code, '', f'{told}\n')
+    )
+
+  @parameterized.parameters(
       ((), {}, 'No step was given'),
       (('jump',), {}, "Unknown step 'jump'"),
       (('run',), {}, 'run got no flags'),
