@@ -86,15 +86,16 @@ case "$step" in
     do_it gcloud compute tpus tpu-vm scp "$archive" "$name:adaptanet_jax.tar.gz" \
       --zone="$ZONE" --worker=all
     # The images of some slices only have Python 3.10. JAX's newest releases need
-    # 3.12, which not every release of Ubuntu has.
+    # 3.12, which not every release of Ubuntu has. A new host first updates itself
+    # for some minutes, and apt-get does not wait for that unless told to.
     # shellcheck disable=SC2016  # The host expands it.
     on all 'set -e
 mkdir -p adaptanet_jax && tar -xzf adaptanet_jax.tar.gz -C adaptanet_jax
 cd adaptanet_jax
 if ! launch/newest_python.sh 2>/dev/null; then
-  sudo apt-get -qq update
-  sudo apt-get -qq install -y python3.12 python3.12-venv \
-    || sudo apt-get -qq install -y python3.11 python3.11-venv
+  for n in {1..60}; do sudo apt-get -qq update && break; sleep 10; done
+  get="sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y"
+  $get python3.12 python3.12-venv || $get python3.11 python3.11-venv
 fi
 PYTHON="$(launch/newest_python.sh)"
 export PYTHON
@@ -102,7 +103,7 @@ source launch/environment.sh tpu'
     if [[ -n "${SHARE:-}" ]]; then
       on all "set -e
 if ! mountpoint -q /mnt/adaptanet; then
-  sudo apt-get -qq install -y nfs-common
+  sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y nfs-common
   sudo mkdir -p /mnt/adaptanet
   sudo mount -t nfs $SHARE /mnt/adaptanet
   sudo chmod a+rwx /mnt/adaptanet

@@ -543,6 +543,33 @@ class TpuPodTest(parameterized.TestCase):
     self.assertIn('mount -t nfs 10.0.0.2:/share /mnt/adaptanet', mount[-1])
     self.assertLen(self._commands('install'), 3)
 
+  def test_a_new_host_that_updates_itself_is_waited_for(self):
+    *_, install, mount = self._commands('install', SHARE='10.0.0.2:/share')
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    # At first, another apt-get is at work.
+    for name, code in (
+        ('sudo', 'exec "$@"'),
+        ('sleep', 'echo "sleep $1" >> told'),
+        ('apt-get', 'echo "$@" >> told; (($(wc -l < told) > 2))'),
+    ):
+      (folder / name).write_text(f'#!/usr/bin/env bash\n{code}\n')
+      (folder / name).chmod(0o755)
+    code = install[-1]
+    subprocess.run(
+        ['bash', '-ec', code[code.index('if !') : code.index('PYTHON=')]],
+        cwd=folder,
+        env=os.environ | {'PATH': f'{folder}:{os.environ["PATH"]}'},
+        capture_output=True,
+        check=True,
+    )
+    waits = '-qq -o DPkg::Lock::Timeout=600 install -y'
+    self.assertEqual(
+        (folder / 'told').read_text().splitlines(),
+        ['-qq update', 'sleep 10', '-qq update',
+         f'{waits} python3.12 python3.12-venv'],
+    )
+    self.assertIn(waits, mount[-1])
+
   def test_a_job_that_runs_is_not_started_twice(self):
     """Runs here the commands that a host would be told to run."""
     home = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
