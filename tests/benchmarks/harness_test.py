@@ -150,6 +150,18 @@ class BenchmarksTest(parameterized.TestCase):
     with open(path, encoding='utf-8') as file:
       self.assertLen(json.load(file)['rows'], 5)
 
+  def test_a_chip_of_another_clock_is_refused(self):
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'benchmarks.accelerators'),
+            *('--config=configs/digits.py:smoke', '--topology=v6e:2x2'),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    self.assertEqual(done.returncode, 1)
+    self.assertIn('expected h100, or a slice of v5e', done.stderr)
+
 
 if __name__ == '__main__':
   absltest.main()
