@@ -85,6 +85,6 @@ def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
   # Exits at once: a normal exit can take minutes, waiting for threads that
   # compile, and for the other processes if only this one failed.
   for worker in multiprocessing.active_children():
-    worker.terminate()
+    worker.kill()  # They ignore SIGTERM.
   sys.stdout.flush()
   os._exit(code)

@@ -10,6 +10,7 @@ from concurrent import futures
 import dataclasses
 import functools
 import os
+import signal
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -181,7 +182,8 @@ class StreamedSplit:
     )
     if self.workers:
       stream = stream.mp_prefetch(
-          grain.MultiprocessingOptions(self.workers, _BATCHES_AHEAD)
+          grain.MultiprocessingOptions(self.workers, _BATCHES_AHEAD),
+          worker_init_fn=_go_on_if_terminated,
       )
     yield from stream
 
@@ -245,6 +247,15 @@ def decode(
     return work(encoded), label
   except images.ImageError as error:
     raise DamagedError(source.where(int(position)), str(error)) from error
+
+
+def _go_on_if_terminated(*unused: int) -> None:
+  """Makes a worker go on after SIGTERM.
+
+  Some schedulers send it to every process of a job. The run may need one more
+  batch until it has saved; it then ends its workers by other means.
+  """
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @functools.cache

@@ -4,7 +4,10 @@
 
 import functools
 import io
+import multiprocessing
+import os
 import pickle
+import signal
 import tempfile
 import tracemalloc
 from unittest import mock
@@ -156,6 +159,19 @@ class StreamedSplitTest(parameterized.TestCase):
     workers = self._load(workers=2).train
     self.assertEqual(workers.workers, 2)
     _assert_same(_batches(workers, range(3, 8)), expected)
+
+  def test_a_worker_that_is_asked_to_stop_goes_on(self):
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    batches = pipeline.train_batches(
+        self._load(workers=1).train,
+        batch_size=8, seed=0, phase='teacher', steps=range(40), num_devices=1,
+    )
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    # As a scheduler does with every process of a job.
+    os.kill(worker.pid, signal.SIGTERM)
+    self.assertLen(list(batches), 39)  # More than it had made before.
 
   def test_a_worker_gets_neither_labels_nor_threads(self):
     train = self.dataset.train
