@@ -8,6 +8,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 from unittest import mock
@@ -21,8 +23,25 @@ from adaptanet_jax.data import decoding, images, pipeline, sources
 from adaptanet_jax.data.splits import InMemorySplit, StreamedSplit
 from configs import imagenet
 from tests.data import photographs
+from tests.testing import ROOT
 
 _SHAPE = (24, 24, 3)
+# Kills itself when a worker has made the first of many batches.
+_KILLED = '''
+import os, signal
+from absl import flags
+import numpy as np
+from adaptanet_jax.data.splits import StreamedSplit
+from benchmarks import input as photographs
+
+flags.FLAGS.mark_as_parsed()
+split = StreamedSplit(
+    photographs._Photographs, np.arange(8), (24, 24, 3), workers=1
+)
+request = lambda step: (np.arange(8), [(0,)] * 8)
+next(split.batches(request, range(1000)))
+os.kill(os.getpid(), signal.SIGKILL)
+'''
 
 
 def _batches(split, steps, *, process=(0, 1), seed=0, phase='teacher'):
@@ -172,6 +191,14 @@ class StreamedSplitTest(parameterized.TestCase):
     # As a scheduler does with every process of a job.
     os.kill(worker.pid, signal.SIGTERM)
     self.assertLen(list(batches), 39)  # More than it had made before.
+
+  def test_no_worker_outlives_a_run_that_is_killed(self):
+    # It ends once nobody holds its output any more.
+    done = subprocess.run(
+        [sys.executable, '-c', _KILLED], cwd=ROOT, capture_output=True,
+        timeout=150,
+    )
+    self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
 
   def test_a_worker_gets_neither_labels_nor_threads(self):
     train = self.dataset.train
