@@ -29,6 +29,7 @@ from typing import Any
 from absl import app, flags
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler, devices, trees, workspace
@@ -171,7 +172,8 @@ def _torch_runner(step, config, batch):
   optimizer = torch_peer.optimizer_like(
       settings, part, trained, settings.learning_rate / (warmup + 1)
   )
-  images = torch_peer.images_of(normalize(np.concatenate(batch['image'])))
+  whole = jnp.concatenate(batch['image'])
+  images = torch_peer.images_of(normalize(whole))
   if not step.phase.reads_teacher:
     return functools.partial(
         torch_peer.sandwich_step,
