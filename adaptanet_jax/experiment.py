@@ -130,6 +130,7 @@ def _plan(
     config: ml_collections.ConfigDict, workdir: str, dataset: Dataset
 ) -> list[plan.Task]:
   """Plans the training phases, and checks that all processes agree."""
+  processes.check_agreed('the data', str(describe(dataset)))
   tasks = plan.make_plan(
       config, workdir, len(dataset.train), needs=analyses.NEEDS
   )

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import traceback
 
 import jax
 import ml_collections
@@ -24,7 +25,8 @@ def run(
   """Joins the other processes of the job, if there are any, and runs.
 
   Errors that a user can correct, a request to stop and an interrupt end the
-  process with one line that says why.
+  process with one line that says why. After any other error of one of several
+  processes, JAX ends the others within two minutes.
 
   Args:
     config: the whole configuration.
@@ -45,7 +47,7 @@ def run(
           'newest checkpoint.'
       )
     elif not error.filename:
-      raise
+      _crash(error)
     _leave(
         f'{error.filename or workdir}: {error.strerror}.{again}',
         1,
@@ -56,6 +58,20 @@ def run(
   except preemption.Preempted as notice:
     saved = f'{notice} ' if str(notice) else ''
     _leave(f'Asked to stop. {saved}{_RESUME}', preemption.EXIT_CODE)
+  except Exception as error:
+    _crash(error)
+
+
+def _crash(error: Exception) -> None:
+  """Raises an error that nobody expected; with several processes, exits.
+
+  At a normal exit JAX would wait five minutes for the other processes, which
+  wait for this one.
+  """
+  if not jax.distributed.is_initialized():
+    raise error
+  traceback.print_exception(error)
+  _leave(f'Process {jax.process_index()} failed.', 1, told_by_all=True)
 
 
 def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
@@ -69,6 +85,6 @@ def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
   # Exits at once: a normal exit can take minutes, waiting for threads that
   # compile, and for the other processes if only this one failed.
   for worker in multiprocessing.active_children():
-    worker.terminate()
+    worker.kill()  # They ignore SIGTERM.
   sys.stdout.flush()
   os._exit(code)

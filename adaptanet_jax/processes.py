@@ -129,7 +129,7 @@ def check_agreed(what: str, value: str) -> None:
     raise UsageError(
         f'The processes of this job differ in {what}; that of process '
         f'{jax.process_index()} is {value[:500]}. Expected the same command, '
-        'the same version and the same workdir everywhere.'
+        'version, data and workdir everywhere.'
     )
 
 

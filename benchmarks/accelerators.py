@@ -56,6 +56,11 @@ _PHASE = flags.DEFINE_string('phase', 'lock_in', 'Phase of its step.')
 _TOPOLOGY = flags.DEFINE_string(
     'topology', 'v5e:4x4', 'h100, or a TPU slice such as v5e:4x4 or v5e:2x2.'
 )
+flags.register_validator(
+    'topology',
+    lambda name: name == 'h100' or name.startswith('v5e:'),
+    'expected h100, or a slice of v5e: times follow from the clock of a v5e',
+)
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 100, 'Classes.')
 _PER_CHIP = flags.DEFINE_integer(
     'images_per_chip', 0, "Images of a chip; 0: the configuration's share."

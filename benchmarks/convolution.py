@@ -125,7 +125,9 @@ def main(argv):
       same = {'ours': run(), 'used': ours[name.split(',')[0]]()}
       if name in peers:
         same['peer'] = peers[name]()
-      harness.check_same(f'{layer}, {name}', same)
+      harness.check_same(
+          f'{layer}, {name}', same, tolerance=harness.tolerance()
+      )
     times = harness.time_in_turns(
         {('ours', name): run for name, run in ours.items()}
         | {('peer', name): run for name, run in peers.items()}

@@ -4,12 +4,12 @@
 
   python -m benchmarks.train_step [--phase=lock_in] [--peer] [--batch_size=32]
 
-The steps are those of `configs/cifar100.py`; flags set the architecture and the
-batch size. `usnet` is the sandwich step of that baseline. Both frameworks start
-from the same weights, and run the same images and subnets at every step; their
-losses of the first two steps have to agree. PyTorch runs eagerly and only on
-the CPU, with the network written by hand in `benchmarks/torch_peer.py`, so it
-is not compared with an accelerator.
+The steps are those of `configs/cifar100.py`, on all devices; flags set the
+architecture and the batch size. `usnet` is the sandwich step of that baseline.
+Both frameworks start from the same weights, and run the same images and subnets
+at every step; their losses of the first two steps have to agree. PyTorch runs
+eagerly and only on the CPU, with the network written by hand in
+`benchmarks/torch_peer.py`, so it is not compared with an accelerator.
 
   MiB, peer MiB   memory of a step beyond its arguments, by the resident set
   of teacher      XLA's temporary memory of a step, over that of a teacher's
@@ -29,9 +29,11 @@ from typing import Any
 from absl import app, flags
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler, devices, trees, workspace
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.models.layers import normalize
 from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.training import loop, mdsr, optimizers, phases
@@ -121,10 +123,12 @@ def _make(name):
         objective_rng, phase.space, config.mdsr.num_random
     )
   data = np.random.default_rng(2)
-  size = _BATCH_SIZE.value
+  count = jax.device_count()
+  pipeline.check_batch_size('--batch_size', _BATCH_SIZE.value, count)
+  shape = (count, _BATCH_SIZE.value // count)
   batch = {
-      'image': data.integers(0, 256, (1, size, *_IMAGE_SHAPE), np.uint8),
-      'label': data.integers(0, _NUM_CLASSES, (1, size)).astype(np.int32),
+      'image': data.integers(0, 256, (*shape, *_IMAGE_SHAPE), np.uint8),
+      'label': data.integers(0, _NUM_CLASSES, shape).astype(np.int32),
   }
   placed = devices.replicate((state, frozen, teacher, rng))
   return _Step(
@@ -168,7 +172,8 @@ def _torch_runner(step, config, batch):
   optimizer = torch_peer.optimizer_like(
       settings, part, trained, settings.learning_rate / (warmup + 1)
   )
-  images = torch_peer.images_of(normalize(batch['image'][0]))
+  whole = jnp.concatenate(batch['image'])
+  images = torch_peer.images_of(normalize(whole))
   if not step.phase.reads_teacher:
     return functools.partial(
         torch_peer.sandwich_step,
@@ -177,7 +182,7 @@ def _torch_runner(step, config, batch):
         tree,
         optimizer,
         images,
-        torch.from_numpy(batch['label'][0].astype(np.int64)),
+        torch.from_numpy(np.concatenate(batch['label']).astype(np.int64)),
         step.subnets,
         settings.label_smoothing,
     )

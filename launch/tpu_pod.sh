@@ -46,9 +46,15 @@ on() {
   tpu ssh --worker="$1" --command="$2"
 }
 
+# Whether the slice is there, and sets `state`. Ends the script if gcloud cannot
+# tell: a slice that is taken for deleted would still have to be paid for.
 exists() {
-  [[ -z "${DRY_RUN:-}" ]] \
-    && gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" >/dev/null 2>&1
+  [[ -z "${DRY_RUN:-}" ]] || return 1
+  state="$(gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" \
+    --format='value(state)' 2>&1)" && return
+  [[ "$state" != *NOT_FOUND* ]] || return 1
+  echo "$state" >&2
+  exit 1
 }
 
 (($#)) || usage 'No step was given.'
@@ -68,7 +74,7 @@ case "$step" in
       exit 2
     fi
     if exists; then
-      echo "$name is there already." >&2
+      echo "$name is there already: $state." >&2
     else
       tpu create --accelerator-type="$TYPE" \
         --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}
@@ -80,15 +86,16 @@ case "$step" in
     do_it gcloud compute tpus tpu-vm scp "$archive" "$name:adaptanet_jax.tar.gz" \
       --zone="$ZONE" --worker=all
     # The images of some slices only have Python 3.10. JAX's newest releases need
-    # 3.12, which not every release of Ubuntu has.
+    # 3.12, which not every release of Ubuntu has. A new host first updates itself
+    # for some minutes, and apt-get does not wait for that unless told to.
     # shellcheck disable=SC2016  # The host expands it.
     on all 'set -e
 mkdir -p adaptanet_jax && tar -xzf adaptanet_jax.tar.gz -C adaptanet_jax
 cd adaptanet_jax
 if ! launch/newest_python.sh 2>/dev/null; then
-  sudo apt-get -qq update
-  sudo apt-get -qq install -y python3.12 python3.12-venv \
-    || sudo apt-get -qq install -y python3.11 python3.11-venv
+  for n in {1..60}; do sudo apt-get -qq update && break; sleep 10; done
+  get="sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y"
+  $get python3.12 python3.12-venv || $get python3.11 python3.11-venv
 fi
 PYTHON="$(launch/newest_python.sh)"
 export PYTHON
@@ -96,7 +103,7 @@ source launch/environment.sh tpu'
     if [[ -n "${SHARE:-}" ]]; then
       on all "set -e
 if ! mountpoint -q /mnt/adaptanet; then
-  sudo apt-get -qq install -y nfs-common
+  sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y nfs-common
   sudo mkdir -p /mnt/adaptanet
   sudo mount -t nfs $SHARE /mnt/adaptanet
   sudo chmod a+rwx /mnt/adaptanet

@@ -543,6 +543,33 @@ class TpuPodTest(parameterized.TestCase):
     self.assertIn('mount -t nfs 10.0.0.2:/share /mnt/adaptanet', mount[-1])
     self.assertLen(self._commands('install'), 3)
 
+  def test_a_new_host_that_updates_itself_is_waited_for(self):
+    *_, install, mount = self._commands('install', SHARE='10.0.0.2:/share')
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    # At first, another apt-get is at work.
+    for name, code in (
+        ('sudo', 'exec "$@"'),
+        ('sleep', 'echo "sleep $1" >> told'),
+        ('apt-get', 'echo "$@" >> told; (($(wc -l < told) > 2))'),
+    ):
+      (folder / name).write_text(f'#!/usr/bin/env bash\n{code}\n')
+      (folder / name).chmod(0o755)
+    code = install[-1]
+    subprocess.run(
+        ['bash', '-ec', code[code.index('if !') : code.index('PYTHON=')]],
+        cwd=folder,
+        env=os.environ | {'PATH': f'{folder}:{os.environ["PATH"]}'},
+        capture_output=True,
+        check=True,
+    )
+    waits = '-qq -o DPkg::Lock::Timeout=600 install -y'
+    self.assertEqual(
+        (folder / 'told').read_text().splitlines(),
+        ['-qq update', 'sleep 10', '-qq update',
+         f'{waits} python3.12 python3.12-venv'],
+    )
+    self.assertIn(waits, mount[-1])
+
   def test_a_job_that_runs_is_not_started_twice(self):
     """Runs here the commands that a host would be told to run."""
     home = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -591,6 +618,31 @@ class TpuPodTest(parameterized.TestCase):
   def test_the_rest(self, step, words):
     (command,) = self._commands(step)
     self.assertEqual(command[4:8], words)
+
+  @parameterized.parameters(
+      ('create', 'echo PREEMPTED', 0, 'adaptanet is there already: PREEMPTED.'),
+      ('delete', 'echo "ERROR: NOT_FOUND: Resource" >&2; exit 1', 0,
+       'adaptanet is not there.'),
+      # It may be there, and cost something.
+      ('create', 'echo "ERROR: no login" >&2; exit 1', 1, 'ERROR: no login'),
+      ('delete', 'echo "ERROR: no login" >&2; exit 1', 1, 'ERROR: no login'),
+  )
+  def test_a_slice_is_not_taken_for_absent(self, step, answer, code, told):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    gcloud = pathlib.Path(folder) / 'gcloud'
+    gcloud.write_text(
+        '#!/usr/bin/env bash\n'
+        f'[[ "$4" != describe ]] || {{ {answer}; exit; }}\n'
+        'echo "$4"\n'
+    )
+    gcloud.chmod(0o755)
+    done = self._run(
+        step, DRY_RUN='', TYPE='v5litepod-8',
+        PATH=f'{folder}:{os.environ["PATH"]}',
+    )
+    self.assertEqual(
+        (done.returncode, done.stdout, done.stderr), (code, '', f'{told}\n')
+    )
 
   @parameterized.parameters(
       ((), {}, 'No step was given'),

@@ -7,8 +7,9 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest
+import numpy as np
 
-from adaptanet_jax import experiment, plan
+from adaptanet_jax import experiment, plan, processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training import phases
 from adaptanet_jax.workdir import Paths, write_json
@@ -129,6 +130,29 @@ class PlanTest(absltest.TestCase):
       make('restore', **{'data.held_out': 0.0})
     # If gates are skipped, the evaluation does not read them.
     self.assertLen(make('skip', **norms, **{'data.held_out': 0.0}), 1)
+
+  def test_a_process_that_finds_other_data_is_refused(self):
+    workdir, config = self._workdir('own')
+    config.phases = 'teacher'
+    seen = []
+
+    def make(num_examples, gather):
+      dataset = mock.Mock(train=range(num_examples))
+      with (
+          mock.patch.object(processes, 'gather', gather),
+          mock.patch.object(
+              experiment, 'describe', lambda data: {'count': len(data.train)}
+          ),
+      ):
+        experiment._plan(config, workdir, dataset)
+
+    make(_NUM_EXAMPLES, lambda own: seen.append(own) or own)
+    # As many batches, but of other images: only the data tell.
+    with self.assertRaisesRegex(UsageError, "the data; that.*'count': 1001"):
+      make(
+          _NUM_EXAMPLES + 1,
+          lambda own: np.concatenate([seen.pop(0), own]),
+      )
 
 
 if __name__ == '__main__':

@@ -258,8 +258,35 @@ for check in (
     print('refused:', error)
 '''
 
+# The first process does not answer; the second one fails.
+_FAILS = '''
+import sys, time
+from adaptanet_jax import experiment, job
+
+port, number, folder = sys.argv[1:]
+
+def run(*unused):
+  if number == '1':
+    raise RuntimeError('out of device memory')
+  time.sleep(600.0)
+
+experiment.run = run
+job.run(None, folder, (f'localhost:{port}', 2, int(number)))
+'''
+
 
 class ProcessesTest(parameterized.TestCase):
+
+  def test_one_that_fails_does_not_wait_for_the_others(self):
+    job = Job(self.enterContext(tempfile.TemporaryDirectory()), code=_FAILS)
+    try:
+      # JAX would let it wait for five minutes.
+      told = job.processes[1].communicate(timeout=150)[0]
+      self.assertEqual(job.processes[1].returncode, 1, told)
+      self.assertIn('RuntimeError: out of device memory', told)
+      self.assertIn('adaptanet_jax: Process 1 failed.', told)
+    finally:
+      job.kill()
 
   def test_what_two_have_is_put_together_and_saved_by_both(self):
     folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))

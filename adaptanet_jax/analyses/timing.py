@@ -102,14 +102,17 @@ def measure_latency(work: Workspace) -> None:
   checked = np.random.default_rng(0).integers(
       0, len(net.choices), (_NUM_CHECKED, NUM_STAGES)
   )
-  measured = measure([
-      *runs.values(), *subnet_runs(singles), *subnet_runs(checked)
-  ])
+  timed = [*runs.values(), *subnet_runs(singles), *subnet_runs(checked)]
+  measured = measure(timed)
   # The first of `singles` is the largest subnet.
   networks = _networks(work) | {'supernet x1.0': (net.folded, LARGEST)}
   rows = [
-      {'network': name, 'norm': network.norm, 'batch': batch_size} | row
-      for (name, (network, _)), row in zip(networks.items(), measured)
+      {'network': name, 'norm': network.norm, 'batch': batch_size}
+      | row
+      | latency.measure_energy(run)
+      for (name, (network, _)), row, run in zip(
+          networks.items(), measured, timed
+      )
   ]
   quiet = _quiet(measured[len(runs) :])
   base, added = latency.stage_table(quiet[: len(singles)])
@@ -163,8 +166,8 @@ def _images(shape: jax.ShapeDtypeStruct) -> jax.Array:
   return jnp.asarray(values, shape.dtype)
 
 
-def _quiet(rows: list[dict[str, float | None]]) -> np.ndarray:
-  return np.array([row['ms_quiet'] for row in rows], float)
+def _quiet(rows: list[dict[str, float]]) -> np.ndarray:
+  return np.array([row['ms_quiet'] for row in rows])
 
 
 def _front(work: Workspace, milliseconds: np.ndarray) -> list[np.ndarray]:

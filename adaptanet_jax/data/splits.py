@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 import dataclasses
 import functools
+import multiprocessing
 import os
+import signal
+import threading
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -181,7 +184,8 @@ class StreamedSplit:
     )
     if self.workers:
       stream = stream.mp_prefetch(
-          grain.MultiprocessingOptions(self.workers, _BATCHES_AHEAD)
+          grain.MultiprocessingOptions(self.workers, _BATCHES_AHEAD),
+          worker_init_fn=_end_with_run,
       )
     yield from stream
 
@@ -245,6 +249,24 @@ def decode(
     return work(encoded), label
   except images.ImageError as error:
     raise DamagedError(source.where(int(position)), str(error)) from error
+
+
+def _end_with_run(*unused: int) -> None:
+  """Makes a worker end when the run does, and not before.
+
+  Some schedulers send SIGTERM to every process of a job, but the run may need
+  one more batch until it has saved. A run that is killed ends no workers, and
+  Grain's would wait for it for ever.
+  """
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  threading.Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+  parent = multiprocessing.parent_process()
+  assert parent, 'Workers are started by `multiprocessing`.'
+  parent.join()
+  os._exit(1)
 
 
 @functools.cache

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measured time, power and energy of networks (Table I).
 
-Power is read from NVML where there is an NVIDIA GPU, and None elsewhere.
+Power and energy are read from NVML where there is an NVIDIA GPU, and None
+elsewhere.
 """
 
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
 import os
-import statistics
 import time
 from typing import Any
 
@@ -21,11 +21,13 @@ from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES
 # Untimed runs before the timed ones.
 _WARM_UP = 3
 _ROUNDS = 10
+# NVML updates its count of a GPU's energy only every 20 to 100 ms.
+_ENERGY_SECONDS = 5.0
 
 
 def measure(
     runs: Sequence[Callable[[], Any]], *, num_runs: int
-) -> list[dict[str, float | None]]:
+) -> list[dict[str, float]]:
   """Times functions in rounds, so that the machine's load affects all equally.
 
   Within a round each runs several times in a row, as it would in use.
@@ -35,48 +37,64 @@ def measure(
     num_runs: timed runs of each function.
 
   Returns:
-    For each function, `ms_median` and `ms_p90` of all runs; `ms_quiet`, the
-    lowest median of a round, which other work on the machine affects least;
-    `watts` and `millijoules`.
+    For each function, `ms_median` and `ms_p90` of all runs; and `ms_quiet`, the
+    lowest median of a round, which other work on the machine affects least.
   """
   for run in runs:
     for _ in range(_WARM_UP):
       jax.block_until_ready(run())
   # Times by function, round and run.
   times: list[list[list[float]]] = [[] for _ in runs]
-  watts: list[list[float]] = [[] for _ in runs]
-  with power_meter() as read_watts:
-    for share in np.array_split(np.arange(num_runs), min(_ROUNDS, num_runs)):
-      for number, run in enumerate(runs):
-        times[number].append([])
+  for share in np.array_split(np.arange(num_runs), min(_ROUNDS, num_runs)):
+    for number, run in enumerate(runs):
+      times[number].append([])
+      jax.block_until_ready(run())
+      for _ in share:
+        started = time.perf_counter()
         jax.block_until_ready(run())
-        for _ in share:
-          started = time.perf_counter()
-          jax.block_until_ready(run())
-          times[number][-1].append(1e3 * (time.perf_counter() - started))
-          if read_watts:
-            watts[number].append(read_watts())
-  return [_summary(*row) for row in zip(times, watts)]
+        times[number][-1].append(1e3 * (time.perf_counter() - started))
+  return [_summary(rounds) for rounds in times]
 
 
-def _summary(
-    rounds: list[list[float]], watts: list[float]
-) -> dict[str, float | None]:
+def _summary(rounds: list[list[float]]) -> dict[str, float]:
   times = np.concatenate(rounds)
-  mean_watts = statistics.fmean(watts) if watts else None
-  mean_ms = float(times.mean())
   return {
       'ms_median': float(np.median(times)),
       'ms_p90': float(np.quantile(times, 0.9)),
       'ms_quiet': min(float(np.median(times)) for times in rounds),
-      'watts': mean_watts,
-      'millijoules': mean_watts * mean_ms if mean_watts else None,
   }
 
 
+def measure_energy(run: Callable[[], Any]) -> dict[str, float | None]:
+  """Measures the mean power of a GPU that runs a function again and again.
+
+  The GPU does nothing else for some seconds. A reading of its power between
+  short runs of several functions would be that of all: since Ampere, NVML
+  averages it over a second.
+
+  Args:
+    run: function that returns arrays.
+
+  Returns:
+    `watts`, and `millijoules` of a run; None without an NVIDIA GPU.
+  """
+  with energy_meter() as read_joules:
+    if not read_joules:
+      return {'watts': None, 'millijoules': None}
+    jax.block_until_ready(run())
+    count, joules, started = 0, read_joules(), time.perf_counter()
+    while (seconds := time.perf_counter() - started) < _ENERGY_SECONDS:
+      jax.block_until_ready(run())
+      count += 1
+    joules = read_joules() - joules
+  return {'watts': joules / seconds, 'millijoules': 1e3 * joules / count}
+
+
 @contextlib.contextmanager
-def power_meter() -> Any:
-  """Yields a function that reads the first NVIDIA GPU's watts; None elsewhere.
+def energy_meter() -> Any:
+  """Yields a function that reads the joules that the first NVIDIA GPU has used.
+
+  Yields None if there is no such GPU, or if it does not count them.
   """
   if jax.default_backend() != 'gpu':
     yield None
@@ -88,12 +106,12 @@ def power_meter() -> Any:
   try:
     pynvml.nvmlInit()
     device = pynvml.nvmlDeviceGetHandleByIndex(int(index or 0))
-    pynvml.nvmlDeviceGetPowerUsage(device)
-  except (pynvml.NVMLError, ValueError):  # An AMD GPU, or no power readings.
+    pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
+  except (pynvml.NVMLError, ValueError):  # An AMD GPU, or one before Volta.
     yield None
     return
   try:
-    yield lambda: pynvml.nvmlDeviceGetPowerUsage(device) / 1e3
+    yield lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1e3
   finally:
     pynvml.nvmlShutdown()
 

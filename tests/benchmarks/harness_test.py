@@ -81,6 +81,16 @@ class HarnessTest(parameterized.TestCase):
     self.assertIn('-m benchmarks.name', found['command'])
 
 
+_BFLOAT16 = """
+from absl import app
+from adaptanet_jax import platforms
+platforms.auto_dtype = lambda: 'bfloat16'
+from benchmarks import convolution
+convolution._LAYERS = ((16, 32, 1),)
+app.run(convolution.main)
+"""
+
+
 class BenchmarksTest(parameterized.TestCase):
 
   @parameterized.parameters(
@@ -95,6 +105,11 @@ class BenchmarksTest(parameterized.TestCase):
           ('--batch_size=2',),
           {'subnets': '256', 'differing_predictions': 0.0},
       ),
+      (
+          'train_step',
+          ('--phase=teacher', '--batch_size=4'),
+          {'phase': 'teacher', 'subnets': 1, 'peer/ours': None},
+      ),
   )
   def test_it_runs(self, name, arguments, expected):
     path = os.path.join(
@@ -105,7 +120,10 @@ class BenchmarksTest(parameterized.TestCase):
             *(sys.executable, '-m', f'benchmarks.{name}', '--rounds=1'),
             *('--architecture=resnet26x8', f'--out={path}', *arguments),
         ],
-        env=os.environ | {'XLA_FLAGS': '--xla_backend_optimization_level=0'},
+        env=os.environ | {
+            'XLA_FLAGS': '--xla_backend_optimization_level=0',
+            'JAX_NUM_CPU_DEVICES': '2',
+        },
         capture_output=True,
         text=True,
     )
@@ -115,6 +133,34 @@ class BenchmarksTest(parameterized.TestCase):
     self.assertContainsSubset(expected, row)
     label = next(iter(expected.values()))
     self.assertIn(f'\n{label}  ', done.stdout)
+
+  def test_convolutions_are_compared_in_the_type_of_an_accelerator(self):
+    path = os.path.join(
+        self.enterContext(tempfile.TemporaryDirectory()), 'found.json'
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, '-c', _BFLOAT16),
+            *('--rounds=1', '--batch_size=8', f'--out={path}'),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    with open(path, encoding='utf-8') as file:
+      self.assertLen(json.load(file)['rows'], 5)
+
+  def test_a_chip_of_another_clock_is_refused(self):
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'benchmarks.accelerators'),
+            *('--config=configs/digits.py:smoke', '--topology=v6e:2x2'),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    self.assertEqual(done.returncode, 1)
+    self.assertIn('expected h100, or a slice of v5e', done.stderr)
 
 
 if __name__ == '__main__':

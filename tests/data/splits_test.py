@@ -4,7 +4,12 @@
 
 import functools
 import io
+import multiprocessing
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 from unittest import mock
@@ -18,8 +23,25 @@ from adaptanet_jax.data import decoding, images, pipeline, sources
 from adaptanet_jax.data.splits import InMemorySplit, StreamedSplit
 from configs import imagenet
 from tests.data import photographs
+from tests.testing import ROOT
 
 _SHAPE = (24, 24, 3)
+# Kills itself when a worker has made the first of many batches.
+_KILLED = '''
+import os, signal
+from absl import flags
+import numpy as np
+from adaptanet_jax.data.splits import StreamedSplit
+from benchmarks import input as photographs
+
+flags.FLAGS.mark_as_parsed()
+split = StreamedSplit(
+    photographs._Photographs, np.arange(8), (24, 24, 3), workers=1
+)
+request = lambda step: (np.arange(8), [(0,)] * 8)
+next(split.batches(request, range(1000)))
+os.kill(os.getpid(), signal.SIGKILL)
+'''
 
 
 def _batches(split, steps, *, process=(0, 1), seed=0, phase='teacher'):
@@ -156,6 +178,27 @@ class StreamedSplitTest(parameterized.TestCase):
     workers = self._load(workers=2).train
     self.assertEqual(workers.workers, 2)
     _assert_same(_batches(workers, range(3, 8)), expected)
+
+  def test_a_worker_that_is_asked_to_stop_goes_on(self):
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    batches = pipeline.train_batches(
+        self._load(workers=1).train,
+        batch_size=8, seed=0, phase='teacher', steps=range(40), num_devices=1,
+    )
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    # As a scheduler does with every process of a job.
+    os.kill(worker.pid, signal.SIGTERM)
+    self.assertLen(list(batches), 39)  # More than it had made before.
+
+  def test_no_worker_outlives_a_run_that_is_killed(self):
+    # It ends once nobody holds its output any more.
+    done = subprocess.run(
+        [sys.executable, '-c', _KILLED], cwd=ROOT, capture_output=True,
+        timeout=150,
+    )
+    self.assertEqual(done.returncode, -signal.SIGKILL, done.stderr)
 
   def test_a_worker_gets_neither_labels_nor_threads(self):
     train = self.dataset.train

@@ -48,31 +48,36 @@ class MeasureTest(parameterized.TestCase):
     self.assertGreater(row['ms_median'], 20.0)
 
   def test_without_an_nvidia_gpu_there_is_no_power(self):
-    (row,) = latency.measure([lambda: 0], num_runs=2)
-    self.assertIsNone(row['watts'])
-    self.assertIsNone(row['millijoules'])
+    self.assertEqual(
+        latency.measure_energy(lambda: 0), {'watts': None, 'millijoules': None}
+    )
 
-  def test_power_and_energy_of_an_nvidia_gpu(self):
+  def test_power_and_energy_are_those_of_one_network(self):
+    # A run takes 0.5 s; the GPU draws 100 W for one network, 300 for the other,
+    # and says what it has used in all.
+    now, used = [0.0], [7_000.0]
+
+    def running(watts):
+      now[0] += 0.5
+      used[0] += 1e3 * watts * 0.5
+
     nvml = types.SimpleNamespace(
         NVMLError=RuntimeError,
         nvmlInit=mock.Mock(),
         nvmlShutdown=mock.Mock(),
         nvmlDeviceGetHandleByIndex=lambda index: index,
-        # In milliwatts.
-        nvmlDeviceGetPowerUsage=mock.Mock(
-            side_effect=[1, 60_000, 80_000]  # The first call is a trial.
-        ),
+        nvmlDeviceGetTotalEnergyConsumption=lambda index: used[0],
     )
     with (
         mock.patch.dict(sys.modules, pynvml=nvml),
         mock.patch.object(jax, 'default_backend', return_value='gpu'),
-        _clock([2.0, 4.0]),
+        mock.patch.object(latency.time, 'perf_counter', lambda: now[0]),
     ):
-      (row,) = latency.measure([lambda: 0], num_runs=2)
-    self.assertAlmostEqual(row['watts'], 70.0)
-    # 70 W for 3 ms.
-    self.assertAlmostEqual(row['millijoules'], 210.0)
-    nvml.nvmlShutdown.assert_called_once()
+      for watts in (100.0, 300.0):
+        row = latency.measure_energy(lambda watts=watts: running(watts))
+        self.assertAlmostEqual(row['watts'], watts)
+        self.assertAlmostEqual(row['millijoules'], 500.0 * watts)
+    self.assertEqual(nvml.nvmlShutdown.call_count, 2)
 
   def test_a_gpu_without_nvml_has_no_power(self):
     nvml = types.SimpleNamespace(
@@ -82,8 +87,7 @@ class MeasureTest(parameterized.TestCase):
         mock.patch.dict(sys.modules, pynvml=nvml),
         mock.patch.object(jax, 'default_backend', return_value='gpu'),
     ):
-      (row,) = latency.measure([lambda: 0], num_runs=1)
-    self.assertIsNone(row['watts'])
+      self.assertIsNone(latency.measure_energy(lambda: 0)['watts'])
 
 
 class StageTableTest(parameterized.TestCase):
