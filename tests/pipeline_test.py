@@ -210,7 +210,7 @@ class PipelineTest(absltest.TestCase):
     self.assertAlmostEqual(top1(logits), uniform['top1'])
 
     self.assertIn(
-        ': 4,096 subnets, uint8[16, 16, 3] to 10 classes>', repr(supernet)
+        ': 4,096 subnets, uint8[16, 16, 1] to 10 classes>', repr(supernet)
     )
     self.assertContainsSubset(['joint/pull_up'], supernet.policies)
     logits, subnets = supernet.route(images, 'joint/pull_up')
