@@ -5,6 +5,7 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -112,6 +113,7 @@ class SlicesTest(parameterized.TestCase):
         env=os.environ
         | {'JAX_COMPILATION_CACHE_DIR': str(self.folder / 'xla')}
         | environment,
+        preexec_fn=_heed_interrupts,
     )
 
   def _slices(self):
@@ -160,11 +162,11 @@ class SlicesTest(parameterized.TestCase):
     self.assertEqual(self._slices(), [['75', '', '']] * 2 + [['0', '', '']])
 
   @parameterized.parameters('TERM', 'INT')
-  def test_asked_to_stop_it_waits_for_the_slice_to_save(self, signal):
+  def test_asked_to_stop_it_waits_for_the_slice_to_save(self, kind):
     done = self._run(
         '#!/usr/bin/env bash\n'
         "trap 'sleep 0.3; exit 75' TERM\n"
-        f'kill -{signal} "$(ps -o ppid= -p "$PPID")"\n'
+        f'kill -{kind} "$(ps -o ppid= -p "$PPID")"\n'
         'for ((n = 0; n < 300; n++)); do sleep 0.1; done\n'
     )
     self.assertEqual(done.returncode, 75, done.stderr)
@@ -190,6 +192,12 @@ class SlicesTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 2)
     self.assertIn(text, done.stderr)
     self.assertFalse((self.folder / 'run').exists())
+
+
+def _heed_interrupts():
+  # Tests that run in the background ignore them, and a script cannot trap what
+  # was ignored when it started.
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _write_python(folder, name, *, version, has_ensurepip=True):
