@@ -15,6 +15,7 @@ from absl import app, flags
 
 import adaptanet_jax
 from adaptanet_jax.export import runtime
+from adaptanet_jax.models.subnet import NUM_STAGES
 from benchmarks import harness
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of the run.', required=True)
@@ -42,7 +43,7 @@ def main(argv):
       ['deltas', 'subnets', 'that differ', 'images at most'],
   )
   failed = False
-  for deltas in range(5):
+  for deltas in range(NUM_STAGES + 1):
     names = [name for name in net.subnets if name.count('d') == deltas]
     found = {n: _difference(net, n, images, labels) for n in names}
     differing = {name: by for name, by in found.items() if by}

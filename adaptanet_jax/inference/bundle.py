@@ -336,7 +336,7 @@ def _check_digest(path: str, expected: str | None) -> None:
 
 def _card(net: Supernet, examples: Examples | None) -> str:
   """Returns the text of the model card."""
-  count = len(net.net.choices) ** 4
+  count = net.net.num_subnets
   shape = ' x '.join(map(str, net.net.image_shape))
   return f"""# {net.about.name}
 

@@ -97,9 +97,8 @@ class Supernet:
     self.about = about
 
   def __repr__(self) -> str:
-    number = len(self.net.choices) ** NUM_STAGES
     return (
-        f'<{self.about.name}: {number:,} subnets, '
+        f'<{self.about.name}: {self.net.num_subnets:,} subnets, '
         f'uint8{list(self.net.image_shape)} to '
         f'{len(self.about.class_names)} classes>'
     )

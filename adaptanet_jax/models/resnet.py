@@ -110,6 +110,11 @@ class ResNet:
     """The ways to run a stage, in the order of `StageChoice.index`."""
     return CHOICES if self.delta else WIDTH_CHOICES
 
+  @property
+  def num_subnets(self) -> int:
+    """Number of the combinations of `choices`."""
+    return len(self.choices) ** NUM_STAGES
+
   def _channels(self, number: int) -> int:
     """Returns the channels of a stage's output; for stage 0, of the images."""
     if number == 0:
