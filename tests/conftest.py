@@ -4,6 +4,7 @@
 
 import gc
 import os
+import signal
 
 # Makes the folder that all workers share, before pytest starts them.
 import tests.testing
@@ -16,6 +17,11 @@ os.environ['XLA_FLAGS'] = ' '.join((
 ))
 
 import jax
+
+# Tests that run in the background ignore interrupts, and so would every program
+# they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same threshold as in `main`.
 gc.set_threshold(10_000)

@@ -5,7 +5,6 @@
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -113,7 +112,6 @@ class SlicesTest(parameterized.TestCase):
         env=os.environ
         | {'JAX_COMPILATION_CACHE_DIR': str(self.folder / 'xla')}
         | environment,
-        preexec_fn=_heed_interrupts,
     )
 
   def _slices(self):
@@ -192,12 +190,6 @@ class SlicesTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 2)
     self.assertIn(text, done.stderr)
     self.assertFalse((self.folder / 'run').exists())
-
-
-def _heed_interrupts():
-  # Tests that run in the background ignore them, and a script cannot trap what
-  # was ignored when it started.
-  signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _write_python(folder, name, *, version, has_ensurepip=True):
