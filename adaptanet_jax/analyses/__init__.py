@@ -202,12 +202,12 @@ def discard(work: Workspace, phase: Phase) -> None:
 
 def _forget(work: Workspace, names: list[str]) -> None:
   """Marks analyses as not done, so that they run when next selected."""
-  work.results.discard_seconds(*names)
   made = work.results.values.get('made', {})
   if kept := {n: value for n, value in made.items() if n not in names}:
     work.results.update(made=kept)
   else:
     work.results.discard('made')
+  work.results.discard_seconds(*names)
 
 
 def compile_ahead(work: Workspace, phase: Phase) -> None:
