@@ -238,7 +238,7 @@ class RunTest(parameterized.TestCase):
     table = {'madds': np.ones((4,) * 4, int)}
     table |= {column: np.full((4,) * 4, 0.5) for column in columns}
     with self._measured_once(name):
-      self.work.results.update(**dict.fromkeys(makes, {}))
+      self.work.results.update(**{section: {} for section in makes})
       subnet_table.write(self.workdir, table)
       self.work.config.update_from_flattened_dict(changes)
       left = []
