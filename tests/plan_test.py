@@ -107,6 +107,47 @@ class PlanTest(absltest.TestCase):
     rows = [row['phase'] for row in log.read()]
     self.assertEqual(rows, ['teacher', 'cascade2'])
 
+  def test_what_needs_no_training_is_found_whatever_its_batches(self):
+    large = {'teacher.batch_size': _NUM_EXAMPLES + 1}
+    workdir, config = self._workdir('trained', 'teacher', **large)
+    self.assertEqual(self._found(workdir, config), {})
+    imported = {'teacher.weights': '/weights', 'teacher.epochs': 0.0}
+    workdir, config = self._workdir('imported', 'teacher', **large, **imported)
+    self.assertEqual(self._found(workdir, config), {'teacher': workdir})
+
+  def test_a_teacher_that_was_not_yet_measured_when_killed_is_now(self):
+    workdir, config = self._workdir('own', 'teacher')
+    task = plan.Task(phases.build_phases(config)[0], 'restore', workdir)
+    found = Results(workdir)
+    work = mock.Mock(workdir=workdir, config=config, results=found)
+    checkpoints = mock.MagicMock()
+    checkpoints.__enter__().latest_step.return_value = 5
+    checkpoints.__enter__().restore_variables.return_value = {}
+    measured = []
+
+    def measure(work):
+      measured.append(work)
+      found.update(teacher={'top1': 0.5})
+
+    with (
+        mock.patch.object(
+            experiment.workspace, 'variable_shapes', return_value=({}, {})
+        ),
+        mock.patch.object(
+            experiment.loop, 'split_variables', return_value=({}, {})
+        ),
+        mock.patch.object(experiment.workspace, 'keep_trained'),
+        mock.patch.object(
+            experiment, '_checkpoints', return_value=checkpoints
+        ),
+        mock.patch.object(experiment.accuracy, 'evaluate_teacher', measure),
+    ):
+      MetricsLog(workdir).write('teacher', 5, 12.5, {'loss': 0.5})
+      for _ in range(2):
+        experiment._restore_phase(work, task)
+    self.assertEqual(measured, [work])
+    self.assertEqual(found.values['seconds'], {'teacher': 12.5})
+
   def test_seconds_of_an_older_training_do_not_outlive_it(self):
     workdir, config = self._workdir('own')
     phase = phases.build_phases(config)[1]
