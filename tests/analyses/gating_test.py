@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from adaptanet_jax.analyses import gating
+from adaptanet_jax.data.splits import InMemorySplit
 from adaptanet_jax.evaluation import policies, subnet_table
 from adaptanet_jax.evaluation.cost import Cost, CostTable
 from adaptanet_jax.models.subnet import (
@@ -171,6 +172,17 @@ class MeasuredTest(parameterized.TestCase):
     full, first = 8 * 1111, 8 * (1 + 2)
     executed = 3 * (full - 8) + 2 * first + 8 + 5 * 5 + 5 * 100 + 2 * 400
     self.assertEqual(found['madds_executed'], round(executed / 5))
+
+  def test_the_share_of_training_examples_is_drawn_at_random(self):
+    # Many data sets are sorted by class.
+    labels = np.arange(1000)
+    self.work.dataset.train = InMemorySplit(labels, lambda chosen: chosen)
+    self.work.config.policies.training_share = 0.1
+    share = gating.common.training_share(self.work).labels
+    self.assertLen(set(share.tolist()), 100)
+    self.assertBetween(share.mean(), 400, 600)
+    again = gating.common.training_share(self.work).labels
+    np.testing.assert_array_equal(again, share)
 
   def test_free_gates_are_compared_at_the_madds_of_stages_alone(self):
     self.assertEqual(

@@ -178,6 +178,18 @@ class ExpectedTest(parameterized.TestCase):
     actual = budget.expected_top1(correct)
     np.testing.assert_allclose(actual, correct.mean(-1), atol=1e-12)
 
+  @parameterized.parameters(
+      # The halves have mean squares 2 and 1, and mean products 1, 0 and -1.
+      ([2.0, 0.0], [1.0, 1.0], 2 * (1 / 1.5) / (1 + 1 / 1.5)),
+      ([2.0, 0.0], [0.0, 2**0.5], 0.0),
+      ([2.0, 0.0], [-1.0, 1.0], 0.0),
+      ([1.0, -1.0], [1.0, -1.0], 1.0),
+      ([0.0, 0.0], [0.0, 0.0], 0.0),
+  )
+  def test_reliability_of_all_examples_by_hand(self, first, second, expected):
+    actual = budget._reliability(np.array(first), np.array(second))
+    self.assertAlmostEqual(actual, expected)
+
   @parameterized.parameters(0, 1)
   def test_hardly_any_examples_are_no_error(self, count):
     correct = np.ones((2, 2, 2, 2, count + 1), bool)

@@ -105,8 +105,9 @@ class NumStepsTest(parameterized.TestCase):
   @parameterized.parameters(
       (3.0, 30),
       (0.5, 5),
-      # 1.24 * 10 = 12.4.
+      # 12.4 and 12.6 steps.
       (1.24, 12),
+      (1.26, 13),
       # A phase takes at least one step.
       (0.01, 1),
       # A teacher that is used as it is.
