@@ -138,41 +138,7 @@ class MakeRngTest(parameterized.TestCase):
     np.testing.assert_array_equal(first, second)
 
 
-# Settings that decide only what is measured or how a run goes on.
-_FREE = (
-    'phases', 'reuse', 'compare', 'compute_dtype', 'fast_compile',
-    'log_every_steps', 'tensorboard', 'data.dir', 'data.damaged',
-    'data.workers', 'evaluation.', 'policies.', 'latency.', 'checkpoint.',
-)
-
-
 class DependenciesTest(parameterized.TestCase):
-
-  @parameterized.parameters('', 'usnet')
-  def test_every_setting_counts_unless_it_cannot_change_the_weights(
-      self, network
-  ):
-    config = common.get_config()
-    config.joint.epochs, config.baseline.network = 1.0, network
-    old = traverse_util.flatten_dict(config.to_dict(), sep='.')
-    # A baseline has one phase; ours is no baseline.
-    others = tuple(
-        f'{section}.'
-        for section in phases.SECTIONS
-        if (section == 'baseline') != bool(network)
-    )
-    free = (*_FREE, *others)
-    if network:
-      free += ('mdsr.', 'delta.', 'model.init', 'model.sort')
-    for key in old:
-      if key == 'baseline.network':
-        continue
-      new = traverse_util.unflatten_dict(old | {key: 'other'}, sep='.')
-      self.assertEqual(
-          list(settings.differing(config.to_dict(), new)),
-          [] if key.startswith(free) else [key],
-          key,
-      )
 
   @parameterized.parameters(
       ('seed', 'teacher'),
