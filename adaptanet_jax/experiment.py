@@ -268,6 +268,7 @@ def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
           name,
           tasks[first].phase.name,
       )
+      MetricsLog(work.workdir).rewind(name, 0)
     common.drop_folder(path)
   processes.wait('stale checkpoints are gone')
 
@@ -323,6 +324,8 @@ def _train_phase(
   is_teacher = phase.network == 'teacher'
   log_class = TensorBoardLog if config.tensorboard else MetricsLog
   analyses.discard(work, phase)
+  # Of an older training: this one may be killed before it has its own.
+  results.discard_seconds(phase.name)
   if is_teacher:
     results.discard('teacher')
   work.stamp()

@@ -7,7 +7,7 @@
 # BASE is digits, cifar100, cifar100:small or imagenet. The same command resumes
 # where it stopped. The report is FOLDER/ours-SEED/report.html of the first seed.
 set -euo pipefail
-if (( $# < 3 )); then
+if (( $# < 3 )) || [[ ! "$3" =~ [0-9] ]]; then
   echo "Expected BASE, FOLDER and seeds, such as: $0 digits /tmp/table2 '0 1 2'" >&2
   exit 2
 fi

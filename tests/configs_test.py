@@ -7,6 +7,7 @@ import importlib
 import json
 import pathlib
 import re
+import types
 
 from absl.testing import absltest, parameterized
 
@@ -449,10 +450,16 @@ class DifferingKeysTest(parameterized.TestCase):
         *('checkpoint.', 'evaluation.batch_size', 'evaluation.every_epoch'),
         'evaluation.calibration',
     )
+    student = types.SimpleNamespace(norm='bn')
+    work = types.SimpleNamespace(
+        config=_with('policies.examples', 'training'),
+        nets=types.SimpleNamespace(student=student),
+        phases=('gates',),
+    )
     measured = tuple(
         start
         for analysis in analyses.ANALYSES.values()
-        for start in analysis.settings
+        for start in analysis.settings(work)
     )
     places = [key.startswith(starts) for starts in (trained, measured + free)]
     self.assertEqual(sum(places), 1, places)

@@ -68,8 +68,9 @@ class Table2Test(parameterized.TestCase):
     self.assertEqual(done.returncode, 3)
     self.assertEqual(done.stdout, '')
 
-  def test_too_few_arguments_are_refused(self):
-    done = self._run('digits', '/t')
+  @parameterized.parameters(((),), (('',),), ((' ',),))
+  def test_too_few_arguments_are_refused(self, seeds):
+    done = self._run('digits', '/t', *seeds)
     self.assertEqual(done.returncode, 2)
     self.assertIn('Expected BASE, FOLDER and seeds', done.stderr)
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from adaptanet_jax import experiment, plan, processes
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation.results import Results
+from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.training import phases
 from adaptanet_jax.workdir import Paths, write_json
 from configs import digits
@@ -94,10 +96,75 @@ class PlanTest(absltest.TestCase):
     }
     for path in paths.values():
       os.makedirs(path)  # A lock-in, for one, has stopped halfway.
+    log = MetricsLog(workdir)
+    for name in ('teacher', 'cascade2', 'lock_in', 'gates'):
+      log.write(name, 5, 1.0, {'loss': 0.5})
     tasks = plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
     experiment._drop_stale(mock.Mock(workdir=workdir), tasks)
     left = [name for name, path in paths.items() if os.path.exists(path)]
     self.assertEqual(left, ['teacher', 'cascade1', 'cascade2'])
+    # Nor does Figure 3 show it any longer.
+    rows = [row['phase'] for row in log.read()]
+    self.assertEqual(rows, ['teacher', 'cascade2'])
+
+  def test_what_needs_no_training_is_found_whatever_its_batches(self):
+    large = {'teacher.batch_size': _NUM_EXAMPLES + 1}
+    workdir, config = self._workdir('trained', 'teacher', **large)
+    self.assertEqual(self._found(workdir, config), {})
+    imported = {'teacher.weights': '/weights', 'teacher.epochs': 0.0}
+    workdir, config = self._workdir('imported', 'teacher', **large, **imported)
+    self.assertEqual(self._found(workdir, config), {'teacher': workdir})
+
+  def test_a_teacher_that_was_not_yet_measured_when_killed_is_now(self):
+    workdir, config = self._workdir('own', 'teacher')
+    task = plan.Task(phases.build_phases(config)[0], 'restore', workdir)
+    found = Results(workdir)
+    work = mock.Mock(workdir=workdir, config=config, results=found)
+    checkpoints = mock.MagicMock()
+    checkpoints.__enter__().latest_step.return_value = 5
+    checkpoints.__enter__().restore_variables.return_value = {}
+    measured = []
+
+    def measure(work):
+      measured.append(work)
+      found.update(teacher={'top1': 0.5})
+
+    with (
+        mock.patch.object(
+            experiment.workspace, 'variable_shapes', return_value=({}, {})
+        ),
+        mock.patch.object(
+            experiment.loop, 'split_variables', return_value=({}, {})
+        ),
+        mock.patch.object(experiment.workspace, 'keep_trained'),
+        mock.patch.object(
+            experiment, '_checkpoints', return_value=checkpoints
+        ),
+        mock.patch.object(experiment.accuracy, 'evaluate_teacher', measure),
+    ):
+      MetricsLog(workdir).write('teacher', 5, 12.5, {'loss': 0.5})
+      for _ in range(2):
+        experiment._restore_phase(work, task)
+    self.assertEqual(measured, [work])
+    self.assertEqual(found.values['seconds'], {'teacher': 12.5})
+
+  def test_seconds_of_an_older_training_do_not_outlive_it(self):
+    workdir, config = self._workdir('own')
+    phase = phases.build_phases(config)[1]
+    found = Results(workdir)
+    found.add_seconds(phase.name, 5.0)
+    work = mock.Mock(workdir=workdir, config=config, results=found)
+    work.variables = {'teacher': {}}
+    with (
+        mock.patch.object(experiment.workspace, 'first_variables'),
+        mock.patch.object(experiment.accuracy, 'validator'),
+        mock.patch.object(
+            experiment.loop, 'train_phase', side_effect=KeyboardInterrupt
+        ),
+    ):
+      with self.assertRaises(KeyboardInterrupt):
+        experiment._train_phase(work, phase, mock.Mock())
+    self.assertEqual(found.values['seconds'], {})
 
   def test_the_phase_that_is_missing_is_named(self):
     names = [p.name for p in phases.build_phases(digits.get_config('smoke'))]

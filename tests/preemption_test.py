@@ -68,6 +68,17 @@ class NoticeTest(absltest.TestCase):
             raise preemption.Preempted('saved')
     self.assertEqual(told, [False, False, True])
 
+  def test_work_within_a_loop_leaves_the_end_to_the_loop(self):
+    # A loop saves before it ends; what it measures after an epoch does not.
+    told = []
+    with self.assertRaisesRegex(preemption.Preempted, 'saved'):
+      with self.notice.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.notice.check()
+        told.append(self.notice.reached())
+        raise preemption.Preempted('saved')
+    self.assertEqual(told, [True])
+
   def test_a_loop_that_ends_by_itself_is_the_last_one(self):
     done = []
     with self.assertRaises(preemption.Preempted):

@@ -61,6 +61,13 @@ class ProgramsTest(parameterized.TestCase):
       self.assertIsNot(first, second)
       self.assertEqual((first(jnp.ones(3)), second(jnp.ones(4))), (3.0, 4.0))
 
+  def test_other_types_are_another_program(self):
+    function = jax.jit(jnp.sum)
+    whole = jnp.ones(3, jnp.int32)
+    with Programs(fast_compile=True) as programs:
+      programs.ahead(function, jnp.ones(3))
+      self.assertEqual(programs.compiled(function, whole)(whole), 3)
+
   def test_replicated_shapes_serve_replicated_arrays(self):
     function = devices.over_devices(
         lambda x, y: x + y, in_axes=(None, 0), out_axes=0

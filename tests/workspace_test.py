@@ -8,9 +8,55 @@ import subprocess
 import tempfile
 from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from adaptanet_jax import workspace
+from configs import common
+
+
+class NetworksTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('teacher', 'model.architecture', 'resnet26x8', 'architecture'),
+      ('student', 'model.stem', 'cifar_half', 'stem'),
+      ('teacher', 'teacher.norm', 'bn', 'norm'),
+      ('student', 'model.norm', 'ln', 'norm'),
+      ('student', 'delta.kind', 'separable', 'delta'),
+      ('student', 'compute_dtype', 'bfloat16', 'dtype'),
+      ('gates', 'gates.anchors', (1, 2, 3), 'anchors'),
+      ('gates', 'gates.resolution', 7, 'resolution'),
+      ('gates', 'policies.confidence', 'margin', 'confidence'),
+  )
+  def test_each_setting_reaches_what_it_is_for(self, part, key, value, name):
+    def made(config):
+      nets, gates = workspace.networks(config, 10, (32, 32, 3))
+      parts = {
+          'teacher': nets.teacher, 'student': nets.student, 'gates': gates
+      }
+      return {
+          (p, field): getattr(net, field)
+          for p, net in parts.items()
+          for field in net.__dataclass_fields__
+      }
+
+    config = common.get_config()
+    before = made(config)
+    config.update_from_flattened_dict({key: value})
+    after = made(config)
+    self.assertEqual(after[part, name], value)
+    # And, but for what both networks share, nothing else.
+    changed = {place for place in before if before[place] != after[place]}
+    self.assertIn((part, name), changed)
+    self.assertEqual({field for _, field in changed}, {name})
+    if key in ('teacher.norm', 'model.norm'):
+      self.assertLen(changed, 1)
+
+  def test_a_baseline_has_no_anchors_and_no_deltas(self):
+    config = common.get_config()
+    config.baseline.network = 'usnet'
+    nets, _ = workspace.networks(config, 10, (32, 32, 3))
+    self.assertFalse(nets.student.anchors)
+    self.assertIsNone(nets.student.delta)
 
 
 class GitCommitTest(absltest.TestCase):

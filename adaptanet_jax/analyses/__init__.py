@@ -25,7 +25,6 @@ from adaptanet_jax import (
 from adaptanet_jax.analyses import accuracy, common, gating, timing
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
-from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Program
 from adaptanet_jax.report import page
@@ -46,9 +45,10 @@ class Analysis:
     needs: training phases that must be done first; those that the run does not
       have are ignored.
     makes: keys of results.json that it writes.
-    settings: prefixes of the dotted keys of the settings that it depends on.
+    settings: returns prefixes of the dotted keys of the settings that it
+      depends on.
     files: returns the paths of the files that it writes, if any.
-    column: name of the column that it adds to the table of all subnets, if any.
+    columns: names of the columns that it adds to the table of all subnets.
     is_timed: whether its results depend on the device, too.
   """
 
@@ -56,9 +56,9 @@ class Analysis:
   programs: Callable[[Workspace, Variables], dict[str, Program]]
   needs: tuple[str, ...]
   makes: tuple[str, ...]
-  settings: tuple[str, ...]
+  settings: Callable[[Workspace], tuple[str, ...]]
   files: Callable[[Workspace], list[str]] = lambda work: []
-  column: str = ''
+  columns: tuple[str, ...] = ()
   is_timed: bool = False
 
 
@@ -71,13 +71,7 @@ ANALYSES = {
         # A supernet can be evaluated even before its lock-in.
         tuple(RUNNABLE),
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
-        (
-            'evaluation.random_passes',
-            'evaluation.calibration',
-            'policies.bins',
-            'policies.examples',
-            'policies.training_share',
-        ),
+        accuracy.settings,
         accuracy.files,
     ),
     'policies': Analysis(
@@ -85,9 +79,9 @@ ANALYSES = {
         gating.programs,
         ('gates',),
         ('policies', 'gate_value', 'calibration_bias'),
-        ('policies.', 'evaluation.batch_size'),
+        lambda work: ('policies.', 'evaluation.batch_size'),
         lambda work: [Paths(work.workdir).policies],
-        column='expected_top1',
+        columns=('calibration_top1', 'expected_top1'),
         is_timed=True,
     ),
     'latency': Analysis(
@@ -95,7 +89,8 @@ ANALYSES = {
         timing.programs,
         (),
         ('latency', 'stage_latency'),
-        ('latency.',),
+        lambda work: ('latency.',),
+        columns=('latency_ms',),
         is_timed=True,
     ),
 }
@@ -120,6 +115,8 @@ def run(work: Workspace) -> bool:
     unfinished = common.Unfinished(work, name, made_now)
     # In this order: what is marked as done is there, whenever a run is killed.
     _forget(work, [name])
+    for column in analysis.columns:
+      subnet_table.drop_column(work.workdir, column)
     work.results.discard(*analysis.makes)
     if unfinished.seconds and processes.is_writer():
       print(
@@ -147,12 +144,10 @@ def run(work: Workspace) -> bool:
 def _made_with(work: Workspace, name: str) -> dict[str, Any]:
   """Returns the settings and the environment that an analysis depends on."""
   analysis, config = ANALYSES[name], work.config
-  is_calibrated = work.nets.student.norm in BATCH_NORMS
-  ignored = () if is_calibrated else ('evaluation.calibration',)
   made = {
       key: value
       for key, value in settings.flatten(config).items()
-      if key.startswith(analysis.settings) and not key.startswith(ignored)
+      if key.startswith(analysis.settings(work))
   }
   made['compute_dtype'] = work.nets.student.dtype
   if analysis.needs:
@@ -170,14 +165,18 @@ def _is_done(work: Workspace, name: str) -> bool:
   if made is None:
     return False
   now = _made_with(work, name)
-  # Keys that an older version did not record count as unchanged.
-  if any(now.get(key) != value for key, value in made.items()):
+  # Keys that another version did not record count as unchanged.
+  if any(made[key] != now[key] for key in made.keys() & now.keys()):
     return False
   # A user may have removed a damaged one.
   if not all(map(os.path.exists, ANALYSES[name].files(work))):
     return False
-  table, column = subnet_table.read(work.workdir), ANALYSES[name].column
-  return not table or not column or column in table
+  # Policies that were made before the table have no column in it. Latencies
+  # have none if they cannot be trusted.
+  table = subnet_table.read(work.workdir)
+  return (
+      name == 'latency' or not table or {*ANALYSES[name].columns} <= {*table}
+  )
 
 
 def discard(work: Workspace, phase: Phase) -> None:
@@ -208,6 +207,7 @@ def _forget(work: Workspace, names: list[str]) -> None:
     work.results.update(made=kept)
   else:
     work.results.discard('made')
+  work.results.discard_seconds(*names)
 
 
 def compile_ahead(work: Workspace, phase: Phase) -> None:

@@ -18,6 +18,7 @@ from adaptanet_jax.evaluation import (
   subnet_table,
 )
 from adaptanet_jax.models import routing
+from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.subnet import (
@@ -109,6 +110,19 @@ def evaluate_teacher(work: Workspace) -> None:
           'params': full.params,
       }
   )
+
+
+def settings(work: Workspace) -> tuple[str, ...]:
+  """Lists the prefixes of the settings that `evaluate` depends on."""
+  found: tuple[str, ...] = ('evaluation.random_passes',)
+  if work.nets.student.norm in BATCH_NORMS:
+    # Calibrated statistics are means over batches.
+    found += ('evaluation.calibration', 'evaluation.batch_size')
+  if GATES in work.phases:
+    found += ('policies.bins', 'policies.examples')
+    if work.config.policies.examples == 'training':
+      found += ('policies.training_share',)
+  return found
 
 
 def files(work: Workspace) -> list[str]:

@@ -175,7 +175,9 @@ def at_budget(
   def spends(rule: Rule) -> float:
     return float(outcome(observed, Mixture.of(rule))[1].mean())
 
-  low, high = 0.0, 2.0 / max(1.0, float(observed.stage_madds.min()))
+  high = 2.0 / max(1.0, float(observed.stage_madds.min()))
+  # Too low to give up a right answer; of equal rules it chooses the cheapest.
+  low = 1e-12 * high
   dear, cheap = solver(low), solver(high)
   if spends(dear) <= limit:
     return Mixture.of(dear)
@@ -187,7 +189,7 @@ def at_budget(
     cheap = solver(high)
   for _ in range(_HALVINGS):
     # The geometric mean: prices range over many orders of magnitude.
-    middle = np.sqrt(high * (low or high * 1e-9))
+    middle = np.sqrt(high * low)
     rule = solver(middle)
     if spends(rule) <= limit:
       high, cheap = middle, rule

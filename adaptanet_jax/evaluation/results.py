@@ -35,6 +35,13 @@ class Results:
     times = self.values['seconds'] | {phase: round(seconds, 1)}
     self.update(seconds=times)
 
+  def discard_seconds(self, *phases: str) -> None:
+    """Removes the seconds of phases, and writes the file if there were any."""
+    times = self.values['seconds']
+    if any(phase in times for phase in phases):
+      kept = {name: t for name, t in times.items() if name not in phases}
+      self.update(seconds=kept)
+
 
 def latency_device(values: dict[str, Any]) -> str:
   """Returns the kind of device that a run's latencies were measured on."""

@@ -3,6 +3,7 @@
 """The figures of a run, each as SVG and PNG."""
 
 from collections.abc import Sequence
+import contextlib
 import io
 import os
 from typing import Any
@@ -35,6 +36,7 @@ _INK, _QUIET, _GRID = '#1f2933', '#8a94a0', '#e4e7eb'
 _BY_WIDTH = {1.0: '#0b3c6f', 0.75: '#1f77b4', 0.5: '#4fb0c6', 0.25: '#e8893a'}
 _FRONT = '#c2185b'
 _DPI = 160
+_NAMES = ('training', 'comparison', 'confidence', 'madds', 'latency')
 
 
 def draw_all(
@@ -44,7 +46,7 @@ def draw_all(
     columns: Sequence[Column],
     folder: str,
 ) -> dict[str, str]:
-  """Draws every figure that a run has the data for.
+  """Draws every figure that a run has the data for, and removes all others.
 
   Args:
     results: contents of results.json.
@@ -73,6 +75,10 @@ def draw_all(
     drawn['latency'] = draw_costs(
         subnets, 'latency_ms', f'milliseconds, batch of {batch}, {device}', 1.0
     )
+  for name in set(_NAMES) - set(drawn):  # What they showed is outdated.
+    for kind in ('svg', 'png'):
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, f'{name}.{kind}'))
   return {name: _save(figure, name, folder) for name, figure in drawn.items()}
 
 
@@ -120,7 +126,7 @@ def draw_training(metrics: list[Row]) -> Figure:
   for row in metrics:
     known = lengths.get(row['phase'], 0)
     lengths[row['phase']] = max(known, row['step'])
-  start = 0
+  start, named = 0, set[str]()
   for number, (phase, length) in enumerate(lengths.items()):
     rows = [r for r in metrics if r['phase'] == phase and _accuracies(r)]
     if number % 2:
@@ -129,13 +135,16 @@ def draw_training(metrics: list[Row]) -> Figure:
       for name in _accuracies(rows[0]):
         _, _, choice = name.partition('/')
         look = _line_of(choice) if choice else {'color': _INK}
+        label = f'x{choice}' if choice else 'teacher'
         axes.plot(
             [start + row['step'] for row in rows],
             [row[name] for row in rows],
             linewidth=1.8,
-            label=f'x{choice}' if choice else 'teacher',
+            # Of the lines that look the same, one is in the legend.
+            label=None if label in named else label,
             **look,
         )
+        named.add(label)
       axes.text(
           start + length / 2,
           1.01,

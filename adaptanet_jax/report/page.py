@@ -98,7 +98,8 @@ def write(workdir: str, *, compare: str = '') -> None:
   from adaptanet_jax.report import figures
 
   paths = Paths(workdir)
-  results, subnets = read_json(paths.results), subnet_table.read(workdir)
+  results = read_json(paths.results)
+  subnets = _subnets(workdir, results)
   # Runs that cannot be compared are listed on the page and raise no error, so
   # that the finished run still gets its report.
   problems: list[str] = []
@@ -139,6 +140,14 @@ def write(workdir: str, *, compare: str = '') -> None:
   write_text(paths.report, text)
 
 
+def _subnets(workdir: str, results: Row) -> SubnetTable:
+  """Returns the table of all subnets, without what is to be measured again."""
+  table = subnet_table.read(workdir) if 'subnets' in results else {}
+  if 'stage_latency' not in results:
+    table.pop('latency_ms', None)
+  return table
+
+
 def _subtitle(results: Row) -> str:
   dataset, device = results['dataset'], results['device']
   return (
@@ -161,6 +170,8 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
   # The ids in several SVGs on one page must differ.
   svg = drawn[name].replace('id="', f'id="{name}-')
   svg = svg.replace('"#', f'"#{name}-').replace('url(#', f'url(#{name}-')
+  label = html.escape(f'{title} {text}')
+  svg = svg.replace('<svg', f'<svg role="img" aria-label="{label}"', 1)
   return (
       f'<figure>{svg}<figcaption><b>{html.escape(title)}</b> '
       f'{html.escape(text)}</figcaption></figure>'

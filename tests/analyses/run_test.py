@@ -59,9 +59,12 @@ class RunTest(parameterized.TestCase):
       if cut_off:
         raise preemption.Preempted
 
-    settings = ('policies.bins',)
     fake = analyses.Analysis(
-        measure, lambda *_: {}, ('teacher',), ('supernet',), settings
+        measure,
+        lambda *_: {},
+        ('teacher',),
+        ('supernet',),
+        lambda work: ('policies.bins',),
     )
     with mock.patch.dict(analyses.ANALYSES, {'evaluation': fake}):
       if not cut_off:
@@ -152,6 +155,7 @@ class RunTest(parameterized.TestCase):
         measure=lambda work: work.results.update(supernet={}),
         files=lambda work: [],
     )
+    self.work.phases = ('teacher', 'gates')
     with mock.patch.dict(analyses.ANALYSES, {'evaluation': measured}):
       for bins in (3, 4):  # With other settings, it is measured again.
         self.work.config.policies.bins = bins
@@ -203,7 +207,9 @@ class RunTest(parameterized.TestCase):
       subnet_table.write(self.workdir, table)
       self.assertTrue(analyses.run(self.work))
       column = np.full((4,) * 4, 0.5)
-      subnet_table.add_column(self.workdir, 'expected_top1', column)
+      for name in ('calibration_top1', 'expected_top1'):
+        self.assertFalse(analyses._is_done(self.work, 'policies'))
+        subnet_table.add_column(self.workdir, name, column)
       self.assertFalse(analyses.run(self.work))
     self.assertLen(runs, 2)
 
@@ -220,6 +226,64 @@ class RunTest(parameterized.TestCase):
       self.assertTrue(analyses.run(self.work))
       self.assertFalse(analyses.run(self.work))
       yield
+
+  @parameterized.parameters(
+      ('policies', {'policies.budget': 0.25}, ['expected_top1']),
+      ('latency', {'latency.runs': 7}, ['latency_ms']),
+  )
+  def test_a_column_never_outlives_the_results_that_it_belongs_to(
+      self, name, changes, columns
+  ):
+    makes = analyses.ANALYSES[name].makes
+    table = {'madds': np.ones((4,) * 4, int)}
+    table |= {column: np.full((4,) * 4, 0.5) for column in columns}
+    with self._measured_once(name):
+      self.work.results.update(**{section: {} for section in makes})
+      subnet_table.write(self.workdir, table)
+      self.work.config.update_from_flattened_dict(changes)
+      left = []
+      discard = self.work.results.discard
+
+      def killed(*names):
+        discard(*names)
+        if {*names} & {*makes}:
+          left.append(list(subnet_table.read(self.workdir)))
+          raise KeyboardInterrupt
+
+      with mock.patch.object(self.work.results, 'discard', killed):
+        with self.assertRaises(KeyboardInterrupt):
+          analyses.run(self.work)
+      self.assertEqual(left, [['madds']])
+      # Nor do its seconds.
+      self.assertNotIn(name, self.work.results.values['seconds'])
+
+  @parameterized.named_parameters(
+      ('bins without gates', 'gn', (), 'policies.bins', 3, False),
+      ('bins', 'gn', ('gates',), 'policies.bins', 3, True),
+      ('examples', 'gn', ('gates',), 'policies.examples', 'training', True),
+      ('share', 'gn', ('gates',), 'policies.training_share', 0.5, False),
+      ('passes', 'gn', (), 'evaluation.random_passes', 3, True),
+      ('batches', 'gn', (), 'evaluation.batch_size', 8, False),
+      ('batches of BatchNorm', 'bn', (), 'evaluation.batch_size', 8, True),
+      ('calibration', 'bn', (), 'evaluation.calibration_examples', 9, True),
+      ('calibration of none', 'gn', (), 'evaluation.calibration', 'none',
+       False),
+  )
+  def test_an_evaluation_is_done_again_for_what_it_depends_on(
+      self, norm, trained, key, value, again
+  ):
+    self.work.nets.student.norm = norm
+    self.work.phases = ('teacher', *trained)
+    with self._measured_once('evaluation'):
+      self.work.config.update_from_flattened_dict({key: value})
+      self.assertEqual(analyses.run(self.work), again)
+
+  def test_the_share_counts_where_policies_are_made_from_it(self):
+    self.work.phases = ('teacher', 'gates')
+    self.work.config.policies.examples = 'training'
+    with self._measured_once('evaluation'):
+      self.work.config.policies.training_share = 0.5
+      self.assertTrue(analyses.run(self.work))
 
   @parameterized.parameters('evaluation', 'policies', 'latency')
   def test_it_is_the_type_that_ran_that_counts(self, name):

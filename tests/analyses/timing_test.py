@@ -44,6 +44,70 @@ class MeasureTest(absltest.TestCase):
     self.assertNotIn('gn_ws', norms.values())
 
 
+class EstimateTest(parameterized.TestCase):
+
+  def _measure(self, milliseconds, *, later=1.0):
+    """Measures a network whose subnets take `milliseconds(code)`.
+
+    In the second pass the machine is slower by the factor `later`.
+    """
+    net = ResNet('resnet26x8', 'cifar', 'gn', 10, (8, 8, 1))
+    student = dataclasses.replace(net, delta='conv3x3')
+    workdir = self.enter_context(tempfile.TemporaryDirectory())
+    codes = np.indices((8,) * 4)
+    subnet_table.write(workdir, {'top1': 1.0 - codes.sum(0) / 100.0})
+    values = {}
+    work = types.SimpleNamespace(
+        workdir=workdir,
+        nets=types.SimpleNamespace(teacher=net, student=student),
+        config=configs.get_config(),
+        results=types.SimpleNamespace(values=values, update=values.update),
+    )
+    runs = dict.fromkeys(timing.programs(work), lambda: np.zeros(4, int))
+    runs['supernet'] = np.asarray
+    factors = iter([1.0, later])
+
+    def measure(runs, *, num_runs):
+      del num_runs
+      factor = next(factors)
+      quiet = [factor * milliseconds(np.asarray(run())) for run in runs]
+      # Other work makes medians meaningless.
+      return [{'ms_quiet': q, 'ms_median': 100 - q} for q in quiet]
+
+    with (
+        mock.patch.object(timing, '_runs', return_value=runs),
+        mock.patch.object(timing.latency, 'measure', measure),
+        mock.patch.object(
+            timing.latency, 'measure_energy', return_value={}
+        ),
+    ):
+      timing.measure_latency(work)
+    column = subnet_table.read(workdir).get('latency_ms')
+    return values['stage_latency'], column
+
+  def test_sums_over_stages_are_checked_on_other_subnets(self):
+    # Stage n takes 8 - c ms.
+    stages, column = self._measure(lambda code: 32.0 - code.sum())
+    self.assertTrue(stages['trusted'])
+    self.assertAlmostEqual(stages['median_error'], 0.0)
+    self.assertEqual(stages['largest_ms'], 32.0)
+    np.testing.assert_allclose(
+        column, 32.0 - np.indices((8,) * 4).sum(0)
+    )
+
+  def test_sums_that_are_far_off_are_not_trusted(self):
+    # What a second narrow stage would save, it does not.
+    stages, column = self._measure(lambda code: 32.0 - code.max())
+    self.assertGreater(stages['median_error'], timing.MOST_ERROR)
+    self.assertFalse(stages['trusted'])
+    self.assertIsNone(column)
+
+  def test_a_load_that_has_changed_is_taken_off(self):
+    stages, column = self._measure(lambda code: 32.0 - code.sum(), later=3.0)
+    self.assertNotEmpty(stages['front_ms'])
+    np.testing.assert_allclose(column, 32.0 - np.indices((8,) * 4).sum(0))
+
+
 class AddColumnTest(parameterized.TestCase):
 
   def setUp(self):

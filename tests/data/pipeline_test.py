@@ -47,6 +47,36 @@ def _train_batches(split, steps, *, num_devices=1, process=(0, 1)):
   )
 
 
+class _Drawn:
+  """A split whose images are the seeds of their random crops."""
+
+  def __len__(self):
+    return 20
+
+  def batches(self, request, steps):
+    for step in steps:
+      positions, seeds = request(step)
+      yield {'image': np.array(seeds), 'label': positions}
+
+
+class SeedsTest(parameterized.TestCase):
+
+  def test_an_image_has_the_same_seed_however_many_processes_there_are(self):
+    (whole,) = _train_batches(_Drawn(), range(5, 6))
+    parts = [
+        _train_batches(_Drawn(), range(5, 6), process=(n, 2))[0]
+        for n in (0, 1)
+    ]
+    for name in ('image', 'label'):
+      np.testing.assert_array_equal(
+          np.concatenate([part[name] for part in parts], 1), whole[name]
+      )
+    # Each image of a batch has a seed of its own, and another at each step.
+    (later,) = _train_batches(_Drawn(), range(6, 7))
+    seeds = [tuple(s) for b in (whole, later) for s in b['image'][0].tolist()]
+    self.assertLen(set(seeds), 2 * 8)
+
+
 class PositionsTest(parameterized.TestCase):
 
   def test_the_same_seed_phase_and_step_give_the_same_positions(self):

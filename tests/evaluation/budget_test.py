@@ -93,6 +93,32 @@ class BudgetTest(parameterized.TestCase):
     self.assertEqual(found.kind, 'fixed')
     self.assertGreater(_mean(observed, found.mixture)[0], 0.9)
 
+  @parameterized.parameters(150.0, 250.0, 1000.0)
+  def test_of_equally_accurate_subnets_it_takes_the_cheapest(self, limit):
+    correct = np.zeros((8, 8, 8, 8, 60), bool)
+    correct[..., :45] = True
+    confidences = [np.zeros((8,) * n + (60,)) for n in (1, 2, 3)]
+    observed = policies.Observed.create(
+        correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
+    )
+    found = budget.budget(observed, 'width', limit)
+    self.assertEqual(_mean(observed, found.mixture), [0.75, 100.0])
+
+  def test_a_right_answer_is_worth_any_madds_within_the_limit(self):
+    # Of many examples, x1.0 is right on a single one more, for 8,000 times
+    # the MAdds.
+    correct = np.zeros((8, 8, 8, 8, 20_000), bool)
+    correct[0, 0, 0, 0, 7] = True
+    observed = policies.Observed(
+        correct,
+        (np.zeros((8, 20_000)),),
+        (np.zeros((8, 7)),),
+        np.tile([80_000, 30, 20, 10, 40, 30, 20, 10], (4, 1)),
+        GATE_MADDS,
+    )
+    mixture = _uniform(observed, 'width', 4e5)
+    self.assertEqual(_mean(observed, mixture), [1 / 20_000, 320_000.0])
+
   @parameterized.product(
       scope=tuple(policies.SCOPES), limit=(45.0, 120.0, 300.0, 1000.0)
   )
@@ -151,6 +177,18 @@ class ExpectedTest(parameterized.TestCase):
     correct[1, 0] = True
     actual = budget.expected_top1(correct)
     np.testing.assert_allclose(actual, correct.mean(-1), atol=1e-12)
+
+  @parameterized.parameters(
+      # The halves have mean squares 2 and 1, and mean products 1, 0 and -1.
+      ([2.0, 0.0], [1.0, 1.0], 2 * (1 / 1.5) / (1 + 1 / 1.5)),
+      ([2.0, 0.0], [0.0, 2**0.5], 0.0),
+      ([2.0, 0.0], [-1.0, 1.0], 0.0),
+      ([1.0, -1.0], [1.0, -1.0], 1.0),
+      ([0.0, 0.0], [0.0, 0.0], 0.0),
+  )
+  def test_reliability_of_all_examples_by_hand(self, first, second, expected):
+    actual = budget._reliability(np.array(first), np.array(second))
+    self.assertAlmostEqual(actual, expected)
 
   @parameterized.parameters(0, 1)
   def test_hardly_any_examples_are_no_error(self, count):

@@ -27,6 +27,8 @@ class ComparisonTest(parameterized.TestCase):
     madds[0, 0, 0, 0], top1[0, 0, 0, 0] = 96.0, 0.5
     madds[1, 2, 3, 0], top1[1, 2, 3, 0] = 104.0, 0.7
     madds[4, 4, 4, 4], top1[4, 4, 4, 4] = 100.0, 0.9
+    # More than 5 % away, these do not count.
+    madds[0, 0, 0, 1], madds[5, 5, 5, 5] = 94.0, 106.0
     random = mixtures.random_at
     self.assertAlmostEqual(random(top1, madds, 'width', 100.0), 0.6)
     self.assertAlmostEqual(random(top1, madds, 'joint', 100.0), 0.7)

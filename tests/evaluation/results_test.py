@@ -34,6 +34,15 @@ class ResultsTest(parameterized.TestCase):
         {'teacher': 12.3, 'lock_in': 2.0},
     )
 
+  def test_seconds_of_an_older_training_go(self):
+    found = results.Results(self.workdir)
+    found.add_seconds('teacher', 1.0)
+    found.add_seconds('lock_in', 2.0)
+    found.discard_seconds('lock_in', 'gates')
+    self.assertEqual(
+        results.Results(self.workdir).values['seconds'], {'teacher': 1.0}
+    )
+
   def test_nothing_is_written_before_the_first_section(self):
     results.Results(self.workdir)
     self.assertEmpty(os.listdir(self.workdir))

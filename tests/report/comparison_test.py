@@ -86,7 +86,9 @@ class ComparisonTest(parameterized.TestCase):
     )
     usnet = functools.partial(_section, norm='bn', madds=90)
     self._workdir('usnet-0', usnet=usnet(0.92))
-    self._workdir('usnet-1', changes={'seed': 1}, usnet=usnet(0.96))
+    longer = usnet(0.96)
+    longer['training'] = {'steps': 20, 'images': 1280, 'seconds': 8.0}
+    self._workdir('usnet-1', changes={'seed': 1}, usnet=longer)
     self._workdir('gn', usnet=_section(0.5))
     return comparison.collect(
         [ours, *comparison.find(f'{self.folder}/*')], _DATASET
@@ -163,6 +165,42 @@ class ComparisonTest(parameterized.TestCase):
             ('ours (gn)', [0, 1]),
             ('DSNet (gn)', [0, 1]),
             ('DSNet (gn, baseline.ensemble=ieb)', [0, 1]),
+        ],
+    )
+
+  def test_training_is_the_mean_over_seeds(self):
+    *_, training, _ = comparison.tables(self._columns(), 'digits')
+    self.assertEqual(
+        training.rows[2], ['USNet (bn)', '2', '15', '960', '6', '']
+    )
+
+  def test_batch_statistics_and_a_joint_phase_make_other_columns(self):
+    calibrated = [_section(0.9, norm='bn') for _ in range(2)]
+    for section, name in zip(calibrated, ('subnet', 'none')):
+      section['calibration'] = name
+    joint = {'joint.epochs': 1.0}
+    workdirs = [
+        self._workdir('first', usnet=calibrated[0]),
+        self._workdir('second', changes={'seed': 1}, usnet=calibrated[1]),
+        self._workdir('ours', supernet=_section(0.9)),
+        self._workdir('again', changes=joint, supernet=_section(0.9)),
+        # Deltas train before it, and so decide what it trains.
+        self._workdir(
+            'other',
+            changes=joint | {'delta.kind': 'separable'},
+            supernet=_section(0.9),
+        ),
+    ]
+    columns = comparison.collect(workdirs, _DATASET)
+    self.assertEmpty([path for c in columns for path in c.passed_over])
+    self.assertEqual(
+        [(c.network, c.differs) for c in columns],
+        [
+            ('supernet', ()),
+            ('supernet', ('delta.kind=separable', 'joint.epochs=1.0')),
+            ('supernet', ('joint.epochs=1.0',)),
+            ('usnet', ()),
+            ('usnet', ('evaluation.calibration=none',)),
         ],
     )
 

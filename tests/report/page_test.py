@@ -209,6 +209,45 @@ class PageTest(parameterized.TestCase):
   def test_figures_stand_in_their_rows(self, first, expected):
     self.assertEqual(self._cells(first)[1:], expected)
 
+  def test_each_figure_has_a_name_for_those_who_cannot_see_it(self):
+    heads = re.findall('<svg role="img" aria-label="(.*?)"', self.html)
+    captions = re.findall(
+        '<figcaption><b>(.*?)</b> (.*?)</figcaption>', self.html
+    )
+    self.assertLen(heads, 4)
+    self.assertEqual(heads, list(map(' '.join, captions)))
+
+  def _changed(self, change):
+    """Writes the page of a copy with other results; returns its workdir."""
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    workdir = pathlib.Path(folder, 'copy')
+    shutil.copytree(self.workdir, workdir)
+    results = _results()
+    change(results)
+    write_json(str(workdir / 'results.json'), results)
+    page.write(str(workdir))
+    return workdir
+
+  @parameterized.parameters(
+      # Latencies, or all subnets, are to be measured again.
+      (('latency', 'stage_latency'), {'latency'}),
+      (('supernet', 'delta', 'subnets'), {'madds', 'latency'}),
+      (('gates',), {'confidence'}),
+  )
+  def test_figures_of_what_was_discarded_go(self, sections, gone):
+    workdir = self._changed(
+        lambda results: [results.pop(name) for name in sections]
+    )
+    every = {'training', 'confidence', 'madds', 'latency'}
+    self.assertEqual(
+        {path.name for path in (workdir / 'figures').iterdir()},
+        {f'{n}.{kind}' for n in every - gone for kind in ('svg', 'png')},
+    )
+    text = (workdir / 'report.html').read_text()
+    self.assertEqual(text.count('<figure>'), 4 - len(gone))
+    if 'latency' in gone:
+      self.assertNotIn('<th>ms</th>', text)
+
   def test_what_an_oracle_would_have_is_told(self):
     self.assertIn('Policies go by margin.', self.text)
     self.assertIn('would reach 87.50 % for 1.5 M MAdds', self.text)

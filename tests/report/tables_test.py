@@ -117,6 +117,13 @@ class TableIITest(parameterized.TestCase):
     self.assertEqual(self._row(table, 'x0.25'), ['90.00', '68.60'])
     self.assertEqual(self._row(table, 'all 256: mean'), ['93.33', ''])
 
+  def test_the_teacher_stands_beside_ours_and_the_papers_teacher(self):
+    values = _values() | {'delta': _values()['supernet']}
+    table = tables.run_table_ii(values)
+    # Ours, our deltas, and the paper's figures for both.
+    expected = ['98.40', '12.3', '', '', '78.56', '']
+    self.assertEqual(self._row(table, 'teacher'), expected)
+
   def test_rows_are_as_long_as_the_head(self):
     values = _values() | {'delta': _values()['supernet']}
     for table in (

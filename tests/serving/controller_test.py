@@ -9,7 +9,13 @@ import hypothesis
 from hypothesis import strategies
 import numpy as np
 
-from adaptanet_jax.serving.controller import Entry, Margin, Profile, choose
+from adaptanet_jax.serving.controller import (
+  Entry,
+  Margin,
+  Profile,
+  choose,
+  seconds_needed,
+)
 
 _SIZES = (1, 2, 4)
 # Times of batches are multiples of 1/8 s, so that sums of them are exact.
@@ -133,6 +139,23 @@ class ChooseTest(parameterized.TestCase):
       seconds.append(predicted / decision.size)
     self.assertLess(seconds[-1], seconds[0])
     self.assertEqual(seconds, sorted(seconds, reverse=True))
+
+
+class SecondsNeededTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      # One alone takes .25 s; full batches of four, 8 a second.
+      (1, None, 0.5 + 1.5 * 0.25),
+      (16, None, 0.5 + 1.5 * 2.0),
+      # The wide subnet takes 1 s, and full batches 1.6 a second.
+      (1, [0], 0.5 + 1.5 * 1.0),
+      (16, [0], 0.5 + 1.5 * 10.0),
+  )
+  def test_by_hand(self, ahead, allowed, expected):
+    actual = seconds_needed(
+        _PROFILE, 1.5, ahead=ahead, begins=0.5, allowed=allowed
+    )
+    self.assertAlmostEqual(actual, expected)
 
 
 class MarginTest(parameterized.TestCase):

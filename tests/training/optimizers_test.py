@@ -59,6 +59,15 @@ class MakeOptimizerTest(parameterized.TestCase):
     # Three steps of warm-up, in quarters of the peak.
     np.testing.assert_allclose(rates, [0.125, 0.25, 0.375, 0.5, 0.5, 0.5])
 
+  def test_steps_down_are_shares_of_all_steps_with_those_of_warm_up(self):
+    rates = _rates(
+        20, steps=20, steps_per_epoch=4, schedule='step', warmup_epochs=1.0
+    )
+    # At 30, 60 and 90 % of 20 steps; the first four are warm-up.
+    np.testing.assert_allclose(
+        rates[4:], [0.5] * 2 + [0.05] * 6 + [0.005] * 6 + [5e-4] * 2, rtol=1e-5
+    )
+
   @parameterized.parameters('constant', 'cosine')
   def test_without_warm_up_the_first_step_is_at_the_peak(self, schedule):
     rates = _rates(1, steps=8, steps_per_epoch=4, schedule=schedule)

@@ -9,7 +9,7 @@ from flax import traverse_util
 import jax
 import numpy as np
 
-from adaptanet_jax import trees
+from adaptanet_jax import settings, trees, workspace
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.mdsr import SubnetSpace
@@ -105,8 +105,9 @@ class NumStepsTest(parameterized.TestCase):
   @parameterized.parameters(
       (3.0, 30),
       (0.5, 5),
-      # 1.24 * 10 = 12.4.
+      # 12.4 and 12.6 steps.
       (1.24, 12),
+      (1.26, 13),
       # A phase takes at least one step.
       (0.01, 1),
       # A teacher that is used as it is.
@@ -135,6 +136,84 @@ class MakeRngTest(parameterized.TestCase):
         jax.random.key_data(phases.make_rng(5, 'cascade2')) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
+
+
+class DependenciesTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      ('seed', 'teacher'),
+      ('data.held_out', 'teacher'),
+      ('model.stem', 'teacher'),
+      ('model.norm', 'cascade'),
+      ('model.sort_channels', 'cascade'),
+      ('mdsr.num_random', 'cascade'),
+      ('cascade.input', 'cascade'),
+      ('lock_in.learning_rate', 'lock_in'),
+      ('delta.kind', 'delta.cascade'),
+      ('delta.lock_in.epochs', 'delta.lock_in'),
+      ('joint.epochs', 'joint'),
+      ('gates.resolution', 'gates'),
+  )
+  def test_a_setting_changes_the_phases_from_its_own_on(self, key, first):
+    config = common.get_config()
+    config.joint.epochs = 1.0
+    old = config.to_dict()
+    flat = traverse_util.flatten_dict(old, sep='.')
+    new = traverse_util.unflatten_dict(flat | {key: 2.0}, sep='.')
+    sections = list(phases.sections_of(config))
+    changed = [
+        section
+        for section in sections
+        if settings.differing(old, new, up_to=section)
+    ]
+    self.assertEqual(changed, sections[sections.index(first) :])
+
+
+class ObjectiveTest(parameterized.TestCase):
+
+  def _objective(self, name, *, num_examples=640, **changes):
+    """Returns a phase's objective, a `functools.partial`."""
+    config = common.get_config()
+    config.update_from_flattened_dict(changes)
+    built = {phase.name: phase for phase in phases.build_phases(config)}
+    nets, gates = workspace.networks(config, 10, (8, 8, 1))
+    return phases.objective_for(
+        config, built[name], nets, gates, num_examples=num_examples
+    )
+
+  @parameterized.parameters(
+      ('teacher', 'teacher.label_smoothing', 0.25, 'label_smoothing'),
+      ('cascade2', 'mdsr.teacher_weight', 0.75, 'teacher_weight'),
+      ('lock_in', 'mdsr.num_random', 5, 'num_random'),
+      ('cascade3', 'cascade.input', 'teacher', 'input_from'),
+      ('gates', 'mdsr.num_random', 5, 'num_random'),
+      ('gates', 'gates.divergence', 'literal', 'divergence'),
+  )
+  def test_settings_reach_it(self, name, key, value, argument):
+    found = self._objective(name, **{key: value})
+    self.assertEqual(found.keywords[argument], value)
+    self.assertNotEqual(self._objective(name).keywords[argument], value)
+
+  @parameterized.parameters(
+      ('label_smoothing', 0.25), ('ensemble', 'ib')
+  )
+  def test_settings_reach_a_baseline(self, key, value):
+    network = {'baseline.network': 'dsnet'}
+    found = self._objective(
+        'baseline', **network, **{f'baseline.{key}': value}
+    )
+    self.assertEqual(found.keywords[key], value)
+    self.assertNotEqual(
+        self._objective('baseline', **network).keywords[key], value
+    )
+
+  @parameterized.parameters(
+      # Seven epochs of ten batches of 64.
+      (0.0, None), (1.0, 60), (1.5, 55), (7.0, 0), (9.0, 0)
+  )
+  def test_the_soft_loss_is_that_of_the_last_epochs(self, epochs, first):
+    found = self._objective('lock_in', **{'mdsr.soft_epochs': epochs})
+    self.assertEqual(found.keywords['soft_from'], first)
 
 
 if __name__ == '__main__':
