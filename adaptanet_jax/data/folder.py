@@ -119,10 +119,12 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def load_test(data: ml_collections.ConfigDict) -> Split:
+def load_test(
+    data: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], Split]:
   """Loads only the test split; see `sources.load_test`."""
-  *_, test = _list(data)
-  return _split(
+  names, _, test = _list(data)
+  return names, _split(
       test, _shape(data), data, count=data.test_examples, streamed=True
   )
 

@@ -50,7 +50,9 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def load_test(config: ml_collections.ConfigDict) -> Split:
+def load_test(
+    config: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], Split]:
   """Loads only the test split, whose images are decoded on demand.
 
   Starts no other processes, so that any script may call it.
@@ -59,14 +61,15 @@ def load_test(config: ml_collections.ConfigDict) -> Split:
     config: as for `load`.
 
   Returns:
-    The test split.
+    The names of the classes, by label, and the test split.
 
   Raises:
     UsageError: as for `load`.
   """
   data = config.data
   if data.name in ('digits', 'fake'):
-    return load(config).test
+    dataset = load(config)
+    return dataset.class_names, dataset.test
   return _module(data).load_test(data)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptanet_jax import plan, settings, trees, workspace
 from adaptanet_jax.data import sources
-from adaptanet_jax.errors import UsageError, check_count
+from adaptanet_jax.errors import UsageError, check_count, some
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
   subnet_table,
@@ -196,7 +196,15 @@ def examples(
   config, results = _read(workdir)
   described = results['dataset']
   config.data.name = described['name']  # 'fake' if the set was missing.
-  test = sources.load_test(config)
+  class_names, test = sources.load_test(config)
+  # Runs that are older than this entry do not know.
+  known = tuple(described.get('class_names', class_names))
+  if class_names != known:
+    changed = sorted({*class_names} ^ {*known}) or ['their order']
+    raise UsageError(
+        f'{config.data.name!r} now has other classes than {workdir} was tested '
+        f'on: {some(changed)} differ; expected the same data.'
+    )
   if len(test) != described['test_examples']:
     raise UsageError(
         f'{config.data.name!r} now has {len(test)} test examples, and '

@@ -347,12 +347,13 @@ class FolderTest(parameterized.TestCase):
 
   def test_the_test_split_alone_is_the_same(self):
     write(self.folder, 20, suffixes=('.png',))
-    whole = self._load().test
+    dataset = self._load()
     config = pictures.get_config()
     config.data.update(dir=str(self.folder), image_size=16)
-    alone = sources.load_test(config)
-    np.testing.assert_array_equal(_pixels(alone), _pixels(whole))
-    np.testing.assert_array_equal(alone.labels, whole.labels)
+    class_names, alone = sources.load_test(config)
+    self.assertEqual(class_names, dataset.class_names)
+    np.testing.assert_array_equal(_pixels(alone), _pixels(dataset.test))
+    np.testing.assert_array_equal(alone.labels, dataset.test.labels)
 
   def test_an_error_survives_what_processes_do_to_it(self):
     error = DamagedError('here', 'it is empty')

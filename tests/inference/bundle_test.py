@@ -16,6 +16,7 @@ from absl.testing import absltest, parameterized
 import chex
 import ml_collections
 import numpy as np
+from PIL import Image
 from safetensors import numpy as safetensors_numpy
 
 import adaptanet_jax
@@ -352,6 +353,33 @@ class BundleTest(parameterized.TestCase):
     card = (folder / 'README.md').read_text()
     self.assertIn(f'| all x1.0 | {100.0 * top1:.2f} |', card)
     self.assertEqual('subnets.csv' in card, has_column)
+
+  def test_examples_of_data_with_other_classes_are_refused(self):
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def add(split, name):
+      (root / split / name).mkdir(parents=True)
+      Image.new('L', (8, 8)).save(root / split / name / '1.png')
+
+    for split in ('train', 'test'):
+      for name in ('cat', 'dog'):
+        add(split, name)
+    config = testing.config(
+        '--config=configs/pictures.py:smoke', f'--config.data.dir={root}'
+    )
+    noted = {
+        'name': 'folder', 'test_examples': 2, 'class_names': ['cat', 'dog']
+    }
+    with mock.patch.object(
+        trained, '_read', return_value=(config, {'dataset': noted})
+    ):
+      _, labels = trained.examples('run', None)
+      self.assertCountEqual(labels, [0, 1])
+      add('train', 'bird')
+      with self.assertRaisesRegex(
+          UsageError, 'other classes than run was tested on: bird differ; exp'
+      ):
+        trained.examples('run', None)
 
   def test_batch_statistics_are_of_no_consequence_to_other_norms(self):
     net = adaptanet_jax.load(str(self.folder), calibration='subnet')
