@@ -270,6 +270,14 @@ class FolderTest(parameterized.TestCase):
       self.assertEqual(self._load().num_classes, 1)
     self.assertIn('only one class, only', logs.output[0])
 
+  @parameterized.parameters('train', 'test')
+  def test_a_test_of_the_training_pictures_is_warned_of(self, test_split):
+    write(self.folder / 'train', 3)
+    os.symlink('train', self.folder / 'test')
+    with self.assertLogs('absl', 'WARNING') as logs:
+      self._load(test_split=test_split)
+    self.assertIn(f'/{test_split}, are the training pic', ' '.join(logs.output))
+
   def test_a_class_that_is_not_tested_is_warned_of(self):
     write(self.folder / 'train', 3, ('a', 'b', 'c'))
     write(self.folder / 'test', 2, ('a', 'c'))
