@@ -193,8 +193,8 @@ def _orientation(picture: Image.Image) -> int:
   if picture.format == 'TIFF':  # Pillow turns these itself as it reads them.
     return 1
   if picture.format == 'PNG':
-    # `getexif` would, and its errors are ignored here; and Pillow raises one for
-    # damaged pixels only once.
+    # `getexif` would, and its errors are ignored here. Pillow raises one for
+    # damaged pixels only the first time.
     picture.load()
   try:
     return picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -235,7 +235,8 @@ def _of_16_bits(picture: Image.Image) -> Image.Image:
   # `convert` would clip the values at 255. Those of a TIFF may have 12 bits.
   tags = getattr(picture, 'tag_v2', {})
   most = 2 ** min(16, *tags.get(_BITS_PER_SAMPLE, (16,))) - 1
-  if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow minds it at 8 bits only.
+  # Of 8 bits and fewer, Pillow inverts the values itself.
+  if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
     values = most - values
   pixels = ((255 * values + most // 2) // most).astype(np.uint8)
   hidden = picture.info.get('transparency')

@@ -374,12 +374,11 @@ def _origin(net: Supernet, examples: Examples | None) -> str:
     parts.append(f"""\
 Accuracy on the test split, {data['test_examples']:,} images that nothing was
 trained or chosen on:""")
-    rows = [
-        f'| {name} | {100.0 * entry["top1"]:.2f} | {entry["madds"] / 1e6:,.2f} |'
-        for name, entry in about.accuracies.items()
-    ]
-    head = ['| subnet | top-1, % | M MAdds |', '|---|---|---|']
-    parts.append('\n'.join(head + rows))
+    table = ['| subnet | top-1, % | M MAdds |', '|---|---|---|']
+    for name, entry in about.accuracies.items():
+      top1, madds = 100.0 * entry['top1'], entry['madds'] / 1e6
+      table.append(f'| {name} | {top1:.2f} | {madds:,.2f} |')
+    parts.append('\n'.join(table))
     if 'top1' in net.subnets:
       more.append('`subnets.csv` has all of them.')
   if examples:
