@@ -119,10 +119,12 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def load_test(data: ml_collections.ConfigDict) -> Split:
+def load_test(
+    data: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], Split]:
   """Loads only the test split; see `sources.load_test`."""
-  *_, test = _list(data)
-  return _split(
+  names, _, test = _list(data)
+  return names, _split(
       test, _shape(data), data, count=data.test_examples, streamed=True
   )
 
@@ -168,13 +170,19 @@ def _list(
     others += collections.Counter(
         'folder' for name in found if name not in (train_name, test_name)
     )
-    names = _folders(os.path.join(folder, train_name), others)
-    test_names = _folders(os.path.join(folder, test_name), others)
+    train_folder, test_folder = (
+        os.path.join(folder, name) for name in (train_name, test_name)
+    )
+    names = _folders(train_folder, others)
+    test_names = _folders(test_folder, others)
     if unknown := sorted(set(test_names) - set(names)):
       raise UsageError(
-          f'{os.path.join(folder, test_name)} has classes that '
-          f'{os.path.join(folder, train_name)} lacks: {some(unknown)}; '
-          'expected the same classes in both.'
+          f'{test_folder} has classes that {train_folder} lacks: '
+          f'{some(unknown)}; expected the same classes in both.'
+      )
+    if os.path.samefile(train_folder, test_folder):
+      logging.warning(
+          'The test pictures, %s, are the training pictures.', test_folder
       )
     train = _pictures(folder, train_name, names, others)
     test = _pictures(folder, test_name, names, others)

@@ -39,8 +39,9 @@ _8_BIT_MODES = frozenset((
     *('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'RGBa'),
     *('CMYK', 'YCbCr', 'HSV'),
 ))
-# A tag of TIFF.
-_BITS_PER_SAMPLE = 258
+# Tags of TIFF, and a value of the second.
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
+_WHITE_IS_ZERO = 0
 _16_BIT_MODES = frozenset(('I', 'I;16', 'I;16L', 'I;16B', 'I;16N'))
 # The transpose that turns a picture upright, by its EXIF orientation.
 _TURNS = {
@@ -191,6 +192,10 @@ def _orientation(picture: Image.Image) -> int:
   """Returns a picture's EXIF orientation; 1: upright."""
   if picture.format == 'TIFF':  # Pillow turns these itself as it reads them.
     return 1
+  if picture.format == 'PNG':
+    # `getexif` would, and its errors are ignored here. Pillow raises one for
+    # damaged pixels only the first time.
+    picture.load()
   try:
     return picture.getexif().get(ExifTags.Base.Orientation, 1)
   except Exception:  # A picture with damaged EXIF data is still usable.
@@ -230,6 +235,9 @@ def _of_16_bits(picture: Image.Image) -> Image.Image:
   # `convert` would clip the values at 255. Those of a TIFF may have 12 bits.
   tags = getattr(picture, 'tag_v2', {})
   most = 2 ** min(16, *tags.get(_BITS_PER_SAMPLE, (16,))) - 1
+  # Of 8 bits and fewer, Pillow inverts the values itself.
+  if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+    values = most - values
   pixels = ((255 * values + most // 2) // most).astype(np.uint8)
   hidden = picture.info.get('transparency')
   if isinstance(hidden, int):

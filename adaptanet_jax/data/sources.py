@@ -34,7 +34,7 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   """
   data = config.data
   if data.name == 'digits':
-    dataset = _digits(data.image_size)
+    dataset = _digits(data.image_size, data.shorter_side)
   elif data.name == 'fake':
     dataset = _fake(data)
   else:
@@ -50,7 +50,9 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def load_test(config: ml_collections.ConfigDict) -> Split:
+def load_test(
+    config: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], Split]:
   """Loads only the test split, whose images are decoded on demand.
 
   Starts no other processes, so that any script may call it.
@@ -59,14 +61,15 @@ def load_test(config: ml_collections.ConfigDict) -> Split:
     config: as for `load`.
 
   Returns:
-    The test split.
+    The names of the classes, by label, and the test split.
 
   Raises:
     UsageError: as for `load`.
   """
   data = config.data
   if data.name in ('digits', 'fake'):
-    return load(config).test
+    dataset = load(config)
+    return dataset.class_names, dataset.test
   return _module(data).load_test(data)
 
 
@@ -95,7 +98,7 @@ def _module(data: ml_collections.ConfigDict) -> types.ModuleType:
   return folder if data.name == folder.NAME else tfds
 
 
-def _digits(image_size: int) -> Dataset:
+def _digits(image_size: int, shorter_side: int) -> Dataset:
   """Loads scikit-learn's 1,797 scanned digits; 500 are the test split."""
   from sklearn import (
     datasets,
@@ -105,7 +108,9 @@ def _digits(image_size: int) -> Dataset:
   scans, labels = datasets.load_digits(return_X_y=True)
   # The scans are 8x8 with 17 shades.
   pixels = (scans.reshape(-1, 8, 8, 1) * (255 / 16)).round().astype(np.uint8)
-  images = np.stack([resize(image, image_size or 8) for image in pixels])
+  images = np.stack(
+      [resize(image, image_size or 8, shorter_side) for image in pixels]
+  )
   train, test, train_labels, test_labels = model_selection.train_test_split(
       images, labels, test_size=500, random_state=0, stratify=labels
   )

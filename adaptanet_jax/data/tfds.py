@@ -102,10 +102,12 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
   )
 
 
-def load_test(data: ml_collections.ConfigDict) -> Split:
+def load_test(
+    data: ml_collections.ConfigDict,
+) -> tuple[tuple[str, ...], Split]:
   """Loads only the test split; see `sources.load_test`."""
-  _, shape = _classes_and_shape(data)
-  return _split(
+  class_names, shape = _classes_and_shape(data)
+  return class_names, _split(
       data, data.test_split, shape, count=data.test_examples, streamed=True
   )
 

@@ -167,6 +167,19 @@ def of_subnet(
   ))
 
 
+def has_accuracies_of(calibration: str, measured: str) -> bool:
+  """Returns whether accuracies hold for a network that runs otherwise.
+
+  Args:
+    calibration: one of `CALIBRATIONS` that the network runs with.
+    measured: the one that its accuracies were measured with.
+  """
+  # The uniform subnets, which alone run then, have the same statistics.
+  return calibration == measured or (
+      (calibration, measured) == ('uniform', 'subnet')
+  )
+
+
 def save(path: str, statistics: Statistics) -> None:
   """Writes statistics, replacing the old file as a whole."""
   tree = {str(n): stage for n, stage in zip(stage_numbers(), statistics)}

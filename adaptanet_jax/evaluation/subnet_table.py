@@ -24,6 +24,9 @@ from adaptanet_jax.workdir import Paths, write_text
 
 # Columns by name, each `[K, K, K, K]` and indexed by the subnets' codes.
 SubnetTable = dict[str, np.ndarray]
+# Columns of accuracies. The first are on images that nothing was trained on and
+# no figure is reported for.
+ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
 
 
 def names(num_choices: int) -> list[str]:
@@ -85,6 +88,13 @@ def write(
   writer.writerow(['subnet', *table])
   writer.writerows(zip(subnets, *columns, strict=True))
   write_text(Paths(workdir).subnets, file.getvalue())
+
+
+def without_accuracies(table: SubnetTable) -> SubnetTable:
+  """Returns a table without its columns of accuracies."""
+  return {
+      name: column for name, column in table.items() if name not in ACCURACIES
+  }
 
 
 def pareto_front(costs: npt.ArrayLike, top1: npt.ArrayLike) -> list[int]:

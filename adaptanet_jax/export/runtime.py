@@ -389,3 +389,6 @@ if __name__ == '__main__':
     if isinstance(error, OSError) and error.filename:
       what = f'{error.filename}: {error.strerror}'
     raise SystemExit(f'runtime: {what}') from error
+  except KeyboardInterrupt:
+    print('runtime: Interrupted.', file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)

@@ -193,13 +193,17 @@ def load(
     ) from error
   _check_files(folder, sums, saved)
   calibration = _calibration(net, saved, calibration, folder)
+  table = subnet_table.read(folder)
+  if not calibration_lib.has_accuracies_of(calibration, saved):
+    table = subnet_table.without_accuracies(table)
+    about = dataclasses.replace(about, accuracies={})
   paths = Paths(folder)
   has_policies = os.path.exists(paths.policies)
   return Supernet(
       net,
       gates,
       _read_weights(os.path.join(folder, _WEIGHTS), shapes),
-      subnets=subnet_table.read(folder),
+      subnets=table,
       policy_table=read_json(paths.policies) if has_policies else {},
       calibrated=calibration,
       statistics=(
@@ -362,25 +366,24 @@ def _origin(net: Supernet, examples: Examples | None) -> str:
   if not trained:
     return ''
   data = trained['dataset']
-  rows = '\n'.join(
-      f'| {name} | {100.0 * entry["top1"]:.2f} | {entry["madds"] / 1e6:,.2f} |'
-      for name, entry in about.accuracies.items()
-  )
-  more = ['`subnets.csv` has all of them.'] if net.subnets else []
+  parts = [f"""- Trained on: {data['name']}, {data['train_examples']:,} images
+- By: configuration {trained['config']}, seed {trained['seed']}, commit
+  {trained['git']}, on {trained['device']['kind']}"""]
+  more = []
+  if about.accuracies:
+    parts.append(f"""\
+Accuracy on the test split, {data['test_examples']:,} images that nothing was
+trained or chosen on:""")
+    table = ['| subnet | top-1, % | M MAdds |', '|---|---|---|']
+    for name, entry in about.accuracies.items():
+      top1, madds = 100.0 * entry['top1'], entry['madds'] / 1e6
+      table.append(f'| {name} | {top1:.2f} | {madds:,.2f} |')
+    parts.append('\n'.join(table))
+    if 'top1' in net.subnets:
+      more.append('`subnets.csv` has all of them.')
   if examples:
     more.append(
         f'`adaptanet_jax.examples` returns {len(examples[1]):,} of the test '
         'images.'
     )
-  end = '\n'.join(['', *more, '']) if more else ''
-  return f"""- Trained on: {data['name']}, {data['train_examples']:,} images
-- By: configuration {trained['config']}, seed {trained['seed']}, commit
-  {trained['git']}, on {trained['device']['kind']}
-
-Accuracy on the test split, {data['test_examples']:,} images that nothing was
-trained or chosen on:
-
-| subnet | top-1, % | M MAdds |
-|---|---|---|
-{rows}
-{end}"""
+  return '\n\n'.join([*parts, *(['\n'.join(more)] if more else [])]) + '\n'

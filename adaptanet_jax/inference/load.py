@@ -31,7 +31,8 @@ def load(
     calibration: which batch statistics a network with BatchNorm runs with:
       'subnet', those of each subnet; 'uniform', those of the subnets that run
       all stages the same way, the only ones that then run; 'none', those of
-      training. None: what the run was measured with. Ignored without BatchNorm.
+      training. None: what the run was measured with. Accuracies that were
+      measured with others are left out. Ignored without BatchNorm.
     backend: one of `network.BACKENDS`.
 
   Returns:

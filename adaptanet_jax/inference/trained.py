@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptanet_jax import plan, settings, trees, workspace
 from adaptanet_jax.data import sources
-from adaptanet_jax.errors import UsageError, check_count
+from adaptanet_jax.errors import UsageError, check_count, some
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
   subnet_table,
@@ -24,6 +24,7 @@ from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.routing import routing_gates
 from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.baseline_methods import NETWORKS
@@ -69,9 +70,12 @@ def load(
     variables = _with_gates(source, workdir, config, variables)
   nets, gate_set = _networks(config, results)
   net = workspace.student_for(nets, variables)
-  if net.norm not in BATCH_NORMS:
-    calibration = 'none'
-  calibration = calibration or _measured_calibration(config, results)
+  measured = _measured_calibration(net, config, results)
+  if calibration is None or net.norm not in BATCH_NORMS:
+    calibration = measured
+  table = subnet_table.read(workdir)
+  if not calibration_lib.has_accuracies_of(calibration, measured):
+    table = subnet_table.without_accuracies(table)
   routed = routing_gates(gate_set) if GATES in variables['params'] else None
   policies: dict[str, Any] = {}
   if routed and os.path.exists(Paths(source).policies):
@@ -83,12 +87,12 @@ def load(
       net,
       routed,
       variables,
-      subnets=subnet_table.read(workdir),
+      subnets=table,
       policy_table=policies,
       calibrated=calibration,
       statistics=_statistics(workdir) if calibration != 'none' else (),
       backend=backend,
-      about=_about(config, results),
+      about=_about(config, results, calibration),
   )
 
 
@@ -136,16 +140,19 @@ def _with_gates(
 
 
 def _about(
-    config: ml_collections.ConfigDict, results: dict[str, Any]
+    config: ml_collections.ConfigDict, results: dict[str, Any], calibration: str
 ) -> About:
-  """Returns the description of a run's network."""
+  """Returns the description of a run's network under a calibration."""
   data = results['dataset']
   keys = ('config', 'git', 'seed', 'dataset', 'device', 'augmentation')
-  accuracies = {
-      f'all {"delta " if part == "delta" else ""}x{width}': entry
-      for part in NETWORKS
-      for width, entry in results.get(part, {}).get('uniform', {}).items()
-  }
+  accuracies = {}
+  for part in NETWORKS:
+    own = results.get(part, {})
+    # A network with a BatchNorm was measured with each calibration.
+    own = own.get('by_calibration', {}).get(calibration, own)
+    for width, entry in own.get('uniform', {}).items():
+      name = f'all {"delta " if part == "delta" else ""}x{width}'
+      accuracies[name] = entry
   return About(
       name=config.name,
       class_names=tuple(
@@ -170,10 +177,12 @@ def _same_weights(first: Variables, second: Variables) -> bool:
 
 
 def _measured_calibration(
-    config: ml_collections.ConfigDict, results: dict[str, Any]
+    net: ResNet, config: ml_collections.ConfigDict, results: dict[str, Any]
 ) -> str:
   """Returns the calibration of the evaluation; without one, the configured one.
   """
+  if net.norm not in BATCH_NORMS:
+    return 'none'
   for name in NETWORKS:
     if name in results:
       return results[name]['calibration']
@@ -187,7 +196,15 @@ def examples(
   config, results = _read(workdir)
   described = results['dataset']
   config.data.name = described['name']  # 'fake' if the set was missing.
-  test = sources.load_test(config)
+  class_names, test = sources.load_test(config)
+  # Runs that are older than this entry do not know.
+  known = tuple(described.get('class_names', class_names))
+  if class_names != known:
+    changed = sorted({*class_names} ^ {*known}) or ['their order']
+    raise UsageError(
+        f'{config.data.name!r} now has other classes than {workdir} was tested '
+        f'on: {some(changed)} differ; expected the same data.'
+    )
   if len(test) != described['test_examples']:
     raise UsageError(
         f'{config.data.name!r} now has {len(test)} test examples, and '

@@ -36,9 +36,6 @@ MOST_ENTRIES = 12
 _ESTIMATED_AT = 8
 # Timed runs of each entry and size.
 _RUNS = 10
-# Columns of accuracies, of which the first that a table has is used: preferably
-# those on images that nothing was trained on and no figure is reported for.
-_ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
 
 
 def prepare(cache_dir: str | None) -> str:
@@ -253,7 +250,7 @@ def estimate(engine: Engine) -> np.ndarray:
 
 
 def _accuracies(engine: Engine) -> np.ndarray:
-  for column in _ACCURACIES:
+  for column in subnet_table.ACCURACIES:
     if column in engine.subnets:
       return engine.subnets[column]
   raise UsageError(

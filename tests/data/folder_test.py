@@ -270,6 +270,14 @@ class FolderTest(parameterized.TestCase):
       self.assertEqual(self._load().num_classes, 1)
     self.assertIn('only one class, only', logs.output[0])
 
+  @parameterized.parameters('train', 'test')
+  def test_a_test_of_the_training_pictures_is_warned_of(self, test_split):
+    write(self.folder / 'train', 3)
+    os.symlink('train', self.folder / 'test')
+    with self.assertLogs('absl', 'WARNING') as logs:
+      self._load(test_split=test_split)
+    self.assertIn(f'/{test_split}, are the training pic', ' '.join(logs.output))
+
   def test_a_class_that_is_not_tested_is_warned_of(self):
     write(self.folder / 'train', 3, ('a', 'b', 'c'))
     write(self.folder / 'test', 2, ('a', 'c'))
@@ -347,12 +355,13 @@ class FolderTest(parameterized.TestCase):
 
   def test_the_test_split_alone_is_the_same(self):
     write(self.folder, 20, suffixes=('.png',))
-    whole = self._load().test
+    dataset = self._load()
     config = pictures.get_config()
     config.data.update(dir=str(self.folder), image_size=16)
-    alone = sources.load_test(config)
-    np.testing.assert_array_equal(_pixels(alone), _pixels(whole))
-    np.testing.assert_array_equal(alone.labels, whole.labels)
+    class_names, alone = sources.load_test(config)
+    self.assertEqual(class_names, dataset.class_names)
+    np.testing.assert_array_equal(_pixels(alone), _pixels(dataset.test))
+    np.testing.assert_array_equal(alone.labels, dataset.test.labels)
 
   def test_an_error_survives_what_processes_do_to_it(self):
     error = DamagedError('here', 'it is empty')

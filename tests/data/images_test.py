@@ -137,6 +137,17 @@ class PixelsTest(parameterized.TestCase):
     pixels = self._decode(bytes(encoded))
     np.testing.assert_array_equal(pixels.ravel(), [0, 255, 128, 16])
 
+  @parameterized.parameters(np.uint8, np.uint16)
+  def test_where_zero_is_white_it_is_turned_into_white(self, dtype):
+    step = np.iinfo(dtype).max // 255
+    encoded = bytearray(
+        _encoded(_square(np.array([0, 100, 200, 255]) * step, dtype), 'TIFF')
+    )
+    entry = encoded.index(b'\x06\x01\x03\x00\x01\x00\x00\x00\x01')
+    encoded[entry + 8] = 0  # The tag PhotometricInterpretation.
+    pixels = self._decode(bytes(encoded))
+    np.testing.assert_array_equal(pixels.ravel(), [255, 155, 55, 0])
+
   def test_numbers_of_32_bits_are_taken_if_16_hold_them(self):
     values = [0, 257, 65535, 65535]
     picture = _square(values, np.int32)
@@ -257,6 +268,13 @@ class DamagedTest(parameterized.TestCase):
     self.assertIsNone(images.check(whole))
     self.assert_refused(whole[: len(whole) // 2])
     self.assert_refused(whole[:20])
+
+  def test_a_file_with_damaged_pixels_is_refused(self):
+    picture = Image.open(io.BytesIO(_photo())).resize((64, 48))
+    for place in range(1000, 4000, 500):
+      encoded = bytearray(_encoded(picture))
+      encoded[place] ^= 0x55
+      self.assert_refused(bytes(encoded))
 
   @parameterized.parameters(
       (b'', 'it is empty'),

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn import datasets
 
 from adaptanet_jax.data import sources
+from adaptanet_jax.data.images import resize
 from configs import common
 
 
@@ -74,6 +75,13 @@ class DigitsTest(parameterized.TestCase):
     scans = np.array(shades, np.uint8)[scans.astype(int)]
     # Every scan is in exactly one split.
     self.assertEqual(_sorted_rows(images), _sorted_rows(scans))
+
+  def test_scans_are_scaled_and_cut_as_new_pictures_are(self):
+    cut = _load(name='digits', image_size=16, shorter_side=20)
+    scans = _pixels(_load(name='digits', image_size=0).test)
+    np.testing.assert_array_equal(
+        _pixels(cut.test), [resize(scan, 16, 20) for scan in scans]
+    )
 
   def test_counts_cut_the_splits_from_their_start(self):
     cut = _load(

@@ -249,13 +249,15 @@ class TfdsTest(parameterized.TestCase):
         ('tiny_uneven', {'image_size': 4, 'dir': self.folder}),
         ('tiny_fixed', {'test_examples': 3, 'dir': self.folder}),
     ):
-      whole = _load(name=name, **data).test
+      dataset = _load(name=name, **data)
+      whole = dataset.test
       config = common.get_config()
       config.data.update(name=name, **data)
       with mock.patch.object(futures, 'ProcessPoolExecutor') as pool:
-        alone = sources.load_test(config)
+        class_names, alone = sources.load_test(config)
         np.testing.assert_array_equal(_pixels(alone), _pixels(whole))
       np.testing.assert_array_equal(alone.labels, whole.labels)
+      self.assertEqual(class_names, dataset.class_names)
       pool.assert_not_called()
 
   def test_many_chunks_are_decoded_in_order_by_processes(self):
@@ -509,7 +511,7 @@ class TfdsTest(parameterized.TestCase):
     config.data.update(
         name='tiny_damaged', dir=self.folder, image_size=4, damaged='skip'
     )
-    self.assertLen(sources.load_test(config), 3)
+    self.assertLen(sources.load_test(config)[1], 3)
 
   def test_nothing_that_can_be_used_is_refused(self):
     with mock.patch.object(

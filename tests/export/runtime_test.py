@@ -287,6 +287,23 @@ except ValueError as error:
     done = run('--subnet', SUBNETS[1])
     self.assertRegex(done.stderr, '--subnet is for pictures')
 
+  def test_the_command_says_that_it_was_interrupted(self):
+    said = self.run_alone(self.folder, f"""
+import runpy
+import runtime_latency
+
+def stop(*unused):
+  raise KeyboardInterrupt
+
+runtime_latency.measure = stop
+sys.argv[1:] = ['--measure']
+try:
+  runpy.run_path({str(self.folder / 'runtime.py')!r}, run_name='__main__')
+except SystemExit as end:
+  print(end.code)
+""")
+    self.assertEqual(said, '130\n')
+
   def test_names_of_choices_are_those_of_the_network(self):
     self.assertEqual(runtime_models.CHOICES, tuple(map(str, CHOICES)))
     self.assertContainsSubset(folder_lib.FORMATS, runtime_models.KINDS)

@@ -16,6 +16,7 @@ from absl.testing import absltest, parameterized
 import chex
 import ml_collections
 import numpy as np
+from PIL import Image
 from safetensors import numpy as safetensors_numpy
 
 import adaptanet_jax
@@ -84,7 +85,7 @@ def supernet():
   )
 
 
-def calibrated(calibration='subnet'):
+def calibrated(calibration='subnet', subnets=None):
   """Returns a network with BatchNorm and random statistics of subnets."""
   net = ResNet('resnet26x8', 'cifar_half', 'bn', 10, (16, 16, 1))
   drawn = trees.draw_like(net.shapes(), seed=1)
@@ -92,7 +93,7 @@ def calibrated(calibration='subnet'):
       net,
       None,
       drawn,
-      subnets={},
+      subnets=subnets or {},
       policy_table={},
       about=_about(),
       calibrated=calibration,
@@ -293,6 +294,93 @@ class BundleTest(parameterized.TestCase):
     ):
       adaptanet_jax.load(str(folder), calibration='uniform')
 
+  @parameterized.parameters(
+      (None, True), ('uniform', True), ('none', False)
+  )
+  def test_accuracies_of_other_batch_statistics_are_left_out(
+      self, calibration, kept
+  ):
+    folder = self.root / f'measured_{calibration}'
+    column = np.arange(256).reshape((4,) * 4)
+    table = {'madds': column, 'top1': column / 256.0}
+    calibrated(subnets=table).save(str(folder))
+    net = adaptanet_jax.load(str(folder), calibration=calibration)
+    expected = ['madds', 'top1'] if kept else ['madds']
+    self.assertEqual(list(net.subnets), expected)
+    self.assertEqual(bool(net.about.accuracies), kept)
+
+  @parameterized.parameters(
+      (None, 0.9, True), ('uniform', 0.8, True), ('none', 0.1, False)
+  )
+  def test_a_run_is_loaded_with_the_accuracies_of_its_statistics(
+      self, calibration, top1, has_column
+  ):
+    def measured(x1):
+      return {'uniform': {'1.0': {'top1': x1, 'madds': 7}}}
+
+    config = testing.config(
+        '--config=configs/digits.py:smoke', '--config.model.norm=bn'
+    )
+    section = measured(0.9) | {
+        'calibration': 'subnet',
+        'by_calibration': {
+            'subnet': measured(0.9),
+            'uniform': measured(0.8),
+            'none': measured(0.1),
+        },
+    }
+    shape = {'num_classes': 10, 'image_shape': [16, 16, 1]}
+    results = _about().trained | {'supernet': section}
+    results['dataset'] = results['dataset'] | shape
+    nets, _ = trained._networks(config, results)
+    net = nets.student.without_delta
+    variables = trees.draw_like(net.shapes())
+    workdir = self.enterContext(tempfile.TemporaryDirectory())
+    column = np.zeros((4,) * 4)
+    subnet_table.write(workdir, {'params': column, 'top1': column})
+    calibration_lib.save(
+        f'{workdir}/statistics.npz',
+        calibration_lib.of_training(net, variables),
+    )
+    with mock.patch.object(
+        trained, '_restore', return_value=(config, results, variables)
+    ):
+      found = trained.load(workdir, calibration=calibration, backend='switch')
+    self.assertEqual(found.about.accuracies['all x1.0']['top1'], top1)
+    self.assertEqual('top1' in found.subnets, has_column)
+    folder = self.root / f'of_run_{calibration}'
+    found.save(str(folder))
+    card = (folder / 'README.md').read_text()
+    self.assertIn(f'| all x1.0 | {100.0 * top1:.2f} |', card)
+    self.assertEqual('subnets.csv' in card, has_column)
+
+  def test_examples_of_data_with_other_classes_are_refused(self):
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def add(split, name):
+      (root / split / name).mkdir(parents=True)
+      Image.new('L', (8, 8)).save(root / split / name / '1.png')
+
+    for split in ('train', 'test'):
+      for name in ('cat', 'dog'):
+        add(split, name)
+    config = testing.config(
+        '--config=configs/pictures.py:smoke', f'--config.data.dir={root}'
+    )
+    noted = {
+        'name': 'folder', 'test_examples': 2, 'class_names': ['cat', 'dog']
+    }
+    with mock.patch.object(
+        trained, '_read', return_value=(config, {'dataset': noted})
+    ):
+      _, labels = trained.examples('run', None)
+      self.assertCountEqual(labels, [0, 1])
+      add('train', 'bird')
+      with self.assertRaisesRegex(
+          UsageError, 'other classes than run was tested on: bird differ; exp'
+      ):
+        trained.examples('run', None)
+
   def test_batch_statistics_are_of_no_consequence_to_other_norms(self):
     net = adaptanet_jax.load(str(self.folder), calibration='subnet')
     self.assertEqual(net.calibrated, 'none')
@@ -300,16 +388,24 @@ class BundleTest(parameterized.TestCase):
       adaptanet_jax.load(str(self.folder), calibration='all')
 
   def test_a_card_says_what_is_known(self):
-    about = dataclasses.replace(_about(), trained={}, accuracies={})
-    net = Supernet(
-        _NET, None, self.net.variables, subnets={}, policy_table={}, about=about
-    )
-    folder = self.root / 'of_unknown_origin'
-    net.save(str(folder))
-    card = (folder / 'README.md').read_text()
-    self.assertIn('# a test', card)
-    for text in ('Trained on', 'Accuracy', 'subnets.csv'):
-      self.assertNotIn(text, card)
+    for label, trained_, known, unknown in (
+        ('nothing', {}, '# a test', ('Trained on', 'Accuracy', 'subnets.csv')),
+        (
+            'no_accuracy', _about().trained, '- Trained on: digits, 1,038',
+            ('Accuracy', '|', 'subnets.csv'),
+        ),
+    ):
+      about = dataclasses.replace(_about(), trained=trained_, accuracies={})
+      net = Supernet(
+          _NET, None, self.net.variables, subnets={}, policy_table={},
+          about=about,
+      )
+      folder = self.root / label
+      net.save(str(folder))
+      card = (folder / 'README.md').read_text()
+      self.assertIn(known, card)
+      for text in unknown:
+        self.assertNotIn(text, card)
 
   def test_a_run_that_noted_less_is_loaded(self):
     noted = dict(_about().trained)
@@ -317,7 +413,7 @@ class BundleTest(parameterized.TestCase):
     config = ml_collections.ConfigDict({
         'name': 'old', 'compute_dtype': 'auto', 'data': {'shorter_side': 0}
     })
-    about = trained._about(config, noted)
+    about = trained._about(config, noted, 'none')
     self.assertEqual(about.trained['augmentation'], 'not recorded')
 
   def test_arguments_that_do_not_do_are_refused(self):
