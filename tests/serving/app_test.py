@@ -338,6 +338,8 @@ class AppTest(fakes.HttpTest):
         'adaptanet_images_total{outcome="refused"} 1.0',
         'adaptanet_batch_images_sum 4.0',
         'adaptanet_ready 1.0',
+        # Deadlines of up to a minute are told apart.
+        'adaptanet_latency_seconds_bucket{le="60.0"} 4.0',
         'adaptanet_requests_total{route="/v2/models/{model}/infer",'
         'status="503"} 1.0',
     ):

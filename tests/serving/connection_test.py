@@ -109,10 +109,19 @@ class ConnectionTest(fakes.HttpTest):
         found = self._rest(connection, trickle)
     self.assertEqual(found[:12], b'HTTP/1.1 200' if b'/v2' in first else b'')
 
-  def test_a_head_without_an_end(self):
+  @parameterized.parameters(
+      # A head; lines after the body of a request that is read, and of one that
+      # is not.
+      (b'GET /v2 HTTP/1.1\r\nA: ', b'x'),
+      (b'POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked'
+       b'\r\n\r\n1\r\na\r\n0\r\n', b'A: x\r\n'),
+      (b'GET /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked'
+       b'\r\n\r\n0\r\nA: ', b'x'),
+  )
+  def test_lines_without_an_end(self, first, more):
     with self._connect() as connection:
-      connection.sendall(b'GET /v2 HTTP/1.1\r\nA: ')
-      found = self._rest(connection, bytes(1000).replace(b'\0', b'x'))
+      connection.sendall(first)
+      found = self._rest(connection, 1000 * more)
     self.assertIn(b'400 Bad Request', found)
     self.assertIn(b'head of the request is too long', found)
 
