@@ -359,7 +359,7 @@ class ServeTest(parameterized.TestCase):
 
   @parameterized.parameters('a..b', 70 * 'a')
   def test_what_is_no_address(self, host):
-    with self.assertRaisesRegex(UsageError, f'Cannot listen at {host}:0 .not a'):
+    with self.assertRaisesRegex(UsageError, f'listen at {host}:0 .not a'):
       serve_lib._bind(host, 0)
 
   def test_pictures_that_pillow_refuses_are_not_promised(self):

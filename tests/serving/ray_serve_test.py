@@ -58,7 +58,7 @@ class RayServeTest(parameterized.TestCase):
     bound.assert_called_once_with(args, 'a-token')
 
   @parameterized.parameters(
-      (('--min_replicas=5',), '--min_replicas=5; expected a number from 0 to 4'),
+      (('--min_replicas=5',), '--min_replicas=5; expected .* from 0 to 4'),
       (('--rate=nan',), '--rate=nan; expected'),
       (('--ongoing=0',), '--ongoing=0; expected'),
       (('--slo_ms=0',), '--slo_ms=0.0; expected'),
