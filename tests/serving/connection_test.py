@@ -109,21 +109,26 @@ class ConnectionTest(fakes.HttpTest):
         found = self._rest(connection, trickle)
     self.assertEqual(found[:12], b'HTTP/1.1 200' if b'/v2' in first else b'')
 
+  def test_a_head_without_an_end(self):
+    with self._connect() as connection:
+      connection.sendall(b'GET /v2 HTTP/1.1\r\nA: ')
+      found = self._rest(connection, bytes(1000).replace(b'\0', b'x'))
+    self.assertIn(b'400 Bad Request', found)
+    self.assertIn(b'head of the request is too long', found)
+
   @parameterized.parameters(
-      # A head; lines after the body of a request that is read, and of one that
-      # is not.
-      (b'GET /v2 HTTP/1.1\r\nA: ', b'x'),
+      # The body is read, or it is not.
       (b'POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked'
        b'\r\n\r\n1\r\na\r\n0\r\n', b'A: x\r\n'),
       (b'GET /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked'
        b'\r\n\r\n0\r\nA: ', b'x'),
   )
-  def test_lines_without_an_end(self, first, more):
+  def test_lines_without_an_end_after_a_body(self, first, more):
     with self._connect() as connection:
       connection.sendall(first)
-      found = self._rest(connection, 1000 * more)
-    self.assertIn(b'400 Bad Request', found)
-    self.assertIn(b'head of the request is too long', found)
+      with self.assertRaises(ConnectionError):
+        for _ in range(5000):
+          connection.sendall(4096 * more)
 
   def test_who_does_not_read_its_answers_is_let_go(self):
     self.running.server.config.timeout_keep_alive = 0.2
