@@ -105,18 +105,25 @@ def check_flags(args: argparse.Namespace) -> str | None:
   Raises:
     UsageError: a flag is not valid.
   """
-  _check_ranges(
+  check_ranges(
       args, ('slo_ms', 1, 60_000), ('queue_limit', 1, 1_000_000),
-      ('max_body_mb', 0.001, 1024), ('max_pixels', 1, 2**28),
+      # Pillow itself refuses pictures of more than 178,956,970 pixels.
+      ('max_body_mb', 0.001, 1024), ('max_pixels', 1, 2**27),
   )
   if args.require_token and not args.token_file:
     raise UsageError('--require_token; expected --token_file with it.')
   return _token(args.token_file)
 
 
-def _check_ranges(
+def check_ranges(
     args: argparse.Namespace, *ranges: tuple[str, float, float]
 ) -> None:
+  """Raises UsageError if a flag is not a number of its range.
+
+  Args:
+    args: values of the flags.
+    *ranges: name, least and most of each.
+  """
   for name, least, most in ranges:
     value = getattr(args, name)
     if not least <= value <= most:
@@ -139,7 +146,7 @@ def _token(path: str | None) -> str | None:
 
 def _check(args: argparse.Namespace) -> None:
   """Raises UsageError if a flag of this command is not valid."""
-  _check_ranges(
+  check_ranges(
       args, ('port', 0, 65535), ('drain_seconds', 0, 3600),
       ('keep_alive_seconds', 1, 3600),
   )
@@ -197,8 +204,9 @@ def _bind(host: str, port: int) -> socket.socket:
         host, port, type=socket.SOCK_STREAM
     )[0]
     return socket.create_server(address, family=family)
-  except OSError as error:
-    reason, _, _ = (error.strerror or '').partition(' (while')
+  except (OSError, UnicodeError) as error:  # The second: it is no name at all.
+    strerror = getattr(error, 'strerror', None) or 'not a name'
+    reason, _, _ = strerror.partition(' (while')
     raise UsageError(
         f'Cannot listen at {host}:{port} ({reason}); expected an address of '
         'this machine and a port that is free.'

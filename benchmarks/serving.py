@@ -132,8 +132,9 @@ def _capacity(served, images, subnet):
   Returns:
     The highest rate of answers in time, and CPU seconds of a request at it.
   """
-  rate, best, cpu, goodput = 100.0, 0.0, 0.0, 0.0
-  while goodput >= 0.7 * best and rate < served.profile.capacity.max():
+  most = served.profile.capacity.max()
+  rate, best, cpu, goodput = min(100.0, 0.1 * most), 0.0, 0.0, 0.0
+  while goodput >= 0.7 * best and rate < most:
     rate *= 1.4
     arrivals = serving_traces.arrivals(
         'steady', rate=rate, seconds=2.0, seed=0, folder=None
@@ -144,6 +145,11 @@ def _capacity(served, images, subnet):
     goodput = (outcomes.latencies <= 1e-3 * _SLO.value).sum() / 2.0
     if goodput > best:
       best, cpu = float(goodput), used
+  if not best:
+    sys.exit(
+        f'{subnet} answers nothing within --slo_ms={_SLO.value:g}; expected a '
+        'longer deadline.'
+    )
   return best, cpu
 
 

@@ -70,7 +70,9 @@ def simulate(
     # Admit all requests that came while the last batch ran.
     now = free_at if waiting else max(free_at, arrivals[coming])
     while coming < count and arrivals[coming] <= now:
-      begins = max(0.0, predicted_end - arrivals[coming])
+      begins = None
+      if waiting or arrivals[coming] < free_at:
+        begins = max(0.0, predicted_end - arrivals[coming])
       needed = seconds_needed(
           profile,
           margin.value(arrivals[coming]),

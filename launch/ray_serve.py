@@ -97,11 +97,21 @@ def parser() -> argparse.ArgumentParser:
   return found
 
 
+def check(args: argparse.Namespace) -> str | None:
+  """Checks the flags; see `serve.check_flags`."""
+  serve_lib.check_ranges(
+      args, ('max_replicas', 1, 10_000), ('min_replicas', 0, args.max_replicas),
+      ('rate', 0.001, 1e6), ('ongoing', 1, 1_000_000), ('cpus', 0, 1024),
+      ('gpus', 0, 1024), ('port', 1, 65535),
+  )
+  return serve_lib.check_flags(args)
+
+
 def main() -> None:
   """Serves until it is interrupted."""
   args = parser().parse_args()
   with commands.one_line_errors(_COMMAND):
-    token = serve_lib.check_flags(args)
+    token = check(args)
   serve.start(http_options={'host': args.host, 'port': args.port})
   serve.run(application(args, token), name='adaptanet')
   print(f'Serving at http://{args.host}:{args.port}/v2/models/model')

@@ -345,9 +345,8 @@ class _App:
     )
 
   async def _live_page(self, request: Request) -> Response:
-    return HTMLResponse(
-        self._page.replace('{{ model }}', json.dumps(self._service.name))
-    )
+    name = json.dumps(self._service.name)
+    return HTMLResponse(self._page.replace('{{ model }}', name))
 
 
 def create_app(
@@ -381,11 +380,13 @@ def create_app(
     yield
     service.batcher.close()
 
-  return Starlette(
-      routes=app.routes(),
-      lifespan=lifespan,
-      exception_handlers={HTTPException: app.refuse},
+  handlers = {HTTPException: app.refuse}
+  found = Starlette(
+      routes=app.routes(), lifespan=lifespan, exception_handlers=handlers
   )
+  # Behind a proxy, a redirect would send clients and their tokens to http.
+  found.router.redirect_slashes = False
+  return found
 
 
 def _state(value: bool, name: str) -> Response:

@@ -240,12 +240,15 @@ class Batcher:
       raise RefusedError(
           f'{waiting} images wait, and {self._limit} is the limit.', 1.0
       )
+    begins = None
+    if waiting or self._running:
+      begins = max(0.0, self._busy_until - now) if self._running else 0.0
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
     needed = seconds_needed(
         self.profile,
         self.margin.value(now),
         ahead=ahead + count,
-        begins=max(0.0, self._busy_until - now) if self._running else 0.0,
+        begins=begins,
         allowed=allowed,
     )
     if now + needed > deadline:

@@ -114,22 +114,27 @@ def seconds_needed(
     margin: float,
     *,
     ahead: int,
-    begins: float,
+    begins: float | None,
     allowed: Sequence[int] | None = None,
 ) -> float:
   """Returns the least seconds that a request that arrives now would take.
+
+  If nothing runs or waits, the margin does not count: only a batch can show
+  that it does not hold any more, and this request delays no other one.
 
   Args:
     profile: the menu and its times.
     margin: see `choose`.
     ahead: requests whose turn comes no later than its own, itself included.
-    begins: seconds until the next batch can begin.
+    begins: seconds until the next batch can begin; None: nothing runs or waits.
     allowed: see `choose`.
   """
+  if begins is None:
+    margin = 1.0
   rows = slice(None) if allowed is None else list(allowed)
   fastest = float(profile.seconds[rows, 0].min())
   rate = float(profile.capacity[rows].max())
-  return begins + margin * max(fastest, ahead / rate)
+  return (begins or 0.0) + margin * max(fastest, ahead / rate)
 
 
 def choose(
@@ -148,6 +153,9 @@ def choose(
   Ties go to the higher accuracy, then to more MAdds (many subnets get all of a
   few held-out images right: then more work is safer), then to the smaller size.
 
+  If the margin leaves no time for any request, the fastest entry answers those
+  that it can without the margin: if nothing ran, the margin could not fall.
+
   Args:
     now: seconds on the clock of the deadlines.
     deadlines: deadlines of all that wait, ascending; only the first 256 count.
@@ -156,14 +164,20 @@ def choose(
     allowed: positions in the menu that may be chosen; default: all.
 
   Returns:
-    The decision; None if no request can be answered in time.
+    The decision; None if no request can be answered in time, even without the
+    margin.
   """
   order = _order(profile, None if allowed is None else tuple(allowed))
   # Equivalent to multiplying all times by the margin.
   slack = (np.array(deadlines[:HORIZON]) - now) / margin
   count = len(slack)
-  if not count or slack[-1] < order.fastest:
+  if not count:
     return None
+  if slack[-1] < order.fastest:
+    if margin <= 1.0:
+      return None
+    fastest = _fastest(profile, count, allowed)
+    return choose(now, deadlines, profile, 1.0, (fastest,))
   # How many requests would be late in a pair's first batch, and are left out.
   late = slack.searchsorted(order.done[:, 0])
   done = order.done[:, :count]
@@ -175,6 +189,15 @@ def choose(
   pair = int(scores.argmax())  # The first of equals.
   entry, column = order.pairs[pair]
   return Decision(int(late[pair]), entry, profile.sizes[column])
+
+
+def _fastest(
+    profile: Profile, count: int, allowed: Sequence[int] | None
+) -> int:
+  """Returns the fastest entry for as many requests as wait."""
+  rows = range(len(profile.entries)) if allowed is None else allowed
+  most = min(count, profile.sizes[-1])
+  return min(rows, key=lambda entry: profile.predicted(entry, most))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

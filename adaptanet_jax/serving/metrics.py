@@ -20,9 +20,10 @@ from adaptanet_jax.serving.items import Answer
 OUTCOMES = ('on_time', 'late', 'expired', 'refused', 'failed', 'cancelled')
 # The live page's last minute, in parts of half a second.
 PART_SECONDS, _PARTS = 0.5, 120
+# Up to the longest timeout: beyond the last one, quantiles are not known.
 _SECONDS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05),
-    *(0.075, 0.1, 0.2, 0.5, 1.0),
+    *(0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0),
 )
 _COUNTS = (1, 2, 4, 8, 16, 32)
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import re
+import statistics
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def parse(
     )
   given = _parameters(values.get('parameters'))
   return Request(
-      string(values.get('id', ''), 'id'),
+      '' if values.get('id') is None else string(values['id'], 'id'),
       images,
       start,
       {name: given[name] for name in PARAMETERS if name in given},
@@ -310,9 +311,7 @@ def encode(
       **({'id': request.id} if request.id else {}),
       'parameters': {
           'subnet': ','.join(subnets if len(set(subnets)) > 1 else subnets[:1]),
-          'accuracy': None if None in columns['accuracy'] else (
-              sum(columns['accuracy']) / len(answers)
-          ),
+          'accuracy': _mean(columns['accuracy']),
       },
       'outputs': outputs,
   }).encode()
@@ -322,6 +321,15 @@ def encode(
       'content-type': 'application/octet-stream',
       JSON_LENGTH: str(len(text)),
   }
+
+
+def _mean(accuracies: Sequence[float | None]) -> float | None:
+  """Returns a mean that no rounding makes less than all of them."""
+  known = [accuracy for accuracy in accuracies if accuracy is not None]
+  if len(known) < len(accuracies):
+    return None
+  least = min(known)
+  return least + statistics.fmean(one - least for one in known)
 
 
 def _columns(

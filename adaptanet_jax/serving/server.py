@@ -28,7 +28,8 @@ EXIT_CODE = os.EX_SOFTWARE
 _WATCH_SECONDS = 0.5
 # How long a dead server still reports that it is dead before it ends.
 _LAST_SECONDS = 1.0
-# Most seconds and bytes that the head of a request may take.
+# Most seconds that the head of a request may take, and most bytes of it, or of
+# the lines that may follow a body sent in chunks.
 _HEAD_SECONDS, _HEAD_BYTES = 10.0, 64 * 2**10
 # Most requests of a connection that wait for the one before them.
 _MOST_PIPELINED = 64
@@ -47,9 +48,11 @@ class _Protocol(HttpToolsProtocol):
     super().__init__(*args, **options)
     self._deadline: asyncio.TimerHandle | None = None
     self._unread: asyncio.TimerHandle | None = None
-    # Bytes of a head that has begun, or None; number of heads begun so far.
-    self._head_bytes: int | None = None
-    self._heads = 0
+    # Whether a head has begun and is not complete.
+    self._in_head = False
+    # Bytes in which no part of a request begins or ends, and no body is.
+    self._open_bytes = 0
+    self._got_part = False
 
   def connection_made(self, transport: Any) -> None:
     super().connection_made(transport)
@@ -76,24 +79,24 @@ class _Protocol(HttpToolsProtocol):
       self._unread = None
 
   def data_received(self, data: bytes) -> None:
-    before = self._heads
+    self._got_part = False
     super().data_received(data)
-    # Data in which a head begins may end another request: it does not count.
-    if self._head_bytes is None or before != self._heads:
-      return
-    self._head_bytes += len(data)
-    if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
-      self.send_400_response('The head of the request is too long.')
+    # The parser keeps the lines of a head, and those after a body in chunks.
+    self._open_bytes = 0 if self._got_part else self._open_bytes + len(data)
+    if self._open_bytes > _HEAD_BYTES and not self.transport.is_closing():
+      self.send_400_response(
+          'The head of the request is too long, or what follows its body.'
+      )
 
   def on_message_begin(self) -> None:
     super().on_message_begin()
-    self._head_bytes, self._heads = 0, self._heads + 1
+    self._in_head = self._got_part = True
     if self.cycle is None or self.cycle.response_complete:
       self._close_in(_HEAD_SECONDS)
 
   def on_headers_complete(self) -> None:
     self._close_in(None)
-    self._head_bytes = None
+    self._in_head, self._got_part = False, True
     super().on_headers_complete()
     if self.parser.should_upgrade():
       # The parser passes over the body, which would be read as a request.
@@ -102,11 +105,16 @@ class _Protocol(HttpToolsProtocol):
     if len(self.pipeline) > _MOST_PIPELINED:
       self.transport.abort()
 
+  def on_body(self, body: bytes) -> None:
+    super().on_body(body)
+    self._got_part = True
+
   def on_response_complete(self) -> None:
     super().on_response_complete()
     if self.cycle.response_complete and not self.transport.is_closing():
-      begun = self._head_bytes is not None
-      self._close_in(_HEAD_SECONDS if begun else self.timeout_keep_alive)
+      self._close_in(
+          _HEAD_SECONDS if self._in_head else self.timeout_keep_alive
+      )
 
   def _close_in(self, seconds: float | None) -> None:
     if self._deadline:

@@ -14,6 +14,7 @@ import numpy as np
 from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.service import Service
 from benchmarks import (
+  serving,
   serving_bounds,
   serving_load,
   serving_simulator,
@@ -137,6 +138,32 @@ class SimulatorTest(parameterized.TestCase):
     self.assertAlmostEqual(
         serving_bounds.oracle(arrivals, menu, slo=0.04, http=0.0), 0.75
     )
+
+
+class CapacityTest(parameterized.TestCase):
+
+  def _capacity(self, seconds):
+    # Wide takes a second for 8 images, and narrow a quarter of it.
+    served = mock.Mock(profile=fakes.profile(1.0 / 3.0))
+
+    def play(arrivals, images, parameters):
+      del images, parameters
+      count = len(arrivals)
+      in_time = np.arange(count) < 2.0 / seconds
+      return serving_simulator.Outcomes(
+          np.where(in_time, 0.01, np.nan), np.zeros(count), ~in_time
+      ), None
+
+    served.play = play
+    with mock.patch.object(serving, '_SLO', mock.Mock(value=50.0)):
+      return serving._capacity(served, None, 'wide')[0]
+
+  def test_slow_networks_have_one_as_well(self):
+    self.assertAlmostEqual(self._capacity(0.125), 8.0, delta=1.0)
+
+  def test_a_deadline_that_nothing_meets(self):
+    with self.assertRaisesRegex(SystemExit, 'nothing within --slo_ms=50'):
+      self._capacity(np.inf)
 
 
 class LoadTest(parameterized.TestCase):

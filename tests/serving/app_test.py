@@ -78,6 +78,14 @@ class AppTest(fakes.HttpTest):
         values['parameters'], {'subnet': 'wide', 'accuracy': 0.9}
     )
 
+  def test_many_images_are_as_accurate_as_each(self):
+    status, values = self.running.infer(
+        fakes.images(7), {'min_accuracy': 0.9}, id=None
+    )
+    self.assertEqual(status, 200, values)
+    self.assertEqual(values['parameters']['accuracy'], 0.9)
+    self.assertNotIn('id', values)
+
   @parameterized.parameters(
       ({'subnet': 'narrow'}, 'narrow'),
       ({'min_accuracy': 0.7}, 'wide'),
@@ -151,6 +159,7 @@ class AppTest(fakes.HttpTest):
 
   @parameterized.parameters(
       ('GET', '/nowhere', 404, 'Not Found'),
+      ('GET', '/v2/', 404, 'Not Found'),
       ('GET', _PATH, 405, 'Method Not Allowed'),
       ('POST', '/v2/models/other/infer', 404, "no model 'other'"),
       ('POST', '/v2/models/fake/versions/2/infer', 404, "of version '2'"),
@@ -338,6 +347,8 @@ class AppTest(fakes.HttpTest):
         'adaptanet_images_total{outcome="refused"} 1.0',
         'adaptanet_batch_images_sum 4.0',
         'adaptanet_ready 1.0',
+        # Deadlines of up to a minute are told apart.
+        'adaptanet_latency_seconds_bucket{le="60.0"} 4.0',
         'adaptanet_requests_total{route="/v2/models/{model}/infer",'
         'status="503"} 1.0',
     ):

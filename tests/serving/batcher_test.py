@@ -125,6 +125,23 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       self._submit(batcher, fakes.images(1), 0.9, _WIDE)
     self.assertEqual(self.engine.batches, [])
 
+  async def test_one_slow_batch_does_not_shut_an_idle_server(self):
+    batcher = self._start(seconds=4.0)
+    batcher.margin.record(0.1, 60.0, time.monotonic())
+    self.assertEqual(batcher.slowdown, 10.0)
+    # Ten times as long, narrow would be done after 10 s.
+    for _ in range(3):
+      (alone,) = self._submit(batcher, fakes.images(1), 7.0)
+      self.assertEqual((await alone).subnet, 'narrow')
+    # Others would have to wait, for as long as the margin says.
+    self.engine.gate.clear()
+    (running,) = self._submit(batcher, fakes.images(1), 7.0)
+    await _until(lambda: len(self.engine.batches) == 4)
+    with self.assertRaisesRegex(RefusedError, 'An answer would take'):
+      self._submit(batcher, fakes.images(1), 7.0)
+    self.engine.gate.set()
+    await running
+
   async def test_a_batch_that_fails_takes_only_its_own_with_it(self):
     batcher = self._start()
     self.engine.problems = [ValueError('no'), np.nan, np.inf]

@@ -116,6 +116,20 @@ class ConnectionTest(fakes.HttpTest):
     self.assertIn(b'400 Bad Request', found)
     self.assertIn(b'head of the request is too long', found)
 
+  @parameterized.parameters(
+      # The body is read, or it is not.
+      (b'POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked'
+       b'\r\n\r\n1\r\na\r\n0\r\n', b'A: x\r\n'),
+      (b'GET /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked'
+       b'\r\n\r\n0\r\nA: ', b'x'),
+  )
+  def test_lines_without_an_end_after_a_body(self, first, more):
+    with self._connect() as connection:
+      connection.sendall(first)
+      with self.assertRaises(ConnectionError):
+        for _ in range(5000):
+          connection.sendall(4096 * more)
+
   def test_who_does_not_read_its_answers_is_let_go(self):
     self.running.server.config.timeout_keep_alive = 0.2
     # Long, so that few of them wait for the one before.

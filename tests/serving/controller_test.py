@@ -26,14 +26,21 @@ _PROFILE = Profile(
 )
 
 
-def _naive(now, deadlines, profile, margin):
+def _naive(now, deadlines, profile, margin, rows=None):
   """Applies the rule as the documentation words it."""
-  fastest = min(margin * row[0] for row in profile.seconds)
+  rows = range(len(profile.entries)) if rows is None else rows
+  fastest = min(margin * profile.seconds[s, 0] for s in rows)
   left = [d for d in deadlines if d - now >= fastest]
   if not left:
-    return None
+    if margin == 1.0 or not deadlines:
+      return None
+    # Without the margin, only the fastest for that many.
+    most = min(len(deadlines), profile.sizes[-1])
+    row = min(rows, key=lambda s: profile.predicted(s, most))
+    return _naive(now, deadlines, profile, 1.0, [row])
   pairs = []
-  for s, entry in enumerate(profile.entries):
+  for s in rows:
+    entry = profile.entries[s]
     for b, size in enumerate(profile.sizes):
       seconds = margin * profile.seconds[s, b]
       # Requests that the first batch would answer late are left out.
@@ -130,6 +137,24 @@ class ChooseTest(parameterized.TestCase):
     self.assertEqual(choose(0.0, [2.0], _PROFILE, 1.0, [1]).entry, 1)
     # A request that only wide may answer is given up if wide is too slow.
     self.assertIsNone(choose(0.0, [0.5], _PROFILE, 1.0, [0]))
+
+  @parameterized.parameters(
+      # Ten times as long, narrow would be done after 2.5 s.
+      ([2.0], None, (0, 1, 1)),
+      ([2.0], [0], (0, 0, 1)),
+      # Narrow answers two of them one by one, and all together.
+      ([0.6] * 4, None, (0, 1, 4)),
+      ([0.2, 0.3], None, (1, 1, 1)),
+      ([0.2], None, None),
+  )
+  def test_a_margin_that_leaves_no_time_is_left_out(
+      self, deadlines, allowed, expected
+  ):
+    decision = choose(0.0, deadlines, _PROFILE, 10.0, allowed)
+    self.assertEqual(
+        decision and (decision.given_up, decision.entry, decision.size),
+        expected,
+    )
 
   def test_more_load_never_slows_it_down(self):
     seconds = []

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import urllib.request
 
 from absl.testing import absltest, parameterized
 import numpy as np
+from PIL import Image
 import tritonclient.http as triton
 
 import adaptanet_jax
@@ -354,6 +356,19 @@ class ServeTest(parameterized.TestCase):
     with open(pipe, 'wb'):  # Once the process reads it.
       process.terminate()
       self.assertEqual(process.wait(60), 0)
+
+  @parameterized.parameters('a..b', 70 * 'a')
+  def test_what_is_no_address(self, host):
+    with self.assertRaisesRegex(UsageError, f'listen at {host}:0 .not a'):
+      serve_lib._bind(host, 0)
+
+  def test_pictures_that_pillow_refuses_are_not_promised(self):
+    args = serve_lib._parser().parse_args(['--model=x', '--max_pixels=0'])
+    with self.assertRaises(UsageError) as caught:
+      serve_lib.check_flags(args)
+    most = int(re.search(r'to (\d+)', str(caught.exception))[1])
+    # Pillow warns at a limit, and refuses twice as many.
+    self.assertLessEqual(most, 2 * Image.MAX_IMAGE_PIXELS)
 
   def test_a_port_of_another_that_still_loads(self):
     with serve_lib._bind('127.0.0.1', 0) as other:

@@ -8,6 +8,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving import app, profile
 from adaptanet_jax.serving.refusals import Limits
 from tests.serving import fakes
@@ -55,6 +56,16 @@ class RayServeTest(parameterized.TestCase):
     self.assertIs(replica, self.module.Replica)
     bound = self.ray.serve.deployment.return_value.bind
     bound.assert_called_once_with(args, 'a-token')
+
+  @parameterized.parameters(
+      (('--min_replicas=5',), '--min_replicas=5; expected .* from 0 to 4'),
+      (('--rate=nan',), '--rate=nan; expected'),
+      (('--ongoing=0',), '--ongoing=0; expected'),
+      (('--slo_ms=0',), '--slo_ms=0.0; expected'),
+  )
+  def test_flags_that_ray_would_refuse(self, flags, message):
+    with self.assertRaisesRegex(UsageError, message):
+      self.module.check(self._args(*flags))
 
   def test_a_replica_is_the_application_with_all_flags(self):
     args = self._args(
