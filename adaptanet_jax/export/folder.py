@@ -15,6 +15,7 @@ the network itself computes in.
 """
 
 from collections.abc import Callable, Sequence
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -22,6 +23,7 @@ import os
 import shutil
 from typing import Any
 
+import jax
 import numpy as np
 import tqdm
 
@@ -97,7 +99,8 @@ def export(
       format == 'onnx' and policies and subnets is None and net.policies
       and net.gates and net.calibrated == 'none'
   )
-  with new_folder(folder, index=runtime_models.INDEX) as partial:
+  written = new_folder(folder, index=runtime_models.INDEX)
+  with written as partial, _precision(format):
     more = _write_models(net, chosen, partial, format, memory, routes)
     for name, module in _MODULES.items():
       shutil.copyfile(str(module.__file__), os.path.join(partial, name))
@@ -165,6 +168,17 @@ def _in_float32(net: Supernet) -> Supernet:
       # This back end compiles only the branches that run.
       backend='stages',
   )
+
+
+def _precision(format: str) -> contextlib.AbstractContextManager[Any]:
+  """Sets the precision of JAX's products to that of the written models.
+
+  Accelerators round the operands of products by default, to TF32 or bfloat16. A
+  program of JAX then does so in other hands as well; other runtimes do not.
+  """
+  if format == 'stablehlo':
+    return contextlib.nullcontext()
+  return jax.default_matmul_precision('float32')
 
 
 def _chosen(

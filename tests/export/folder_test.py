@@ -12,6 +12,7 @@ import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
+import jax
 import numpy as np
 import onnx
 
@@ -206,6 +207,20 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
       with self.assertRaisesRegex(UsageError, 'routes images by joint/pull_up'):
         self.net.export(str(folder))
     self.assertEmpty([p for p in self.root.iterdir() if 'wrong' in p.name])
+
+  def test_it_is_compared_with_products_of_float32(self):
+    seen = set()
+
+    def call(images, subnet):
+      del subnet
+      seen.add(jax.config.jax_default_matmul_precision)
+      return np.full((len(images), 10), 1e3)
+
+    with mock.patch.object(Supernet, '__call__', side_effect=call):
+      with self.assertRaisesRegex(UsageError, 'differ from those of JAX'):
+        self.net.export(str(self.root / 'precise'), format='static')
+    self.assertEqual(seen, {'float32'})
+    self.assertIsNone(jax.config.jax_default_matmul_precision)
 
   def test_the_command_exports_a_bundle(self):
     bundle, out = self.root / 'bundle', self.root / 'by_command'
