@@ -21,6 +21,14 @@ if (($# == 0)); then
   echo 'No flags were given; expected --config and --workdir.' >&2
   exit 2
 fi
+# GPUs per node are given as 4, or as a100:4.
+gpus="${SLURM_GPUS_PER_NODE:-1}" tasks="${SLURM_NTASKS_PER_NODE:-1}"
+gpus="${gpus##*:}"
+if [[ "$gpus" != "$tasks" ]]; then
+  echo "GPUs per node: $gpus, tasks per node: $tasks; expected a task for each" \
+    "GPU: --gpus-per-node=$gpus --ntasks-per-node=$gpus." >&2
+  exit 2
+fi
 run=(srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-8}" --kill-on-bad-exit=0 \
   launch/local.sh "$@")
 if [[ -n "${DRY_RUN:-}" ]]; then

@@ -739,6 +739,17 @@ class SlurmTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 2)
     self.assertIn('expected --config and --workdir', done.stderr)
 
+  @parameterized.parameters('4', 'a100:4')
+  def test_gpus_without_a_process_are_refused(self, gpus):
+    counts = {'SLURM_GPUS_PER_NODE': gpus, 'SLURM_NTASKS_PER_NODE': '1'}
+    done = self._run('--config=c', **counts)
+    self.assertEqual(done.returncode, 2)
+    self.assertIn('--ntasks-per-node=4', done.stderr)
+    self.assertEqual(done.stdout, '')
+    counts['SLURM_NTASKS_PER_NODE'] = '4'
+    done = self._run('--config=c', **counts)
+    self.assertEqual(done.returncode, 0, done.stderr)
+
 
 if __name__ == '__main__':
   absltest.main()
