@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# CIFAR-100 with the medium net: ours, USNet, DSNet, USNet*, DSNet*, then ours with
-# other deltas, sorted channels and the paper's norm, one after the other, on a
-# machine that is available for some hours at a time. Works through the parts that
-# are not done yet, until all are done or it is asked to stop:
+# CIFAR-100 with the medium net: ours, ours with a joint lock-in, USNet, DSNet,
+# USNet*, DSNet*, then ours with other deltas, sorted channels and the paper's norm,
+# one after the other, on a machine that is available for some hours at a time.
+# Works through the parts that are not done yet, until all are done or it is asked
+# to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -95,18 +96,19 @@ network() {
 ours="configs/${base/:/.py:}"
 network ours "$ours" 'teacher cascade lock_in delta gates' \
   evaluation,policies,report "$@"
+# The same number of epochs, and the backbone of ours.
+reuse="--config.reuse=$runs/ours-$seed"
+network joint "$ours" 'delta joint gates' evaluation,policies,report "$reuse" \
+  --config.delta.lock_in.epochs=14.0 --config.joint.epochs=6.0 "$@"
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done
-# Variants of ours with the same number of epochs, from the same teacher if possible.
+# Variants with the same number of epochs, from the same teacher if possible.
 variant() {
   local name="$1" groups="$2"
   shift 2
   network "$name" "$ours" "$groups" evaluation,report "$@"
 }
-reuse="--config.reuse=$runs/ours-$seed"
-variant joint 'delta joint' "$reuse" --config.delta.lock_in.epochs=14.0 \
-  --config.joint.epochs=6.0 "$@"
 variant separable delta "$reuse" --config.delta.kind=separable "$@"
 variant bottleneck delta "$reuse" --config.delta.kind=bottleneck "$@"
 variant sorted 'cascade lock_in delta' "$reuse" \

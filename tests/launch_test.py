@@ -256,22 +256,21 @@ class Cifar100MediumTest(parameterized.TestCase):
         f'ours-0 --config=configs/cifar100.py:medium {phases} --more'
         for phases in ours
     ]
+    # Other ways to train our network, most of them on its backbone.
+    backbone = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
+    reuse = f'--config.reuse={backbone}'
+    expected += [
+        f'joint-0 --config=configs/cifar100.py:medium {phases} {reuse} '
+        '--config.delta.lock_in.epochs=14.0 --config.joint.epochs=6.0 --more'
+        for phases in ('delta', 'joint', 'gates', ours[-1])
+    ]
     for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
       expected += [
           f'{name}-0 {config} {phases} --more'
           for phases in ('baseline', 'evaluation,report')
       ]
-    # Variants of our network, most of them on its backbone.
-    backbone = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
-    reuse = f'--config.reuse={backbone}'
     for name, groups, settings in (
-        (
-            'joint',
-            ['delta', 'joint'],
-            f'{reuse} --config.delta.lock_in.epochs=14.0 '
-            '--config.joint.epochs=6.0',
-        ),
         ('separable', ['delta'], f'{reuse} --config.delta.kind=separable'),
         ('bottleneck', ['delta'], f'{reuse} --config.delta.kind=bottleneck'),
         (
