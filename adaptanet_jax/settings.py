@@ -50,7 +50,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'model.norm': tuple(norm for norm in NORMS if norm != 'gn32'),
     # A teacher has one width, so it needs no norm with parts for each width.
     'teacher.norm': ('gn', 'gn_ws', 'gn32', 'ln', 'bn'),
-    'delta.kind': delta.KINDS,
+    'delta.kind': tuple(delta.KINDS),
     'gates.divergence': DIVERGENCES,
     'policies.confidence': CONFIDENCES,
     'policies.examples': ('held_out', 'training'),

@@ -18,6 +18,7 @@ import numpy as np
 
 from adaptanet_jax.export.graph import BATCH, Graph, Tensor
 from adaptanet_jax.models import slimmable
+from adaptanet_jax.models.delta import KINDS
 from adaptanet_jax.models.layers import (
   EXPANSION,
   GROUPS,
@@ -154,13 +155,14 @@ class Layers:
     return Map(y, x.channels, strided(x.sides, 2))
 
   def _substitute(self, x: Map, path: str, planes: int, strides: int) -> Map:
-    out = self._active(planes)
-    if self.net.delta == 'separable':
+    kind = KINDS[str(self.net.delta)]
+    inner, out = self._active(planes), self._active(kind.expansion * planes)
+    if kind.first == 'depthwise':
       x, strides = self._depthwise(x, f'{path}/depthwise', strides), 1
-    elif self.net.delta == 'bottleneck':
-      x = self._relu(self._conv_norm(x, f'{path}/reduce', out))
+    elif kind.first == 'reduce':
+      x = self._relu(self._conv_norm(x, f'{path}/reduce', inner))
     else:
-      x = self._cut(x, out)
+      x = self._cut(x, inner)
     return self._relu(self._conv_norm(x, f'{path}/conv', out, strides))
 
   def _bottleneck(

@@ -11,26 +11,49 @@ they would be 1.8 times too many.
 B = batch, H = height, W = width, C = channels. `rho` is static everywhere.
 """
 
+import dataclasses
+
 from flax import linen as nn
 import jax
 
 from adaptanet_jax.models import slimmable
-from adaptanet_jax.models.layers import ConvNorm, parameter
+from adaptanet_jax.models.layers import EXPANSION, ConvNorm, parameter
 from adaptanet_jax.models.subnet import WidthMask
 
-# conv3x3 (the paper's): 3x3 over the first rho * planes input channels.
-# separable: depthwise 3x3 over all input channels, then 1x1.
-# bottleneck: 1x1 over all input channels, then 3x3.
-KINDS = ('conv3x3', 'separable', 'bottleneck')
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """What a substitute reads and writes.
+
+  Attributes:
+    first: the layer before its convolution: 'depthwise', 3x3 over all input
+      channels with the stride of the stage; 'reduce', 1x1 from all input
+      channels to rho * planes; or None: the first rho * planes input channels
+      are read as they are. After a depthwise layer the convolution is 1x1,
+      otherwise 3x3.
+    expansion: output channels over rho * planes. A block writes `EXPANSION`
+      times as many, and the anchor block was trained on these.
+  """
+
+  first: str | None = None
+  expansion: int = 1
+
+
+KINDS = {
+    'conv3x3': Kind(),  # The paper's.
+    'separable': Kind('depthwise'),
+    'bottleneck': Kind('reduce'),
+    'stream': Kind('depthwise', EXPANSION),
+}
 
 
 class DeltaSubstitute(nn.Module):
   """One or two convolutions, norms and ReLUs with the stride of a whole stage.
 
   Attributes:
-    kind: one of `KINDS`.
+    kind: name in `KINDS`.
     norm: one of `layers.NORMS`.
-    planes: output channels at full width.
+    planes: inner channels of the stage's blocks at full width.
     strides: stride of the stage.
     axis_name: mapped axis over which batch statistics are averaged.
   """
@@ -54,20 +77,22 @@ class DeltaSubstitute(nn.Module):
       train: whether to use batch statistics and update the running ones.
 
     Returns:
-      `(B, H / strides, W / strides, rho * planes)`.
+      `(B, H / strides, W / strides, expansion * rho * planes)`.
     """
-    out_mask = WidthMask.at(rho, self.planes)
+    kind = KINDS[self.kind]
+    inner = WidthMask.at(rho, self.planes)
+    out_mask = WidthMask.at(rho, kind.expansion * self.planes)
     size, strides = 3, self.strides
-    if self.kind == 'separable':
+    if kind.first == 'depthwise':
       x = self._depthwise(x, in_mask)
       size, strides = 1, 1
-    elif self.kind == 'bottleneck':
+    elif kind.first == 'reduce':
       reduce = ConvNorm(self.norm, 1, 1, self.axis_name, name='reduce')
-      x = nn.relu(reduce(x, in_mask, out_mask, rho=rho, train=train))
-      in_mask = out_mask
+      x = nn.relu(reduce(x, in_mask, inner, rho=rho, train=train))
+      in_mask = inner
     else:
-      in_mask = out_mask
-      x = x[..., : in_mask.active]
+      x = x[..., : inner.active]
+      in_mask = inner
     conv = ConvNorm(self.norm, size, strides, self.axis_name, name='conv')
     return nn.relu(conv(x, in_mask, out_mask, rho=rho, train=train))
 

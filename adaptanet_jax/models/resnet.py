@@ -67,7 +67,7 @@ class ResNet:
     image_shape: `(H, W, C)` of the images.
     dtype: type of activations; parameters and norms are float32.
     axis_name: mapped axis over which batch statistics are averaged.
-    delta: kind of its delta substitutes, one of `delta.KINDS`; None: it has
+    delta: kind of its delta substitutes, name in `delta.KINDS`; None: it has
       none.
     anchors: whether stages end in anchors; otherwise the stages' outputs slim
       as well (USNet, DSNet).
@@ -88,7 +88,7 @@ class ResNet:
         ('architecture', self.architecture, ARCHITECTURES),
         ('stem', self.stem, STEMS),
         ('norm', self.norm, NORMS),
-        ('delta', self.delta or delta_lib.KINDS[0], delta_lib.KINDS),
+        ('delta', self.delta or 'conv3x3', delta_lib.KINDS),
     ):
       if name not in choices:
         raise ValueError(
@@ -294,7 +294,7 @@ class ResNet:
   def _run_anchor_block(
       self, variables: Variables, x: jax.Array, number: int, **run: Any
   ) -> tuple[jax.Array, Variables]:
-    """Runs a stage's last block on a substitute's rho * planes channels."""
+    """Runs a stage's last block on the channels that a substitute wrote."""
     planes = self.dimensions.planes[number - 1]
     in_mask = WidthMask(x.shape[-1], EXPANSION * planes)
     block = Bottleneck(

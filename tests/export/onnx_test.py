@@ -46,7 +46,7 @@ _NETS = {
         'fast',
     ),
     'bn': (
-        ResNet(_SMALL, 'cifar_half', 'bn', 10, (16, 16, 1), delta='conv3x3'),
+        ResNet(_SMALL, 'cifar_half', 'bn', 10, (16, 16, 1), delta='stream'),
         'small',
     ),
     'gn32': (ResNet(_SMALL, 'cifar', 'gn32', 10, (16, 16, 1)), 'fast'),

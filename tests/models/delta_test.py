@@ -69,11 +69,11 @@ class DepthwiseConvTest(parameterized.TestCase):
 
 class DeltaStageTest(parameterized.TestCase):
 
-  @parameterized.product(rho=WIDTHS, kind=delta.KINDS)
+  @parameterized.product(rho=WIDTHS, kind=tuple(delta.KINDS))
   def test_is_the_substitute_and_then_the_anchor_block(self, rho, kind):
     # Stage 2 of this network has 16 planes and a residual stream of 64
     # channels; anchor 1 has 32 channels.
-    active = int(rho * 16)
+    active, total = int(rho * 16), 16
     params = _variables(kind)['params']
     own, x = params['delta']['stage2'], _anchor1()
     kernel = own['conv']['kernel'][:, :, :active, :active]
@@ -89,8 +89,10 @@ class DeltaStageTest(parameterized.TestCase):
     else:
       mask = WidthMask.full(32)
       x = slimmable.depthwise_conv(x, own['depthwise'], mask, strides=2)
+      if kind == 'stream':
+        active, total = int(rho * 64), 64
       kernel = own['conv']['kernel'][..., :active]
-    strides = 1 if kind == 'separable' else 2
+    strides = 1 if kind in ('separable', 'stream') else 2
     pad = (kernel.shape[0] - 1) // 2
     y = lax.conv_general_dilated(
         x,
@@ -100,7 +102,7 @@ class DeltaStageTest(parameterized.TestCase):
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
     norm = own['conv']['norm']
-    mask = WidthMask(active, 16)
+    mask = WidthMask(active, total)
     y = slimmable.group_norm(y, norm['scale'], norm['bias'], mask)
     y = jax.nn.relu(y)
     # No shortcut: the rest of the stream is zero.
@@ -116,7 +118,7 @@ class DeltaStageTest(parameterized.TestCase):
     )
     _close(_stage2(kind, rho, _anchor1()), expected)
 
-  @parameterized.parameters(('conv3x3', 8), ('separable', 32))
+  @parameterized.parameters(('conv3x3', 8), ('separable', 32), ('stream', 32))
   def test_reads_the_channels_that_its_kind_says(self, kind, num_read):
     x = _anchor1()
     y = _stage2(kind, 0.5, x)
