@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# CIFAR-100 with the medium net: ours, ours with a joint lock-in, USNet, DSNet,
-# USNet*, DSNet*, then ours with other deltas, sorted channels and the paper's norm,
-# one after the other, on a machine that is available for some hours at a time.
-# Works through the parts that are not done yet, until all are done or it is asked
-# to stop:
+# CIFAR-100 with the medium net: the paper's way, ours, USNet, DSNet, USNet*, DSNet*,
+# then the paper's way with other deltas, sorted channels and its own norm, one after
+# the other, on a machine that is available for some hours at a time. Works through
+# the parts that are not done yet, until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -15,7 +14,7 @@
 # resumes. RUNS/slices.csv says when each part ran, for how long, and how it ended.
 # What a finished group of phases has trained is kept in
 # results/cifar100_medium/checkpoints, and copied from there if RUNS has nothing;
-# once a network is evaluated, only its results are kept. Checkpoints of `ours`
+# once a network is evaluated, only its results are kept. Checkpoints of `paper`
 # stay until all is done, because other networks start from them.
 # Measure latencies later, on an idle machine: --config.phases=latency,report.
 set -euo pipefail
@@ -90,27 +89,29 @@ network() {
   done
   part "$run" "$config" "$last" "$@"
   publish "$run"
-  [[ "$run" == "ours-$seed" ]] || rm -rf "$results/checkpoints/$run"
+  [[ "$run" == "paper-$seed" ]] || rm -rf "$results/checkpoints/$run"
 }
 
 ours="configs/${base/:/.py:}"
-network ours "$ours" 'teacher cascade lock_in delta gates' \
-  evaluation,policies,report "$@"
-# The same number of epochs, and the backbone of ours.
-reuse="--config.reuse=$runs/ours-$seed"
-network joint "$ours" 'delta joint gates' evaluation,policies,report "$reuse" \
-  --config.delta.lock_in.epochs=14.0 --config.joint.epochs=6.0 "$@"
+# The paper's substitutes, and no training beyond its own.
+paper=(--config.delta.kind=conv3x3 --config.delta.lock_in.epochs=20.0
+  --config.joint.epochs=0.0)
+network paper "$ours" 'teacher cascade lock_in delta gates' \
+  evaluation,policies,report "${paper[@]}" "$@"
+reuse="--config.reuse=$runs/paper-$seed"
+network ours "$ours" 'delta joint gates' evaluation,policies,report "$reuse" "$@"
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done
-# Variants with the same number of epochs, from the same teacher if possible.
+# The paper's way with one change.
 variant() {
   local name="$1" groups="$2"
   shift 2
-  network "$name" "$ours" "$groups" evaluation,report "$@"
+  network "$name" "$ours" "$groups" evaluation,report "${paper[@]}" "$@"
 }
-variant separable delta "$reuse" --config.delta.kind=separable "$@"
-variant bottleneck delta "$reuse" --config.delta.kind=bottleneck "$@"
+for kind in stream separable bottleneck; do
+  variant "$kind" delta "$reuse" --config.delta.kind="$kind" "$@"
+done
 variant sorted 'cascade lock_in delta' "$reuse" \
   --config.model.sort_channels=True "$@"
 variant plain_gn 'teacher cascade lock_in delta' --config.model.norm=gn \

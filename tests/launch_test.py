@@ -250,19 +250,22 @@ class Cifar100MediumTest(parameterized.TestCase):
   def test_the_whole_list_runs_in_order(self):
     done = self._run()
     self.assertEqual(done.returncode, 0, done.stderr)
-    ours = ['teacher', 'cascade', 'lock_in', 'delta', 'gates']
-    ours.append('evaluation,policies,report')
-    expected = [
-        f'ours-0 --config=configs/cifar100.py:medium {phases} --more'
-        for phases in ours
-    ]
-    # Other ways to train our network, most of them on its backbone.
-    backbone = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
+    ours = '--config=configs/cifar100.py:medium'
+    paper = (
+        '--config.delta.kind=conv3x3 --config.delta.lock_in.epochs=20.0 '
+        '--config.joint.epochs=0.0'
+    )
+    backbone = self.folder / 'runs' / 'cifar100_medium' / 'paper-0'
     reuse = f'--config.reuse={backbone}'
-    expected += [
-        f'joint-0 --config=configs/cifar100.py:medium {phases} {reuse} '
-        '--config.delta.lock_in.epochs=14.0 --config.joint.epochs=6.0 --more'
-        for phases in ('delta', 'joint', 'gates', ours[-1])
+    measured = ('evaluation,policies,report',)
+    expected = [
+        f'paper-0 {ours} {phases} {paper} --more'
+        for phases in (
+            'teacher', 'cascade', 'lock_in', 'delta', 'gates', *measured
+        )
+    ] + [
+        f'ours-0 {ours} {phases} {reuse} --more'
+        for phases in ('delta', 'joint', 'gates', *measured)
     ]
     for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
@@ -271,8 +274,10 @@ class Cifar100MediumTest(parameterized.TestCase):
           for phases in ('baseline', 'evaluation,report')
       ]
     for name, groups, settings in (
-        ('separable', ['delta'], f'{reuse} --config.delta.kind=separable'),
-        ('bottleneck', ['delta'], f'{reuse} --config.delta.kind=bottleneck'),
+        *(
+            (kind, ['delta'], f'{reuse} --config.delta.kind={kind}')
+            for kind in ('stream', 'separable', 'bottleneck')
+        ),
         (
             'sorted',
             ['cascade', 'lock_in', 'delta'],
@@ -285,8 +290,7 @@ class Cifar100MediumTest(parameterized.TestCase):
         ),
     ):
       expected += [
-          f'{name}-0 --config=configs/cifar100.py:medium {phases} {settings} '
-          '--more'
+          f'{name}-0 {ours} {phases} {paper} {settings} --more'
           for phases in (*groups, 'evaluation,report')
       ]
     self.assertEqual(done.stdout.splitlines(), expected)
@@ -297,12 +301,13 @@ class Cifar100MediumTest(parameterized.TestCase):
         sorted(
             f'{name}-0'
             for name in (
-                'ours', 'usnet', 'dsnet', 'usnet_random', 'dsnet_random',
-                'joint', 'separable', 'bottleneck', 'sorted', 'plain_gn',
+                'paper', 'ours', 'usnet', 'dsnet', 'usnet_random',
+                'dsnet_random', 'stream', 'separable', 'bottleneck', 'sorted',
+                'plain_gn',
             )
         ),
     )
-    self.assertTrue((self.results / 'ours-0' / 'subnets.csv').exists())
+    self.assertTrue((self.results / 'paper-0' / 'subnets.csv').exists())
     self.assertEqual(self._run().stdout, '')
 
   def test_it_stops_when_asked_and_goes_on_there(self):
@@ -310,7 +315,7 @@ class Cifar100MediumTest(parameterized.TestCase):
     first = self._run()
     self.assertEqual(first.returncode, 75)
     self.assertLen(first.stdout.splitlines(), 3)
-    kept = self.results / 'checkpoints' / 'ours-0' / 'checkpoints'
+    kept = self.results / 'checkpoints' / 'paper-0' / 'checkpoints'
     self.assertCountEqual(
         [path.name for path in kept.iterdir()], ['teacher', 'cascade']
     )
@@ -351,7 +356,7 @@ class Cifar100MediumTest(parameterized.TestCase):
     )
     self.assertEqual(self._run().returncode, 75)
     log = self.folder / 'runs' / 'cifar100_medium' / 'slices.csv'
-    self.assertRegex(log.read_text(), r'ours-0,teacher,\d+,75\n$')
+    self.assertRegex(log.read_text(), r'paper-0,teacher,\d+,75\n$')
 
   def test_another_machine_starts_from_what_was_kept(self):
     (self.folder / 'launch' / 'stop').write_text('lock_in')
@@ -360,7 +365,7 @@ class Cifar100MediumTest(parameterized.TestCase):
     (self.folder / 'launch' / 'stop').write_text('teacher')
     # The script asks for the teacher again; the program would find it trained.
     self.assertEqual(self._run().returncode, 75)
-    workdir = self.folder / 'runs' / 'cifar100_medium' / 'ours-0'
+    workdir = self.folder / 'runs' / 'cifar100_medium' / 'paper-0'
     self.assertTrue((workdir / 'checkpoints' / 'cascade').exists())
     self.assertEqual(
         (workdir / 'metrics.jsonl').read_text(), 'teacher\ncascade\n'
