@@ -50,11 +50,6 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     # same number of steps for the teacher gave x1.0 3.7 points more.
     c.lock_in.epochs = 15.0
     c.delta.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
-    # After the first epoch of a lock-in, and cascades of half an epoch for each
-    # module, substitutes of kind stream had 38.3% (x1.0) to 14.4% (x0.25); the
-    # paper's, after cascades of 1.5 to 3 epochs, 21.8 to 6.9%, and 28.5 to 9.2%
-    # ten epochs later (2026-11-29).
-    c.delta.kind = 'stream'
     c.delta.lock_in.epochs = 14.0
     c.joint.epochs = 6.0
     c.policies.budget = 0.5

@@ -234,16 +234,20 @@ def _lock_in() -> ml_collections.ConfigDict:
 
 
 def short_schedule(c: ml_collections.ConfigDict) -> None:
-  """Adapts the schedules to few steps: higher learning rates, with decay."""
+  """Adapts training to few steps: higher rates, with decay; other deltas."""
   for part in (c, c.delta):
     part.cascade.schedule = 'cosine'
     part.lock_in.schedule = 'cosine'
     part.lock_in.learning_rate = 1e-3
   c.joint.schedule = 'cosine'
   c.joint.learning_rate = 1e-3
+  # On digits, on the same backbone and with a joint lock-in, the 4,096 subnets
+  # averaged 96.6%, the lowest 91.2%, and with the paper's kind 95.0 and 85.0%
+  # (seed 0, two CPU devices, 2026-11-29).
+  c.delta.kind = 'stream'
   # Substitutes have few weights and do not start from a teacher's: on digits
-  # they reach 92.8% (x1.0) and 48.2% (x0.25) with 1e-3, 96.4% and 83.4% with
-  # 1e-2.
+  # those of the paper's kind reach 92.8% (x1.0) and 48.2% (x0.25) with 1e-3,
+  # 96.4% and 83.4% with 1e-2.
   c.delta.cascade.learning_rate = 1e-2
   c.delta.lock_in.learning_rate = 1e-2
   c.gates.learning_rate = 1e-3
