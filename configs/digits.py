@@ -4,9 +4,9 @@
 
   launch/local.sh --config=configs/digits.py --workdir=/tmp/digits
 
-Seed 0 gave top-1 accuracies of 98.4% (teacher), 98.6% (x1.0), 97.2% (x0.25) and
-97.4% (runtime-random); with every stage a delta 98.4% (x1.0) and 93.0% (x0.25);
-2 CPU cores, AMD EPYC, 25 minutes with nothing cached, 2026-11-28.
+Seed 0 gave top-1 accuracies of 98.4% (teacher), 98.8% (x1.0), 96.4% (x0.25) and
+97.5% (runtime-random); with every stage a delta 98.4% (x1.0) and 96.6% (x0.25);
+2 CPU cores, AMD EPYC, 31 minutes with nothing cached, 2026-11-29.
 docs/results.md has all figures.
 """
 
