@@ -21,9 +21,10 @@ if (($# == 0)); then
   echo 'No flags were given; expected --config and --workdir.' >&2
   exit 2
 fi
-# GPUs per node are given as 4, or as a100:4.
+# GPUs per node are given as 4, as a100:4, or as a100, which is one.
 gpus="${SLURM_GPUS_PER_NODE:-1}" tasks="${SLURM_NTASKS_PER_NODE:-1}"
 gpus="${gpus##*:}"
+[[ "$gpus" =~ ^[0-9]+$ ]] || gpus=1
 if [[ "$gpus" != "$tasks" ]]; then
   echo "GPUs per node: $gpus, tasks per node: $tasks; expected a task for each" \
     "GPU: --gpus-per-node=$gpus --ntasks-per-node=$gpus." >&2

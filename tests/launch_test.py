@@ -750,7 +750,10 @@ class SlurmTest(parameterized.TestCase):
     self.assertEqual(done.returncode, 2)
     self.assertIn('--ntasks-per-node=4', done.stderr)
     self.assertEqual(done.stdout, '')
-    counts['SLURM_NTASKS_PER_NODE'] = '4'
+
+  @parameterized.parameters(('4', '4'), ('a100:4', '4'), ('a100', '1'))
+  def test_a_process_for_each_gpu_is_not_refused(self, gpus, tasks):
+    counts = {'SLURM_GPUS_PER_NODE': gpus, 'SLURM_NTASKS_PER_NODE': tasks}
     done = self._run('--config=c', **counts)
     self.assertEqual(done.returncode, 0, done.stderr)
 
