@@ -49,6 +49,7 @@ class Analysis:
       depends on.
     files: returns the paths of the files that it writes, if any.
     columns: names of the columns that it adds to the table of all subnets.
+    may_omit: whether it leaves them out if they cannot be trusted.
     is_timed: whether its results depend on the device, too.
   """
 
@@ -59,6 +60,7 @@ class Analysis:
   settings: Callable[[Workspace], tuple[str, ...]]
   files: Callable[[Workspace], list[str]] = lambda work: []
   columns: tuple[str, ...] = ()
+  may_omit: bool = False
   is_timed: bool = False
 
 
@@ -91,6 +93,7 @@ ANALYSES = {
         ('latency', 'stage_latency'),
         lambda work: ('latency.',),
         columns=('latency_ms',),
+        may_omit=True,
         is_timed=True,
     ),
 }
@@ -161,6 +164,7 @@ def _made_with(work: Workspace, name: str) -> dict[str, Any]:
 
 
 def _is_done(work: Workspace, name: str) -> bool:
+  analysis = ANALYSES[name]
   made = work.results.values.get('made', {}).get(name)
   if made is None:
     return False
@@ -169,14 +173,11 @@ def _is_done(work: Workspace, name: str) -> bool:
   if any(made[key] != now[key] for key in made.keys() & now.keys()):
     return False
   # A user may have removed a damaged one.
-  if not all(map(os.path.exists, ANALYSES[name].files(work))):
+  if not all(map(os.path.exists, analysis.files(work))):
     return False
-  # Policies that were made before the table have no column in it. Latencies
-  # have none if they cannot be trusted.
+  # Policies that were made before the table have no column in it.
   table = subnet_table.read(work.workdir)
-  return (
-      name == 'latency' or not table or {*ANALYSES[name].columns} <= {*table}
-  )
+  return analysis.may_omit or not table or {*analysis.columns} <= {*table}
 
 
 def discard(work: Workspace, phase: Phase) -> None:

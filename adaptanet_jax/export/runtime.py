@@ -295,7 +295,9 @@ class Network:
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
   """Returns the largest difference as a share of the largest magnitude."""
-  return float(np.abs(found - expected).max() / np.abs(expected).max())
+  apart = np.abs(found - expected).max()
+  # A network that has not learnt anything may answer with zeros alone.
+  return float(apart / np.abs(expected).max()) if apart else 0.0
 
 
 def read(

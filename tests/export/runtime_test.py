@@ -220,6 +220,11 @@ class RuntimeTest(folder_test.ExportTestCase):
     with mock.patch.object(self._alone.Network, '__call__', run):
       self.assertTrue(np.isnan(self._alone.load().check()))
 
+  def test_zeros_alone_differ_from_themselves_by_nothing(self):
+    zeros = np.zeros((2, 10), np.float32)
+    self.assertEqual(runtime.difference(zeros, zeros), 0.0)
+    self.assertEqual(runtime.difference(zeros, np.full_like(zeros, 2)), 1.0)
+
   def test_answers_in_other_classes_are_refused(self):
     with mock.patch.object(
         runtime.Network, '__call__', lambda self, x, s: np.eye(10)[:len(x)]
