@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # CIFAR-100 with the medium net: the paper's way, ours, USNet, DSNet, USNet*, DSNet*,
-# then the paper's way with other deltas, sorted channels and its own norm, one after
-# the other, on a machine that is available for some hours at a time. Works through
-# the parts that are not done yet, until all are done or it is asked to stop:
+# then deltas of each kind, sorted channels and the paper's norm with a shorter
+# schedule, one after the other, on a machine that is available for some hours at a
+# time. Works through the parts that are not done yet, until all are done or it is
+# asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -103,17 +104,21 @@ network ours "$ours" 'delta joint gates' evaluation,policies,report "$reuse" "$@
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done
-# The paper's way with one change.
+# Kinds of deltas on the same backbone, and the paper's way with sorted channels and
+# with its own norm: all with the same short schedule for the deltas, a sixth of the
+# paper's steps.
+short=('--config.delta.cascade.epochs=0.5,0.5,0.5,0.5'
+  --config.delta.lock_in.epochs=3.0 --config.joint.epochs=0.0)
 variant() {
   local name="$1" groups="$2"
   shift 2
-  network "$name" "$ours" "$groups" evaluation,report "${paper[@]}" "$@"
+  network "$name" "$ours" "$groups" evaluation,report "${short[@]}" "$@"
 }
-for kind in stream separable bottleneck; do
+for kind in conv3x3 stream separable bottleneck; do
   variant "$kind" delta "$reuse" --config.delta.kind="$kind" "$@"
 done
-variant sorted 'cascade lock_in delta' "$reuse" \
+variant sorted 'cascade lock_in delta' "$reuse" --config.delta.kind=conv3x3 \
   --config.model.sort_channels=True "$@"
-variant plain_gn 'teacher cascade lock_in delta' --config.model.norm=gn \
-  --config.teacher.norm=gn "$@"
+variant plain_gn 'teacher cascade lock_in delta' --config.delta.kind=conv3x3 \
+  --config.model.norm=gn --config.teacher.norm=gn "$@"
 rm -rf "$results/checkpoints"

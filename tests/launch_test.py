@@ -257,6 +257,10 @@ class Cifar100MediumTest(parameterized.TestCase):
     )
     backbone = self.folder / 'runs' / 'cifar100_medium' / 'paper-0'
     reuse = f'--config.reuse={backbone}'
+    short = (
+        '--config.delta.cascade.epochs=0.5,0.5,0.5,0.5 '
+        '--config.delta.lock_in.epochs=3.0 --config.joint.epochs=0.0'
+    )
     measured = ('evaluation,policies,report',)
     expected = [
         f'paper-0 {ours} {phases} {paper} --more'
@@ -276,21 +280,23 @@ class Cifar100MediumTest(parameterized.TestCase):
     for name, groups, settings in (
         *(
             (kind, ['delta'], f'{reuse} --config.delta.kind={kind}')
-            for kind in ('stream', 'separable', 'bottleneck')
+            for kind in ('conv3x3', 'stream', 'separable', 'bottleneck')
         ),
         (
             'sorted',
             ['cascade', 'lock_in', 'delta'],
-            f'{reuse} --config.model.sort_channels=True',
+            f'{reuse} --config.delta.kind=conv3x3 '
+            '--config.model.sort_channels=True',
         ),
         (
             'plain_gn',
             ['teacher', 'cascade', 'lock_in', 'delta'],
-            '--config.model.norm=gn --config.teacher.norm=gn',
+            '--config.delta.kind=conv3x3 --config.model.norm=gn '
+            '--config.teacher.norm=gn',
         ),
     ):
       expected += [
-          f'{name}-0 {ours} {phases} {paper} {settings} --more'
+          f'{name}-0 {ours} {phases} {short} {settings} --more'
           for phases in (*groups, 'evaluation,report')
       ]
     self.assertEqual(done.stdout.splitlines(), expected)
@@ -302,8 +308,8 @@ class Cifar100MediumTest(parameterized.TestCase):
             f'{name}-0'
             for name in (
                 'paper', 'ours', 'usnet', 'dsnet', 'usnet_random',
-                'dsnet_random', 'stream', 'separable', 'bottleneck', 'sorted',
-                'plain_gn',
+                'dsnet_random', 'conv3x3', 'stream', 'separable', 'bottleneck',
+                'sorted', 'plain_gn',
             )
         ),
     )
