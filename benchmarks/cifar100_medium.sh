@@ -33,17 +33,20 @@ source benchmarks/stoppable.sh
 mkdir -p "$runs"
 [[ -e "$log" ]] || echo 'started,run,phases,seconds,exit_code' > "$log"
 
-# Runs some phases in a workdir; returns their exit status.
+# Runs some phases in a workdir, unless they are done, then `keep` or `publish`, its
+# first argument; returns their exit status. What an unfinished phase has written
+# must not be kept: without the optimizer's state it could not be resumed.
 part() {
-  local run="$1" config="$2" phases="$3" started="$SECONDS" at code=0
-  shift 3
-  if grep -qE ",$run,${phases//,/\+},[0-9]+,0$" "$log"; then
+  local then="$1" run="$2" config="$3" phases="$4" started="$SECONDS" at code=0
+  shift 4
+  if grep -qE ",$run,${phases//,/[+]},[0-9]+,0$" "$log"; then
     return 0
   fi
   ((!asked)) || exit 75  # Between two parts.
   at="$(date -u +%Y-%m-%dT%H:%M)"
   stoppable launch/local.sh --config="$config" --workdir="$runs/$run" \
     --config.seed="$seed" --config.phases="$phases" "$@" || code="$?"
+  ((code)) || "$then" "$run"
   echo "$at,$run,${phases//,/+},$((SECONDS - started)),$code" >> "$log"
   return "$code"
 }
@@ -85,11 +88,9 @@ network() {
   fi
   [[ ! -e "$results/$run/results.json" ]] || return 0
   for phases in $groups; do
-    part "$run" "$config" "$phases" "$@"
-    keep "$run"
+    part keep "$run" "$config" "$phases" "$@"
   done
-  part "$run" "$config" "$last" "$@"
-  publish "$run"
+  part publish "$run" "$config" "$last" "$@"
   [[ "$run" == "paper-$seed" ]] || rm -rf "$results/checkpoints/$run"
 }
 
@@ -121,4 +122,5 @@ variant sorted 'cascade lock_in delta' "$reuse" --config.delta.kind=conv3x3 \
   --config.model.sort_channels=True "$@"
 variant plain_gn 'teacher cascade lock_in delta' --config.delta.kind=conv3x3 \
   --config.model.norm=gn --config.teacher.norm=gn "$@"
-rm -rf "$results/checkpoints"
+rm -rf "$results/checkpoints/"*"-$seed"
+rmdir "$results/checkpoints" 2> /dev/null || true  # Other seeds may have some.

@@ -212,6 +212,7 @@ workdir="${2#--workdir=}" phases="${4#--config.phases=}"
 echo "$(basename "$workdir") $1 $phases ${*:5}"
 if [[ "$phases" == "$(cat "$(dirname "$0")/stop" 2>/dev/null)" ]]; then
   rm "$(dirname "$0")/stop"
+  mkdir -p "$workdir/checkpoints/$phases/4/variables"
   exit 75
 fi
 mkdir -p "$workdir/checkpoints/$phases"/{8,16}/{variables,opt_state}
@@ -336,9 +337,29 @@ class Cifar100MediumTest(parameterized.TestCase):
     config = (kept.parent / 'config.json').read_text()
     self.assertIn('"dir": "", "stem": "cifar"', config)
     self.assertNotIn('/here', config)
-    second = self._run()
-    self.assertEqual(second.returncode, 0, second.stderr)
-    self.assertIn(' lock_in ', second.stdout.splitlines()[0])
+    # Stopped twice in one phase, it does not keep what that one has so far.
+    (self.folder / 'launch' / 'stop').write_text('lock_in')
+    self.assertLen(self._run().stdout.splitlines(), 1)
+    self.assertCountEqual(
+        [path.name for path in kept.iterdir()], ['teacher', 'cascade']
+    )
+    last = self._run()
+    self.assertEqual(last.returncode, 0, last.stderr)
+    self.assertIn(' lock_in ', last.stdout.splitlines()[0])
+
+  def test_what_other_seeds_have_kept_stays(self):
+    other = self.results / 'checkpoints' / 'paper-1'
+    other.mkdir(parents=True)
+    self.assertEqual(self._run().returncode, 0)
+    self.assertEqual(
+        [path.name for path in other.parent.iterdir()], ['paper-1']
+    )
+
+  def test_parts_that_are_done_are_not_run_again(self):
+    (self.folder / 'launch' / 'stop').write_text('joint')
+    self._run()
+    (self.results / 'paper-0' / 'results.json').unlink()
+    self.assertStartsWith(self._run().stdout, 'ours-0 ')
 
   def test_it_stops_when_asked_between_two_parts(self):
     copy = self.folder / 'bin' / 'cp'
