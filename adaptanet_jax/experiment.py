@@ -240,7 +240,6 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   ]
   if done and len(done) < len(tasks) and processes.is_writer():
     print(f'Done before: {", ".join(done)}.', file=sys.stderr)
-  _drop_stale(work, tasks)
   for task in tasks:
     if task.action == 'train':
       steps[task.phase.name] = _prepare(work, task.phase)
@@ -253,24 +252,6 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
     elif task.action == 'train':
       _train_phase(work, task.phase, steps[task.phase.name])
   return analyses.run(work) or bool(steps)
-
-
-def _drop_stale(work: Workspace, tasks: list[plan.Task]) -> None:
-  """Removes checkpoints of phases after one that is trained again."""
-  actions = [task.action for task in tasks]
-  first = actions.index('train') if 'train' in actions else len(tasks)
-  for task in tasks[first + 1 :]:
-    name = task.phase.name
-    path = Paths(work.workdir).checkpoints(name)
-    if os.path.exists(path) and processes.is_writer():
-      logging.warning(
-          'Removing the checkpoints of %s: it was trained on an older %s.',
-          name,
-          tasks[first].phase.name,
-      )
-      MetricsLog(work.workdir).rewind(name, 0)
-    common.drop_folder(path)
-  processes.wait('stale checkpoints are gone')
 
 
 def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:

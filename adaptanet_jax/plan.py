@@ -12,7 +12,7 @@ import ml_collections
 from adaptanet_jax import settings
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.dataset import differences
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.checkpoints import is_complete
@@ -107,9 +107,9 @@ def make_plan(
     A task for each phase, in order.
 
   Raises:
-    UsageError: a selected phase needs one that is skipped, a phase before one
-      that is done and not selected would be trained again, a batch is larger
-      than the training split, or `find_trained` raises it.
+    UsageError: a selected phase needs one that is skipped, a phase would be
+      trained again on which others in the workdir stand, a batch is larger than
+      the training split, or `find_trained` raises it.
   """
   groups = settings.selected_groups(config)
   trained = find_trained(config, workdir, num_examples)
@@ -160,21 +160,25 @@ def _choose(
   """Chooses what to do with each phase, given which ones are trained where."""
   groups = settings.selected_groups(config)
   tasks: list[Task] = []
-  anew = ''  # The first phase to train; later ones that are done are outdated.
+  anew = ''  # The first phase to train.
+  outdated: list[str] = []
   for phase in phases_lib.build_phases(config):
+    if anew and os.path.exists(Paths(workdir).checkpoints(phase.name)):
+      outdated.append(phase.name)
     if phase.name in trained and not anew:
       tasks.append(Task(phase, 'restore', trained[phase.name]))
     elif phase.group in groups:
       anew = anew or phase.name
       tasks.append(Task(phase, 'train', workdir))
-    elif anew and phase.name in trained:
-      raise UsageError(
-          f'Phase {phase.name!r} is done, and {anew!r} before it would be '
-          f'trained again; expected {phase.group!r} among --config.phases='
-          f'{config.phases}, to train it again as well, or another --workdir.'
-      )
     else:
       tasks.append(Task(phase, 'skip', workdir))
+  if outdated:
+    folder = os.path.dirname(Paths(workdir).checkpoints(anew))
+    raise UsageError(
+        f'Phase {anew!r} would be trained again, but {some(outdated)} learnt '
+        'from the weights that it had; expected the folders of all later phases '
+        f'to be moved out of {folder}, or another --workdir.'
+    )
   return tasks
 
 

@@ -87,25 +87,25 @@ class PlanTest(absltest.TestCase):
     os.rename(first, config.reuse)  # The same one in another place.
     plan.check_same(old, config, own)
 
-  def test_what_stands_on_a_phase_that_is_trained_again_goes(self):
-    workdir, config = self._workdir('own', 'teacher', 'cascade1')
-    config.phases = 'cascade'
-    paths = {
-        phase.name: Paths(workdir).checkpoints(phase.name)
-        for phase in phases.build_phases(config)
-    }
-    for path in paths.values():
-      os.makedirs(path)  # A lock-in, for one, has stopped halfway.
-    log = MetricsLog(workdir)
-    for name in ('teacher', 'cascade2', 'lock_in', 'gates'):
-      log.write(name, 5, 1.0, {'loss': 0.5})
+  def test_what_other_phases_stand_on_is_not_trained_again(self):
+    workdir, config = self._workdir('own', 'teacher', 'cascade1', 'lock_in')
+    # Modules 2 and 4 are gone, and the gates have stopped halfway.
+    for name in ('teacher', 'cascade1', 'cascade3', 'lock_in', 'gates'):
+      os.makedirs(Paths(workdir).checkpoints(name))
+    for groups in ('all', 'cascade'):
+      config.phases = groups
+      with self.assertRaisesRegex(
+          UsageError,
+          "'cascade2' would.*cascade3, lock_in, gates learnt.*own/checkpoints,",
+      ):
+        plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
+    for name in ('cascade3', 'lock_in', 'gates'):
+      os.rmdir(Paths(workdir).checkpoints(name))
     tasks = plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
-    experiment._drop_stale(mock.Mock(workdir=workdir), tasks)
-    left = [name for name, path in paths.items() if os.path.exists(path)]
-    self.assertEqual(left, ['teacher', 'cascade1', 'cascade2'])
-    # Nor does Figure 3 show it any longer.
-    rows = [row['phase'] for row in log.read()]
-    self.assertEqual(rows, ['teacher', 'cascade2'])
+    actions = {task.phase.name: task.action for task in tasks}
+    self.assertEqual(actions['cascade1'], 'restore')
+    self.assertEqual(actions['cascade2'], 'train')
+    self.assertEqual(actions['lock_in'], 'skip')
 
   def test_what_needs_no_training_is_found_whatever_its_batches(self):
     large = {'teacher.batch_size': _NUM_EXAMPLES + 1}
