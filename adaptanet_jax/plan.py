@@ -176,8 +176,8 @@ def _choose(
     folder = os.path.dirname(Paths(workdir).checkpoints(anew))
     raise UsageError(
         f'Phase {anew!r} would be trained again, but {some(outdated)} learnt '
-        'from the weights that it had; expected the folders of all later phases '
-        f'to be moved out of {folder}, or another --workdir.'
+        'from the weights that it had; expected folders of later phases to be '
+        f'moved out of {folder}, or another --workdir.'
     )
   return tasks
 
