@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a run: what to do with each training phase."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import dataclasses
+import itertools
 import os
 from typing import Any
 
@@ -36,7 +37,11 @@ class Task:
 
 
 def find_trained(
-    config: ml_collections.ConfigDict, workdir: str, num_examples: int
+    config: ml_collections.ConfigDict,
+    workdir: str,
+    num_examples: int,
+    *,
+    network: str = 'teacher',
 ) -> dict[str, str]:
   """Finds the training phases that are done.
 
@@ -44,6 +49,8 @@ def find_trained(
     config: the whole configuration.
     workdir: folder of the run, which need not exist.
     num_examples: number of training examples.
+    network: 'teacher', or 'student' if phases before the student's do not
+      matter: workdirs that only have such phases may then be gone.
 
   Returns:
     The workdir with each phase's checkpoints, by name of the phase: the run's
@@ -53,16 +60,24 @@ def find_trained(
     UsageError: `config.reuse` names no workdir, or one with nothing to take
       over.
   """
-  steps = {
-      phase.name: phase.num_steps(num_examples)
+  phases = [
+      phase
       for phase in phases_lib.build_phases(config)
       # A phase with larger batches cannot have been trained.
       if phase.settings.batch_size <= num_examples or not phase.epochs
-  }
-  own = {n: workdir for n in steps if is_complete(workdir, n, steps[n])}
-  if len(own) == len(steps):  # `config.reuse` may be gone.
-    return own
-  chain = [(workdir, set(steps)), *_reusable(config)]
+  ]
+  steps = {phase.name: phase.num_steps(num_examples) for phase in phases}
+  networks = [phase.network for phase in phases]
+  first = networks.index(network) if network in networks else 0
+  early = {phase.name for phase in phases[: first + 1]}
+  chain = []
+  for place, names in itertools.chain(
+      [(workdir, set(steps))], _reusable(config)
+  ):
+    chain.append((place, names))
+    # What comes next would only have phases before these, and may be gone.
+    if any(is_complete(place, name, steps[name]) for name in early & names):
+      break
   trained: dict[str, str] = {}
   for name in steps:
     for number, (place, names) in enumerate(chain):
@@ -182,20 +197,22 @@ def _choose(
   return tasks
 
 
-def _reusable(config: ml_collections.ConfigDict) -> list[tuple[str, set[str]]]:
-  """Returns workdirs to reuse, each with the phases that have our settings.
+def _reusable(
+    config: ml_collections.ConfigDict,
+) -> Iterator[tuple[str, set[str]]]:
+  """Yields workdirs to reuse, each with the phases that have our settings.
 
   `config.reuse` comes first, then the workdir that it reused itself, and so on.
   """
-  places: list[tuple[str, set[str]]] = []
   place, seen = config.reuse, set[str]()
   while place and place not in seen:
     seen.add(place)
     path = Paths(place).config
     if not os.path.exists(path):
+      leads = '=' if place == config.reuse else 'leads to'
       raise UsageError(
-          f'config.reuse = {place!r} has no config.json; expected a workdir '
-          'that a run wrote.'
+          f'config.reuse {leads} {place!r}, which has no config.json; expected '
+          'a workdir that a run wrote.'
       )
     old = read_json(path)
     differing = {
@@ -211,10 +228,8 @@ def _reusable(config: ml_collections.ConfigDict) -> list[tuple[str, set[str]]]:
           f'({"; ".join(first)}); expected the same data, model and settings '
           'of the first phase.'
       )
-    same = {name for name, keys in differing.items() if not keys}
-    places.append((place, same))
+    yield place, {name for name, keys in differing.items() if not keys}
     place = old.get('reuse', '')
-  return places
 
 
 def check_same(

@@ -72,6 +72,23 @@ class PlanTest(absltest.TestCase):
     )
     self.assertEqual(self._found(second, config), {'teacher': first})
 
+  def test_workdirs_that_are_not_needed_may_be_gone(self):
+    gone = os.path.join(self.folder, 'gone')
+    first, _ = self._workdir('first', 'teacher', *_CASCADE, reuse=gone)
+    second, config = self._workdir('second', 'lock_in', reuse=first)
+    self.assertLen(self._found(second, config), 6)
+    # It trained all of its student, but only another one has the teacher.
+    third, config = self._workdir('third', *_CASCADE, 'lock_in', reuse=gone)
+    with self.assertRaisesRegex(UsageError, "reuse = .*gone', which has no"):
+      self._found(third, config)
+    found = plan.find_trained(config, third, _NUM_EXAMPLES, network='student')
+    self.assertEqual(found, dict.fromkeys([*_CASCADE, 'lock_in'], third))
+    # The first module of this one is nowhere.
+    fourth, config = self._workdir('fourth', 'lock_in', reuse=third)
+    self.trained[third] = ()
+    with self.assertRaisesRegex(UsageError, "reuse leads to .*gone'"):
+      plan.find_trained(config, fourth, _NUM_EXAMPLES, network='student')
+
   def test_a_workdir_stays_with_the_one_whose_phases_it_trained_on(self):
     first, _ = self._workdir('first', 'teacher', *_CASCADE)
     other, _ = self._workdir('other', 'teacher', *_CASCADE)

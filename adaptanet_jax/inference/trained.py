@@ -261,7 +261,7 @@ def _restore(
       nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
   )
   trained = plan.find_trained(
-      config, workdir, results['dataset']['train_examples']
+      config, workdir, results['dataset']['train_examples'], network='student'
   )
   if phases.RUNNABLE.isdisjoint(trained):
     raise UsageError(
