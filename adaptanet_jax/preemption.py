@@ -75,6 +75,17 @@ class Notice:
     if self._is_asked:
       raise Preempted
 
+  @contextlib.contextmanager
+  def released(self) -> Iterator[None]:
+    """Lets `Preempted` be raised within `held`, for long work between steps."""
+    self._is_held = False
+    try:
+      if self._is_asked:
+        raise Preempted
+      yield
+    finally:
+      self._is_held = True
+
   def reached(self) -> bool:
     """Returns whether to stop after this step.
 

@@ -79,6 +79,27 @@ class NoticeTest(absltest.TestCase):
         raise preemption.Preempted('saved')
     self.assertEqual(told, [True])
 
+  def test_long_work_between_two_steps_can_be_left(self):
+    told = []
+    with self.assertRaises(preemption.Preempted):
+      with self.notice.held():
+        try:
+          with self.notice.released():
+            os.kill(os.getpid(), signal.SIGTERM)
+            self.notice.check()
+        except preemption.Preempted:
+          told.append('left')
+        os.kill(os.getpid(), signal.SIGTERM)
+        told.append('saved')
+    self.assertEqual(told, ['left', 'saved'])
+
+  def test_asked_before_long_work_it_does_not_begin_it(self):
+    with self.assertRaises(preemption.Preempted):
+      with self.notice.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with self.notice.released():
+          self.fail('It began.')
+
   def test_a_loop_that_ends_by_itself_is_the_last_one(self):
     done = []
     with self.assertRaises(preemption.Preempted):

@@ -201,19 +201,31 @@ def train_phase(
       last = number == step.num_steps
       stop = preemption.NOTICE.reached() and not last
       save = last or stop or number % config.checkpoint.every_steps == 0
+      saved = f'Phase {phase.name!r} is saved at step {number}.'
       if save or number % config.log_every_steps == 0:
         values = finite_values(phase, number, metrics)
         record(number, values)
         progress.show({'loss': values['loss']})
       if stop:  # At once, before validation: there is little time left.
         checkpoints.save(state)
-        raise preemption.Preempted(
-            f'Phase {phase.name!r} is saved at step {number}.'
-        )
-      if validate and (last or number % step.epoch_steps == 0):
-        record(number, validate(merged(frozen, state)))
+        raise preemption.Preempted(saved)
+      if last:
+        # Its accuracies first: once it is saved, the phase is done.
+        if validate:
+          record(number, validate(merged(frozen, state)))
+        checkpoints.save(state)
+        break
       if save:
         checkpoints.save(state)
+      if validate and number % step.epoch_steps == 0:
+        try:
+          with preemption.NOTICE.released():
+            accuracies = validate(merged(frozen, state))
+        except preemption.Preempted:
+          if not save:
+            checkpoints.save(state)
+          raise preemption.Preempted(saved) from None
+        record(number, accuracies)
   return merged(frozen, state), time.monotonic() - started
 
 

@@ -162,40 +162,67 @@ class LoopTest(parameterized.TestCase):
     twice, _ = self._train(restarted, objective, step)
     chex.assert_trees_all_equal(once, twice)
 
-  def test_asked_to_stop_at_the_end_of_an_epoch_it_saves_and_measures_later(
-      self
-  ):
+  def _two_epochs(self, name):
+    """Returns a phase, its step, and a function that reads its accuracies."""
     phase = dataclasses.replace(
-        self.phases['cascade1'], name='stopped', epochs=2.0
+        self.phases['cascade1'], name=name, epochs=2.0
     )
 
     def objective(params, stats, *unused):
       grads = jax.tree.map(jax.numpy.ones_like, params)
       return grads, stats, {'loss': jax.numpy.zeros(())}
 
-    def validate(variables):
-      del variables
-      return {'test_top1': 0.5}
-
     def accuracies():
       return [
           row['step']
           for row in MetricsLog(self.workdir).read()
-          if row['phase'] == 'stopped' and 'test_top1' in row
+          if row['phase'] == name and 'test_top1' in row
       ]
 
-    step = self._step(phase, objective)
+    return phase, self._step(phase, objective), accuracies
+
+  def test_asked_to_stop_at_the_end_of_an_epoch_it_saves_and_measures_later(
+      self
+  ):
+    phase, step, accuracies = self._two_epochs('stopped')
+
+    def validate(variables):
+      del variables
+      return {'test_top1': 0.5}
+
     asked = iter([False, True])
     with mock.patch.object(
         preemption.NOTICE, 'reached', lambda: next(asked)
     ):
       with self.assertRaisesRegex(preemption.Preempted, 'saved at step 2'):
-        self._train(phase, objective, step, validate)
+        self._train(phase, None, step, validate)
     self.assertEqual(accuracies(), [])
-    self._train(phase, objective, step, validate)
+    self._train(phase, None, step, validate)
     self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
     # An accuracy that has been measured is not measured again.
-    self._train(phase, objective, step, validate)
+    self._train(phase, None, step, validate)
+    self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
+
+  @parameterized.parameters(STEPS, 500)
+  def test_asked_to_stop_while_it_measures_it_saves_and_measures_later(
+      self, every_steps
+  ):
+    phase, step, accuracies = self._two_epochs(f'measured{every_steps}')
+    self.config = self.config.copy_and_resolve_references()
+    self.config.checkpoint.every_steps = every_steps
+    asked = []
+
+    def validate(variables):
+      del variables
+      if not asked:
+        asked.append(True)
+        raise preemption.Preempted  # As a signal would, or `check`.
+      return {'test_top1': 0.5}
+
+    with self.assertRaisesRegex(preemption.Preempted, f'at step {STEPS}'):
+      self._train(phase, None, step, validate)
+    self.assertEqual(accuracies(), [])
+    self._train(phase, None, step, validate)
     self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
 
   def test_waits_for_devices_that_are_too_far_behind(self):
