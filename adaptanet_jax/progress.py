@@ -174,7 +174,8 @@ class Progress:
 
   def __exit__(self, *unused: Any) -> None:
     self._bar.close()
-    if self._has_lines and self._told != (self._done, self._shown):
+    news = self._done > self._first and self._told != (self._done, self._shown)
+    if self._has_lines and news:
       self._line()
 
   def advance(self) -> None:

@@ -224,6 +224,9 @@ class ProgressTest(parameterized.TestCase):
     # Five steps in 60 seconds; 3 steps are left.
     self.assertEndsWith(lines[2], '8 img/s  36 s left')
 
+  def test_before_its_first_step_there_is_nothing_to_say(self):
+    self.assertEqual(self._run(io.StringIO()), '')
+
   def test_nothing_is_said_twice(self):
     lines = self._run(io.StringIO(), 10, 25).splitlines()
     self.assertEqual(

@@ -34,7 +34,9 @@ SUFFIXES = frozenset((
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.gif'),
     *('.bmp', '.dib', '.tif', '.tiff'),
 ))
-# Names of a test split to try if the configured one is missing.
+# What the splits are called if nobody says otherwise.
+_USUAL = {'train_split': 'train', 'test_split': 'test'}
+# Names of a test split to try if there is none of its usual name.
 _TEST_NAMES = ('test', 'val', 'validation', 'valid')
 # One picture in this many is a test picture, if there is no test folder.
 _TEST_SHARE = 5
@@ -162,6 +164,12 @@ def _list(
     )
   others = collections.Counter[str]()
   found = _folders(folder, others)
+  for key, usual in _USUAL.items():
+    if data[key] != usual and data[key] not in found:
+      raise UsageError(
+          f'config.data.{key} = {data[key]!r} is no folder in {folder}; '
+          f'expected one of {", ".join(found)}.'
+      )
   train_name = data.train_split
   test_name = next(
       (n for n in (data.test_split, *_TEST_NAMES) if n in found), ''
@@ -257,7 +265,8 @@ def _check(
   """Raises UsageError if there is nothing to train on, or to test on."""
   layouts = (
       'expected DIR/CLASS/*, or DIR/train/CLASS/* with DIR/test/CLASS/* beside '
-      f'it, of pictures named {", ".join(sorted(SUFFIXES))}.'
+      'it, or whatever config.data.train_split and test_split are, of pictures '
+      f'named {", ".join(sorted(SUFFIXES))}.'
   )
   if not names:
     raise UsageError(f'{folder} has no folders of classes; {layouts}')

@@ -121,6 +121,15 @@ class FolderTest(parameterized.TestCase):
     self.assertLen(found.test, 2)
     self.assertIn('1 x folder', logs.output[0])
 
+  @parameterized.parameters('train_split', 'test_split')
+  def test_one_that_is_asked_for_and_not_there_is_refused(self, key):
+    for split in ('train', 'test'):
+      write(self.folder / split, 1)
+    self._assert_refused(
+        f"config.data.{key} = 'other' is no folder", 'one of test, train.',
+        **{key: 'other'},
+    )
+
   def test_images_and_labels_belong_together_whatever_the_format(self):
     write(self.folder / 'train', 8)
     write(self.folder / 'val', 1)
