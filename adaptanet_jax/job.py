@@ -15,6 +15,9 @@ from adaptanet_jax import experiment, preemption, processes
 from adaptanet_jax.errors import OF_DISKS, UsageError
 
 _RESUME = 'Run the same command again to resume.'
+# What Python says of semaphores after it has removed them, if their owner has
+# left as `_leave` does.
+_LEAKS = 'ignore::UserWarning:multiprocessing.resource_tracker'
 
 
 def run(
@@ -33,6 +36,9 @@ def run(
     workdir: folder for all that the run writes.
     place: arguments of `processes.initialize`.
   """
+  # The process that removes them inherits this.
+  warnings = os.environ.get('PYTHONWARNINGS')
+  os.environ['PYTHONWARNINGS'] = ','.join(filter(None, (warnings, _LEAKS)))
   try:
     processes.initialize(*place)
     preemption.NOTICE.listen()

@@ -329,6 +329,33 @@ class FlagsTest(absltest.TestCase):
     self.assertRegex(told, "configs/nothing.py.*Usage")
 
 
+# A run that is refused while it has a semaphore, as it has with data.workers.
+_REFUSED = """
+import multiprocessing
+from unittest import mock
+from adaptanet_jax import errors, job
+
+def refuse(*unused):
+  global semaphore
+  semaphore = multiprocessing.get_context('spawn').Semaphore()
+  raise errors.UsageError('refused')
+
+with mock.patch('adaptanet_jax.experiment.run', refuse):
+  job.run(None, '', (None, None, None))
+"""
+
+
+class LeavingTest(absltest.TestCase):
+
+  def test_what_workers_share_makes_no_lines_of_its_own(self):
+    done = subprocess.run(
+        [sys.executable, '-c', _REFUSED], capture_output=True, text=True,
+        check=False, env=testing.environment(), cwd=testing.ROOT,
+    )
+    self.assertEqual(done.stderr, 'adaptanet_jax: refused\n')
+    self.assertEqual(done.returncode, 1)
+
+
 class OutOfDiskTest(parameterized.TestCase):
 
   @parameterized.parameters(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
