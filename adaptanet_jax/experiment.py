@@ -56,7 +56,6 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   check_path(workdir)
   if config.tensorboard:
     check_tensorboard()
-  _check_batch_sizes(config)
   _resolve_paths(config)
   asked = comparison.find(config.compare)
   with processes.sole_user(workdir):
@@ -64,6 +63,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     if settings.selected_groups(config) == ('report',):
       _report(config, workdir, asked)
       return
+    _check_batch_sizes(config)
     dataset = sources.load(config)
     # Refuses workdirs of this command that cannot be compared. Any that cannot
     # be compared later, when the report is written, is left out of it.
