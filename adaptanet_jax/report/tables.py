@@ -315,6 +315,11 @@ def table_i(results: Row) -> Table | None:
       f'{stages["checked_subnets"]} random subnets; {LARGEST} takes '
       f'{stages["largest_ms"]:.2f} ms.'
   )
+  if 'front_error' in stages:
+    note += (
+        f' Of the {len(stages["front_ms"])} that look fastest for their '
+        f'accuracy, it is within {100 * stages["front_error"]:.0f} %.'
+    )
   if not stages.get('trusted', True):
     note += (
         ' That is too far off to tell subnets apart, so their latencies are '

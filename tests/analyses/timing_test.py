@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.analyses.timing: how measured times are used."""
 
 import dataclasses
+import itertools
 import shutil
 import tempfile
 import types
@@ -14,6 +15,7 @@ import numpy as np
 from adaptanet_jax.analyses import timing
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import Subnet
 from configs import common as configs
 
 
@@ -46,16 +48,18 @@ class MeasureTest(absltest.TestCase):
 
 class EstimateTest(parameterized.TestCase):
 
-  def _measure(self, milliseconds, *, later=1.0):
+  def _measure(
+      self, milliseconds, *, later=1.0,
+      top1=lambda codes: 1.0 - codes.sum(0) / 100.0,
+  ):
     """Measures a network whose subnets take `milliseconds(code)`.
 
-    In the second pass the machine is slower by the factor `later`.
+    In later passes the machine is slower by the factor `later`.
     """
     net = ResNet('resnet26x8', 'cifar', 'gn', 10, (8, 8, 1))
     student = dataclasses.replace(net, delta='conv3x3')
     workdir = self.enter_context(tempfile.TemporaryDirectory())
-    codes = np.indices((8,) * 4)
-    subnet_table.write(workdir, {'top1': 1.0 - codes.sum(0) / 100.0})
+    subnet_table.write(workdir, {'top1': top1(np.indices((8,) * 4))})
     values = {}
     work = types.SimpleNamespace(
         workdir=workdir,
@@ -65,7 +69,7 @@ class EstimateTest(parameterized.TestCase):
     )
     runs = dict.fromkeys(timing.programs(work), lambda: np.zeros(4, int))
     runs['supernet'] = np.asarray
-    factors = iter([1.0, later])
+    factors = itertools.chain([1.0], itertools.repeat(later))
 
     def measure(runs, *, num_runs):
       del num_runs
@@ -99,6 +103,27 @@ class EstimateTest(parameterized.TestCase):
     # What a second narrow stage would save, it does not.
     stages, column = self._measure(lambda code: 32.0 - code.max())
     self.assertGreater(stages['median_error'], timing.MOST_ERROR)
+    self.assertFalse(stages['trusted'])
+    self.assertIsNone(column)
+
+  def test_a_sum_that_is_no_time_is_not_trusted(self):
+    stages, column = self._measure(lambda code: max(1.0, 28.0 - code.sum()))
+    self.assertAlmostEqual(stages['median_error'], 0.0)
+    self.assertFalse(stages['trusted'])
+    self.assertIsNone(column)
+
+  def test_sums_that_are_off_where_it_matters_are_not_trusted(self):
+    # Two narrow stages save nothing in the subnets that are accurate.
+    stages, column = self._measure(
+        lambda code: 40.0
+        - code.sum()
+        + 20.0 * (code.max() == 1 and code.sum() > 1),
+        top1=lambda codes: np.where(
+            codes.max(0) <= 1, 0.9 - codes.sum(0) / 100.0, 0.1
+        ),
+    )
+    self.assertLess(stages['median_error'], timing.MOST_ERROR)
+    self.assertGreater(stages['front_error'], timing.MOST_ERROR)
     self.assertFalse(stages['trusted'])
     self.assertIsNone(column)
 
@@ -149,16 +174,34 @@ class AddColumnTest(parameterized.TestCase):
 
   def test_those_that_look_fastest_for_their_accuracy_are_timed(self):
     milliseconds = 20.0 - np.indices((4,) * 4).sum(0).astype(float)
-    front = timing._front(self.work, milliseconds)
+    front = timing._front(self.work, milliseconds, {})
     # One for each sum of codes, 0 to 12: the most accurate of equal times.
     self.assertLen(front, 13)
     self.assertEqual([code.sum() for code in front], list(range(12, -1, -1)))
     for code in front:
       self.assertTrue(code[0] == 0 or code[1:].sum() == 9)
+    names = [str(Subnet.decode(code)) for code in front]
+    rest = timing._front(self.work, milliseconds, dict.fromkeys(names[1:], 1.0))
+    self.assertLen(rest, 1)
+    np.testing.assert_array_equal(rest[0], front[0])
+
+  def test_they_are_timed_until_the_front_has_no_sum_left(self):
+    # Some sums are far too low, and another front lies behind them.
+    codes = np.indices((4,) * 4)
+    true = 20.0 - codes.sum(0).astype(float)
+    sums = np.where(codes.max(0) == codes[3], 0.5, 1.0) * true
+
+    def measure(codes):
+      return np.array([true[tuple(code)] for code in codes])
+
+    timed = timing._time_front(self.work, sums, measure)
+    for name, milliseconds in timed.items():
+      sums[tuple(Subnet.parse(name).encode())] = milliseconds
+    self.assertEmpty(timing._front(self.work, sums, timed))
 
   def test_without_a_table_there_is_no_front(self):
     self.work.workdir += '/elsewhere'
-    self.assertEmpty(timing._front(self.work, np.zeros((8,) * 4)))
+    self.assertEmpty(timing._front(self.work, np.zeros((8,) * 4), {}))
 
 
 if __name__ == '__main__':
