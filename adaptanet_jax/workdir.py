@@ -99,13 +99,13 @@ def read_json(path: str) -> dict[str, Any]:
       values = json.load(file)
   except ValueError as error:  # Not JSON, or not even text.
     raise UsageError(
-        f'{path} is not JSON ({error}); expected a file that a run wrote. Move '
-        'it away, or use another --workdir.'
+        f'{path} is not JSON ({error}); expected a file that adaptanet_jax '
+        'wrote. Put a whole copy of it there, or use another folder.'
     ) from error
   if not isinstance(values, dict):
     raise UsageError(
-        f'{path} holds {values!r}; expected an object that a run wrote. Move '
-        'it away, or use another --workdir.'
+        f'{path} holds {values!r}; expected an object that adaptanet_jax '
+        'wrote. Put a whole copy of it there, or use another folder.'
     )
   return values
 

@@ -5,10 +5,8 @@
   python -m adaptanet_jax.main --config=configs/cifar100.py \
       --workdir=/tmp/cifar100 --config.data.dir=DIR
 
-The full run has not been made yet. `:small` took 2 h 48 on two CPU cores shared
-with other work: top-1 of the teacher 35.5%, x1.0 34.5%, x0.25 21.6%,
-runtime-random 27.8%, every stage a delta 14.3% (x1.0) to 5.2% (x0.25)
-(2026-11-23, AMD EPYC, one seed; docs/results.md). `:smoke` shows that it runs.
+The full run has not been made yet. docs/results.md says what `:small` and
+`:medium` have reached on two CPU cores. `:smoke` shows that it runs.
 """
 
 import ml_collections

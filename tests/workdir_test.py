@@ -68,7 +68,7 @@ class JsonTest(parameterized.TestCase):
   def test_a_broken_file_is_refused_by_name(self, text):
     pathlib.Path(self.path).write_text(text)
     with self.assertRaisesRegex(
-        UsageError, rf'{self.path} is not JSON .*Move it away'
+        UsageError, rf'{self.path} is not JSON .*a whole copy'
     ):
       workdir.read_json(self.path)
 

@@ -30,6 +30,7 @@ from adaptanet_jax.evaluation import (
 from adaptanet_jax.evaluation.calibration import CALIBRATIONS
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
+from adaptanet_jax.inference.pictures import as_array
 from adaptanet_jax.models.gates import GATES, GateSet, gate_name
 from adaptanet_jax.models.layers import BATCH_NORMS, MEANS, STDS
 from adaptanet_jax.models.parts import Variables
@@ -80,15 +81,21 @@ def save(
   Raises:
     UsageError: the folder is not empty, or the examples do not fit.
   """
-  if examples:
+  if examples is not None:
+    if not isinstance(examples, tuple | list) or len(examples) != 2:
+      raise UsageError(
+          f'examples is a {type(examples).__name__}; expected a pair, images '
+          'and labels.'
+      )
     examples = _checked_examples(net, *examples)
   with new_folder(folder, index=NETWORK) as partial:
     _write(net, partial, examples)
 
 
 def _checked_examples(net: Supernet, images: Any, labels: Any) -> Examples:
-  net.check(images)
-  labels, classes = np.asarray(labels), len(net.about.class_names)
+  images = net.check(images)
+  labels = np.asarray(as_array(labels))
+  classes = len(net.about.class_names)
   if (
       labels.dtype.kind not in 'iu'
       or labels.shape != (len(images),)
@@ -252,9 +259,10 @@ def _calibration(
   is_read = net.norm in BATCH_NORMS
   choices = ('none',) if is_read and saved == 'none' else CALIBRATIONS
   if wanted not in (None, *choices):
+    having = f', for which {folder} has batch statistics' if is_read else ''
     raise UsageError(
-        f'calibration = {wanted!r}; expected one of {", ".join(choices)}, '
-        f'which {folder} has batch statistics for.'
+        f'calibration = {wanted!r}; expected one of {", ".join(choices)}'
+        f'{having}.'
     )
   return wanted if wanted and is_read else saved
 
@@ -372,8 +380,8 @@ def _origin(net: Supernet, examples: Examples | None) -> str:
   more = []
   if about.accuracies:
     parts.append(f"""\
-Accuracy on the test split, {data['test_examples']:,} images that nothing was
-trained or chosen on:""")
+Accuracy on the test split, {data['test_examples']:,} images that the network
+was not trained on, and its policies were not made from:""")
     table = ['| subnet | top-1, % | M MAdds |', '|---|---|---|']
     for name, entry in about.accuracies.items():
       top1, madds = 100.0 * entry['top1'], entry['madds'] / 1e6

@@ -92,6 +92,10 @@ def _find(model: str) -> str:
     path = bundle.packaged().get(path, path)
   if not os.path.isdir(path):
     raise UsageError(f'There is no {path}; expected {_choices()}.')
+  if not any(os.path.exists(os.path.join(path, name)) for name in _INDICES):
+    raise UsageError(
+        f'{path} has none of {", ".join(_INDICES)}; expected {_choices()}.'
+    )
   return path
 
 

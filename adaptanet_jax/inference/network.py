@@ -158,15 +158,16 @@ class Supernet:
     if not self._stages or self.calibrated != 'none':
       raise UsageError(
           'Only stages without calibrated statistics run on their own; '
-          "expected load(..., backend='stages')."
+          "expected load(..., backend='stages', calibration='none')."
       )
-    if not 1 <= number < NUM_STAGES:
+    if number not in range(1, NUM_STAGES):
       raise UsageError(f'There is no anchor {number}; expected 1, 2 or 3.')
-    expected = self.anchor_shapes[number - 1]
-    if anchor.shape[1:] != expected:
+    expected = self.anchor_shapes[int(number) - 1]
+    anchor = pictures_lib.as_array(anchor)
+    if anchor.shape[1:] != expected or not jnp.isrealobj(anchor):
       raise UsageError(
-          f'Anchor {number} is {list(anchor.shape)}; expected [B, '
-          f'{", ".join(map(str, expected))}].'
+          f'Anchor {number} is {anchor.dtype}{list(anchor.shape)}; expected '
+          f'float[B, {", ".join(map(str, expected))}].'
       )
     x = jnp.asarray(anchor, self.net.dtype)
     for n, choice in list(enumerate(self.parse(subnet).stages, 1))[number:]:
@@ -385,8 +386,7 @@ class Supernet:
   def check(self, images: np.ndarray | jax.Array) -> jax.Array:
     """Returns images as a JAX array; raises UsageError if they do not fit."""
     expected = self.net.image_shape
-    if not isinstance(images, jax.Array):
-      images = np.asarray(images)
+    images = pictures_lib.as_array(images)
     fits = images.shape[1:] == expected and len(images)
     if images.dtype != jnp.uint8 or not fits:
       raise UsageError(

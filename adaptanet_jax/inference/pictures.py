@@ -8,15 +8,30 @@ H = height, W = width, C = colours.
 from collections.abc import Iterable
 import os
 import pathlib
+from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
 from adaptanet_jax.data import images
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, first_line
 
 # The path of a file, an image, or `uint8[H, W, C]`.
 Picture = str | os.PathLike | Image.Image | np.ndarray
+
+
+def as_array(values: Any) -> np.ndarray | jax.Array:
+  """Returns an array; raises UsageError if the values do not make up one."""
+  if isinstance(values, jax.Array):  # It may be traced.
+    return values
+  try:
+    return np.asarray(values)
+  except (ValueError, TypeError) as error:
+    raise UsageError(
+        f'What should be an array is not one ({first_line(error)}); expected '
+        'lists of the same length, or an array.'
+    ) from error
 
 
 def to_batch(

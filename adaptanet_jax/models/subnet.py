@@ -97,9 +97,11 @@ class Subnet:
   stages: tuple[StageChoice, ...]
 
   def __post_init__(self) -> None:
-    if len(self.stages) != NUM_STAGES:
+    known = [stage for stage in self.stages if isinstance(stage, StageChoice)]
+    if not len(self.stages) == len(known) == NUM_STAGES:
       raise UsageError(
-          f'A subnet has {NUM_STAGES} stages, got {len(self.stages)}.'
+          f'The stages of a subnet are {self.stages!r}; expected {NUM_STAGES} '
+          'objects of StageChoice.'
       )
 
   def __str__(self) -> str:
@@ -117,7 +119,7 @@ class Subnet:
   def parse(cls, text: str) -> 'Subnet':
     """Parses `1.0-0.5d-0.25-1.0`; raises UsageError that lists the choices."""
     by_name = {str(choice): choice for choice in CHOICES}
-    names = text.split('-')
+    names = text.split('-') if isinstance(text, str) else []
     if len(names) != NUM_STAGES or not set(names) <= set(by_name):
       raise UsageError(
           f'Unknown subnet {text!r}; expected {NUM_STAGES} of '
@@ -128,7 +130,13 @@ class Subnet:
   @classmethod
   def decode(cls, indices: Sequence[int] | np.ndarray) -> 'Subnet':
     """Returns the subnet of four branch indices; inverse of `encode`."""
-    return cls(tuple(CHOICES[index] for index in indices))
+    by_index = dict(enumerate(CHOICES))
+    if len(indices) != NUM_STAGES or not {*indices} <= by_index.keys():
+      raise UsageError(
+          f'Unknown branch indices {[*indices]}; expected {NUM_STAGES}, each '
+          f'from 0 to {len(CHOICES) - 1}.'
+      )
+    return cls(tuple(by_index[int(index)] for index in indices))
 
   def encode(self) -> np.ndarray:
     """Returns the branch indices of the four switches, `int32[4]`."""

@@ -34,9 +34,9 @@ _CAPTIONS = {
     ),
     'confidence': (
         'Figure 4. Accuracy against confidence, gates by subnets.',
-        'Equal-frequency bins of each gate\'s confidence for each uniform '
-        'subnet; above the examples that the policies are made from, below the '
-        'test split.',
+        'Equal-frequency bins of each gate\'s confidence, by its variance, for '
+        'each uniform subnet; above the examples that the policies are made '
+        'from, below the test split.',
     ),
     'madds': (
         'Accuracy against MAdds, all subnets.',
@@ -277,8 +277,8 @@ def _gates(results: Row) -> Table | None:
   head = ['', 'detection top-1, %', 'M MAdds', 'calibration', 'test']
   note = (
       'Detection: the classes that a gate itself names, reading the largest '
-      'subnet. Calibration and test: rank correlation (Spearman) of confidence '
-      'and accuracy over bins, mean of the uniform subnets.'
+      'subnet. Calibration and test: rank correlation (Spearman) of accuracy '
+      'and confidence, by its variance, over bins, mean of the uniform subnets.'
   )
   return Table('Var Gates', head, rows, note)
 

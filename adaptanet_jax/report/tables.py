@@ -231,8 +231,9 @@ def run_table_ii(results: Row) -> Table | None:
       title,
       columns,
       note=(
-          f'Paper: ResNet-50 on {data}. Runtime-random draws a subnet for each '
-          f'image, {passes} passes. Delta: every stage runs its delta '
+          f'Paper: ResNet-50 on {data}, AdaptaNet with GroupNorm. '
+          'Runtime-random draws a subnet for each image, '
+          f'{passes} passes. Delta: every stage runs its delta '
           'substitute.'
       ),
       theirs=paper.TABLE_II[data],

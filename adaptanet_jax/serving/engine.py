@@ -196,6 +196,7 @@ def load_engine(model: str, most: int = SIZES[-1]) -> Engine:
   from adaptanet_jax.serving import onnx_engine  # It imports this module.
 
   sizes = tuple(n for n in SIZES if n <= most)
-  if onnx_engine.is_export(model):
-    return onnx_engine.OnnxEngine(model, sizes=sizes)
+  folder = os.path.expanduser(model)
+  if onnx_engine.is_export(folder):
+    return onnx_engine.OnnxEngine(folder, sizes=sizes)
   return JaxEngine(load(model), sizes=sizes)

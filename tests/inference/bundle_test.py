@@ -230,6 +230,13 @@ class BundleTest(parameterized.TestCase):
       self.net.save(str(folder), examples=(pixels, labels))
     self.assertFalse(folder.exists())
 
+  @parameterized.parameters(
+      [images()], [(images(),)], [(images(), [1, 2, 3], [])], [7]
+  )
+  def test_examples_are_a_pair(self, examples):
+    with self.assertRaisesRegex(UsageError, 'expected a pair, images and lab'):
+      self.net.save(str(self.root / 'misfits'), examples)
+
   @parameterized.named_parameters(
       ('another format', {'format': 'else'}, "of format 'else', version 1"),
       ('a later version', {'version': 2}, 'version 2; expected'),
@@ -290,7 +297,7 @@ class BundleTest(parameterized.TestCase):
     folder = self.root / 'of_training'
     calibrated('none').save(str(folder))
     with self.assertRaisesRegex(
-        UsageError, "calibration = 'uniform'; expected one of none, which"
+        UsageError, "calibration = 'uniform'; expected one of none, for which"
     ):
       adaptanet_jax.load(str(folder), calibration='uniform')
 
@@ -430,11 +437,26 @@ class BundleTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(UsageError, 'without anchors cannot be split'):
       without.finish(np.zeros((1, 8, 8, 32)), 1, _SUBNETS[0])
+    with self.assertRaisesRegex(UsageError, 'should be an array is not one'):
+      self.net([[1], [2, 3]])
+
+  @parameterized.parameters(
+      (np.zeros((1, 2, 3)), 1, r'Anchor 1 is float64\[1, 2, 3\]; expected'),
+      ([[1]], 1, r'Anchor 1 is int64\[1, 1\]; expected'),
+      ('text', 1, r'Anchor 1 is <U4\[\]; expected'),
+      (np.zeros((1, 2, 3)), 0, 'no anchor 0; expected 1, 2 or 3'),
+      (np.zeros((1, 2, 3)), 1.5, 'no anchor 1.5; expected 1, 2 or 3'),
+      (np.zeros((1, 2, 3)), '1', 'no anchor 1; expected 1, 2 or 3'),
+  )
+  def test_an_anchor_that_does_not_fit_is_refused(self, x, number, message):
+    with self.assertRaisesRegex(UsageError, message):
+      self.net.finish(x, number, _SUBNETS[0])
 
   @parameterized.parameters(
       (None, 'model = None; expected'),
       (3, 'model = 3; expected'),
       ('/nowhere', 'There is no /nowhere; expected .*the folder of a bundle'),
+      ('/', '/ has none of network.json, config.json; expected .*included'),
   )
   def test_what_is_no_model_is_refused_with_the_choices(self, model, message):
     with self.assertRaisesRegex(UsageError, message):

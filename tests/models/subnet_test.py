@@ -143,12 +143,15 @@ class SubnetTest(parameterized.TestCase):
 
   @parameterized.parameters(0, 3, 5)
   def test_a_wrong_number_of_stages_raises(self, count):
-    with self.assertRaisesRegex(UsageError, f'has 4 stages, got {count}'):
+    with self.assertRaisesRegex(UsageError, 'of a subnet are .*expected 4'):
       Subnet((StageChoice(),) * count)
 
-  def test_decode_of_an_unknown_branch_raises(self):
-    with self.assertRaises(IndexError):
-      Subnet.decode((0, 0, 8, 0))
+  @parameterized.parameters(
+      [(0, 0, 8, 0)], [(-1, 0, 0, 0)], [(0, 0, 0.5, 0)], [(0, 0, 0)]
+  )
+  def test_decode_of_an_unknown_branch_raises(self, indices):
+    with self.assertRaisesRegex(UsageError, 'branch indices .*from 0 to 7'):
+      Subnet.decode(indices)
 
   def test_equal_subnets_are_one_key(self):
     subnets = {Subnet.uniform(0.5), Subnet.parse('0.5-0.5-0.5-0.5'), LARGEST}
