@@ -471,6 +471,19 @@ class BundleTest(parameterized.TestCase):
       net = adaptanet_jax.load('bundle')
     self.assertEqual(net.about.name, 'a test')
 
+  @parameterized.parameters(*[(name,) for name in bundle.packaged()])
+  def test_an_included_model_runs_and_routes(self, name):
+    net = adaptanet_jax.load(name)
+    self.assertLen(net.about.class_names, net.net.num_classes)
+    self.assertEqual(net.net.num_subnets, 4096)
+    cheap = net.within(madds=net.subnets['madds'].min())
+    blank = np.zeros((2, *net.net.image_shape), np.uint8)
+    logits = net(blank, cheap)
+    self.assertEqual(logits.shape, (2, net.net.num_classes))
+    routed, subnets = net.route(blank)
+    self.assertTrue(np.isfinite(routed).all())
+    self.assertEqual(subnets[0], subnets[1])
+
   def test_the_package_offers_what_its_functions_take_and_return(self):
     for name in adaptanet_jax.__all__:
       self.assertEqual(getattr(adaptanet_jax, name).__name__, name)
