@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# CIFAR-100 with the medium net: the paper's way, ours, USNet, DSNet, USNet*, DSNet*,
-# then deltas of each kind, sorted channels and the paper's norm with a shorter
-# schedule, one after the other, on a machine that is available for some hours at a
-# time. Works through the parts that are not done yet, until all are done or it is
-# asked to stop:
+# CIFAR-100 with the medium net: the paper's way, ours, ours before its joint lock-in,
+# USNet, DSNet, USNet*, DSNet*, then deltas of each kind, sorted channels and the
+# paper's norm with a shorter schedule, one after the other, on a machine that is
+# available for some hours at a time. Works through the parts that are not done yet,
+# until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -15,8 +15,8 @@
 # resumes. RUNS/slices.csv says when each part ran, for how long, and how it ended.
 # What a finished group of phases has trained is kept in
 # results/cifar100_medium/checkpoints, and copied from there if RUNS has nothing;
-# once a network is evaluated, only its results are kept. Checkpoints of `paper`
-# stay until all is done, because other networks start from them.
+# once a network is evaluated, only its results are kept. Checkpoints of `paper` and
+# `ours` stay until all is done, because other networks start from them.
 # Measure latencies later, on an idle machine: --config.phases=latency,report.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -81,7 +81,7 @@ publish() {
 # Trains and measures a network. Arguments: its name, its configuration, the groups
 # of phases that train it, the phases that measure it, settings.
 network() {
-  local run="$1-$seed" config="$2" groups="$3" last="$4" phases
+  local name="$1" run="$1-$seed" config="$2" groups="$3" last="$4" phases
   shift 4
   if [[ ! -e "$runs/$run" && -e "$results/checkpoints/$run" ]]; then
     cp -r "$results/checkpoints/$run" "$runs"
@@ -91,7 +91,10 @@ network() {
     part keep "$run" "$config" "$phases" "$@"
   done
   part publish "$run" "$config" "$last" "$@"
-  [[ "$run" == "paper-$seed" ]] || rm -rf "$results/checkpoints/$run"
+  case "$name" in
+    paper | ours) ;;
+    *) rm -rf "$results/checkpoints/$run" ;;
+  esac
 }
 
 ours="configs/${base/:/.py:}"
@@ -102,6 +105,8 @@ network paper "$ours" 'teacher cascade lock_in delta gates' \
   evaluation,policies,report "${paper[@]}" "$@"
 reuse="--config.reuse=$runs/paper-$seed"
 network ours "$ours" 'delta joint gates' evaluation,policies,report "$reuse" "$@"
+network no_joint "$ours" '' evaluation,report --config.reuse="$runs/ours-$seed" \
+  --config.joint.epochs=0.0 "$@"
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done

@@ -271,6 +271,9 @@ class Cifar100MediumTest(parameterized.TestCase):
     ] + [
         f'ours-0 {ours} {phases} {reuse} --more'
         for phases in ('delta', 'joint', 'gates', *measured)
+    ] + [
+        f'no_joint-0 {ours} evaluation,report --config.reuse='
+        f'{backbone.parent / "ours-0"} --config.joint.epochs=0.0 --more'
     ]
     for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
@@ -308,7 +311,7 @@ class Cifar100MediumTest(parameterized.TestCase):
         sorted(
             f'{name}-0'
             for name in (
-                'paper', 'ours', 'usnet', 'dsnet', 'usnet_random',
+                'paper', 'ours', 'no_joint', 'usnet', 'dsnet', 'usnet_random',
                 'dsnet_random', 'conv3x3', 'stream', 'separable', 'bottleneck',
                 'sorted', 'plain_gn',
             )
