@@ -461,11 +461,13 @@ class PipelineTest(absltest.TestCase):
     for row in _rows(workdir):
       if 'loss' in row:
         expected = one[row['phase'], row['step']]
-        # Adam turns the rounding of a gradient near zero into a whole step.
-        # Observed: 1.6e-3 at the end of the cascade, 1.4e-4 with SGD.
-        tolerance = 3e-4 if row['phase'] == 'teacher' else 5e-3
+        # At a ReLU's edge, rounding decides whether a gradient counts at all,
+        # and Adam turns one near zero into a whole step. Observed: 2.5e-7 in
+        # the first four steps of the teacher, 1.1e-3 in its last (on an Intel
+        # Xeon; 1.4e-4 on an AMD EPYC), 4.7e-3 in the cascade.
+        first = row['phase'] == 'teacher' and row['step'] <= 4
         np.testing.assert_allclose(
-            row['loss'], expected['loss'], rtol=tolerance
+            row['loss'], expected['loss'], rtol=1e-5 if first else 1e-2
         )
 
   def test_phases_run_one_at_a_time(self):
