@@ -81,10 +81,15 @@ publish() {
 # Trains and measures a network. Arguments: its name, its configuration, the groups
 # of phases that train it, the phases that measure it, settings.
 network() {
-  local name="$1" run="$1-$seed" config="$2" groups="$3" last="$4" phases
+  local name="$1" run="$1-$seed" config="$2" groups="$3" last="$4" phases setting
   shift 4
   if [[ ! -e "$runs/$run" && -e "$results/checkpoints/$run" ]]; then
     cp -r "$results/checkpoints/$run" "$runs"
+    # Networks that start from this one need what it has reused itself.
+    for setting in "$@"; do
+      [[ "$setting" != --config.reuse=* ]] ||
+        sed -i -E "s|(\"reuse\": )\"\"|\1\"${setting#*=}\"|" "$runs/$run/config.json"
+    done
   fi
   [[ ! -e "$results/$run/results.json" ]] || return 0
   for phases in $groups; do

@@ -222,6 +222,7 @@ for name in config.json results.json metrics.jsonl subnets.csv; do
   echo "$phases" >> "$workdir/$name"
 done
 echo '  "dir": "/here/data", "stem": "cifar"' >> "$workdir/config.json"
+echo '  "reuse": "/here/other",' >> "$workdir/config.json"
 """
 
 
@@ -400,6 +401,20 @@ class Cifar100MediumTest(parameterized.TestCase):
     self.assertEqual(
         (workdir / 'metrics.jsonl').read_text(), 'teacher\ncascade\n'
     )
+
+
+  def test_on_another_machine_a_network_knows_what_it_has_reused(self):
+    (self.folder / 'launch' / 'stop').write_text('gates')
+    self._run()  # Of the paper's way.
+    (self.folder / 'launch' / 'stop').write_text('joint')
+    self._run()
+    runs = self.folder / 'runs'
+    shutil.rmtree(runs)
+    (self.folder / 'launch' / 'stop').write_text('joint')
+    self.assertEqual(self._run().returncode, 75)
+    config = (runs / 'cifar100_medium' / 'ours-0' / 'config.json').read_text()
+    backbone = runs / 'cifar100_medium' / 'paper-0'
+    self.assertIn(f'"reuse": "{backbone}"', config)
 
 
 class NewestPythonTest(parameterized.TestCase):
