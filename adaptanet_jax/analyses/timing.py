@@ -188,9 +188,12 @@ def _time_front(
   Returns:
     Milliseconds by subnet; none without a table of accuracies.
   """
+  top1 = subnet_table.read(work.workdir).get('top1')
+  if top1 is None:
+    return {}
   every, timed = sums.copy(), dict[str, float]()
   for _ in range(_PASSES):
-    front = _front(work, every, timed)
+    front = _front(top1, every, timed)
     if not front:
       break
     largest = LARGEST.encode()
@@ -211,19 +214,15 @@ def _error(
 
 
 def _front(
-    work: Workspace, milliseconds: np.ndarray, timed: Mapping[str, float]
+    top1: np.ndarray, milliseconds: np.ndarray, timed: Mapping[str, float]
 ) -> list[np.ndarray]:
   """Returns the subnets that look fastest for their accuracy, `int[4]` each.
 
   Args:
-    work: the run.
-    milliseconds: `float[K, K, K, K]`.
+    top1: `float[k, k, k, k]`, their accuracies; k = 4 without deltas, else 8.
+    milliseconds: `float[8, 8, 8, 8]`.
     timed: subnets to leave out.
   """
-  table = subnet_table.read(work.workdir)
-  if 'top1' not in table:
-    return []
-  top1 = table['top1']
   costs = milliseconds[(slice(len(top1)),) * NUM_STAGES]
   front = [
       np.array(np.unravel_index(n, top1.shape))

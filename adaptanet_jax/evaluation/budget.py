@@ -29,6 +29,7 @@ from adaptanet_jax.evaluation.policies import (
   Observed,
   Rule,
   outcome,
+  play,
   scope_indices,
 )
 from adaptanet_jax.models.routing import ROUTING_GATES
@@ -55,9 +56,10 @@ class Found:
 
   Attributes:
     mixture: the policy.
-    kind: the name of its kind.
-    gain: cross-validated gain in accuracy of its kind over mixtures of uniform
-      subnets, as a share of right answers.
+    kind: what it consists of: 'uniform' or 'fixed' subnets, or the kind of
+      policy that it was made as, if it reads a gate.
+    gain: cross-validated gain in accuracy of the kind that it was made as over
+      mixtures of uniform subnets, as a share of right answers.
     gain_error: the standard error of the gain.
   """
 
@@ -98,7 +100,21 @@ def budget(
   if chosen != start:
     policy = at_budget(by_name[chosen](observed), observed, limit)
     assert policy is not None, chosen  # Includes uniform subnets.
-  return Found(policy, chosen, gain, error)
+  return Found(policy, _made_of(policy, observed) or chosen, gain, error)
+
+
+def _made_of(mixture: Mixture, observed: Observed) -> str | None:
+  """Names the subnets of a policy that reads no gate; None if it reads one.
+
+  A kind of policy may read gates, or run subnets that are not uniform, but the
+  rules that it gives at a budget need not.
+  """
+  every = [play(observed, rule) for rule, share in mixture.rules if share]
+  if any(reads.any() for _, reads in every):
+    return None
+  if all((subnets == subnets[:, :1]).all() for subnets, _ in every):
+    return 'uniform'
+  return 'fixed'
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:

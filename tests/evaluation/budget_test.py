@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.evaluation.budget, with synthetic tables."""
 
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -92,6 +93,20 @@ class BudgetTest(parameterized.TestCase):
     found = budget.budget(observed, 'width', 260.0)
     self.assertEqual(found.kind, 'fixed')
     self.assertGreater(_mean(observed, found.mixture)[0], 0.9)
+
+  def test_a_policy_that_reads_no_gate_is_named_by_its_subnets(self):
+    correct, confidences = _table(400, 1, informed=0.0, worth=_WORTH - 0.6)
+    correct[3, 0, 3, 0] = True
+    observed = policies.Observed.create(
+        correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
+    )
+    every = budget.kinds('width', 8, 400)
+    # The kind of a tree whose leaves all agree gives such rules.
+    same = {'uniform': every['uniform'], 'gate 1, 2 bins': every['fixed']}
+    for limit, expected in ((260.0, 'fixed'), (100.0, 'uniform')):
+      with mock.patch.object(budget, 'kinds', return_value=same):
+        found = budget.budget(observed, 'width', limit)
+      self.assertEqual(found.kind, expected)
 
   @parameterized.parameters(150.0, 250.0, 1000.0)
   def test_of_equally_accurate_subnets_it_takes_the_cheapest(self, limit):
