@@ -3,7 +3,7 @@
 r"""Compares a served supernet under changing load with other ways to serve.
 
   python -m benchmarks.serving --model=digits [--traces=FOLDER] [--trace=step] \
-      [--simulated_http_ms=0.2]
+      [--images_per_request=8] [--simulated_http_ms=0.2]
 
 For each trace and seed, over HTTP from a second process and also by the
 simulator:
@@ -15,18 +15,16 @@ simulator:
   ours          the controller of `adaptanet_jax.serving`
 
 A load of 1 is the rate that x1.0 alone answers in time over HTTP, measured
-first. `effective` is the share of requests that were answered correctly and
+first. For a small network that is mostly HTTP, which several images in each
+request share. All figures count images; a request is in time or not as a whole.
+`effective` is the share of requests that were answered correctly and
 within the deadline, by the labels of the test split if the model comes with
 them; `expected` is the same by the subnets' held-out accuracies. Shares are per
 cent; latencies are milliseconds from when a request was due.
 """
 
-import json
-import os
 import resource
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -43,6 +41,7 @@ from adaptanet_jax.serving.service import Service
 from benchmarks import (
   harness,
   serving_bounds,
+  serving_load,
   serving_simulator,
   serving_traces,
 )
@@ -54,9 +53,10 @@ _NAMES = flags.DEFINE_multi_string('trace', [], 'Default: all but overload.')
 _SECONDS = flags.DEFINE_float('seconds', 20.0, 'That a trace lasts.')
 _SLO = flags.DEFINE_float('slo_ms', 50.0, 'Milliseconds of a request.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Traces of each name.')
+IMAGES = flags.DEFINE_integer('images_per_request', 1, 'Images.')
 _SIMULATED_HTTP_MS = flags.DEFINE_float(
     'simulated_http_ms', None,
-    'Serve nothing, simulate, with this many milliseconds of HTTP a request.',
+    'Serve nothing, simulate, with this many milliseconds of HTTP an image.',
 )
 _CACHE = flags.DEFINE_string('cache_dir', None, 'As for serve.')
 _WIDE, _NARROW = '1.0-1.0-1.0-1.0', '0.25-0.25-0.25-0.25'
@@ -66,8 +66,13 @@ _COLUMNS = (
 )
 
 
-class _Served:
-  """A model's server, in a thread of this process."""
+class Served:
+  """A model's server, in a thread of this process.
+
+  Attributes:
+    profile: its menu and times.
+    port: port that it listens on.
+  """
 
   def __init__(self, engine, profile, chooser):
     self.profile = profile
@@ -93,35 +98,45 @@ class _Served:
     self._thread.join()
 
   @property
+  def batches(self):
+    """Number of batches begun so far."""
+    return self._service.batcher.begun
+
+  @property
   def margin(self):
+    """How much longer than measured batches take."""
     return self._service.batcher.slowdown
 
   def play(self, arrivals, images, parameters):
     """Plays a trace from another process; returns outcomes and classes."""
-    with tempfile.TemporaryDirectory() as folder:
-      paths = [os.path.join(folder, f'{n}.npz') for n in ('spec', 'out')]
-      np.savez(
-          paths[0], port=self.port, model='model', arrivals=arrivals,
-          images=images, parameters=json.dumps(parameters),
-      )
-      subprocess.run(
-          [sys.executable, '-m', 'benchmarks.serving_load', *paths], check=True
-      )
-      found = np.load(paths[1])
+    each = IMAGES.value
+    found = serving_load.replay(
+        self.port, arrivals, images.reshape(-1, each, *images.shape[1:]),
+        parameters,
+    )
     places = {entry.name: n for n, entry in enumerate(self.profile.entries)}
-    entries = np.array([places.get(name, -1) for name in found['subnets']])
-    latencies = np.where(entries >= 0, found['latencies'], np.nan)
-    refused = found['statuses'] == 503
-    return Outcomes(latencies, entries, refused), found['classes']
+    entries = np.array([places.get(n, -1) for n in found['subnets'].ravel()])
+    latencies, refused = (
+        np.repeat(values, each)
+        for values in (found['latencies'], found['statuses'] == 503)
+    )
+    latencies = np.where(entries >= 0, latencies, np.nan)
+    return Outcomes(latencies, entries, refused), found['classes'].ravel()
 
 
 def _examples(engine):
-  """Returns images and labels; without data, random images and None."""
+  """Returns images and labels; without data, random images and None.
+
+  There are as many as whole requests send.
+  """
   try:
-    return adaptanet_jax.examples(_MODEL.value)
+    images, labels = adaptanet_jax.examples(_MODEL.value)
   except adaptanet_jax.UsageError:
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (500, *engine.image_shape), np.uint8), None
+    images = rng.integers(0, 256, (500, *engine.image_shape), np.uint8)
+    labels = None
+  whole = slice(len(images) // IMAGES.value * IMAGES.value)
+  return images[whole], None if labels is None else labels[whole]
 
 
 def _capacity(served, images, subnet):
@@ -132,17 +147,18 @@ def _capacity(served, images, subnet):
   Returns:
     The highest rate of answers in time, and CPU seconds of a request at it.
   """
-  most = served.profile.capacity.max()
+  most = served.profile.capacity.max() / IMAGES.value
   rate, best, cpu, goodput = min(100.0, 0.1 * most), 0.0, 0.0, 0.0
   while goodput >= 0.7 * best and rate < most:
     rate *= 1.4
     arrivals = serving_traces.arrivals(
         'steady', rate=rate, seconds=2.0, seed=0, folder=None
     )
-    before = _cpu_seconds()
+    before = cpu_seconds()
     outcomes, _ = served.play(arrivals, images, {'subnet': subnet})
-    used = (_cpu_seconds() - before) / len(arrivals)
-    goodput = (outcomes.latencies <= 1e-3 * _SLO.value).sum() / 2.0
+    used = (cpu_seconds() - before) / len(arrivals)
+    in_time = outcomes.latencies <= 1e-3 * _SLO.value
+    goodput = in_time.sum() / IMAGES.value / 2.0
     if goodput > best:
       best, cpu = float(goodput), used
   if not best:
@@ -153,7 +169,8 @@ def _capacity(served, images, subnet):
   return best, cpu
 
 
-def _cpu_seconds():
+def cpu_seconds():
+  """Returns the CPU seconds of this process so far."""
   used = resource.getrusage(resource.RUSAGE_SELF)
   return used.ru_utime + used.ru_stime
 
@@ -195,18 +212,19 @@ def main(argv):
   }
   wide = profile.capacity[names.index(_WIDE)]
   if _SIMULATED_HTTP_MS.value is None:
-    with _Served(engine, profile, choose) as served:
+    with Served(engine, profile, choose) as served:
       rate, cpu = _capacity(served, images, _WIDE)
-    http = max(0.0, 1.0 / rate - 1.0 / wide)
+    http = max(0.0, 1.0 / (IMAGES.value * rate) - 1.0 / wide)
     what = 'of CPU, inference included,'
   else:
-    http = cpu = 1e-3 * _SIMULATED_HTTP_MS.value
-    rate = 1.0 / (1.0 / wide + http)
+    http = 1e-3 * _SIMULATED_HTTP_MS.value
+    cpu = IMAGES.value * http
+    rate = 1.0 / (1.0 / wide + http) / IMAGES.value
     what = 'of HTTP'
   report = harness.Report(
       'serving',
-      f'load 1 is {rate:.0f} requests/s, x1.0 by HTTP ({wide:.0f} without); '
-      f'{1e3 * cpu:.2f} ms {what} a request; '
+      f'load 1 is {rate:.0f} requests/s of {IMAGES.value} images, x1.0 by '
+      f'HTTP ({wide:.0f} images/s without); {1e3 * cpu:.2f} ms {what} each; '
       f'deadlines of {_SLO.value:g} ms; traces of {_SECONDS.value:g} s',
       ['trace, seed, who', *_COLUMNS],
   )
@@ -232,9 +250,10 @@ def _compare(
 ):
   """Adds the rows of a trace, served and simulated."""
   slo = 1e-3 * _SLO.value
+  every = np.repeat(arrivals, IMAGES.value)
   for who, (chooser, allowed) in runs.items():
     outcomes = serving_simulator.simulate(
-        arrivals, profile, slo=slo, http=http, chooser=chooser, allowed=allowed
+        every, profile, slo=slo, http=http, chooser=chooser, allowed=allowed
     )
     _row(
         report, f'{label} {who} simulated',
@@ -245,7 +264,7 @@ def _compare(
     parameters = (
         {'subnet': profile.entries[allowed[0]].name} if allowed else {}
     )
-    with _Served(engine, profile, chooser) as served:
+    with Served(engine, profile, chooser) as served:
       outcomes, classes = served.play(arrivals, images, parameters)
       margin = served.margin
     _row(
@@ -257,6 +276,7 @@ def _compare(
 def _bound(report, label, arrivals, http, every):
   """Adds a trace's best subnet in hindsight, and its oracle bound."""
   known = {'slo': 1e-3 * _SLO.value, 'http': http}
+  arrivals = np.repeat(arrivals, IMAGES.value)
   best, values = serving_bounds.best_fixed(arrivals, every, **known)
   values['expected'] = values['effective']
   _row(

@@ -8,15 +8,18 @@ Each request is sent when it is due, whether or not earlier ones were answered.
 Its latency counts from when it was due, even if a busy client sends it late. It
 runs as a process of its own, so that client and server share no interpreter,
 and only sends to 127.0.0.1. SPEC.npz has `port`, `model`, `parameters` (JSON),
-`arrivals` (seconds, `float[N]`) and `images` (`uint8[n, H, W, C]`, which the
-requests send in rotation).
+`arrivals` (seconds, `float[N]`) and `images` (`uint8[r, k, H, W, C]`, the k
+images of each of r requests, which are sent in rotation).
 """
 
 import asyncio
 from collections import deque
 import functools
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -109,20 +112,20 @@ class _Pool:
 
 
 def requests(images, model, parameters):
-  """Returns the bytes of a request for each image."""
+  """Returns the bytes of requests, given the images of each."""
   found = []
-  for image in images:
+  for own in images:
     text = json.dumps({
         'parameters': parameters,
         'inputs': [{
             'name': 'images',
             'datatype': 'UINT8',
-            'shape': [1, *image.shape],
-            'parameters': {'binary_data_size': image.size},
+            'shape': own.shape,
+            'parameters': {'binary_data_size': own.size},
         }],
-        'outputs': [{'name': 'class'}],
+        'outputs': [{'name': 'class'}, {'name': 'subnet'}],
     }).encode()
-    body = text + image.tobytes()
+    body = text + own.tobytes()
     found.append(
         f'POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\n'
         f'Inference-Header-Content-Length: {len(text)}\r\n'
@@ -163,6 +166,31 @@ async def play(port, arrivals, bodies):
   return statuses, latencies, texts
 
 
+def replay(port, arrivals, images, parameters):
+  """Plays a trace to the model named `model` from another process.
+
+  Args:
+    port: port of the server.
+    arrivals: when each request is due, in seconds, `float[N]`.
+    images: `uint8[r, k, H, W, C]`, of r requests that are sent in rotation.
+    parameters: of all requests.
+
+  Returns:
+    For each request `statuses`, `latencies` (seconds), and the `classes` and
+    `subnets` of its k images, -1 and '' without an answer.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    paths = [os.path.join(folder, f'{n}.npz') for n in ('spec', 'out')]
+    np.savez(
+        paths[0], port=port, model='model', arrivals=arrivals, images=images,
+        parameters=json.dumps(parameters),
+    )
+    subprocess.run(
+        [sys.executable, '-m', 'benchmarks.serving_load', *paths], check=True
+    )
+    return dict(np.load(paths[1]))
+
+
 def main(spec_path, out_path):
   """Plays the trace of a file; writes statuses, latencies and answers."""
   import uvloop
@@ -175,16 +203,20 @@ def main(spec_path, out_path):
     statuses, latencies, texts = runner.run(
         play(int(spec['port']), spec['arrivals'], bodies)
     )
-  answers = [
-      json.loads(text) if status == 200 else None
-      for status, text in zip(statuses, texts)
-  ]
+  count = spec['images'].shape[1]
+  classes = np.full((len(texts), count), -1)
+  subnets = np.full((len(texts), count), '', 'U64')
+  for number, (status, text) in enumerate(zip(statuses, texts)):
+    if status == 200:
+      classes[number], subnets[number] = (
+          output['data'] for output in json.loads(text)['outputs']
+      )
   np.savez(
       out_path,
       statuses=statuses,
       latencies=latencies,
-      classes=[a['outputs'][0]['data'][0] if a else -1 for a in answers],
-      subnets=[a['parameters']['subnet'] if a else '' for a in answers],
+      classes=classes,
+      subnets=subnets,
   )
 
 

@@ -16,14 +16,13 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 
 from absl import app, flags
 import numpy as np
 
 import adaptanet_jax
-from benchmarks import serving_traces
+from benchmarks import serving_load, serving_traces
 
 _MODEL = flags.DEFINE_string('model', 'digits', 'As for serve.')
 _CACHE = flags.DEFINE_string('cache_dir', None, 'As for serve.')
@@ -74,22 +73,12 @@ def main(argv):
       arrivals = serving_traces.arrivals(
           'spikes', rate=_RATE.value, seconds=seconds, seed=minute, folder=None
       )
-      with tempfile.TemporaryDirectory() as folder:
-        paths = [os.path.join(folder, f'{n}.npz') for n in ('spec', 'out')]
-        np.savez(
-            paths[0], port=port, model='model', arrivals=arrivals,
-            images=images, parameters='{}',
-        )
-        subprocess.run(
-            [sys.executable, '-m', 'benchmarks.serving_load', *paths],
-            check=True,
-        )
-        found = np.load(paths[1])
+      found = serving_load.replay(port, arrivals, images[:, None], {})
       statuses = found['statuses']
       mixed = sum(
           classes.setdefault((n % len(images), subnet), label) != label
           for n, (subnet, label) in enumerate(
-              zip(found['subnets'].tolist(), found['classes'].tolist())
+              zip(found['subnets'].ravel(), found['classes'].ravel())
           )
           if subnet
       )

@@ -131,10 +131,8 @@ def seconds_needed(
   """
   if begins is None:
     margin = 1.0
-  rows = slice(None) if allowed is None else list(allowed)
-  fastest = float(profile.seconds[rows, 0].min())
-  rate = float(profile.capacity[rows].max())
-  return (begins or 0.0) + margin * max(fastest, ahead / rate)
+  order = _order(profile, None if allowed is None else tuple(allowed))
+  return (begins or 0.0) + margin * max(order.fastest, ahead / order.rate)
 
 
 def choose(
@@ -211,6 +209,7 @@ class _Order:
       answered, `float[P, N + N]`.
     starts: places in the flattened `padded` where the seconds begin, `int[P]`.
     fastest: seconds of the fastest entry for one request.
+    rate: most images per second of an entry.
   """
 
   pairs: list[tuple[int, int]]
@@ -218,6 +217,7 @@ class _Order:
   padded: np.ndarray
   starts: np.ndarray
   fastest: float
+  rate: float
 
   @property
   def done(self) -> np.ndarray:
@@ -246,6 +246,7 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
       np.concatenate([np.full_like(done, np.inf), done], 1),
       np.arange(len(pairs)) * 2 * HORIZON + HORIZON,
       float(profile.seconds[list(entries), 0].min()),
+      float(profile.capacity[list(entries)].max()),
   )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 import logging
 import os
 import signal
+import time
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,7 @@ from starlette.applications import Starlette
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from adaptanet_jax.serving.app import ARRIVED
 from adaptanet_jax.serving.service import Service
 
 # Tells a supervisor to start the server again.
@@ -43,6 +45,8 @@ class _Protocol(HttpToolsProtocol):
   While no request is unfinished, the head of the next one has a deadline, which
   only the complete head lifts. Answers that are not read have one as well.
   """
+
+  scope: Any  # uvicorn's type allows no entry of our own.
 
   def __init__(self, *args: Any, **options: Any) -> None:
     super().__init__(*args, **options)
@@ -97,6 +101,7 @@ class _Protocol(HttpToolsProtocol):
   def on_headers_complete(self) -> None:
     self._close_in(None)
     self._in_head, self._got_part = False, True
+    self.scope[ARRIVED] = time.monotonic()
     super().on_headers_complete()
     if self.parser.should_upgrade():
       # The parser passes over the body, which would be read as a request.

@@ -155,7 +155,9 @@ class CapacityTest(parameterized.TestCase):
       ), None
 
     served.play = play
-    with mock.patch.object(serving, '_SLO', mock.Mock(value=50.0)):
+    with mock.patch.multiple(
+        serving, _SLO=mock.Mock(value=50.0), IMAGES=mock.Mock(value=1)
+    ):
       return serving._capacity(served, None, 'wide')[0]
 
   def test_slow_networks_have_one_as_well(self):
@@ -168,28 +170,30 @@ class CapacityTest(parameterized.TestCase):
 
 class LoadTest(parameterized.TestCase):
 
-  def test_each_request_gets_its_answer(self):
+  @parameterized.parameters(1, 3)
+  def test_each_request_gets_its_answers(self, count):
     engine = fakes.FakeEngine()
     service = Service('fake', engine, fakes.profile(), seconds=5.0)
-    images = fakes.images(7)
+    images = fakes.images(7 * count)
+    whole = images.reshape(7, count, *images.shape[1:])
     with fakes.Running(engine, service=service) as running:
-      bodies = serving_load.requests(images, 'fake', {'subnet': 'narrow'})
+      bodies = serving_load.requests(whole, 'fake', {'subnet': 'narrow'})
       statuses, latencies, texts = asyncio.run(
           serving_load.play(running.port, np.linspace(0.0, 0.2, 50), bodies)
       )
     self.assertEqual(statuses.tolist(), [200] * 50)
     self.assertTrue(np.isfinite(latencies).all())
     classes = [
-        json.loads(text)['outputs'][0]['data'][0] for text in texts
+        json.loads(text)['outputs'][0]['data'] for text in texts
     ]
-    expected = engine.logits(images, 'narrow').argmax(-1)
+    expected = engine.logits(images, 'narrow').argmax(-1).reshape(7, count)
     self.assertEqual(classes, expected[np.arange(50) % 7].tolist())
 
   def test_without_a_free_connection_a_request_is_late_not_lost(self):
     with fakes.Running() as running, mock.patch.object(
         serving_load, '_MOST_CONNECTIONS', 2
     ):
-      bodies = serving_load.requests(fakes.images(1), 'fake', {})
+      bodies = serving_load.requests(fakes.images(1)[None], 'fake', {})
       statuses, _, _ = asyncio.run(
           serving_load.play(running.port, np.zeros(50), bodies)
       )

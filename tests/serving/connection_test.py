@@ -46,6 +46,22 @@ class ConnectionTest(fakes.HttpTest):
       self.running.engine.gate.set()
       self.assertEqual(first.result()[0], 200)
 
+  def test_the_time_that_a_handler_waits_to_begin_counts(self):
+    whole = server_lib.HttpToolsProtocol.on_headers_complete
+
+    def then_blocked(self):
+      whole(self)
+      time.sleep(0.2)
+
+    with mock.patch.object(
+        server_lib.HttpToolsProtocol, 'on_headers_complete', then_blocked
+    ):
+      status, values = self.running.infer(
+          fakes.images(1), {'timeout': 100_000}
+      )
+    self.assertEqual(status, 503)
+    self.assertRegex(values['error'], '0 ms are left')
+
   def test_who_goes_away_leaves_the_queue(self):
     self.running.engine.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
