@@ -84,7 +84,7 @@ def main(argv):
   report = harness.Report(
       'serving_http',
       f'without a network, {serving.IMAGES.value} images a request',
-      ['requests/s', 'CPU, ms', '~', 'images a batch', 'p50, ms', 'answered, %'],
+      ['requests/s', 'CPU, ms', '~', 'images a batch', 'p50, ms', '% answered'],
   )
   for rate in _RATES:
     found = np.array([_cpu_of_requests(rate, n) for n in range(rounds)])
