@@ -31,7 +31,7 @@ from adaptanet_jax.models import jitted, stages
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.routing import Policy
+from adaptanet_jax.models.routing import Policy, Used
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 BACKENDS = ('auto', 'switch', 'stages')
@@ -322,7 +322,8 @@ class Supernet:
   ) -> tuple[jax.Array, list[Subnet]]:
     """Lets a policy pick a subnet for each image.
 
-    Compiles one program for each batch shape, with either back end.
+    Compiles a program for each batch shape and for each set of choices that a
+    policy may take, with either back end.
 
     Args:
       images: as for a call.
@@ -350,14 +351,13 @@ class Supernet:
           else 'The run has no policies; expected an AdaptaNet, no baseline, '
           'whose phase policies is done.'
       )
-    chosen = self._policies[policy]
+    chosen, used = self._policies[policy]
     if share is not None:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       chosen = dataclasses.replace(chosen, share=jnp.float32(share))
-    logits, subnets, _ = jitted.routed(self.net, self.gates)(
-        self.variables, self.check(images), chosen
-    )
+    run = jitted.routed(self.net, self.gates, used)
+    logits, subnets, _ = run(self.variables, self.check(images), chosen)
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
 
   @property
@@ -367,11 +367,12 @@ class Supernet:
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
   @functools.cached_property
-  def _policies(self) -> dict[str, Policy]:
-    return {
+  def _policies(self) -> dict[str, tuple[Policy, Used]]:
+    found = {
         policy: policies_lib.from_json(self.policy_table, *policy.split('/'))
         for policy in self.policies
     }
+    return {name: (policy, policy.used) for name, policy in found.items()}
 
   def parse(self, subnet: str | Subnet) -> Subnet:
     """Parses a subnet; raises UsageError if the network does not have it."""

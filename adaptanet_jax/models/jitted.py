@@ -38,12 +38,19 @@ def switched(net: ResNet) -> Any:
 
 
 @functools.cache
-def routed(net: ResNet, gates: GateSet) -> Any:
-  """Returns `routing.route` as a function of (variables, images, policy)."""
+def routed(net: ResNet, gates: GateSet, used: routing.Used) -> Any:
+  """Returns `routing.route` as a function of (variables, images, policy).
+
+  Args:
+    net: the network.
+    gates: its gates.
+    used: `Policy.used` of the policies that it is for. Most policies take few
+      of the choices, and others would only have to be compiled.
+  """
 
   def run(
       variables: Variables, images: jax.Array, policy: routing.Policy
   ) -> tuple[jax.Array, ...]:
-    return routing.route(net, gates, variables, images, policy)
+    return routing.route(net, gates, variables, images, policy, used=used)
 
   return compiler.jit(run)

@@ -34,6 +34,8 @@ ROUTING_GATES = tuple(range(1, NUM_STAGES))
 # Multiplicative hashing by an odd number near 2 ** 16 times the golden ratio
 # (Knuth, The Art of Computer Programming, vol. 3, 6.4), modulo 2 ** 16.
 HASH_FACTOR, HASH_BITS = 40503, 16
+# The indices of the choices that a program can run, for each stage.
+Used = tuple[tuple[int, ...], ...]
 # Images per chunk. Small chunks waste less on padding, large ones run faster.
 CHUNK_SIZE = 8
 
@@ -70,6 +72,14 @@ class Policy:
   reads: tuple[jax.Array, ...]
   choices: tuple[jax.Array, ...]
 
+  @property
+  def used(self) -> Used:
+    """The choices of each stage that it may take; not of a traced policy."""
+    return tuple(
+        tuple(np.unique(choices).tolist())
+        for choices in (self.start, *self.choices)
+    )
+
 
 def run_stage_by_sample(
     net: ResNet,
@@ -79,6 +89,7 @@ def run_stage_by_sample(
     choices: jax.Array,
     *,
     chunk_size: int = CHUNK_SIZE,
+    used: tuple[int, ...] = (),
 ) -> jax.Array:
   """Runs one stage on each image, with a choice for each image.
 
@@ -89,22 +100,31 @@ def run_stage_by_sample(
     number: 1 to 4.
     choices: `int32[B]`, indices into `net.choices`.
     chunk_size: c.
+    used: the indices that occur, which alone are compiled; default: all.
 
   Returns:
     `(B, H', W', C')` anchor.
   """
   x = jnp.asarray(x)
+  used = used or tuple(range(len(net.choices)))
+  # From here on, choices are places among those that are used.
+  places = np.zeros(len(net.choices), np.int32)
+  places[list(used)] = np.arange(len(used))
+  choices = jnp.asarray(places)[choices]
+  branches = [net.choices[n] for n in used]
   if x.shape[0] == 1:  # One image needs no sorting and no padding.
-    return switch_stage(net, variables, x, number, choices[0])[0]
+    return switch_stage(
+        net, variables, x, number, choices[0], branches=branches
+    )[0]
   own = stage_variables(net, variables, number)
   runs: list[Callable[[jax.Array], jax.Array]] = [
       functools.partial(_run_chunk, net, own, number, choice, x)
-      for choice in net.choices
+      for choice in branches
   ]
   shape = jax.eval_shape(runs[0], jnp.zeros(chunk_size, jnp.int32))
   idle = len(runs)
   runs.append(lambda _: jnp.zeros(shape.shape, shape.dtype))
-  slots, takes, chunk_choices = _chunks(choices, len(net.choices), chunk_size)
+  slots, takes, chunk_choices = _chunks(choices, len(used), chunk_size)
   anchors = lax.map(
       lambda chunk: lax.switch(chunk[0], runs, chunk[1]),
       (jnp.where(chunk_choices < 0, idle, chunk_choices), takes),
@@ -245,6 +265,7 @@ def route(
     policy: Policy,
     *,
     chunk_size: int = CHUNK_SIZE,
+    used: Used = ((),) * NUM_STAGES,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Runs each image under the subnet that its own confidences lead to.
 
@@ -255,6 +276,7 @@ def route(
     images: `uint8[B, H, W, C]`.
     policy: how confidences become choices.
     chunk_size: c.
+    used: `Policy.used` of the policies to be run; default: all choices.
 
   Returns:
     Logits `(B, num_classes)`, the subnets that were run, `int32[B, 4]`, and
@@ -268,7 +290,13 @@ def route(
   x = images
   for n in stage_numbers():
     x = run_stage_by_sample(
-        net, variables, x, n, choice, chunk_size=chunk_size
+        net,
+        variables,
+        x,
+        n,
+        choice,
+        chunk_size=chunk_size,
+        used=used[n - 1],
     )
     taken.append(choice)
     prefix = prefix * len(net.choices) + choice

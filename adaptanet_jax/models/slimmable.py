@@ -11,7 +11,6 @@ B = batch, H = height, W = width, C = active channels of the input, D = active
 channels of the output; upper-case names with a prime (C', D') are the totals.
 """
 
-import contextlib
 import functools
 from typing import Any
 
@@ -19,6 +18,7 @@ import jax
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
+import numpy as np
 
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d, dot
 from adaptanet_jax.models.subnet import WidthMask
@@ -54,14 +54,18 @@ def cut(
     raise ValueError(
         f'Expected trailing axes {totals}, got array of shape {array.shape}.'
     )
-  known = not isinstance(array, jax.core.Tracer)
-  with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
-    for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
-      if mask.active < mask.total:
-        array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
-    if dtype is None or array.dtype == dtype:
-      return array
-    return array.astype(dtype)
+  whole = all(mask.active == mask.total for mask in masks)
+  if whole and dtype in (None, array.dtype):
+    return array
+  if not isinstance(array, jax.core.Tracer):
+    # By numpy, since JAX would compile a program for each shape.
+    active: Any = (..., *(slice(mask.active) for mask in masks))
+    with jax.ensure_compile_time_eval():
+      return jnp.asarray(np.asarray(array)[active], dtype)
+  for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
+    if mask.active < mask.total:
+      array = lax.slice_in_dim(array, 0, mask.active, axis=axis)
+  return array if dtype is None else array.astype(dtype)
 
 
 def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:

@@ -7,6 +7,7 @@ over its branches and the network is four of them. An `int32[4]` picks the
 sub-network at run time, and only its own work is done.
 """
 
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -38,6 +39,7 @@ def switch_stage(
     choice: jax.Array,
     *,
     moving: tuple[str, ...] = (),
+    branches: Sequence[StageChoice] = (),
 ) -> tuple[jax.Array, Variables]:
   """Runs one stage as `choice` says; see `ResNet.run_stage`.
 
@@ -48,19 +50,20 @@ def switch_stage(
     variables: collections of the network, or of at least this stage.
     x: `(B, H, W, C)` images for stage 1, otherwise the previous anchor.
     number: 1 to 4.
-    choice: `int32[]`, index into `net.choices`.
+    choice: `int32[]`, index into the branches.
     moving: parts that use batch statistics and update the running ones.
+    branches: the choices to compile; default: `net.choices`.
 
   Returns:
     The stage's output and the new batch statistics of the parts `moving`.
   """
   if number == 1:  # Outside the switch, once for all branches.
     x = normalize(x)
-  branches = tuple(
+  runs = tuple(
       functools.partial(_run_branch, net, number, stage_choice, moving)
-      for stage_choice in net.choices
+      for stage_choice in branches or net.choices
   )
-  return switch(branches, choice, stage_variables(net, variables, number), x)
+  return switch(runs, choice, stage_variables(net, variables, number), x)
 
 
 def stage_variables(

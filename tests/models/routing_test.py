@@ -180,6 +180,29 @@ class RouteTest(parameterized.TestCase):
         rtol=1e-4, atol=1e-4,
     )
 
+  @parameterized.parameters(1, 5)
+  def test_a_program_of_the_choices_that_a_policy_may_take(self, count):
+    edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
+    rule = policies.Rule.by_bin(5, np.array([[2, 5], [5, 2], [7, 0]]))
+    mixture = policies.Mixture(policies.Rule.fixed((1,) * 4, 2), rule, 0.4)
+    policy = policies.to_policy(mixture, edges)
+    self.assertEqual(policy.used, ((1, 5), (1, 2, 5), (1, 2, 5), (0, 1, 7)))
+    images = _images()[:count]
+    run = functools.partial(routing.route, _NET, _GATES, chunk_size=4)
+    few = jax.jit(functools.partial(run, used=policy.used))
+    chex.assert_trees_all_close(
+        few(_variables(), images, policy),
+        jax.jit(run)(_variables(), images, policy),
+        rtol=1e-4, atol=1e-4,
+    )
+    texts = [
+        jax.jit(r).lower(_variables(), images, policy).as_text()
+        for r in (functools.partial(run, used=policy.used), run)
+    ]
+    # Eleven of 32 choices are left.
+    convolutions = [text.count('stablehlo.convolution') for text in texts]
+    self.assertLess(convolutions[0], 0.5 * convolutions[1])
+
   def test_images_take_the_choices_of_their_own_confidences(self):
     edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
     table = np.array([[2, 5], [5, 2], [7, 0]])
