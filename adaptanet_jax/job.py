@@ -15,6 +15,11 @@ from adaptanet_jax import experiment, preemption, processes
 from adaptanet_jax.errors import OF_DISKS, UsageError
 
 _RESUME = 'Run the same command again to resume.'
+# What a run that was asked to stop says, and its exit status.
+_STOPS = {
+    signal.SIGTERM: ('Asked to stop.', preemption.EXIT_CODE),
+    signal.SIGINT: ('Interrupted.', 128 + signal.SIGINT),
+}
 # What Python says of semaphores after it has removed them, if their owner has
 # left as `_leave` does.
 _LEAKS = 'ignore::UserWarning:multiprocessing.resource_tracker'
@@ -60,10 +65,11 @@ def run(
         told_by_all=True,
     )
   except KeyboardInterrupt:
-    _leave(f'Interrupted. {_RESUME}', 128 + signal.SIGINT)
+    why, code = _STOPS[signal.SIGINT]
+    _leave(f'{why} {_RESUME}', code)
   except preemption.Preempted as notice:
-    saved = f'{notice} ' if str(notice) else ''
-    _leave(f'Asked to stop. {saved}{_RESUME}', preemption.EXIT_CODE)
+    why, code = _STOPS[preemption.NOTICE.signal]
+    _leave(' '.join(filter(None, (why, str(notice), _RESUME))), code)
   except Exception as error:
     _crash(error)
 

@@ -1,8 +1,9 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Ends a run that is asked to stop (SIGTERM), after it has saved its state.
+"""Ends a run that is asked to stop, after it has saved its state.
 
-A scheduler sends SIGTERM some seconds before it takes a machine away.
+A scheduler sends SIGTERM some seconds before it takes a machine away. Ctrl-C
+(SIGINT) asks as well; a second one does not wait.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from jax.experimental import multihost_utils
 
 # "Temporary failure, try again": the same command resumes.
 EXIT_CODE = os.EX_TEMPFAIL
+_WAITS = b"""
+adaptanet_jax: Saves at the end of this step; Ctrl-C again stops at once.
+"""
 # Seconds until a request that Python ignored is repeated.
 _SOON = 0.01
 
@@ -33,22 +37,34 @@ class Notice:
 
   If there are several processes and one of them is asked, JAX notifies all of
   them, and they stop at the same step.
+
+  Attributes:
+    signal: what it was asked by.
   """
 
   def __init__(self) -> None:
+    self.signal = signal.SIGTERM
     self._is_asked = False
     self._is_held = False
     self._steps = 0
 
   def listen(self) -> None:
-    """Makes SIGTERM raise `Preempted`, at once or at the end of `held`."""
-    # With several processes JAX has listened since they joined.
+    """Makes signals raise `Preempted`, at once or at the end of `held`."""
+    # With several processes JAX has listened to SIGTERM since they joined.
     if jax.process_count() == 1:
-      signal.signal(signal.SIGTERM, self._ask)
-      signal.signal(signal.SIGALRM, self._ask)
+      for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
+        # Shells make their background jobs ignore SIGINT.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+          signal.signal(number, self._ask)
       sys.unraisablehook = self._ask_again
 
-  def _ask(self, *unused: Any) -> None:
+  def _ask(self, number: int, *unused: Any) -> None:
+    if number == signal.SIGINT:
+      signal.signal(number, signal.default_int_handler)
+      if self._is_held:
+        os.write(2, _WAITS)  # A handler must not use Python's own buffers.
+    if number != signal.SIGALRM:
+      self.signal = signal.Signals(number)
     self._is_asked = True
     if not self._is_held:
       raise Preempted
@@ -108,5 +124,5 @@ class Notice:
       raise Preempted
 
 
-# One per process, as SIGTERM has one handler.
+# One per process, as a signal has one handler.
 NOTICE = Notice()

@@ -11,18 +11,18 @@ import sys
 import time
 from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 import jax
 from jax.experimental import multihost_utils
 
 from adaptanet_jax import experiment, job, preemption, processes
 
 
-class NoticeTest(absltest.TestCase):
+class NoticeTest(parameterized.TestCase):
 
   def setUp(self):
     super().setUp()
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
       self.addCleanup(signal.signal, number, signal.getsignal(number))
     self.addCleanup(setattr, sys, 'unraisablehook', sys.unraisablehook)
     self.notice = preemption.Notice()
@@ -140,11 +140,43 @@ class NoticeTest(absltest.TestCase):
     with self.assertRaises(preemption.Preempted):
       self.notice.check()
 
+  def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not(self):
+    done = []
+    with mock.patch.object(os, 'write') as written:
+      with self.assertRaises(preemption.Preempted):
+        with self.notice.held():
+          os.kill(os.getpid(), signal.SIGINT)
+          done.append(self.notice.reached())
+    self.assertEqual(done, [True])
+    self.assertEqual(self.notice.signal, signal.SIGINT)
+    ((_, text), _) = written.call_args
+    self.assertIn(b'Ctrl-C again', text)
+    with self.assertRaises(KeyboardInterrupt):
+      with self.notice.held():
+        os.kill(os.getpid(), signal.SIGINT)
+
+  def test_ctrl_c_ends_what_has_nothing_to_save(self):
+    with self.assertRaises(preemption.Preempted):
+      os.kill(os.getpid(), signal.SIGINT)
+
+  def test_a_background_job_still_ignores_ctrl_c(self):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    preemption.Notice().listen()
+    self.assertIs(signal.getsignal(signal.SIGINT), signal.SIG_IGN)
+
   def test_it_is_no_failure_to_be_handled(self):
     self.assertFalse(issubclass(preemption.Preempted, Exception))
 
-  def test_asked_again_while_it_leaves_it_still_leaves_as_asked(self):
+  @parameterized.parameters(
+      (signal.SIGTERM, 'Asked to stop.', 75), (signal.SIGINT, 'Interrupted.', 130)
+  )
+  def test_asked_again_while_it_leaves_it_still_leaves_as_asked(
+      self, number, why, code
+  ):
     def ask(*unused):
+      os.kill(os.getpid(), number)
+
+    def ask_again():
       os.kill(os.getpid(), signal.SIGTERM)
       return []
 
@@ -153,16 +185,16 @@ class NoticeTest(absltest.TestCase):
         mock.patch.object(preemption, 'NOTICE', self.notice),
         mock.patch.object(processes, 'initialize'),
         mock.patch.object(experiment, 'run', ask),
-        mock.patch.object(multiprocessing, 'active_children', ask),
+        mock.patch.object(multiprocessing, 'active_children', ask_again),
         mock.patch.object(os, '_exit', side_effect=SystemExit) as leave,
         contextlib.redirect_stderr(told),
         self.assertRaises(SystemExit),
     ):
       job.run(None, '/workdir', ())
-    leave.assert_called_once_with(preemption.EXIT_CODE)
+    leave.assert_called_once_with(code)
     self.assertEqual(
         told.getvalue(),
-        'adaptanet_jax: Asked to stop. Run the same command again to resume.\n',
+        f'adaptanet_jax: {why} Run the same command again to resume.\n',
     )
 
 
