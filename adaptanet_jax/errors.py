@@ -32,8 +32,8 @@ def check_count(count: int | None, available: int, source: str) -> int:
   count = available if count is None else count
   if not isinstance(count, numbers.Integral) or not 0 < count <= available:
     raise UsageError(
-        f'count = {count!r}; expected 1 to {available}, the examples of '
-        f'{source}.'
+        f'{count!r} examples were asked for; expected 1 to {available}, as '
+        f'many as {source} has.'
     )
   return int(count)
 

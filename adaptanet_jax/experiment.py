@@ -244,6 +244,8 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
     if task.action == 'train':
       steps[task.phase.name] = _prepare(work, task.phase)
   if steps:
+    if processes.is_writer():
+      print(_found(work.dataset), file=sys.stderr)
     last = [task.phase for task in tasks if task.action != 'skip'][-1]
     analyses.compile_ahead(work, last)
   for task in tasks:
@@ -252,6 +254,18 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
     elif task.action == 'train':
       _train_phase(work, task.phase, steps[task.phase.name])
   return analyses.run(work) or bool(steps)
+
+
+def _found(dataset: Dataset) -> str:
+  """Returns a line that says what a run trains on."""
+  images = [f'{len(dataset.train):,} images to train on']
+  if dataset.held_out:
+    images.append(f'{len(dataset.held_out):,} held out')
+  shape = ' x '.join(map(str, dataset.image_shape))
+  return (
+      f'Data {dataset.name}: {", ".join(images)}, {len(dataset.test):,} to '
+      f'test on, of {dataset.num_classes} classes, {shape}.'
+  )
 
 
 def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:

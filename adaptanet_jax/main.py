@@ -58,7 +58,8 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """Parses flags and calls `main`."""
-  app.run(main, flags_parser=commands.parse_flags)
+  with commands.one_line_errors('adaptanet_jax'):
+    app.run(main, flags_parser=commands.parse_flags)
 
 
 if __name__ == '__main__':

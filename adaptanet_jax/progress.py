@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from typing import Any
 import weakref
@@ -20,6 +21,8 @@ import tqdm
 from adaptanet_jax import processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.workdir import Paths
+
+_WAITS = 'compiling'
 
 
 class MetricsLog:
@@ -168,11 +171,17 @@ class Progress:
         unit_scale=True,
         disable=not (is_writer and is_terminal),
     )
+    # The first step waits for its program, sometimes for minutes.
+    self._waiting = threading.Timer(self.LINE_EVERY_SECS, self._wait)
+    self._waiting.daemon = True
 
   def __enter__(self) -> 'Progress':
+    self._bar.set_postfix_str(_WAITS)
+    self._waiting.start()
     return self
 
   def __exit__(self, *unused: Any) -> None:
+    self._waiting.cancel()
     self._bar.close()
     news = self._done > self._first and self._told != (self._done, self._shown)
     if self._has_lines and news:
@@ -180,6 +189,9 @@ class Progress:
 
   def advance(self) -> None:
     """Counts one step."""
+    if self._done == self._first:
+      self._waiting.cancel()
+      self._bar.set_postfix_str('', refresh=False)
     self._done += 1
     self._bar.update(self._batch_size)
     now = time.monotonic()
@@ -191,6 +203,10 @@ class Progress:
     """Sets the numbers that are shown next to the bar or in lines."""
     self._shown = '  '.join(f'{k} {v:.4g}' for k, v in values.items())
     self._bar.set_postfix_str(self._shown, refresh=False)
+
+  def _wait(self) -> None:
+    if self._has_lines:
+      print(f'{self._name}: {_WAITS}', file=sys.stderr, flush=True)
 
   def _line(self) -> None:
     self._told = self._done, self._shown

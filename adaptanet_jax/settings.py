@@ -125,9 +125,11 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   names = [name.strip() for name in config.phases.split(',')]
   unknown = [name for name in names if name not in groups]
   if unknown:
+    off = unknown[0] == 'joint' and 'lock_in' in groups
     raise UsageError(
         f'Unknown phase {unknown[0]!r} in --config.phases={config.phases}; '
-        f'expected "all", or some of {", ".join(groups)}, comma-separated.'
+        f'expected "all", or some of {", ".join(groups)}, comma-separated'
+        + ('; joint needs config.joint.epochs above 0.' if off else '.')
     )
   return tuple(group for group in groups if group in names)
 

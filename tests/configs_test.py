@@ -350,6 +350,8 @@ class CheckTest(parameterized.TestCase):
         self.assertNotEmpty(phases.build_phases(config))
 
   def test_an_unknown_phase_is_refused(self):
+    with self.assertRaisesRegex(UsageError, 'joint needs config.joint.epochs'):
+      settings.check(_with('phases', 'joint'))
     with self.assertRaisesRegex(UsageError, "Unknown phase 'lockin'"):
       settings.check(_with('phases', 'teacher,lockin'))
 

@@ -83,6 +83,10 @@ class PipelineTest(absltest.TestCase):
     ):
       self.assertIn(text, self.done.stdout)
     self.assertIn('img/s', self.done.stderr)
+    self.assertRegex(
+        self.done.stderr,
+        r'Data \w+: \d+ images to train on, .*\d+ to test on, of \d+ classes, ',
+    )
     report = self.workdir / 'report.html'
     self.assertEndsWith(self.done.stdout, f'\nReport: {report}\n')
     self.assertTrue(report.exists())
@@ -245,7 +249,7 @@ class PipelineTest(absltest.TestCase):
         (lambda: adaptanet_jax.examples(None), 'model = None; expected the'),
         (
             lambda: adaptanet_jax.examples(str(self.workdir), 2.5),
-            'count = 2.5; expected 1 to 40',
+            '2.5 examples were asked for; expected 1 to 40',
         ),
         (
             lambda: adaptanet_jax.load(str(self.workdir), gates=3),
@@ -253,7 +257,7 @@ class PipelineTest(absltest.TestCase):
         ),
         (
             lambda: adaptanet_jax.examples(str(self.workdir), 41),
-            'count = 41; expected 1 to 40',
+            '41 examples were asked for; expected 1 to 40',
         ),
         (
             lambda: adaptanet_jax.load(str(self.workdir), backend='onnx'),

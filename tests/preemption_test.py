@@ -168,7 +168,8 @@ class NoticeTest(parameterized.TestCase):
     self.assertFalse(issubclass(preemption.Preempted, Exception))
 
   @parameterized.parameters(
-      (signal.SIGTERM, 'Asked to stop.', 75), (signal.SIGINT, 'Interrupted.', 130)
+      (signal.SIGTERM, 'Asked to stop.', 75),
+      (signal.SIGINT, 'Interrupted.', 130),
   )
   def test_asked_again_while_it_leaves_it_still_leaves_as_asked(
       self, number, why, code

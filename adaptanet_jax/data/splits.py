@@ -255,8 +255,8 @@ def _end_with_run(*unused: int) -> None:
   """Makes a worker end when the run does, and not before.
 
   Some schedulers send SIGTERM to every process of a job, and a terminal SIGINT,
-  but the run may need one more batch until it has saved. A run that is killed ends no workers, and
-  Grain's would wait for it for ever.
+  but the run may need one more batch until it has saved. A run that is killed
+  ends no workers, and Grain's would wait for it for ever.
   """
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)

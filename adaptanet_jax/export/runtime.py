@@ -40,8 +40,16 @@ except ImportError as error:
 if __package__:
   from adaptanet_jax.export import runtime_latency, runtime_models
 else:  # In an exported folder.
-  import runtime_latency  # type: ignore[no-redef]
-  import runtime_models  # type: ignore[no-redef]
+  try:
+    import runtime_latency  # type: ignore[no-redef]
+    import runtime_models  # type: ignore[no-redef]
+  except ModuleNotFoundError as error:
+    if __name__ != '__main__':
+      raise
+    raise SystemExit(
+        f'runtime: {error.name}.py is missing; expected all files of the '
+        'exported folder.'
+    ) from error
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -22,6 +22,8 @@ from adaptanet_jax.serving.refusals import (
   too_large,
 )
 
+# What `FORMATS` are called in messages.
+_KINDS = 'a JPEG, PNG, WebP, GIF, BMP or TIFF'
 # Most scans of a JPEG, and compressed texts and profiles of a PNG: Pillow goes
 # over all pixels for each of the first, and inflates a megabyte for the others.
 _MOST_PARTS = 64
@@ -120,7 +122,7 @@ def read_picture(
     return decode(encoded, shape, shorter_side)
   except ImageError as error:
     raise RequestError(
-        400, f'A picture cannot be read: {error}; expected a JPEG or a PNG.'
+        400, f'A picture cannot be read: {error}; expected {_KINDS}.'
     ) from error
 
 
@@ -175,13 +177,17 @@ def _pixels(encoded: bytes, limits: Limits) -> int:
         'pixels.'
     ) from error
   except UnidentifiedImageError as error:
+    found = f'A picture starts with {encoded[:8]!r}'
+    if encoded.startswith(b'--'):  # As curl -F sends it.
+      found += ', as a form does'
     raise RequestError(
         400,
-        f'A picture starts with {encoded[:8]!r}; expected a JPEG or a PNG.',
+        f'{found if encoded else "A picture has no bytes"}; expected the bytes '
+        f'of {_KINDS}.',
     ) from error
   except Exception as error:  # Each format has errors of its own.
     raise RequestError(
-        400, 'A picture is damaged; expected a JPEG or a PNG.'
+        400, f'A picture is damaged; expected {_KINDS}.'
     ) from error
   if width * height > limits.pixels:
     raise RequestError(

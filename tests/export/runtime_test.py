@@ -246,6 +246,19 @@ except ValueError as error:
     self.assertRegex(said, 'cannot be imported .*expected it to be installed')
     self.assertLen(said.splitlines(), 1)
 
+  def test_a_file_of_the_folder_that_is_missing_is_named(self):
+    path = self.enterContext(tempfile.TemporaryDirectory())
+    shutil.copy(self.folder / 'runtime.py', path)
+    done = subprocess.run(
+        [sys.executable, f'{path}/runtime.py'],
+        check=False, capture_output=True, text=True,
+    )
+    self.assertEqual(
+        done.stderr,
+        'runtime: runtime_latency.py is missing; expected all files of the '
+        'exported folder.\n',
+    )
+
   def test_options_that_do_not_do_are_refused(self):
     with self.assertRaisesRegex(ValueError, 'model.onnx cannot be loaded'):
       runtime.load(str(self.folder), sess_options=3)

@@ -208,7 +208,7 @@ class BundleTest(parameterized.TestCase):
     chex.assert_trees_all_equal(found, (images()[:2], labels[:2]))
     self.assertEqual(found[1].dtype, np.int32)
     self.assertIn('returns 3 of the test', (folder / 'README.md').read_text())
-    with self.assertRaisesRegex(UsageError, 'count = 4; expected 1 to 3'):
+    with self.assertRaisesRegex(UsageError, '4 examples .*; expected 1 to 3'):
       adaptanet_jax.examples(str(folder), 4)
     with self.assertRaisesRegex(UsageError, 'bundle has no examples.npz'):
       adaptanet_jax.examples(str(self.folder))

@@ -53,6 +53,15 @@ class PicturesTest(parameterized.TestCase):
       payloads.check_pictures([encoded], Limits())
 
   @parameterized.parameters(
+      (b'', 'has no bytes; expected the bytes of a JPEG, PNG, WebP, GIF, '),
+      (b'--------3f', "starts with b'--------', as a form does; expected the"),
+      (b'<html>', "starts with b'<html>'; expected the bytes of a JPEG"),
+  )
+  def test_others_than_pictures_are_refused(self, encoded, message):
+    with self.assertRaisesRegex(RequestError, message):
+      payloads.check_pictures([encoded], Limits())
+
+  @parameterized.parameters(
       _png(3), _jpeg(3),
       # What looks like scans is a comment, or follows the end.
       _encoded('JPEG', comment=_MANY * b'\xff\xda'),
