@@ -227,6 +227,7 @@ class _App:
           names,
           request.headers.get('accept-encoding', ''),
       )
+    self._service.written(answers)
     return Response(content, headers=headers)
 
   def _written(
@@ -251,6 +252,7 @@ class _App:
           request, (body,), parameters, arrived=arrived
       )
     names = self._service.engine.class_names
+    self._service.written([answer])
     return JSONResponse({
         'label': names[int(answer.logits.argmax())],
         'confidence': float(protocol.confidences(answer.logits)),

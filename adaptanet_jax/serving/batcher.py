@@ -27,6 +27,7 @@ from adaptanet_jax.serving.controller import (
   Decision,
   Margin,
   Profile,
+  Recent,
   choose,
   seconds_needed,
 )
@@ -58,6 +59,8 @@ class Batcher:
     engine: runs the batches.
     profile: the menu and its times.
     margin: how much longer batches take than measured.
+    delay: seconds from the end of a batch until its answers are written. The
+      event loop takes a while under load, and they have to be in time as well.
     failures: failed batches since the last one that succeeded.
     begun: batches begun so far.
   """
@@ -82,7 +85,8 @@ class Batcher:
         its images, its seconds and whether it failed.
     """
     self.engine, self.profile = engine, profile
-    self.margin, self.failures, self.begun = Margin(), 0, 0
+    self.margin, self.delay = Margin(), Recent()
+    self.failures = self.begun = 0
     self._limit, self._on_batch, self._choose = queue_limit, on_batch, choose
     self._changed = threading.Condition()
     self._items: list[Item] = []  # In order of their deadlines.
@@ -251,6 +255,9 @@ class Batcher:
         begins=begins,
         allowed=allowed,
     )
+    # An idle server tries: nothing else could show that answers are fast again.
+    if begins is not None:
+      needed += self.delay.value(now)
     if now + needed > deadline:
       raise RefusedError(
           f'An answer would take {1e3 * needed:.0f} ms, and '
@@ -305,13 +312,14 @@ class Batcher:
         if item.start == first.start
         and (item.allowed == first.allowed or needed.issubset(item.allowed))
     ][:HORIZON]  # The controller sees no more.
-    decision = self._choose(
-        now,
-        [item.deadline for item in able],
-        self.profile,
-        self.margin.value(now),
-        first.allowed,
+    decide = functools.partial(
+        self._choose,
+        deadlines=[item.deadline for item in able],
+        profile=self.profile,
+        margin=self.margin.value(now),
+        allowed=first.allowed,
     )
+    decision = decide(now + self.delay.value(now)) or decide(now)
     # Images that other entries, too, may answer are not given up yet.
     given_up = [
         item

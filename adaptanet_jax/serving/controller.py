@@ -24,7 +24,7 @@ import numpy as np
 # (docs/serving.md).
 _LEAST_MARGIN, _MOST_MARGIN = 1.0, 10.0
 _QUANTILE = 0.95
-# Batches, and seconds, that the margin remembers.
+# Values, and seconds, that a percentile remembers.
 _WINDOW, _WINDOW_SECONDS = 200, 5.0
 # Most requests that a decision considers.
 HORIZON = 256
@@ -250,18 +250,47 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
   )
 
 
+class Recent:
+  """The 95th percentile of what was recorded of late.
+
+  What is old is forgotten. Otherwise a margin that leaves no time for any
+  request would never fall, because nothing would run to lower it.
+  """
+
+  def __init__(self) -> None:
+    # When a value was recorded, and the value.
+    self._recent: deque[tuple[float, float]] = deque()
+    self._sorted: list[float] = []
+
+  def record(self, value: float, now: float) -> None:
+    """Records a value, on the clock of the deadlines."""
+    self._recent.append((now, value))
+    bisect.insort(self._sorted, value)
+    if len(self._recent) > _WINDOW:
+      self._forget()
+
+  def value(self, now: float) -> float:
+    """Returns the percentile; 0 if there is nothing recent."""
+    while self._recent and self._recent[0][0] < now - _WINDOW_SECONDS:
+      self._forget()
+    if not self._sorted:
+      return 0.0
+    return self._sorted[math.ceil(_QUANTILE * len(self._sorted)) - 1]
+
+  def _forget(self) -> None:
+    _, oldest = self._recent.popleft()
+    del self._sorted[bisect.bisect_left(self._sorted, oldest)]
+
+
 class Margin:
   """How much longer batches take than predicted: a running 95th percentile.
 
   On a machine with other work, batches take longer than measured when the
-  server started. Old batches are forgotten: otherwise a margin that leaves no
-  time for any request would never fall, because nothing would run to lower it.
+  server started.
   """
 
   def __init__(self) -> None:
-    # When a batch was recorded, and its actual over its predicted time.
-    self._recent: deque[tuple[float, float]] = deque()
-    self._sorted: list[float] = []
+    self._ratios = Recent()
 
   def record(self, predicted: float, actual: float, now: float) -> None:
     """Records a batch.
@@ -271,11 +300,7 @@ class Margin:
       actual: seconds that it took.
       now: seconds on the clock of the deadlines.
     """
-    ratio = actual / predicted
-    self._recent.append((now, ratio))
-    bisect.insort(self._sorted, ratio)
-    if len(self._recent) > _WINDOW:
-      self._forget()
+    self._ratios.record(actual / predicted, now)
 
   def value(self, now: float) -> float:
     """Returns the factor by which to multiply predicted times, 1 to 10.
@@ -283,13 +308,4 @@ class Margin:
     Args:
       now: seconds on the clock of the deadlines.
     """
-    while self._recent and self._recent[0][0] < now - _WINDOW_SECONDS:
-      self._forget()
-    if not self._sorted:
-      return _LEAST_MARGIN
-    rank = math.ceil(_QUANTILE * len(self._sorted)) - 1
-    return min(max(self._sorted[rank], _LEAST_MARGIN), _MOST_MARGIN)
-
-  def _forget(self) -> None:
-    _, oldest = self._recent.popleft()
-    del self._sorted[bisect.bisect_left(self._sorted, oldest)]
+    return min(max(self._ratios.value(now), _LEAST_MARGIN), _MOST_MARGIN)

@@ -4,6 +4,7 @@
 
 import asyncio
 import dataclasses
+import time
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,14 @@ class Answer:
       anchor only the stages that ran here.
     accuracy: the entry's share of right answers on held-out images; None for an
       anchor, because it depends on what the device ran.
+    ended: when its batch ended, on the clock of the deadlines.
   """
 
   logits: np.ndarray
   entry: str
   subnet: str
   accuracy: float | None
+  ended: float
 
 
 @dataclasses.dataclass(eq=False)
@@ -112,7 +115,8 @@ class Batch:
     if not np.isfinite(logits).all():
       raise BatchError('The network gave numbers that are not finite.')
     accuracy = None if start else entry.accuracy
+    ended = time.monotonic()
     return [
-        Answer(row, entry.name, subnet, accuracy)
+        Answer(row, entry.name, subnet, accuracy, ended)
         for row, subnet in zip(logits, subnets)
     ]

@@ -159,6 +159,11 @@ class Service:
       self.metrics.answered(answer, now - arrived, late=now > deadline)
     return answers
 
+  def written(self, answers: Sequence[Answer]) -> None:
+    """Notes that a response with these answers is ready to be sent."""
+    now = time.monotonic()
+    self.batcher.delay.record(now - max(a.ended for a in answers), now)
+
   def _on_batch(self, count: int, seconds: float, failed: bool) -> None:
     self.metrics.batch(count, seconds, failed, waiting=self.batcher.waiting)
 

@@ -142,6 +142,25 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.engine.gate.set()
     await running
 
+  async def test_answers_have_to_be_written_in_time_as_well(self):
+    batcher = self._start(seconds=1.0)
+    for deadline, expected in ((1.2, 'wide'), (0.4, 'narrow')):
+      (alone,) = self._submit(batcher, fakes.images(1), deadline)
+      self.assertEqual((await alone).subnet, expected)
+    batcher.delay.record(0.3, time.monotonic())
+    # Wide takes 1 s, narrow .25 s; an idle server tries what may be late.
+    for deadline in (1.2, 0.4):
+      (alone,) = self._submit(batcher, fakes.images(1), deadline)
+      self.assertEqual((await alone).subnet, 'narrow')
+    self.engine.gate.clear()
+    (running,) = self._submit(batcher, fakes.images(1))
+    await _until(lambda: len(self.engine.batches) == 5)
+    batcher._busy_until = 0.0
+    with self.assertRaisesRegex(RefusedError, 'take 550 ms, and 400 ms are'):
+      self._submit(batcher, fakes.images(1), 0.4)
+    self.engine.gate.set()
+    await running
+
   async def test_a_batch_that_fails_takes_only_its_own_with_it(self):
     batcher = self._start()
     self.engine.problems = [ValueError('no'), np.nan, np.inf]
