@@ -312,14 +312,16 @@ class Batcher:
         if item.start == first.start
         and (item.allowed == first.allowed or needed.issubset(item.allowed))
     ][:HORIZON]  # The controller sees no more.
-    decide = functools.partial(
-        self._choose,
-        deadlines=[item.deadline for item in able],
-        profile=self.profile,
-        margin=self.margin.value(now),
-        allowed=first.allowed,
+    known = (
+        [item.deadline for item in able],
+        self.profile,
+        self.margin.value(now),
+        first.allowed,
     )
-    decision = decide(now + self.delay.value(now)) or decide(now)
+    delay = self.delay.value(now)
+    decision = self._choose(now + delay, *known)
+    if not decision and delay:  # Rather an answer that may be late than none.
+      decision = self._choose(now, *known)
     # Images that other entries, too, may answer are not given up yet.
     given_up = [
         item
