@@ -89,7 +89,8 @@ def _crash(error: Exception) -> None:
 def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
   """Ends this process with a line that gives the reason."""
   # `timeout`, for one, asks twice: the line and the code still count.
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
   if told_by_all or processes.is_writer():
     print(f'adaptanet_jax: {reason}', file=sys.stderr, flush=True)
   if code == preemption.EXIT_CODE:  # All processes were asked to stop.

@@ -3,7 +3,7 @@
 """Ends a run that is asked to stop, after it has saved its state.
 
 A scheduler sends SIGTERM some seconds before it takes a machine away. Ctrl-C
-(SIGINT) asks as well; a second one does not wait.
+(SIGINT) asks a run of one process as well; a second one does not wait.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,10 @@ from jax.experimental import multihost_utils
 
 # "Temporary failure, try again": the same command resumes.
 EXIT_CODE = os.EX_TEMPFAIL
-_WAITS = b"""
-adaptanet_jax: Saves at the end of this step; Ctrl-C again stops at once.
-"""
+_WAITS = (
+    b'\nadaptanet_jax: Will save at the end of this step; press Ctrl-C again '
+    b'to stop without saving.\n'
+)
 # Seconds until a request that Python ignored is repeated.
 _SOON = 0.01
 
@@ -52,20 +53,23 @@ class Notice:
     """Makes signals raise `Preempted`, at once or at the end of `held`."""
     # With several processes JAX has listened to SIGTERM since they joined.
     if jax.process_count() == 1:
-      for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
-        # Shells make their background jobs ignore SIGINT.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-          signal.signal(number, self._ask)
+      signal.signal(signal.SIGTERM, self._ask)
+      signal.signal(signal.SIGALRM, self._ask)
+      # Shells make their background jobs ignore it.
+      if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, self._ask)
       sys.unraisablehook = self._ask_again
 
   def _ask(self, number: int, *unused: Any) -> None:
-    if number == signal.SIGINT:
-      signal.signal(number, signal.default_int_handler)
-      if self._is_held:
-        os.write(2, _WAITS)  # A handler must not use Python's own buffers.
     if number != signal.SIGALRM:
       self.signal = signal.Signals(number)
     self._is_asked = True
+    if number == signal.SIGINT:
+      signal.signal(number, signal.default_int_handler)
+      if self._is_held:
+        # A handler must not use Python's buffers; what reads may have ended.
+        with contextlib.suppress(OSError):
+          os.write(2, _WAITS)
     if not self._is_held:
       raise Preempted
 

@@ -5,7 +5,8 @@
 With `config.tensorboard`, the metrics are also written for TensorBoard.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
 import importlib.util
 import json
 import os
@@ -22,7 +23,8 @@ from adaptanet_jax import processes
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.workdir import Paths
 
-_WAITS = 'compiling'
+# Seconds after which it is said that a program is still being compiled.
+_LONG_SECS = 10.0
 
 
 class MetricsLog:
@@ -148,6 +150,23 @@ class TensorBoardLog(MetricsLog):
         self._writer.add_scalar(name, value, step)
 
 
+@contextlib.contextmanager
+def compiling(name: str) -> Iterator[None]:
+  """Says that a phase's program is being compiled, if that takes long."""
+
+  def say() -> None:
+    if processes.is_writer():
+      print(f'{name}: compiling', file=sys.stderr, flush=True)
+
+  timer = threading.Timer(_LONG_SECS, say)
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
+
+
 class Progress:
   """A bar on a terminal, or occasional lines; a context manager."""
 
@@ -171,17 +190,11 @@ class Progress:
         unit_scale=True,
         disable=not (is_writer and is_terminal),
     )
-    # The first step waits for its program, sometimes for minutes.
-    self._waiting = threading.Timer(self.LINE_EVERY_SECS, self._wait)
-    self._waiting.daemon = True
 
   def __enter__(self) -> 'Progress':
-    self._bar.set_postfix_str(_WAITS)
-    self._waiting.start()
     return self
 
   def __exit__(self, *unused: Any) -> None:
-    self._waiting.cancel()
     self._bar.close()
     news = self._done > self._first and self._told != (self._done, self._shown)
     if self._has_lines and news:
@@ -189,9 +202,6 @@ class Progress:
 
   def advance(self) -> None:
     """Counts one step."""
-    if self._done == self._first:
-      self._waiting.cancel()
-      self._bar.set_postfix_str('', refresh=False)
     self._done += 1
     self._bar.update(self._batch_size)
     now = time.monotonic()
@@ -203,10 +213,6 @@ class Progress:
     """Sets the numbers that are shown next to the bar or in lines."""
     self._shown = '  '.join(f'{k} {v:.4g}' for k, v in values.items())
     self._bar.set_postfix_str(self._shown, refresh=False)
-
-  def _wait(self) -> None:
-    if self._has_lines:
-      print(f'{self._name}: {_WAITS}', file=sys.stderr, flush=True)
 
   def _line(self) -> None:
     self._told = self._done, self._shown

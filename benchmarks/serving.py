@@ -16,7 +16,8 @@ simulator:
 
 A load of 1 is the rate that x1.0 alone answers in time over HTTP, measured
 first. For a small network that is mostly HTTP, which several images in each
-request share. All figures count images; a request is in time or not as a whole.
+request share. All figures count images. A request that is served is in time or
+not as a whole; the simulator and the bound treat its images one by one.
 `effective` is the share of requests that were answered correctly and
 within the deadline, by the labels of the test split if the model comes with
 them; `expected` is the same by the subnets' held-out accuracies. Shares are per
@@ -127,7 +128,7 @@ class Served:
 def _examples(engine):
   """Returns images and labels; without data, random images and None.
 
-  There are as many as whole requests send.
+  Their number is a multiple of --images_per_request.
   """
   try:
     images, labels = adaptanet_jax.examples(_MODEL.value)

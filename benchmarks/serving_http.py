@@ -71,7 +71,7 @@ def _cpu_of_requests(rate, seed):
   answered = found['statuses'] == 200
   return (
       1e3 * used / len(arrivals),
-      len(arrivals) * serving.IMAGES.value / batches,
+      answered.sum() * serving.IMAGES.value / batches,
       1e3 * float(np.median(found['latencies'][answered])),
       100.0 * float(answered.mean()),
   )
@@ -94,8 +94,9 @@ def main(argv):
   profile = _profile()
   now = time.monotonic()
   decide = functools.partial(choose, now, profile=profile, margin=1.0)
+  assert decide([now + 0.05])
   times = harness.time_in_turns({
-      count: functools.partial(decide, np.linspace(now, now + 0.05, count))
+      count: functools.partial(decide, now + np.linspace(0.05, 0.1, count))
       for count in _WAITING
   })
   for count, seconds in times.items():

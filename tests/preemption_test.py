@@ -178,7 +178,7 @@ class NoticeTest(parameterized.TestCase):
       os.kill(os.getpid(), number)
 
     def ask_again():
-      os.kill(os.getpid(), signal.SIGTERM)
+      os.kill(os.getpid(), number)
       return []
 
     told = io.StringIO()

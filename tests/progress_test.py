@@ -9,6 +9,7 @@ import json
 import pathlib
 import struct
 import tempfile
+import threading
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -227,17 +228,18 @@ class ProgressTest(parameterized.TestCase):
   def test_before_its_first_step_there_is_nothing_to_say(self):
     self.assertEqual(self._run(io.StringIO()), '')
 
-  def test_a_first_step_that_takes_long_is_explained_once(self):
-    told = io.StringIO()
-    with mock.patch.object(progress.Progress, 'LINE_EVERY_SECS', 0.01):
-      with contextlib.redirect_stderr(told):
-        with progress.Progress(
-            'teacher', first_step=0, num_steps=1, batch_size=1
-        ) as shown:
-          shown._waiting.join()
-    self.assertEqual(told.getvalue(), 'teacher: compiling\n')
-    drawn = self._run(_Terminal())
-    self.assertIn('compiling', drawn)
+  @parameterized.parameters((0.01, 'teacher: compiling\n'), (60.0, ''))
+  def test_compiling_that_takes_long_is_said(self, seconds, expected):
+    told, said = io.StringIO(), threading.Event()
+    with (
+        mock.patch.object(progress, '_LONG_SECS', seconds),
+        contextlib.redirect_stderr(told),
+        progress.compiling('teacher'),
+    ):
+      if expected:
+        while not told.getvalue():
+          said.wait(0.01)
+    self.assertEqual(told.getvalue(), expected)
 
   def test_nothing_is_said_twice(self):
     lines = self._run(io.StringIO(), 10, 25).splitlines()

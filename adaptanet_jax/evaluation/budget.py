@@ -100,7 +100,10 @@ def budget(
   if chosen != start:
     policy = at_budget(by_name[chosen](observed), observed, limit)
     assert policy is not None, chosen  # Includes uniform subnets.
-  return Found(policy, _made_of(policy, observed) or chosen, gain, error)
+  made_of = _made_of(policy, observed) or chosen
+  if made_of == start:
+    gain = error = 0.0
+  return Found(policy, made_of, gain, error)
 
 
 def _made_of(mixture: Mixture, observed: Observed) -> str | None:

@@ -49,7 +49,7 @@ def routing_gates(gates: GateSet | None) -> GateSet | None:
 
 @flax.struct.dataclass
 class Policy:
-  """Turns confidences into choices; one program serves all policies.
+  """Turns confidences into choices; an argument of the program that routes.
 
   It has two rules, each for a share of the images; see
   `evaluation.policies.Rule`. b is the number of bins.

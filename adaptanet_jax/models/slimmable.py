@@ -60,7 +60,8 @@ def cut(
   if not isinstance(array, jax.core.Tracer):
     # By numpy, since JAX would compile a program for each shape.
     active: Any = (..., *(slice(mask.active) for mask in masks))
-    with jax.ensure_compile_time_eval():
+    device = next(iter(array.devices())) if hasattr(array, 'devices') else None
+    with jax.ensure_compile_time_eval(), jax.default_device(device):
       return jnp.asarray(np.asarray(array)[active], dtype)
   for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
     if mask.active < mask.total:

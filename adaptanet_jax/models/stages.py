@@ -12,17 +12,18 @@ all choices together as much again as the network's weights, and a dispatch for
 each stage. A choice is compiled when it is first used.
 """
 
+from concurrent import futures
 from typing import Any
 
 import jax
 from jax.extend import core
 import jax.numpy as jnp
 
-from adaptanet_jax import compiler
+from adaptanet_jax import compiler, trees
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import BACKBONE, ResNet, stage_numbers
-from adaptanet_jax.models.subnet import StageChoice, Subnet
+from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice, Subnet
 
 
 class Stages:
@@ -45,6 +46,9 @@ class Stages:
     }
     self._weights: dict[Any, list[jax.Array]] = {}
     self._programs: dict[Any, Any] = {}
+    # Shapes of their outputs; and what subnets have all of their programs.
+    self._outputs: dict[Any, jax.ShapeDtypeStruct] = {}
+    self._ready: set[Any] = set()
     self._head = compiler.jit(net.run_head)
     head = variables['params'][BACKBONE]['head']
     self._head_variables = {'params': {BACKBONE: {'head': head}}}
@@ -66,10 +70,35 @@ class Stages:
     Returns:
       Logits `(B, num_classes)`.
     """
+    ready = subnet, images.shape, images.dtype
+    if ready not in self._ready and not trees.is_traced(images):
+      self._compile_all(images, subnet, stats)
+      self._ready.add(ready)
     x = images
     for n, choice in zip(stage_numbers(), subnet.stages):
       x = self.run_stage(x, n, choice, stats)
     return self.run_head(x)
+
+  def _compile_all(
+      self, images: jax.Array, subnet: Subnet, stats: Variables | None
+  ) -> None:
+    """Compiles the stages that a subnet lacks, in threads.
+
+    They take nearly all of the time until a first answer, and XLA compiles a
+    small program with one thread.
+    """
+    x: Any = jax.ShapeDtypeStruct(images.shape, images.dtype)
+    with futures.ThreadPoolExecutor(NUM_STAGES) as pool:
+      runs = []
+      for n, choice in zip(stage_numbers(), subnet.stages):
+        key = _key(x, n, choice)
+        if key not in self._programs:
+          self._trace(x, n, choice, stats)
+          zeros = jnp.zeros(x.shape, x.dtype)
+          runs.append(pool.submit(self.run_stage, zeros, n, choice, stats))
+        x = self._outputs[key]
+      for run in runs:
+        run.result()
 
   def run_stage(
       self,
@@ -90,15 +119,11 @@ class Stages:
     Returns:
       The channels of the stage's output that the stage has written.
     """
-    own = self._stats[number]
-    if stats:
-      own = _stats_of(self._net, stats, number)
-    # The slices of the weights depend on the input's channels and type.
-    kind = number, choice, x.shape[-1], x.dtype
-    key = *kind, x.shape
+    key = _key(x, number, choice)
     if key not in self._programs:
-      self._programs[key] = self._compile(x, number, choice, own, kind)
-    return self._programs[key](self._weights[kind], own, x)
+      self._trace(x, number, choice, stats)
+    own = self._stats_of(number, stats)
+    return self._programs[key](self._weights[key[:-1]], own, x)
 
   def run_head(self, x: jax.Array) -> jax.Array:
     """Runs the classifier.
@@ -111,23 +136,25 @@ class Stages:
     """
     return self._head(self._head_variables, x)
 
-  def _compile(
+  def _trace(
       self,
-      x: jax.Array,
+      x: Any,
       number: int,
       choice: StageChoice,
-      stats: Variables,
-      kind: Any,
-  ) -> Any:
+      stats: Variables | None,
+  ) -> None:
     """Traces a choice of a stage, and makes its weights an argument."""
     net, params = self._net, self._params[number]
+    key = _key(x, number, choice)
+    kind = key[:-1]
 
     def run(stats: Variables, x: jax.Array) -> jax.Array:
       x, _ = net.run_stage(stats | {'params': params}, x, number, choice)
       return net.active(x, number, choice)
 
     shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (stats, x)
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        (self._stats_of(number, stats), x),
     )
     # Otherwise, when called while a program is traced, this would keep that
     # program's tracers as the weights, and no other program could use them.
@@ -149,7 +176,19 @@ class Stages:
       (y,) = core.jaxpr_as_fun(closed)(*jax.tree.leaves((stats, x)))
       return y
 
-    return compiler.jit(run_with)
+    (output,) = traced.out_avals
+    self._outputs[key] = jax.ShapeDtypeStruct(output.shape, output.dtype)
+    self._programs[key] = compiler.jit(run_with)
+
+  def _stats_of(self, number: int, stats: Variables | None) -> Variables:
+    if stats:
+      return _stats_of(self._net, stats, number)
+    return self._stats[number]
+
+
+def _key(x: Any, number: int, choice: StageChoice) -> tuple[Any, ...]:
+  """Returns what a program is for; all but the last decides its weights."""
+  return number, choice, x.shape[-1], x.dtype, x.shape
 
 
 def _stats_of(net: ResNet, variables: Variables, number: int) -> Variables:

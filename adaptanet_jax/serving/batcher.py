@@ -59,8 +59,8 @@ class Batcher:
     engine: runs the batches.
     profile: the menu and its times.
     margin: how much longer batches take than measured.
-    delay: seconds from the end of a batch until its answers are written. The
-      event loop takes a while under load, and they have to be in time as well.
+    delay: seconds from the end of a batch until a response with its answers is
+      made. Under load the event loop takes a while, and has to be in time, too.
     failures: failed batches since the last one that succeeded.
     begun: batches begun so far.
   """
@@ -194,6 +194,12 @@ class Batcher:
     finally:
       self._held -= count
 
+  def written(self, ended: float) -> None:
+    """Notes that a response is made; its last batch ended at `ended`."""
+    now = time.monotonic()
+    with self._changed:
+      self.delay.record(now - ended, now)
+
   def swap(self, engine: Engine, profile: Profile) -> None:
     """Runs all batches from the next one on another engine.
 
@@ -257,7 +263,7 @@ class Batcher:
     )
     # An idle server tries: nothing else could show that answers are fast again.
     if begins is not None:
-      needed += self.delay.value(now)
+      needed += self._delay(now, deadline)
     if now + needed > deadline:
       raise RefusedError(
           f'An answer would take {1e3 * needed:.0f} ms, and '
@@ -318,7 +324,7 @@ class Batcher:
         self.margin.value(now),
         first.allowed,
     )
-    delay = self.delay.value(now)
+    delay = self._delay(now, first.deadline)
     decision = self._choose(now + delay, *known)
     if not decision and delay:  # Rather an answer that may be late than none.
       decision = self._choose(now, *known)
@@ -336,6 +342,13 @@ class Batcher:
           DeadlineError('The deadline cannot be met any more.'),
       )
     return self._begin(decision, items) if decision and items else None
+
+  def _delay(self, now: float, deadline: float) -> float:
+    """Returns the seconds to leave for writing an answer; the lock is held.
+
+    At most half of what is left: a single stall must not shut the server.
+    """
+    return min(self.delay.value(now), 0.5 * max(0.0, deadline - now))
 
   def _leave_out(self, gone: Sequence[Item]) -> None:
     ids = set(map(id, gone))

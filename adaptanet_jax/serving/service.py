@@ -160,9 +160,8 @@ class Service:
     return answers
 
   def written(self, answers: Sequence[Answer]) -> None:
-    """Notes that a response with these answers is ready to be sent."""
-    now = time.monotonic()
-    self.batcher.delay.record(now - max(a.ended for a in answers), now)
+    """Notes that a response with these answers is made."""
+    self.batcher.written(max(answer.ended for answer in answers))
 
   def _on_batch(self, count: int, seconds: float, failed: bool) -> None:
     self.metrics.batch(count, seconds, failed, waiting=self.batcher.waiting)

@@ -21,7 +21,7 @@ from adaptanet_jax.data.splits import Batch, Split
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.programs import Program, Programs, image_shapes
-from adaptanet_jax.progress import MetricsLog, Progress
+from adaptanet_jax.progress import MetricsLog, Progress, compiling
 from adaptanet_jax.training import optimizers, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.forward import Metrics
@@ -181,7 +181,8 @@ def train_phase(
   if not step.num_steps:
     checkpoints.save(state)
     return merged(frozen, state), time.monotonic() - started
-  program = programs.compiled(*step.program)
+  with compiling(phase.name):
+    program = programs.compiled(*step.program)
   if validate and first_step and first_step % step.epoch_steps == 0:
     # A run that was asked to stop at the end of an epoch did not validate.
     if processes.any_of(not log.has_accuracies(phase.name, first_step)):

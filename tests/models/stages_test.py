@@ -66,8 +66,11 @@ class ForwardTest(parameterized.TestCase):
     run = stages.Stages(net, trees.draw_like(net.shapes()))
     names = ('1.0-0.5-0.5-1.0', '0.5-0.5-1.0-1.0', '1.0-0.5-1.0-1.0')
     counts = []
+    # Not by `jax.log_compiles`, which other threads do not see.
+    jax.config.update('jax_log_compiles', True)
+    self.addCleanup(jax.config.update, 'jax_log_compiles', False)
     for name in names:
-      with jax.log_compiles(), self.assertLogs('jax', 'WARNING') as logs:
+      with self.assertLogs('jax', 'WARNING') as logs:
         run(_images(), Subnet.parse(name))
         jax.numpy.zeros(names.index(name) + 101)  # Logs in any case.
       counts.append(sum('Compiling jit(run_with)' in m for m in logs.output))
