@@ -11,6 +11,7 @@ B = batch, H = height, W = width, C = active channels of the input, D = active
 channels of the output; upper-case names with a prime (C', D') are the totals.
 """
 
+import contextlib
 import functools
 from typing import Any
 
@@ -60,8 +61,10 @@ def cut(
   if not isinstance(array, jax.core.Tracer):
     # By numpy, since JAX would compile a program for each shape.
     active: Any = (..., *(slice(mask.active) for mask in masks))
-    device = next(iter(array.devices())) if hasattr(array, 'devices') else None
-    with jax.ensure_compile_time_eval(), jax.default_device(device):
+    there: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if isinstance(array, jax.Array):  # It stays on its device.
+      there = jax.default_device(next(iter(array.devices())))
+    with jax.ensure_compile_time_eval(), there:
       return jnp.asarray(np.asarray(array)[active], dtype)
   for axis, mask in enumerate(masks, start=array.ndim - len(masks)):
     if mask.active < mask.total:
