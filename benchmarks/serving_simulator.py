@@ -97,7 +97,7 @@ def simulate(
     predicted = profile.predicted(decision.entry, len(batch))
     predicted_end = now + margin.value(now) * predicted
     free_at = now + predicted + http * len(batch)
-    margin.record(predicted, free_at - now, free_at)
+    margin.record((free_at - now) / predicted, free_at)
     latencies[batch] = free_at - arrivals[batch]
     entries[batch] = decision.entry
   return Outcomes(latencies, entries, refused)

@@ -19,6 +19,7 @@ from typing import Any
 from ray import serve
 
 from adaptanet_jax import commands, serve as serve_lib
+from adaptanet_jax.errors import UsageError
 
 _COMMAND = 'launch.ray_serve'
 
@@ -46,9 +47,13 @@ class Replica:
     return serve_lib.create_app(self._args, self._service, token=self._token)
 
   def check_health(self) -> None:
-    """Raises if the batch thread is dead or hangs, so that Ray replaces it."""
-    if not self._service.is_live:
-      raise RuntimeError('The thread that runs batches is dead, or hangs.')
+    """Raises if batches do not end or fail, so that Ray replaces the replica.
+
+    Otherwise one that fails, and so has the shortest queue, would be sent most
+    of the requests.
+    """
+    if not self._service.is_ready:
+      raise RuntimeError('Batches fail, or the thread that runs them does.')
 
 
 def application(args: argparse.Namespace, token: str | None) -> Any:
@@ -58,8 +63,6 @@ def application(args: argparse.Namespace, token: str | None) -> Any:
     args: values of the flags.
     token: token that inference needs; None: none.
   """
-  # Requests in progress at that rate if each takes half of its deadline.
-  target = max(1.0, args.rate * 1e-3 * args.slo_ms / 2.0)
   deployment = serve.deployment(
       Replica,
       ray_actor_options={'num_cpus': args.cpus, 'num_gpus': args.gpus},
@@ -68,13 +71,18 @@ def application(args: argparse.Namespace, token: str | None) -> Any:
       autoscaling_config={
           'min_replicas': args.min_replicas,
           'max_replicas': args.max_replicas,
-          'target_ongoing_requests': target,
+          'target_ongoing_requests': _target(args),
       },
       health_check_period_s=2,
       health_check_timeout_s=10,
       graceful_shutdown_timeout_s=20,
   )
   return deployment.bind(args, token)
+
+
+def _target(args: argparse.Namespace) -> float:
+  """Returns the requests in progress if each takes half of its deadline."""
+  return max(1.0, args.rate * 1e-3 * args.slo_ms / 2.0)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,6 +112,12 @@ def check(args: argparse.Namespace) -> str | None:
       ('rate', 0.001, 1e6), ('ongoing', 1, 1_000_000), ('cpus', 0, 1024),
       ('gpus', 0, 1024), ('port', 1, 65535),
   )
+  if _target(args) > args.ongoing:
+    raise UsageError(
+        f'--ongoing={args.ongoing}; expected at least {_target(args):.0f}, as '
+        'many as are in progress at --rate: with fewer, load never seems high '
+        'enough for another replica.'
+    )
   return serve_lib.check_flags(args)
 
 

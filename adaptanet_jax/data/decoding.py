@@ -158,8 +158,9 @@ def _map(
   spawn = multiprocessing.get_context('spawn')
   workers = min(num_cores(), len(ranges))
   try:
-    with futures.ProcessPoolExecutor(workers, spawn) as pool:
-      yield from pool.map(work, ranges)
+    # It may hold the names of a million files: each process gets it once.
+    with futures.ProcessPoolExecutor(workers, spawn, _begin, (work,)) as pool:
+      yield from pool.map(_go_on, ranges)
   except futures.process.BrokenProcessPool as error:
     raise UsageError(
         f'One of {workers} processes that decode was killed, most likely '
@@ -167,6 +168,19 @@ def _map(
         "config.data.image_size, or, in a script, `if __name__ == '__main__':` "
         'around its statements.'
     ) from error
+
+
+# In a process of `_map`, what it does with each range.
+_work: Callable[[range], _Chunk]
+
+
+def _begin(work: Callable[[range], _Chunk]) -> None:
+  global _work
+  _work = work
+
+
+def _go_on(positions: range) -> _Chunk:
+  return _work(positions)
 
 
 def _work_through(

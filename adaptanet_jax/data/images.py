@@ -21,6 +21,8 @@ import math
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+if not hasattr(Image.Image, 'has_transparency_data'):
+  raise ImportError('Pillow is older than 10.1')
 # No others: Pillow runs Ghostscript for one, whatever the file is called.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF')
 # Augmentations that need the whole image, and so run where it is decoded.

@@ -65,16 +65,24 @@ def measure(
         for n in range(len(start))
     )
 
+  advice = (
+      'Had the device other work? Measure again without it, or export fewer '
+      'subnets, which are timed one by one.'
+  )
   errors = [abs(total(own) / times[own] - 1.0) for own in checked]
   error = float(np.median(errors))
   found = {name: total(own) for name, own in codes.items()}
-  if error > _MOST_ERROR or min(found.values()) <= 0.0:
+  if error > _MOST_ERROR:
     raise ValueError(
         'The times of single stages do not add up: sums are off by '
         f'{100.0 * error:.0f} % (median of {_NUM_CHECKED} random subnets; '
-        f'expected at most {100.0 * _MOST_ERROR:.0f} %). Had the '
-        'device other work? Measure again without it, or export fewer subnets, '
-        'which are timed one by one.'
+        f'expected at most {100.0 * _MOST_ERROR:.0f} %). {advice}'
+    )
+  name = min(found, key=lambda name: found[name])
+  if found[name] <= 0.0:
+    raise ValueError(
+        f'The times of single stages add up to {found[name]:.3f} ms for '
+        f'{name}; expected more than 0. {advice}'
     )
   return found
 
@@ -128,7 +136,10 @@ def read(
   path = os.path.join(folder, _FILE)
   if not os.path.exists(path):
     return {}, 'Times are not known here; expected measure() to have run.'
-  again = 'expected measure(), or --measure, to take them again.'
+  again = (
+      'expected net.measure(save=True) to take them again, loaded as now; '
+      '--measure does so with the default options.'
+  )
   try:
     with open(path, encoding='utf-8') as file:
       kept = json.load(file)
@@ -150,7 +161,6 @@ def read(
 def _device(surroundings: dict[str, str]) -> dict[str, str]:
   """Describes the device that times are valid for."""
   return {
-      'host': platform.node(),
       'processor': _processor(),
       'cores': str(os.cpu_count()),
       **surroundings,

@@ -54,7 +54,7 @@ def find_module(name: str, package: str) -> Any:
   except ImportError as error:
     raise ValueError(
         f'{package} cannot be imported ({error}); expected it to be installed, '
-        f'as by `pip install {package}`.'
+        f'as by `pip install --upgrade {package}`.'
     ) from error
 
 
@@ -131,10 +131,17 @@ def _session(path: str, options: Any) -> Any:
 def _surroundings(session: Any) -> dict[str, str]:
   options = session.get_session_options()
   threads = options.intra_op_num_threads, options.inter_op_num_threads
+  try:
+    spinning = options.get_session_config_entry(
+        'session.intra_op.allow_spinning'
+    )
+  except Exception:  # Such as RuntimeError, if nobody set it.
+    spinning = 'default'
   return {
       'runtime': f'onnxruntime {find_module("onnxruntime", "").__version__}',
       'providers': ', '.join(session.get_providers()),
       'threads': ', '.join(map(str, threads)),
+      'spinning': spinning,
   }
 
 

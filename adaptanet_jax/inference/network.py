@@ -243,7 +243,7 @@ class Supernet:
     images = pictures_lib.to_batch(
         pictures, self.net.image_shape, self.about.shorter_side
     )
-    return self.answer(images, subnet, policy=policy)
+    return self.answer(images, subnet, policy=policy) if len(images) else []
 
   def answer(
       self,

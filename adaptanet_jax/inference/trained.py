@@ -220,8 +220,8 @@ def _statistics(workdir: str) -> calibration_lib.Statistics:
   if not os.path.exists(path):
     raise UsageError(
         f'The batch statistics of {workdir} were never calibrated; expected a '
-        "run whose phase evaluation is done, or calibration='none' for those "
-        'of training.'
+        'run whose phase evaluation is done; or, in Python, '
+        "load(..., calibration='none') for those of training."
     )
   return calibration_lib.load(path)
 
@@ -243,8 +243,6 @@ def _read(workdir: str) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
   config = ml_collections.ConfigDict(read_json(Paths(workdir).config))
-  if 'damaged' not in config.data:  # The run is older than this setting.
-    config.data.damaged = 'refuse'
   return config, read_json(Paths(workdir).results)
 
 

@@ -44,8 +44,8 @@ def routed(net: ResNet, gates: GateSet, used: routing.Used) -> Any:
   Args:
     net: the network.
     gates: its gates.
-    used: `Policy.used` of the policies that it is for. Most policies take few
-      of the choices, and others would only have to be compiled.
+    used: `Policy.used` of the policies that it is for. Most policies need few
+      of the choices and gates, and others would only have to be compiled.
   """
 
   def run(

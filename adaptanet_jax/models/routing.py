@@ -15,7 +15,7 @@ c = images per chunk.
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -34,8 +34,6 @@ ROUTING_GATES = tuple(range(1, NUM_STAGES))
 # Multiplicative hashing by an odd number near 2 ** 16 times the golden ratio
 # (Knuth, The Art of Computer Programming, vol. 3, 6.4), modulo 2 ** 16.
 HASH_FACTOR, HASH_BITS = 40503, 16
-# The indices of the choices that a program can run, for each stage.
-Used = tuple[tuple[int, ...], ...]
 # Images per chunk. Small chunks waste less on padding, large ones run faster.
 CHUNK_SIZE = 8
 
@@ -45,6 +43,21 @@ def routing_gates(gates: GateSet | None) -> GateSet | None:
   if not gates or not set(ROUTING_GATES) <= set(gates.anchors):
     return None
   return dataclasses.replace(gates, anchors=ROUTING_GATES)
+
+
+class Used(NamedTuple):
+  """What policies may need; a program for them contains nothing else.
+
+  Attributes:
+    choices: the indices of the choices that may occur, for each stage.
+    gates: the anchors whose gates may be read.
+  """
+
+  choices: tuple[tuple[int, ...], ...] = ((),) * NUM_STAGES
+  gates: tuple[int, ...] = ROUTING_GATES
+
+
+_EVERYTHING = Used()
 
 
 @flax.struct.dataclass
@@ -74,10 +87,17 @@ class Policy:
 
   @property
   def used(self) -> Used:
-    """The choices of each stage that it may take; not of a traced policy."""
-    return tuple(
-        tuple(np.unique(choices).tolist())
-        for choices in (self.start, *self.choices)
+    """The choices and gates that it may need; not of a traced policy."""
+    return Used(
+        tuple(
+            tuple(np.unique(choices).tolist())
+            for choices in (self.start, *self.choices)
+        ),
+        tuple(
+            gate
+            for gate, reads in zip(ROUTING_GATES, self.reads)
+            if np.any(reads)
+        ),
     )
 
 
@@ -265,7 +285,7 @@ def route(
     policy: Policy,
     *,
     chunk_size: int = CHUNK_SIZE,
-    used: Used = ((),) * NUM_STAGES,
+    used: Used = _EVERYTHING,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Runs each image under the subnet that its own confidences lead to.
 
@@ -276,7 +296,8 @@ def route(
     images: `uint8[B, H, W, C]`.
     policy: how confidences become choices.
     chunk_size: c.
-    used: `Policy.used` of the policies to be run; default: all choices.
+    used: `Policy.used` of the policies to be run; default: all choices and
+      gates.
 
   Returns:
     Logits `(B, num_classes)`, the subnets that were run, `int32[B, 4]`, and
@@ -286,6 +307,7 @@ def route(
   choice = policy.start[rule]
   prefix = jnp.zeros_like(choice)
   path: tuple[jax.Array, ...] = (rule,)
+  unread = jnp.zeros_like(choice)
   taken, read = [], []
   x = images
   for n in stage_numbers():
@@ -296,20 +318,21 @@ def route(
         n,
         choice,
         chunk_size=chunk_size,
-        used=used[n - 1],
+        used=used.choices[n - 1],
     )
     taken.append(choice)
     prefix = prefix * len(net.choices) + choice
     if n < NUM_STAGES:
       reads = policy.reads[n - 1][path]
-      edges = policy.edges[n - 1][prefix]
-      # A gate that no image reads is not run.
-      bins = lax.cond(
-          reads.any(),
-          functools.partial(_bins, gates, n),
-          lambda *_: jnp.zeros(images.shape[0], jnp.int32),
-          *(variables, x, edges),
-      )
+      bins = unread
+      if n in used.gates:
+        # It is not run for a batch of which no image reads it.
+        bins = lax.cond(
+            reads.any(),
+            functools.partial(_bins, gates, n),
+            lambda *_: unread,
+            *(variables, x, policy.edges[n - 1][prefix]),
+        )
       path = (*path, jnp.where(reads, bins, 0))
       choice = policy.choices[n - 1][path]
       read.append(reads)

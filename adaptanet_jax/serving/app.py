@@ -28,7 +28,11 @@ from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.failures import failure
 from adaptanet_jax.serving.items import Answer
 from adaptanet_jax.serving.reader import Reader, drain
-from adaptanet_jax.serving.refusals import Limits, RequestError
+from adaptanet_jax.serving.refusals import (
+  Limits,
+  NotAnsweredError,
+  RequestError,
+)
 from adaptanet_jax.serving.service import Images, Service
 from adaptanet_jax.serving.tensors import INPUT
 
@@ -202,9 +206,9 @@ class _App:
     self._authorize(request)
     engine, aside = self._service.engine, self._reader.aside
     async with self._reader.body(request) as body:
-      asked = await aside(
-          len(body),
-          protocol.parse,
+      # In a thread it would not run beside anything: JSON is read by one call
+      # that keeps the interpreter's lock.
+      asked = protocol.parse(
           body,
           request.headers.get(protocol.JSON_LENGTH),
           shape=engine.image_shape,
@@ -324,8 +328,11 @@ class _App:
     load = functools.partial(self._loader, model)
     try:
       return JSONResponse(await self._service.replace(load))
-    except (UsageError, OSError) as error:
-      logging.warning('Not loaded: %s', error)
+    except NotAnsweredError:
+      raise
+    except Exception as error:  # Such as one of XLA, out of memory.
+      known = isinstance(error, (UsageError, OSError))
+      logging.warning('Not loaded: %s', error, exc_info=not known)
       # The message may name files of this machine, so only the log has it.
       raise RequestError(
           409, 'The model cannot be loaded, and the old one stays; the log '

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 import logging
+import math
 import threading
 import time
 from typing import Any
@@ -32,18 +33,18 @@ from adaptanet_jax.serving.controller import (
   seconds_needed,
 )
 from adaptanet_jax.serving.engine import Engine
-from adaptanet_jax.serving.items import (
-  Answer,
-  Batch,
+from adaptanet_jax.serving.items import Answer, Batch, Item
+from adaptanet_jax.serving.refusals import (
   BatchError,
   DeadlineError,
-  Item,
   RefusedError,
+  RequestError,
 )
-from adaptanet_jax.serving.refusals import RequestError
 
-# Failed batches in a row after which the server is not ready.
-_MOST_FAILURES = 3
+REPLACED = 'Another model took its place.'
+# Failed batches in a row after which the server is not ready, and seconds of
+# nothing but failures after which only a new process may help.
+_MOST_FAILURES, _MOST_FAILING_SECONDS = 3, 60.0
 # From then on it runs a blank image after each such time without requests:
 # nothing else would show that batches succeed again.
 _PROBE_SECONDS = 1.0
@@ -87,6 +88,7 @@ class Batcher:
     self.engine, self.profile = engine, profile
     self.margin, self.delay = Margin(), Recent()
     self.failures = self.begun = 0
+    self._failing_since = math.inf
     self._limit, self._on_batch, self._choose = queue_limit, on_batch, choose
     self._changed = threading.Condition()
     self._items: list[Item] = []  # In order of their deadlines.
@@ -117,11 +119,13 @@ class Batcher:
 
   @property
   def is_alive(self) -> bool:
-    """Whether the thread lives and its batch is not long overdue."""
+    """Whether the thread lives, and batches end, and not only in failures."""
+    now = time.monotonic()
     # Read in the reverse of the order in which `_begin` sets them.
-    hangs = self._running and time.monotonic() > self._overdue
+    hangs = self._running and now > self._overdue
+    fails = now > self._failing_since + _MOST_FAILING_SECONDS
     not_started = self._thread.ident is None
-    return (not_started or self._thread.is_alive()) and not hangs
+    return (not_started or self._thread.is_alive()) and not (hangs or fails)
 
   @property
   def is_healthy(self) -> bool:
@@ -221,9 +225,9 @@ class Batcher:
           lost += [item] if item.start else []
       self._leave_out(lost)
       self.engine, self.profile, self.margin = engine, profile, Margin()
-      self.failures = 0
+      self._note(False, time.monotonic())
     for item in lost:
-      self._fail(item, RefusedError('Another model took its place.', 1.0))
+      self._fail(item, RefusedError(REPLACED, 1.0))
 
   def close(self) -> None:
     """Ends the thread once no image waits."""
@@ -318,16 +322,13 @@ class Batcher:
         if item.start == first.start
         and (item.allowed == first.allowed or needed.issubset(item.allowed))
     ][:HORIZON]  # The controller sees no more.
-    known = (
-        [item.deadline for item in able],
-        self.profile,
-        self.margin.value(now),
-        first.allowed,
-    )
-    delay = self._delay(now, first.deadline)
-    decision = self._choose(now + delay, *known)
-    if not decision and delay:  # Rather an answer that may be late than none.
-      decision = self._choose(now, *known)
+    deadlines = [item.deadline for item in able]
+    known = self.profile, self.margin.value(now), first.allowed
+    due = [deadline - self._delay(now, deadline) for deadline in deadlines]
+    decision = self._choose(now, due, *known)
+    # Rather an answer that may be late than none.
+    if not decision and due != deadlines:
+      decision = self._choose(now, deadlines, *known)
     # Images that other entries, too, may answer are not given up yet.
     given_up = [
         item
@@ -387,13 +388,19 @@ class Batcher:
       problem = 'The batch failed.'
     done = time.monotonic()
     with self._changed:
-      batch.margin.record(batch.seconds, done - started, done)
+      batch.margin.record((done - started) / batch.seconds, done)
       self._running = 0
       if batch.engine is self.engine:
-        self.failures = self.failures + 1 if problem else 0
+        self._note(bool(problem), done)
     self._loop.call_soon_threadsafe(
         self._deliver, batch, answers, problem, done - started
     )
+
+  def _note(self, failed: bool, now: float) -> None:
+    """Notes whether a batch failed; the lock is held."""
+    self.failures = self.failures + 1 if failed else 0
+    since = min(self._failing_since, now)
+    self._failing_since = since if failed else math.inf
 
   def _deliver(
       self, batch: Batch, answers: list[Answer], problem: str, seconds: float

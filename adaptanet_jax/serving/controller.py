@@ -147,12 +147,13 @@ def choose(
   It takes the pair that, if kept until no request waits, gives the most answers
   that are right, by the subnet's accuracy, and in time. Requests that would be
   late in its first batch are given up: answering them anyway, when more come
-  than can be answered, made two thirds of all answers late (docs/serving.md).
+  than can be answered, makes those behind them late as well (docs/serving.md).
   Ties go to the higher accuracy, then to more MAdds (many subnets get all of a
   few held-out images right: then more work is safer), then to the smaller size.
 
-  If the margin leaves no time for any request, the fastest entry answers those
-  that it can without the margin: if nothing ran, the margin could not fall.
+  If the margin leaves no time for any request, one entry answers those that it
+  can without the margin, the fastest that can answer any: if nothing ran, the
+  margin could not fall.
 
   Args:
     now: seconds on the clock of the deadlines.
@@ -167,14 +168,13 @@ def choose(
   """
   order = _order(profile, None if allowed is None else tuple(allowed))
   # Equivalent to multiplying all times by the margin.
-  slack = (np.array(deadlines[:HORIZON]) - now) / margin
+  left = np.array(deadlines[:HORIZON]) - now
+  slack = left / margin
   count = len(slack)
-  if not count:
+  if not count or left[-1] < order.fastest:
     return None
   if slack[-1] < order.fastest:
-    if margin <= 1.0:
-      return None
-    fastest = _fastest(profile, count, allowed)
+    fastest = _fastest(profile, count, float(left[-1]), allowed)
     return choose(now, deadlines, profile, 1.0, (fastest,))
   # How many requests would be late in a pair's first batch, and are left out.
   late = slack.searchsorted(order.done[:, 0])
@@ -190,12 +190,18 @@ def choose(
 
 
 def _fastest(
-    profile: Profile, count: int, allowed: Sequence[int] | None
+    profile: Profile,
+    count: int,
+    left: float,
+    allowed: Sequence[int] | None,
 ) -> int:
-  """Returns the fastest entry for as many requests as wait."""
+  """Returns the fastest entry for all that wait that is in time for one."""
   rows = range(len(profile.entries)) if allowed is None else allowed
   most = min(count, profile.sizes[-1])
-  return min(rows, key=lambda entry: profile.predicted(entry, most))
+  return min(
+      (row for row in rows if profile.seconds[row, 0] <= left),
+      key=lambda row: profile.predicted(row, most),
+  )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -282,30 +288,13 @@ class Recent:
     del self._sorted[bisect.bisect_left(self._sorted, oldest)]
 
 
-class Margin:
+class Margin(Recent):
   """How much longer batches take than predicted: a running 95th percentile.
 
   On a machine with other work, batches take longer than measured when the
-  server started.
+  server started. What is recorded is actual over predicted seconds.
   """
 
-  def __init__(self) -> None:
-    self._ratios = Recent()
-
-  def record(self, predicted: float, actual: float, now: float) -> None:
-    """Records a batch.
-
-    Args:
-      predicted: seconds that it should have taken.
-      actual: seconds that it took.
-      now: seconds on the clock of the deadlines.
-    """
-    self._ratios.record(actual / predicted, now)
-
   def value(self, now: float) -> float:
-    """Returns the factor by which to multiply predicted times, 1 to 10.
-
-    Args:
-      now: seconds on the clock of the deadlines.
-    """
-    return min(max(self._ratios.value(now), _LEAST_MARGIN), _MOST_MARGIN)
+    """Returns the factor by which to multiply predicted times, 1 to 10."""
+    return min(max(super().value(now), _LEAST_MARGIN), _MOST_MARGIN)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax import compiler
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
@@ -176,6 +177,7 @@ class JaxEngine:
             os.environ.get(name, '')
             for name in ('XLA_FLAGS', 'GLIBC_TUNABLES', 'NPROC')
         ],
+        'compiler': compiler.options(),
         'network': str(self.net.net),
         'weights': digest.hexdigest(),
         'policies': self.net.policy_table,

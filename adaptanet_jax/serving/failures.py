@@ -3,35 +3,19 @@
 """Responses to requests that get no answer."""
 
 import logging
-import math
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from adaptanet_jax.serving.items import (
-  BatchError,
-  DeadlineError,
-  RefusedError,
-)
-from adaptanet_jax.serving.refusals import RequestError
+from adaptanet_jax.serving.refusals import NotAnsweredError
 
 
 def failure(error: Exception) -> Response:
   """Returns the response to an error: one sentence, no details of the machine.
   """
-  if isinstance(error, RequestError):
-    headers = {'www-authenticate': 'Bearer'} if error.status == 401 else None
-    return JSONResponse({'error': str(error)}, error.status, headers)
-  if isinstance(error, RefusedError):
-    seconds = max(1, math.ceil(error.retry_after))
-    return JSONResponse(
-        {'error': str(error)}, 503, {'retry-after': str(seconds)}
-    )
-  if isinstance(error, DeadlineError):
-    return JSONResponse({'error': str(error)}, 504)
-  if isinstance(error, BatchError):
-    return JSONResponse({'error': str(error)}, 500)
+  if isinstance(error, NotAnsweredError):
+    return JSONResponse({'error': str(error)}, error.status, error.headers)
   if isinstance(error, ClientDisconnect):  # Nobody reads it.
     return Response(status_code=499)
   if isinstance(error, HTTPException):

@@ -16,22 +16,7 @@ from adaptanet_jax.serving.controller import (
   Profile,
 )
 from adaptanet_jax.serving.engine import Engine
-
-
-class RefusedError(Exception):
-  """The request is refused now; it may succeed `retry_after` seconds later."""
-
-  def __init__(self, message: str, retry_after: float) -> None:
-    super().__init__(message)
-    self.retry_after = retry_after
-
-
-class DeadlineError(Exception):
-  """The deadline passed, or is sure to pass, before the request's turn."""
-
-
-class BatchError(Exception):
-  """The batch that the request was part of failed."""
+from adaptanet_jax.serving.refusals import BatchError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,10 @@ batch size. The times are kept in a file named by a hash of what they depend on.
 S = entries of the menu, B = batch sizes, K = choices of a stage.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import json
@@ -21,6 +23,7 @@ from absl import logging
 import jax
 import numpy as np
 
+import adaptanet_jax
 from adaptanet_jax import platforms
 from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
@@ -85,10 +88,36 @@ def create(
     UsageError: the network has no accuracies, no such subnet or no such policy.
   """
   path = _path(engine, folder, names, policy)
-  kept = _read(path, engine.sizes)
-  if kept:
-    warm(engine, kept)
-    return kept
+  with _alone(path):
+    kept = _read(path, engine.sizes)
+    if not kept:
+      return _measured(engine, path, names, policy, begun)
+  warm(engine, kept)
+  return kept
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+  """Lets one process at a time measure a menu; the others then read its times.
+
+  Side by side, as replicas start, each would make the others' times longer.
+  """
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError):  # Then nothing can be kept either.
+      os.makedirs(os.path.dirname(path), exist_ok=True)
+      file = stack.enter_context(open(f'{path}.lock', 'w', encoding='utf-8'))
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _measured(
+    engine: Engine,
+    path: str,
+    names: Sequence[str],
+    policy: str | None,
+    begun: Callable[[], int],
+) -> Profile:
+  """Chooses a menu and times it; keeps the times unless batches ran."""
   before = begun()
   if names:
     entries = tuple(_entry(engine, name) for name in names)
@@ -159,6 +188,7 @@ def _path(
 ) -> str:
   on = _digest(json.dumps(
       engine.described | {
+          'version': adaptanet_jax.__version__,
           'processor': platforms.processor(),
           'cores': splits.num_cores(),
           'sizes': engine.sizes,

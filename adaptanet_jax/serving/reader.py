@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from adaptanet_jax.serving import payloads
-from adaptanet_jax.serving.items import RefusedError
 from adaptanet_jax.serving.refusals import (
   Limits,
+  RefusedError,
   RequestError,
   short,
   too_large,

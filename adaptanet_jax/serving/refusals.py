@@ -1,8 +1,13 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Refusals, whose one sentence says what was received and what is expected."""
+"""Errors of requests that get no answer.
+
+The message of each is one sentence that says what was received and what is
+expected.
+"""
 
 import dataclasses
+import math
 import reprlib
 from typing import Any
 
@@ -11,12 +16,56 @@ _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 
 
-class RequestError(Exception):
-  """A request that cannot be answered, and the HTTP status that says so."""
+class NotAnsweredError(Exception):
+  """A request gets no answer; the message is for its client.
+
+  Attributes:
+    status: the HTTP status.
+    headers: headers of the response.
+    outcome: what its images count as, one of `metrics.OUTCOMES`; None: they do
+      not count.
+  """
+
+  status: int
+  outcome: str | None
+
+  def __init__(self, message: str) -> None:
+    super().__init__(message)
+    self.headers: dict[str, str] = {}
+
+
+class RequestError(NotAnsweredError):
+  """The request is not valid."""
+
+  outcome = None
 
   def __init__(self, status: int, message: str) -> None:
     super().__init__(message)
     self.status = status
+    if status == 401:
+      self.headers['www-authenticate'] = 'Bearer'
+
+
+class RefusedError(NotAnsweredError):
+  """The request is refused now; it may succeed `retry_after` seconds later."""
+
+  status, outcome = 503, 'refused'
+
+  def __init__(self, message: str, retry_after: float) -> None:
+    super().__init__(message)
+    self.headers['retry-after'] = str(max(1, math.ceil(retry_after)))
+
+
+class DeadlineError(NotAnsweredError):
+  """The deadline passed, or is sure to pass, before the request's turn."""
+
+  status, outcome = 504, 'expired'
+
+
+class BatchError(NotAnsweredError):
+  """The batch that the request was part of failed."""
+
+  status, outcome = 500, 'failed'
 
 
 @dataclasses.dataclass(frozen=True)

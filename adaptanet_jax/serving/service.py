@@ -21,28 +21,23 @@ import numpy as np
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving.allowed import allowed_entries
-from adaptanet_jax.serving.batcher import Batcher
+from adaptanet_jax.serving.batcher import REPLACED, Batcher
 from adaptanet_jax.serving.controller import Decision, Profile, choose
 from adaptanet_jax.serving.engine import Engine
-from adaptanet_jax.serving.items import (
-  Answer,
-  DeadlineError,
-  RefusedError,
-)
+from adaptanet_jax.serving.items import Answer
 from adaptanet_jax.serving.metrics import Metrics
-from adaptanet_jax.serving.refusals import RequestError
+from adaptanet_jax.serving.refusals import (
+  DeadlineError,
+  NotAnsweredError,
+  RefusedError,
+  RequestError,
+)
 
 Images = Sequence[np.ndarray]
 
 # How far an image's logits alone may be from those in a batch, relatively: the
 # larger of a share and a number of steps of the type that computes them.
 _TOLERANCE, _TOLERANCE_STEPS = 1e-3, 8
-# What becomes of the images of a request that ends with such an error.
-_OUTCOMES = {
-    RefusedError: 'refused',
-    DeadlineError: 'expired',
-    asyncio.CancelledError: 'cancelled',
-}
 
 
 class Service:
@@ -139,7 +134,8 @@ class Service:
       DeadlineError: the deadline passed.
       BatchError: the network failed.
     """
-    allowed = allowed_entries(self.profile, parameters, start)
+    profile = self.profile
+    allowed = allowed_entries(profile, parameters, start)
     deadline = arrived + 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
     self.metrics.arrived(count)
     try:
@@ -147,17 +143,39 @@ class Service:
         with self.batcher.room(count, deadline, allowed):
           images = await _until(deadline, images())
       answers = await _all(
-          self.batcher.submit(images, deadline, parameters, start=start)
+          self._submit(images, deadline, parameters, start, profile)
       )
-    except RequestError:
+    except NotAnsweredError as error:
+      if error.outcome:
+        self.metrics.outcome(error.outcome, count)
       raise
-    except BaseException as error:
-      self.metrics.outcome(_OUTCOMES.get(type(error), 'failed'), count)
+    except asyncio.CancelledError:
+      self.metrics.outcome('cancelled', count)
+      raise
+    except Exception:
+      self.metrics.outcome('failed', count)
       raise
     now = time.monotonic()
     for answer in answers:
       self.metrics.answered(answer, now - arrived, late=now > deadline)
     return answers
+
+  def _submit(
+      self,
+      images: Images,
+      deadline: float,
+      parameters: dict[str, Any],
+      start: int,
+      checked: Profile,
+  ) -> list['asyncio.Future[Answer]']:
+    """Puts images in the queue whose parameters were checked before."""
+    try:
+      return self.batcher.submit(images, deadline, parameters, start=start)
+    except RequestError as error:
+      if self.profile is checked:
+        raise
+      # The menu changed while the pictures were decoded.
+      raise RefusedError(REPLACED, 1.0) from error
 
   def written(self, answers: Sequence[Answer]) -> None:
     """Notes that a response with these answers is made."""

@@ -158,7 +158,7 @@ class CapacityTest(parameterized.TestCase):
     with mock.patch.multiple(
         serving, _SLO=mock.Mock(value=50.0), IMAGES=mock.Mock(value=1)
     ):
-      return serving._capacity(served, None, 'wide')[0]
+      return serving._capacity(served, None, 'wide')
 
   def test_slow_networks_have_one_as_well(self):
     self.assertAlmostEqual(self._capacity(0.125), 8.0, delta=1.0)
@@ -166,6 +166,16 @@ class CapacityTest(parameterized.TestCase):
   def test_a_deadline_that_nothing_meets(self):
     with self.assertRaisesRegex(SystemExit, 'nothing within --slo_ms=50'):
       self._capacity(np.inf)
+
+
+class BlankTest(parameterized.TestCase):
+
+  def test_its_menu_is_like_a_model_s(self):
+    blank = serving.Blank((4, 4, 1))
+    names = [entry.name for entry in blank.profile.entries]
+    self.assertLen(set(names), 12)
+    self.assertIn(serving._WIDE, names)
+    self.assertEqual(blank.run(fakes.images(3), names[0]).shape, (3, 10))
 
 
 class LoadTest(parameterized.TestCase):

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
 import subprocess
@@ -119,21 +118,40 @@ class RuntimeTest(folder_test.ExportTestCase):
     self.assertEqual(net.milliseconds, {})
     self.assertFalse((folder / 'latency.json').exists())
 
+  def test_times_of_no_time_are_not_kept(self):
+    # Sums are right, and negative for the narrowest.
+    def times(run, subnets, *unused):
+      return {own: 9.0 - sum(own) for own in subnets}
+
+    net = runtime.load(str(self._copy()))
+    with mock.patch.object(runtime_latency, '_times', times):
+      with self.assertRaisesRegex(
+          ValueError, r'add up to -19\.000 ms for 0\.25d(-0\.25d){3}; expe'
+      ):
+        net.measure()
+
   def test_times_of_another_device_do_not_count(self):
     folder = self._copy()
     runtime_latency.write(
         str(folder), self.exported.surroundings,
         dict.fromkeys(self.exported.subnets, 1.0),
     )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 3
-    with mock.patch.object(platform, 'node', return_value='elsewhere'):
+    few, patient = (onnxruntime.SessionOptions() for _ in range(2))
+    few.intra_op_num_threads = 3
+    patient.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    with mock.patch.object(
+        runtime_latency, '_processor', return_value='another'
+    ):
       moved = runtime.load(str(folder))
     for net, message in (
-        (moved, "do not hold here: host was '.*' and is 'elsewhere'; expected"),
+        (moved, "do not hold here: processor was '.*' and is 'another'; expec"),
         (
-            runtime.load(str(folder), sess_options=options),
-            "do not hold here: threads was '0, 0' and is '3, 0'; expected me",
+            runtime.load(str(folder), sess_options=few),
+            "do not hold here: threads was '0, 0' and is '3, 0'; expected net",
+        ),
+        (
+            runtime.load(str(folder), sess_options=patient),
+            "do not hold here: spinning was 'default' and is '0'; expected net",
         ),
     ):
       self.assertEqual(net.milliseconds, {})

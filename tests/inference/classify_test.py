@@ -122,6 +122,7 @@ class ClassifyTest(parameterized.TestCase):
     for pictures_ in (None, 3):
       with self.assertRaisesRegex(UsageError, f'pictures = {pictures_}; expec'):
         self.net.classify(pictures_)
+    self.assertEqual(self.net.classify([]), [])
 
   @parameterized.parameters(
       (3, 'A picture is a int; expected the path'),

@@ -254,12 +254,20 @@ class ConnectionTest(fakes.HttpTest):
     ))
     with (
         mock.patch.object(payloads, 'check_pictures', check),
-        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        concurrent.futures.ThreadPoolExecutor(3) as pool,
     ):
       self.addCleanup(go_on.set)
       first = pool.submit(self.running.ask, 'POST', '/classify', encoded)
       self.assertTrue(begun.wait(20.0))
       self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
+      # Nor does any number of them delay a large tensor.
+      running = self.enter_context(fakes.Running())
+      for _ in range(3):
+        pool.submit(running.ask, 'POST', '/classify?timeout=900000', encoded)
+      large = fakes.body(fakes.images(1)) + 100_000 * ' '
+      self.assertEqual(
+          running.ask('POST', '/v2/models/fake/infer', large)[0], 200
+      )
       # It has a deadline, too.
       late = self.running.ask('POST', '/classify?timeout=50000', encoded)
       self.refused(late, 504, 'before the pictures were decoded')

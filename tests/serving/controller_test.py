@@ -34,9 +34,12 @@ def _naive(now, deadlines, profile, margin, rows=None):
   if not left:
     if margin == 1.0 or not deadlines:
       return None
-    # Without the margin, only the fastest for that many.
+    # Without the margin, only the fastest for that many that is in time.
     most = min(len(deadlines), profile.sizes[-1])
-    row = min(rows, key=lambda s: profile.predicted(s, most))
+    able = [s for s in rows if profile.seconds[s, 0] <= deadlines[-1] - now]
+    if not able:
+      return None
+    row = min(able, key=lambda s: profile.predicted(s, most))
     return _naive(now, deadlines, profile, 1.0, [row])
   pairs = []
   for s in rows:
@@ -156,6 +159,16 @@ class ChooseTest(parameterized.TestCase):
         expected,
     )
 
+  def test_without_the_margin_who_is_in_time_runs(self):
+    # The second is faster for four, and takes too long even for one.
+    profile = Profile(
+        (Entry('quick', 0.6, 10), Entry('steady', 0.9, 40)),
+        _SIZES,
+        np.array([[0.25, 1.0, 2.0], [0.625, 0.75, 1.0]]),
+    )
+    decision = choose(0.0, [0.375] * 4, profile, 3.0)
+    self.assertEqual((decision.given_up, decision.entry), (0, 0))
+
   def test_more_load_never_slows_it_down(self):
     seconds = []
     for count in range(1, 40):
@@ -188,23 +201,23 @@ class MarginTest(parameterized.TestCase):
   def test_it_is_a_percentile_of_the_recent_ratios(self):
     margin = Margin()
     for n in range(1, 101):  # Ratios of 1.01 to 2.0.
-      margin.record(1.0, 1.0 + n / 100.0, 0.0)
+      margin.record(1.0 + n / 100.0, 0.0)
     self.assertAlmostEqual(margin.value(0.0), 1.95)
     for _ in range(200):  # They replace all ratios before.
-      margin.record(2.0, 2.4, 0.0)
+      margin.record(1.2, 0.0)
     self.assertAlmostEqual(margin.value(0.0), 1.2)
 
   @parameterized.parameters((0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (90.0, 10.0))
   def test_it_stays_within_limits(self, actual, expected):
     margin = Margin()
     self.assertEqual(margin.value(0.0), 1.0)
-    margin.record(1.0, actual, 0.0)
+    margin.record(actual, 0.0)
     self.assertEqual(margin.value(0.0), expected)
 
   def test_what_is_long_ago_is_forgotten(self):
     margin = Margin()
-    margin.record(1.0, 9.0, 0.0)
-    margin.record(1.0, 2.0, 4.0)
+    margin.record(9.0, 0.0)
+    margin.record(2.0, 4.0)
     self.assertEqual(
         [margin.value(now) for now in (4.0, 6.0, 10.0)], [9.0, 2.0, 1.0]
     )

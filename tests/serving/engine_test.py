@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.serving.engine, profile and policies."""
 
 import concurrent.futures
+import functools
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from unittest import mock
 import urllib.request
 
@@ -100,6 +102,26 @@ class EngineTest(parameterized.TestCase):
             profile_lib.is_kept(self.engine, folder=folder, names=_MENU[:1]),
             begun() == 0,
         )
+
+  def test_who_starts_together_measures_once(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    measured = []
+
+    def measure(runs):
+      measured.append(len(runs))
+      time.sleep(0.3)
+      return np.ones(len(runs))
+
+    create = functools.partial(
+        profile_lib.create, self.engine, folder=folder, names=_MENU[:1]
+    )
+    with (
+        mock.patch.object(profile_lib, '_measure', measure),
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
+      found = [run.result() for run in [pool.submit(create) for _ in range(2)]]
+    self.assertEqual(measured, [3])
+    np.testing.assert_array_equal(found[0].seconds, found[1].seconds)
 
   def test_a_folder_that_cannot_be_written(self):
     file = self.enter_context(tempfile.NamedTemporaryFile())

@@ -62,6 +62,8 @@ class RayServeTest(parameterized.TestCase):
       (('--rate=nan',), '--rate=nan; expected'),
       (('--ongoing=0',), '--ongoing=0; expected'),
       (('--slo_ms=0',), '--slo_ms=0.0; expected'),
+      # 400 requests a second, each taking 500 of at most 1,000 ms.
+      (('--rate=400', '--slo_ms=1000'), '--ongoing=128; expected at least 200'),
   )
   def test_flags_that_ray_would_refuse(self, flags, message):
     with self.assertRaisesRegex(UsageError, message):
@@ -102,8 +104,11 @@ class RayServeTest(parameterized.TestCase):
     replica.check_health()
     with mock.patch.object(service.batcher, '_thread') as thread:
       thread.is_alive.return_value = False
-      with self.assertRaisesRegex(RuntimeError, 'is dead, or hangs'):
+      with self.assertRaisesRegex(RuntimeError, 'Batches fail'):
         replica.check_health()
+    service.batcher.failures = 3
+    with self.assertRaisesRegex(RuntimeError, 'Batches fail'):
+      replica.check_health()
 
 
 if __name__ == '__main__':

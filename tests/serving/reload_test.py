@@ -3,15 +3,18 @@
 """Tests of replacing the model that is served."""
 
 import asyncio
+from concurrent import futures
+import functools
 import json
 import threading
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving import service as service_lib
+from adaptanet_jax.serving import payloads, service as service_lib
 from tests.serving import fakes
 
 
@@ -85,6 +88,38 @@ class LoadTest(parameterized.TestCase):
         seen[0][0], images_lib.decode(fakes.png(pixels), fakes.SHAPE, 6)
     )
 
+  def test_a_picture_that_is_decoded_meanwhile_may_be_refused(self):
+    narrow = fakes.Profile(
+        fakes.ENTRIES[:1], fakes.SIZES, fakes.profile().seconds[:1]
+    )
+    self._start(lambda model: (fakes.FakeEngine(seed=1), narrow))
+    begun, go_on = threading.Event(), threading.Event()
+    read = payloads.read_picture
+
+    def wait(*args):
+      begun.set()
+      go_on.wait()
+      return read(*args)
+
+    encoded = fakes.png(np.zeros((300, 300), np.uint8))
+    ask = functools.partial(
+        self.running.ask, 'POST', '/classify?subnet=wide', encoded,
+        {'Authorization': f'Bearer {fakes.TOKEN}'},
+    )
+    with (
+        mock.patch.object(payloads, 'read_picture', wait),
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      first = pool.submit(ask)
+      self.assertTrue(begun.wait(20.0))
+      self.assertEqual(self._load('x')[0], 200)
+      go_on.set()
+      status, _, body = first.result()
+    self.assertEqual(status, 503)
+    self.assertIn(b'Another model took its place', body)
+    self.assertEqual(ask()[0], 400)  # It is on no menu now.
+
   def test_one_at_a_time(self):
     other, begun = fakes.FakeEngine(seed=1), threading.Event()
     go_on = threading.Event()
@@ -116,6 +151,8 @@ class LoadTest(parameterized.TestCase):
         raise UsageError('/secret/place is damaged.')
       if model == 'full':
         raise OSError(28, 'No space left', '/secret/place')
+      if model == 'large':  # As XLA raises.
+        raise RuntimeError('RESOURCE_EXHAUSTED: /secret/place')
       if model == 'classes':
         other.class_names = ('a', 'b')
       if model == 'anchors':
@@ -125,7 +162,9 @@ class LoadTest(parameterized.TestCase):
       return other, fakes.profile()
 
     self._start(load)
-    for model in ('missing', 'full', 'nan', 'anchors', 'classes'):
+    for model in (
+        'missing', 'full', 'large', 'nan', 'anchors', 'classes'
+    ):
       status, _, body = self._load(model)
       self.assertEqual(status, 409)
       self.assertNotIn(b'secret', body)
