@@ -14,7 +14,8 @@ simulator:
   slackfit      SuperServe's policy
   ours          the controller of `adaptanet_jax.serving`
 
-Those that are served take turns, and each seed begins with another one. A load
+Those that are served run one after another, each trace beginning with another
+one. A load
 of 1 is the rate that x1.0 alone answers in time over HTTP, measured first. So
 is how many requests HTTP alone can answer: the simulator and the oracle add the
 time that an image takes of it to every batch, although on several cores HTTP
@@ -225,7 +226,8 @@ def main(argv):
   del argv
   folder = profile_lib.prepare(_CACHE.value)
   engine = load_engine(_MODEL.value)
-  names = [entry.name for entry in profile_lib.choose_menu(engine)]
+  kept = profile_lib.create(engine, folder=folder)
+  names = [entry.name for entry in kept.entries]
   count = len(names)
   names += [n for n in profile_lib.front(engine) if n not in names]
   # One measurement of all: the menu must not seem faster than what bounds it.

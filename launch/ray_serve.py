@@ -13,6 +13,7 @@ for inference.
 """
 
 import argparse
+import math
 import threading
 from typing import Any
 
@@ -47,13 +48,15 @@ class Replica:
     return serve_lib.create_app(self._args, self._service, token=self._token)
 
   def check_health(self) -> None:
-    """Raises if batches do not end or fail, so that Ray replaces the replica.
+    """Raises if batches fail or never end, so that Ray replaces the replica.
 
     Otherwise one that fails, and so has the shortest queue, would be sent most
     of the requests.
     """
     if not self._service.is_ready:
-      raise RuntimeError('Batches fail, or the thread that runs them does.')
+      raise RuntimeError(
+          'Batches fail, or the thread that runs them is dead or hangs.'
+      )
 
 
 def application(args: argparse.Namespace, token: str | None) -> Any:
@@ -114,9 +117,10 @@ def check(args: argparse.Namespace) -> str | None:
   )
   if _target(args) > args.ongoing:
     raise UsageError(
-        f'--ongoing={args.ongoing}; expected at least {_target(args):.0f}, as '
-        'many as are in progress at --rate: with fewer, load never seems high '
-        'enough for another replica.'
+        f'--ongoing={args.ongoing}; expected at least '
+        f'{math.ceil(_target(args))}, as many as are in progress at --rate: '
+        "with fewer, requests would wait in Ray's queue, which knows no "
+        'deadlines.'
     )
   return serve_lib.check_flags(args)
 

@@ -214,8 +214,8 @@ def _chosen(
   if net.calibrated == 'subnet' and len(chosen) > 1:
     raise UsageError(
         'Every subnet of this network has batch statistics of its own, and '
-        f'{len(chosen):,} are to share one export; expected one subnet, not '
-        'with format stablehlo, or a network that was loaded with '
+        f'{len(chosen):,} are to share one export; expected one subnet '
+        '(format stablehlo takes none), or a network that was loaded with '
         "calibration='none' or 'uniform'."
     )
   return chosen

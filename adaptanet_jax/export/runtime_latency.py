@@ -137,8 +137,8 @@ def read(
   if not os.path.exists(path):
     return {}, 'Times are not known here; expected measure() to have run.'
   again = (
-      'expected net.measure(save=True) to take them again, loaded as now; '
-      '--measure does so with the default options.'
+      'expected net.measure(save=True) on a network that was loaded with the '
+      'same options; --measure uses the default ones.'
   )
   try:
     with open(path, encoding='utf-8') as file:
@@ -171,8 +171,18 @@ def _processor() -> str:
   """Returns the name of this machine's CPU, as far as it is known."""
   try:
     with open('/proc/cpuinfo', encoding='utf-8') as file:
-      names = [line for line in file if line.lower().startswith('model')]
+      lines = [line.lower().partition(':')[::2] for line in file]
   except OSError:  # Not on macOS.
-    names = []
-  known = [line.partition(':')[2].strip() for line in names]
-  return max(known, key=len, default='') or platform.processor()
+    lines = []
+  models = {value.strip() for key, value in lines if key.startswith('model')}
+  # An ARM core has numbers in place of a name.
+  cores = {
+      f'{key.strip()} {value.strip()}'
+      for key, value in lines
+      if key.startswith(('cpu implementer', 'cpu part', 'cpu variant'))
+  }
+  return (
+      max(models, key=len, default='')
+      or ', '.join(sorted(cores))
+      or f'{platform.processor()} of {platform.node()}'
+  )

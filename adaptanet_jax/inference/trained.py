@@ -243,6 +243,8 @@ def _read(workdir: str) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
           f'{workdir} has no {name}; expected the workdir of a run.'
       )
   config = ml_collections.ConfigDict(read_json(Paths(workdir).config))
+  if 'damaged' not in config.data:  # The run is older than this setting.
+    config.data.damaged = 'refuse'
   return config, read_json(Paths(workdir).results)
 
 

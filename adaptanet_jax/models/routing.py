@@ -53,11 +53,8 @@ class Used(NamedTuple):
     gates: the anchors whose gates may be read.
   """
 
-  choices: tuple[tuple[int, ...], ...] = ((),) * NUM_STAGES
-  gates: tuple[int, ...] = ROUTING_GATES
-
-
-_EVERYTHING = Used()
+  choices: tuple[tuple[int, ...], ...]
+  gates: tuple[int, ...]
 
 
 @flax.struct.dataclass
@@ -96,7 +93,7 @@ class Policy:
         tuple(
             gate
             for gate, reads in zip(ROUTING_GATES, self.reads)
-            if np.any(reads)
+            if np.asarray(reads).any()
         ),
     )
 
@@ -285,7 +282,7 @@ def route(
     policy: Policy,
     *,
     chunk_size: int = CHUNK_SIZE,
-    used: Used = _EVERYTHING,
+    used: Used | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Runs each image under the subnet that its own confidences lead to.
 
@@ -303,6 +300,8 @@ def route(
     Logits `(B, num_classes)`, the subnets that were run, `int32[B, 4]`, and
     whether each image read each gate, `bool[B, 3]`.
   """
+  every = tuple(range(len(net.choices)))
+  used = used or Used((every,) * NUM_STAGES, ROUTING_GATES)
   rule = (draw(images) >= policy.share).astype(jnp.int32)
   choice = policy.start[rule]
   prefix = jnp.zeros_like(choice)

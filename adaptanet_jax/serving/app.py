@@ -155,9 +155,9 @@ class _App:
 
   async def _decode(self, encoded: tuple[bytes, ...]) -> Images:
     """Decodes pictures, if they have not too many pixels."""
-    engine, aside = self._service.engine, self._reader.aside
+    engine, decode = self._service.engine, self._reader.decode
     size = _BYTES_OF_BYTE * sum(map(len, encoded))
-    pixels = await aside(
+    pixels = await decode(
         size, payloads.check_pictures, encoded, self._limits
     )
 
@@ -167,7 +167,7 @@ class _App:
           for e in encoded
       ]
 
-    return await aside(max(size, _BYTES_OF_PIXEL * pixels), read)
+    return await decode(max(size, _BYTES_OF_PIXEL * pixels), read)
 
   async def _answers(
       self,
@@ -206,9 +206,9 @@ class _App:
     self._authorize(request)
     engine, aside = self._service.engine, self._reader.aside
     async with self._reader.body(request) as body:
-      # In a thread it would not run beside anything: JSON is read by one call
-      # that keeps the interpreter's lock.
-      asked = protocol.parse(
+      asked = await aside(
+          len(body),
+          protocol.parse,
           body,
           request.headers.get(protocol.JSON_LENGTH),
           shape=engine.image_shape,

@@ -42,12 +42,13 @@ from adaptanet_jax.serving.refusals import (
 )
 
 REPLACED = 'Another model took its place.'
-# Failed batches in a row after which the server is not ready, and seconds of
-# nothing but failures after which only a new process may help.
-_MOST_FAILURES, _MOST_FAILING_SECONDS = 3, 60.0
-# From then on it runs a blank image after each such time without requests:
+# Failed batches in a row after which the server is not ready.
+_MOST_FAILURES = 3
+# Once not ready, it runs a blank image after each such time without requests:
 # nothing else would show that batches succeed again.
 _PROBE_SECONDS = 1.0
+# After as many more seconds of failures, only a new process may help.
+_MOST_UNREADY_SECONDS = 60.0
 # A batch hangs if it takes more than this many times its prediction and more
 # than this many seconds.
 _HANG_FACTOR, _HANG_SECONDS = 10.0, 10.0
@@ -88,7 +89,7 @@ class Batcher:
     self.engine, self.profile = engine, profile
     self.margin, self.delay = Margin(), Recent()
     self.failures = self.begun = 0
-    self._failing_since = math.inf
+    self._unready_since = math.inf
     self._limit, self._on_batch, self._choose = queue_limit, on_batch, choose
     self._changed = threading.Condition()
     self._items: list[Item] = []  # In order of their deadlines.
@@ -119,11 +120,11 @@ class Batcher:
 
   @property
   def is_alive(self) -> bool:
-    """Whether the thread lives, and batches end, and not only in failures."""
+    """False if the thread died or hangs, or if nothing but failures go on."""
     now = time.monotonic()
     # Read in the reverse of the order in which `_begin` sets them.
     hangs = self._running and now > self._overdue
-    fails = now > self._failing_since + _MOST_FAILING_SECONDS
+    fails = now > self._unready_since + _MOST_UNREADY_SECONDS
     not_started = self._thread.ident is None
     return (not_started or self._thread.is_alive()) and not (hangs or fails)
 
@@ -267,7 +268,7 @@ class Batcher:
     )
     # An idle server tries: nothing else could show that answers are fast again.
     if begins is not None:
-      needed += self._delay(now, deadline)
+      needed += _left_for(self.delay.value(now), deadline - now)
     if now + needed > deadline:
       raise RefusedError(
           f'An answer would take {1e3 * needed:.0f} ms, and '
@@ -324,7 +325,8 @@ class Batcher:
     ][:HORIZON]  # The controller sees no more.
     deadlines = [item.deadline for item in able]
     known = self.profile, self.margin.value(now), first.allowed
-    due = [deadline - self._delay(now, deadline) for deadline in deadlines]
+    delay = self.delay.value(now)
+    due = [d - _left_for(delay, d - now) for d in deadlines]
     decision = self._choose(now, due, *known)
     # Rather an answer that may be late than none.
     if not decision and due != deadlines:
@@ -343,13 +345,6 @@ class Batcher:
           DeadlineError('The deadline cannot be met any more.'),
       )
     return self._begin(decision, items) if decision and items else None
-
-  def _delay(self, now: float, deadline: float) -> float:
-    """Returns the seconds to leave for writing an answer; the lock is held.
-
-    At most half of what is left: a single stall must not shut the server.
-    """
-    return min(self.delay.value(now), 0.5 * max(0.0, deadline - now))
 
   def _leave_out(self, gone: Sequence[Item]) -> None:
     ids = set(map(id, gone))
@@ -399,8 +394,10 @@ class Batcher:
   def _note(self, failed: bool, now: float) -> None:
     """Notes whether a batch failed; the lock is held."""
     self.failures = self.failures + 1 if failed else 0
-    since = min(self._failing_since, now)
-    self._failing_since = since if failed else math.inf
+    if not failed:
+      self._unready_since = math.inf
+    elif self.failures == _MOST_FAILURES:
+      self._unready_since = now
 
   def _deliver(
       self, batch: Batch, answers: list[Answer], problem: str, seconds: float
@@ -420,3 +417,11 @@ class Batcher:
 
 def _deadline(item: Item) -> float:
   return item.deadline
+
+
+def _left_for(delay: float, seconds: float) -> float:
+  """Returns what to leave of some seconds for making a response.
+
+  At most half of them: a single stall must not shut the server.
+  """
+  return min(delay, 0.5 * max(0.0, seconds))

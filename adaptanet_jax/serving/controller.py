@@ -151,9 +151,9 @@ def choose(
   Ties go to the higher accuracy, then to more MAdds (many subnets get all of a
   few held-out images right: then more work is safer), then to the smaller size.
 
-  If the margin leaves no time for any request, one entry answers those that it
-  can without the margin, the fastest that can answer any: if nothing ran, the
-  margin could not fall.
+  If the margin leaves no time for any request, it is ignored, and only the
+  fastest of the entries that can answer one in time is considered: if nothing
+  ran, the margin could not fall.
 
   Args:
     now: seconds on the clock of the deadlines.
@@ -195,7 +195,7 @@ def _fastest(
     left: float,
     allowed: Sequence[int] | None,
 ) -> int:
-  """Returns the fastest entry for all that wait that is in time for one."""
+  """Returns, of the entries in time for one, the fastest for all that wait."""
   rows = range(len(profile.entries)) if allowed is None else allowed
   most = min(count, profile.sizes[-1])
   return min(

@@ -98,7 +98,7 @@ def create(
 
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[None]:
-  """Lets one process at a time measure a menu; the others then read its times.
+  """Lets one process measure a menu; others wait, then read its times.
 
   Side by side, as replicas start, each would make the others' times longer.
   """
@@ -106,7 +106,13 @@ def _alone(path: str) -> Iterator[None]:
     with contextlib.suppress(OSError):  # Then nothing can be kept either.
       os.makedirs(os.path.dirname(path), exist_ok=True)
       file = stack.enter_context(open(f'{path}.lock', 'w', encoding='utf-8'))
-      fcntl.flock(file, fcntl.LOCK_EX)
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        logging.warning('Waiting for another process to measure the menu.')
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # If it could not keep its times, all others go on side by side.
+        fcntl.flock(file, fcntl.LOCK_UN)
     yield
 
 

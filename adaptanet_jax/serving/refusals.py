@@ -47,7 +47,7 @@ class RequestError(NotAnsweredError):
 
 
 class RefusedError(NotAnsweredError):
-  """The request is refused now; it may succeed `retry_after` seconds later."""
+  """The request is refused now; one in `retry_after` seconds may succeed."""
 
   status, outcome = 503, 'refused'
 

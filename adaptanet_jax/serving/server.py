@@ -197,7 +197,9 @@ class Server(uvicorn.Server):
   async def _watch(self) -> None:
     while not self.should_exit:
       if not self._service.is_live:
-        logging.critical('The thread that runs batches is dead, or hangs.')
+        logging.critical(
+            'The thread that runs batches is dead, hangs, or only fails.'
+        )
         await asyncio.sleep(_LAST_SECONDS)
         # It may only have been stopped for a while, with the whole process.
         if not self._service.is_live:

@@ -123,12 +123,15 @@ class RuntimeTest(folder_test.ExportTestCase):
     def times(run, subnets, *unused):
       return {own: 9.0 - sum(own) for own in subnets}
 
-    net = runtime.load(str(self._copy()))
+    folder = self._copy()
+    net = runtime.load(str(folder))
     with mock.patch.object(runtime_latency, '_times', times):
       with self.assertRaisesRegex(
           ValueError, r'add up to -19\.000 ms for 0\.25d(-0\.25d){3}; expe'
       ):
-        net.measure()
+        net.measure(save=True)
+    self.assertEqual(net.milliseconds, {})
+    self.assertFalse((folder / 'latency.json').exists())
 
   def test_times_of_another_device_do_not_count(self):
     folder = self._copy()

@@ -198,13 +198,20 @@ class RouteTest(parameterized.TestCase):
         jax.jit(run)(_variables(), images, policy),
         rtol=1e-4, atol=1e-4,
     )
-    texts = [
-        jax.jit(r).lower(_variables(), images, policy).as_text()
-        for r in (functools.partial(run, used=policy.used), run)
+    # Eleven of 32 choices are left, and two of three gates of two convolutions.
+    counts = [
+        jax.jit(functools.partial(run, used=used))
+        .lower(_variables(), images, policy)
+        .as_text()
+        .count('stablehlo.convolution')
+        for used in (
+            policy.used,
+            policy.used._replace(gates=routing.ROUTING_GATES),
+            None,
+        )
     ]
-    # Eleven of 32 choices are left, and two of three gates.
-    convolutions = [text.count('stablehlo.convolution') for text in texts]
-    self.assertLess(convolutions[0], 0.5 * convolutions[1])
+    self.assertEqual(counts[0], counts[1] - 2)
+    self.assertLess(counts[1], 0.5 * counts[2])
 
   def test_images_take_the_choices_of_their_own_confidences(self):
     edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]

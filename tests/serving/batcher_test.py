@@ -167,20 +167,20 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     seen = []
 
     def choose(now, deadlines, *rest):
-      seen.append(np.array(deadlines) - now)
+      seen.append((now, np.array(deadlines)))
       return controller.choose(now, deadlines, *rest)
 
     batcher = self._start(choose=choose)
-    batcher.delay.record(0.5, time.monotonic())
+    batcher.delay.record(8.0, time.monotonic())
+    asked = time.monotonic() + np.array([10.0, 40.0, 50.0])
     with batcher._changed:  # So that it sees all three at once.
       futures = [
-          future
-          for seconds in (0.6, 4.0, 5.0)
-          for future in self._submit(batcher, fakes.images(1), seconds)
+          batcher.submit(fakes.images(1), deadline)[0] for deadline in asked
       ]
     await asyncio.gather(*futures)
+    now, due = seen[0]
     # Half of what is left, or all of the delay.
-    np.testing.assert_allclose(seen[0], [0.3, 3.5, 4.5], atol=0.1)
+    np.testing.assert_allclose(due, asked - [0.5 * (asked[0] - now), 8.0, 8.0])
 
   async def test_a_batch_that_fails_takes_only_its_own_with_it(self):
     batcher = self._start()
@@ -213,20 +213,27 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.enter_context(
         mock.patch.object(batcher_lib, '_PROBE_SECONDS', 0.01)
     )
-    self.enter_context(
-        mock.patch.object(batcher_lib, '_MOST_FAILING_SECONDS', 0.2)
-    )
     batcher = self._start()
     self.engine.problems = [np.nan] * 10_000
-    for _ in range(3):
+
+    async def fail():
       (future,) = self._submit(batcher, fakes.images(1))
       with self.assertRaises(BatchError):
         await future
-    self.assertTrue(batcher.is_alive)
-    await _until(lambda: not batcher.is_alive)
+
+    with mock.patch.object(batcher_lib, '_MOST_UNREADY_SECONDS', 0.0):
+      await fail()
+      await fail()
+      time.sleep(0.05)
+      # Nothing says yet that the next one would fail, too.
+      self.assertTrue(batcher.is_alive)
+      await fail()
+      await _until(lambda: not batcher.is_alive)
+    self.assertTrue(batcher.is_alive)  # A minute has not passed.
     self.engine.problems.clear()
-    await _until(lambda: batcher.is_alive)
-    self.assertTrue(batcher.is_healthy)
+    await _until(lambda: batcher.is_healthy)
+    with mock.patch.object(batcher_lib, '_MOST_UNREADY_SECONDS', 0.0):
+      self.assertTrue(batcher.is_alive)
 
   async def test_of_more_than_the_controller_sees_none_is_lost(self):
     seen = []

@@ -240,11 +240,11 @@ class ConnectionTest(fakes.HttpTest):
     self.assertEqual(running.infer(fakes.images(2))[0], 413)
 
   def test_a_picture_that_takes_long_delays_nobody_else(self):
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Semaphore(0), threading.Event()
 
     def check(*args):
       del args
-      begun.set()
+      begun.release()
       go_on.wait()
       return 1
 
@@ -254,16 +254,18 @@ class ConnectionTest(fakes.HttpTest):
     ))
     with (
         mock.patch.object(payloads, 'check_pictures', check),
-        concurrent.futures.ThreadPoolExecutor(3) as pool,
+        concurrent.futures.ThreadPoolExecutor(4) as pool,
     ):
       self.addCleanup(go_on.set)
       first = pool.submit(self.running.ask, 'POST', '/classify', encoded)
-      self.assertTrue(begun.wait(20.0))
+      self.assertTrue(begun.acquire(timeout=20.0))
       self.assertEqual(self.running.infer(fakes.images(1))[0], 200)
       # Nor does any number of them delay a large tensor.
       running = self.enter_context(fakes.Running())
       for _ in range(3):
-        pool.submit(running.ask, 'POST', '/classify?timeout=900000', encoded)
+        pool.submit(running.ask, 'POST', '/classify', encoded)
+      for _ in range(2):  # As many as there are threads for them.
+        self.assertTrue(begun.acquire(timeout=20.0))
       large = fakes.body(fakes.images(1)) + 100_000 * ' '
       self.assertEqual(
           running.ask('POST', '/v2/models/fake/infer', large)[0], 200

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from unittest import mock
 import urllib.request
@@ -122,6 +123,31 @@ class EngineTest(parameterized.TestCase):
       found = [run.result() for run in [pool.submit(create) for _ in range(2)]]
     self.assertEqual(measured, [3])
     np.testing.assert_array_equal(found[0].seconds, found[1].seconds)
+
+  def test_who_waited_in_vain_measures_beside_others(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    together = threading.Barrier(2)
+    first = threading.Event()
+
+    def measure(runs):
+      if not first.is_set():
+        first.set()
+        time.sleep(0.3)
+      else:
+        together.wait(20.0)
+      return np.ones(len(runs))
+
+    counts = itertools.count()
+    create = functools.partial(
+        profile_lib.create, self.engine, folder=folder, names=_MENU[:1],
+        begun=lambda: next(counts),  # So that no times are kept.
+    )
+    with (
+        mock.patch.object(profile_lib, '_measure', measure),
+        concurrent.futures.ThreadPoolExecutor(3) as pool,
+    ):
+      for run in [pool.submit(create) for _ in range(3)]:
+        self.assertEqual(run.result().seconds.shape, (1, 3))
 
   def test_a_folder_that_cannot_be_written(self):
     file = self.enter_context(tempfile.NamedTemporaryFile())

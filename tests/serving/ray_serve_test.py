@@ -62,10 +62,10 @@ class RayServeTest(parameterized.TestCase):
       (('--rate=nan',), '--rate=nan; expected'),
       (('--ongoing=0',), '--ongoing=0; expected'),
       (('--slo_ms=0',), '--slo_ms=0.0; expected'),
-      # 400 requests a second, each taking 500 of at most 1,000 ms.
-      (('--rate=400', '--slo_ms=1000'), '--ongoing=128; expected at least 200'),
+      # 257 requests a second, each taking 500 of at most 1,000 ms.
+      (('--rate=257', '--slo_ms=1000'), '--ongoing=128; expected at least 129'),
   )
-  def test_flags_that_ray_would_refuse(self, flags, message):
+  def test_flags_that_do_not_fit(self, flags, message):
     with self.assertRaisesRegex(UsageError, message):
       self.module.check(self._args(*flags))
 
