@@ -138,15 +138,15 @@ def run_stage_by_sample(
       functools.partial(_run_chunk, net, own, number, choice, x)
       for choice in branches
   ]
-  shape = jax.eval_shape(runs[0], jnp.zeros(chunk_size, jnp.int32))
+  shape = net.anchor_shapes()[number - 1]
   idle = len(runs)
-  runs.append(lambda _: jnp.zeros(shape.shape, shape.dtype))
+  runs.append(lambda _: jnp.zeros((chunk_size, *shape), net.dtype))
   slots, takes, chunk_choices = _chunks(choices, len(used), chunk_size)
   anchors = lax.map(
       lambda chunk: lax.switch(chunk[0], runs, chunk[1]),
       (jnp.where(chunk_choices < 0, idle, chunk_choices), takes),
   )
-  return anchors.reshape(-1, *shape.shape[1:])[slots]
+  return anchors.reshape(-1, *shape)[slots]
 
 
 def _run_chunk(
