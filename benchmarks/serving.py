@@ -65,8 +65,6 @@ _SIMULATED_HTTP_MS = flags.DEFINE_float(
     'Serve nothing, simulate, with this many milliseconds of HTTP an image.',
 )
 _CACHE = flags.DEFINE_string('cache_dir', None, 'As for serve.')
-# How long a batch of a blank engine takes.
-_BLANK_SECONDS = 1e-3
 _WIDE, _NARROW = '1.0-1.0-1.0-1.0', '0.25-0.25-0.25-0.25'
 _COLUMNS = (
     'attainment', 'accuracy', 'effective', 'expected', 'p50_ms', 'p99_ms',
@@ -75,18 +73,18 @@ _COLUMNS = (
 
 
 class Blank:
-  """An engine that answers with zeros and uses no CPU."""
+  """An engine that answers with zeros and uses no CPU.
+
+  Attributes:
+    profile: a menu of 12 subnets that take equally long for any batch.
+  """
 
   name, sizes, policies, subnets = 'blank', SIZES, None, None
   shorter_side, precision = 0, 1e-7
   class_names = tuple('0123456789')
 
-  def __init__(self, image_shape):
-    self.image_shape = image_shape
-
-  @property
-  def profile(self):
-    """A menu of 12 subnets that take equally long."""
+  def __init__(self, image_shape, *, seconds=1e-3):
+    self.image_shape, self._seconds = image_shape, seconds
     widths = ('1.0', '0.75', '0.5', '0.25')
     entries = tuple(
         Entry(f'{first}-{rest}-{rest}-{rest}', 0.9 + 0.001 * number, 100)
@@ -94,12 +92,12 @@ class Blank:
             (f, r) for f in widths for r in widths[:3]
         )
     )
-    seconds = np.full((len(entries), len(SIZES)), _BLANK_SECONDS)
-    return Profile(entries, SIZES, seconds)
+    times = np.full((len(entries), len(SIZES)), seconds)
+    self.profile = Profile(entries, SIZES, times)
 
   def run(self, images, name, start=0):
     del name, start
-    time.sleep(_BLANK_SECONDS)
+    time.sleep(self._seconds)
     return np.zeros((len(images), len(self.class_names)), np.float32)
 
   def anchor_shapes(self):

@@ -149,7 +149,8 @@ def choose(
   late in its first batch are given up: answering them anyway, when more come
   than can be answered, makes those behind them late as well (docs/serving.md).
   Ties go to the higher accuracy, then to more MAdds (many subnets get all of a
-  few held-out images right: then more work is safer), then to the smaller size.
+  few held-out images right: then more work is safer), then to the size with
+  which all are answered soonest, then to the smaller one.
 
   If the margin leaves no time for any request, it is ignored, and only the
   fastest of the entries that can answer one in time is considered: if nothing
@@ -184,7 +185,12 @@ def choose(
     places = order.starts[:, None] + np.arange(count) - late[:, None]
     done = order.padded.take(places)
   scores = order.accuracies * (done <= slack).sum(-1, dtype=np.int16)
-  pair = int(scores.argmax())  # The first of equals.
+  first = int(scores.argmax())  # Of equals it has the best entry.
+  ends = order.done[np.arange(len(late)), count - late - 1]
+  own = slice(first, first - first % len(profile.sizes) + len(profile.sizes))
+  pair = first + int(
+      np.where(scores[own] == scores[first], ends[own], np.inf).argmin()
+  )
   entry, column = order.pairs[pair]
   return Decision(int(late[pair]), entry, profile.sizes[column])
 
@@ -206,7 +212,7 @@ def _fastest(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Order:
-  """All P pairs of an entry and a size, in the order in which they win ties.
+  """All P pairs of an entry and a size, those of the best entry first.
 
   Attributes:
     pairs: positions of the entry and of the size.
@@ -239,7 +245,7 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
       key=lambda pair: (
           -profile.entries[pair[0]].accuracy,
           -profile.entries[pair[0]].madds,
-          profile.sizes[pair[1]],
+          *pair,
       ),
   )
   rows, columns = np.array(pairs).T

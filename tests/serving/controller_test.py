@@ -54,7 +54,8 @@ def _naive(now, deadlines, profile, margin, rows=None):
       )
       score = profile.accuracies[s] * on_time
       out = len(deadlines) - len(able)
-      pairs.append((score, entry.accuracy, entry.madds, -size, s, out))
+      end = math.ceil(len(able) / size) * seconds
+      pairs.append((score, entry.accuracy, entry.madds, -end, -size, s, out))
   *_, size, entry, out = max(pairs)
   return out, entry, -size
 
@@ -115,14 +116,16 @@ class ChooseTest(parameterized.TestCase):
       # One request without the time for wide.
       ([0.5], (0, 1, 1)),
       # Four within 1.5 s: wide answers 2 (score 1.8), narrow all (2.4) with
-      # each size, of which the smallest is taken.
-      ([1.5] * 4, (0, 1, 1)),
-      # Four within 3 s: wide answers all in batches of 4 or 2 (at 3.0 s).
-      ([3.0] * 4, (0, 0, 2)),
+      # each size, of which the largest is done first.
+      ([1.5] * 4, (0, 1, 4)),
+      # Four within 3 s: wide answers all in batches of 2 (at 3.0 s) or 4.
+      ([3.0] * 4, (0, 0, 4)),
+      # A batch of 2 is done as soon as one of 4 that is not full.
+      ([1.5] * 2, (0, 0, 2)),
       # The first can no longer be answered.
       ([0.2, 2.0], (1, 0, 1)),
       # Narrow could answer all three, wide the last two; both score 1.8.
-      ([0.3, 2.0, 2.0], (1, 0, 1)),
+      ([0.3, 2.0, 2.0], (1, 0, 2)),
   )
   def test_by_hand(self, deadlines, expected):
     decision = choose(0.0, deadlines, _PROFILE, 1.0)
@@ -169,14 +172,14 @@ class ChooseTest(parameterized.TestCase):
     decision = choose(0.0, [0.375] * 4, profile, 3.0)
     self.assertEqual((decision.given_up, decision.entry), (0, 0))
 
-  def test_more_load_never_slows_it_down(self):
-    seconds = []
-    for count in range(1, 40):
-      decision = choose(0.0, [4.0] * count, _PROFILE, 1.0)
-      predicted = _PROFILE.predicted(decision.entry, decision.size)
-      seconds.append(predicted / decision.size)
-    self.assertLess(seconds[-1], seconds[0])
-    self.assertEqual(seconds, sorted(seconds, reverse=True))
+  def test_the_higher_the_load_the_cheaper_the_subnet(self):
+    decisions = [
+        choose(0.0, [4.0] * count, _PROFILE, 1.0) for count in range(1, 40)
+    ]
+    accuracies = [_PROFILE.accuracies[d.entry] for d in decisions]
+    self.assertEqual(accuracies, sorted(accuracies, reverse=True))
+    self.assertEqual((decisions[0].size, decisions[-1].size), (1, 4))
+    self.assertLess(accuracies[-1], accuracies[0])
 
 
 class SecondsNeededTest(parameterized.TestCase):

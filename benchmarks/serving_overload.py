@@ -1,0 +1,71 @@
+# Copyright 2026 The adaptanet_jax Authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Measures how much a server still answers when far too much is asked of it.
+
+  python -m benchmarks.serving_overload
+
+The engine answers any batch of up to 32 images with zeros after half a second
+in which it uses no CPU, so its capacity is 64 requests a second. Their
+deadline is two seconds. `of capacity, %` is the rate of answers in time over
+that capacity; `late, %` the share of all requests whose answer came too late;
+`refusal` is the time from when a request was due until it was refused. The
+client is another process. Figures are medians over rounds; `~` is the spread
+of the second column, highest less lowest over the median.
+"""
+
+from absl import app
+import numpy as np
+
+from adaptanet_jax.serving.controller import choose
+from benchmarks import harness, serving, serving_load, serving_traces
+
+_LOADS = (0.8, 1.5, 3.0, 10.0)
+_SECONDS, _BATCH_SECONDS, _SLO_SECONDS = 12.0, 0.5, 2.0
+
+
+def _measure(load, seed):
+  """Returns answers in time and late ones, in %, and quantiles of refusals."""
+  engine = serving.Blank((16, 16, 1), seconds=_BATCH_SECONDS)
+  capacity = float(engine.profile.capacity.max())
+  arrivals = serving_traces.arrivals(
+      'steady', rate=load * capacity, seconds=_SECONDS, seed=seed, folder=None
+  )
+  images = np.zeros((1, 1, *engine.image_shape), np.uint8)
+  with serving.Served(engine, engine.profile, choose) as served:
+    found = serving_load.replay(
+        served.port, arrivals, images, {'timeout': int(1e6 * _SLO_SECONDS)}
+    )
+  answered = found['statuses'] == 200
+  in_time = answered & (found['latencies'] <= _SLO_SECONDS)
+  refused = 1e3 * found['latencies'][found['statuses'] == 503]
+  return (
+      100.0 * in_time.sum() / _SECONDS / capacity,
+      100.0 * (answered & ~in_time).mean(),
+      *(np.quantile(refused, (0.5, 0.99)) if len(refused) else (np.nan,) * 2),
+  )
+
+
+def main(argv):
+  """Prints one table."""
+  del argv
+  report = harness.Report(
+      'serving_overload',
+      'a load of 1 is 64 requests/s, in batches of 32',
+      ['load', 'of capacity, %', '~', 'late, %', 'refusal p50, ms', 'p99, ms'],
+  )
+  for load in _LOADS:
+    found = np.array(
+        [_measure(load, seed) for seed in range(harness.ROUNDS.value)]
+    )
+    share, late, p50, p99 = np.median(found, 0).tolist()
+    spread = float(np.ptp(found[:, 0]) / share)
+    report.add(
+        f'{load:g}',
+        [share, f'{spread:.0%}', late,
+         *(None if np.isnan(value) else value for value in (p50, p99))],
+    )
+  report.done()
+
+
+if __name__ == '__main__':
+  app.run(main)
