@@ -75,7 +75,7 @@ def simulate(
         begins = max(0.0, predicted_end - arrivals[coming])
       needed = seconds_needed(
           profile,
-          margin.value(arrivals[coming]),
+          margin.mean(arrivals[coming]),
           ahead=len(waiting) + 1,
           begins=begins,
           allowed=allowed,

@@ -261,7 +261,7 @@ class Batcher:
     ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
     needed = seconds_needed(
         self.profile,
-        self.margin.value(now),
+        self.margin.mean(now),
         ahead=ahead + count,
         begins=begins,
         allowed=allowed,

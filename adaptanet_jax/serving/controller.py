@@ -124,7 +124,7 @@ def seconds_needed(
 
   Args:
     profile: the menu and its times.
-    margin: see `choose`.
+    margin: factor on all times, see `Margin.mean`.
     ahead: requests whose turn comes no later than its own, itself included.
     begins: seconds until the next batch can begin; None: nothing runs or waits.
     allowed: see `choose`.
@@ -160,7 +160,7 @@ def choose(
     now: seconds on the clock of the deadlines.
     deadlines: deadlines of all that wait, ascending; only the first 256 count.
     profile: the menu and its times.
-    margin: factor on all times, see `Margin`.
+    margin: factor on all times, see `Margin.value`.
     allowed: positions in the menu that may be chosen; default: all.
 
   Returns:
@@ -283,11 +283,14 @@ class Recent:
 
   def value(self, now: float) -> float:
     """Returns the percentile; 0 if there is nothing recent."""
+    values = self._values(now)
+    return values[math.ceil(_QUANTILE * len(values)) - 1] if values else 0.0
+
+  def _values(self, now: float) -> list[float]:
+    """Returns what is recent, in ascending order."""
     while self._recent and self._recent[0][0] < now - _WINDOW_SECONDS:
       self._forget()
-    if not self._sorted:
-      return 0.0
-    return self._sorted[math.ceil(_QUANTILE * len(self._sorted)) - 1]
+    return self._sorted
 
   def _forget(self) -> None:
     _, oldest = self._recent.popleft()
@@ -295,12 +298,18 @@ class Recent:
 
 
 class Margin(Recent):
-  """How much longer batches take than predicted: a running 95th percentile.
+  """How much longer batches take than predicted, as a factor from 1 to 10.
 
   On a machine with other work, batches take longer than measured when the
   server started. What is recorded is actual over predicted seconds.
   """
 
   def value(self, now: float) -> float:
-    """Returns the factor by which to multiply predicted times, 1 to 10."""
+    """Returns the factor for a single batch, the 95th percentile."""
     return min(max(super().value(now), _LEAST_MARGIN), _MOST_MARGIN)
+
+  def mean(self, now: float) -> float:
+    """Returns the factor for many batches, of which few are slow."""
+    values = self._values(now)
+    mean = sum(values) / len(values) if values else 0.0
+    return min(max(mean, _LEAST_MARGIN), _MOST_MARGIN)

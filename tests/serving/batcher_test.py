@@ -126,6 +126,21 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       self._submit(batcher, fakes.images(1), 0.9, _WIDE)
     self.assertEqual(self.engine.batches, [])
 
+  async def test_one_slow_batch_of_many_refuses_nobody(self):
+    batcher = self._start(seconds=1.0)
+    for ratio in (*[1.0] * 9, 9.0):
+      batcher.margin.record(ratio, time.monotonic())
+    self.engine.gate.clear()
+    (running,) = self._submit(batcher, fakes.images(1))
+    await _until(lambda: self.engine.batches)
+    batcher._busy_until = 0.0
+    # Narrow takes .25 s: .45 s on average, and 2.25 s if it is slow.
+    (waiting,) = self._submit(batcher, fakes.images(1), 1.0)
+    with self.assertRaisesRegex(RefusedError, 'take 450 ms, and 400 ms are'):
+      self._submit(batcher, fakes.images(1), 0.4)
+    self.engine.gate.set()
+    await asyncio.gather(running, waiting)
+
   async def test_one_slow_batch_does_not_shut_an_idle_server(self):
     batcher = self._start(seconds=4.0)
     batcher.margin.record(600.0, time.monotonic())

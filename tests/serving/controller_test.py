@@ -213,9 +213,18 @@ class MarginTest(parameterized.TestCase):
   @parameterized.parameters((0.1, 1.0), (1.0, 1.0), (2.5, 2.5), (90.0, 10.0))
   def test_it_stays_within_limits(self, actual, expected):
     margin = Margin()
-    self.assertEqual(margin.value(0.0), 1.0)
+    self.assertEqual((margin.value(0.0), margin.mean(0.0)), (1.0, 1.0))
     margin.record(actual, 0.0)
-    self.assertEqual(margin.value(0.0), expected)
+    self.assertEqual(
+        (margin.value(0.0), margin.mean(0.0)), (expected, expected)
+    )
+
+  def test_one_slow_batch_of_many_says_little_of_all(self):
+    margin = Margin()
+    for ratio in (*[1.0] * 9, 6.0):
+      margin.record(ratio, 0.0)
+    self.assertEqual((margin.value(0.0), margin.mean(0.0)), (6.0, 1.5))
+    self.assertEqual((margin.value(6.0), margin.mean(6.0)), (1.0, 1.0))
 
   def test_what_is_long_ago_is_forgotten(self):
     margin = Margin()
