@@ -134,6 +134,8 @@ class DocsTest(parameterized.TestCase):
       return
     if 'parser_for_model' in source:
       source += pathlib.Path(commands.__file__).read_text()
+    if words[at].startswith('benchmarks.'):
+      source += (_ROOT / 'benchmarks' / 'harness.py').read_text()
     for word in words[at + 1 :]:
       if word.startswith('--') and not word.startswith('--config'):
         flag = word.removeprefix('--').split('=')[0]
