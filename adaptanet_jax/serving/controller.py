@@ -149,8 +149,8 @@ def choose(
   late in its first batch are given up: answering them anyway, when more come
   than can be answered, makes those behind them late as well (docs/serving.md).
   Ties go to the higher accuracy, then to more MAdds (many subnets get all of a
-  few held-out images right: then more work is safer), then to the size with
-  which all are answered soonest, then to the smaller one.
+  few held-out images right: then more work is safer), then to the size that
+  gives up fewest, then to that with which all are answered soonest.
 
   If the margin leaves no time for any request, it is ignored, and only the
   fastest of the entries that can answer one in time is considered: if nothing
@@ -186,10 +186,10 @@ def choose(
     done = order.padded.take(places)
   scores = order.accuracies * (done <= slack).sum(-1, dtype=np.int16)
   first = int(scores.argmax())  # Of equals it has the best entry.
-  ends = order.done[np.arange(len(late)), count - late - 1]
-  own = slice(first, first - first % len(profile.sizes) + len(profile.sizes))
-  pair = first + int(
-      np.where(scores[own] == scores[first], ends[own], np.inf).argmin()
+  end = first - first % len(profile.sizes) + len(profile.sizes)
+  pair = min(
+      (n for n in range(first, end) if scores[n] == scores[first]),
+      key=lambda n: (late[n], order.done[n, count - late[n] - 1]),
   )
   entry, column = order.pairs[pair]
   return Decision(int(late[pair]), entry, profile.sizes[column])
@@ -304,12 +304,16 @@ class Margin(Recent):
   server started. What is recorded is actual over predicted seconds.
   """
 
+  def record(self, value: float, now: float) -> None:
+    """See `Recent`; more than the most counts as the most."""
+    super().record(min(value, _MOST_MARGIN), now)
+
   def value(self, now: float) -> float:
     """Returns the factor for a single batch, the 95th percentile."""
-    return min(max(super().value(now), _LEAST_MARGIN), _MOST_MARGIN)
+    return max(super().value(now), _LEAST_MARGIN)
 
   def mean(self, now: float) -> float:
     """Returns the factor for many batches, of which few are slow."""
     values = self._values(now)
     mean = sum(values) / len(values) if values else 0.0
-    return min(max(mean, _LEAST_MARGIN), _MOST_MARGIN)
+    return max(mean, _LEAST_MARGIN)

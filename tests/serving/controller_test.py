@@ -55,9 +55,9 @@ def _naive(now, deadlines, profile, margin, rows=None):
       score = profile.accuracies[s] * on_time
       out = len(deadlines) - len(able)
       end = math.ceil(len(able) / size) * seconds
-      pairs.append((score, entry.accuracy, entry.madds, -end, -size, s, out))
-  *_, size, entry, out = max(pairs)
-  return out, entry, -size
+      pairs.append((score, entry.accuracy, entry.madds, -out, -end, -size, s))
+  *_, out, _, size, entry = max(pairs)
+  return -out, entry, -size
 
 
 @strategies.composite
@@ -126,6 +126,8 @@ class ChooseTest(parameterized.TestCase):
       ([0.2, 2.0], (1, 0, 1)),
       # Narrow could answer all three, wide the last two; both score 1.8.
       ([0.3, 2.0, 2.0], (1, 0, 2)),
+      # Narrow answers two with each size, but gives one up in batches.
+      ([0.3, 0.7, 0.7], (0, 1, 1)),
   )
   def test_by_hand(self, deadlines, expected):
     decision = choose(0.0, deadlines, _PROFILE, 1.0)
@@ -224,7 +226,10 @@ class MarginTest(parameterized.TestCase):
     for ratio in (*[1.0] * 9, 6.0):
       margin.record(ratio, 0.0)
     self.assertEqual((margin.value(0.0), margin.mean(0.0)), (6.0, 1.5))
-    self.assertEqual((margin.value(6.0), margin.mean(6.0)), (1.0, 1.0))
+    self.assertEqual(margin.mean(6.0), 1.0)  # They are forgotten.
+    for ratio in (*[1.0] * 99, 600.0):  # A stall.
+      margin.record(ratio, 6.0)
+    self.assertAlmostEqual(margin.mean(6.0), 1.09)
 
   def test_what_is_long_ago_is_forgotten(self):
     margin = Margin()
