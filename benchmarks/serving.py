@@ -15,12 +15,12 @@ simulator:
   ours          the controller of `adaptanet_jax.serving`
 
 Those that are served run one after another, each trace beginning with another
-one. A load
-of 1 is the rate that x1.0 alone answers in time over HTTP, measured first. So
-is how many requests HTTP alone can answer: the simulator and the oracle add the
-time that an image takes of it to every batch, although on several cores HTTP
-and a batch may run side by side, and slow each other down. For a small network
-HTTP is most of the work, which several images in each request share.
+one. A load of 1 is the rate that x1.0 alone answers in time over HTTP, measured
+first. So is how many requests HTTP alone can answer: the simulator and the
+oracle add the time that an image takes of it to every batch, although on
+several cores HTTP and a batch may run side by side, and slow each other down.
+For a small network HTTP is most of the work, which several images in each
+request share.
 
 All figures count images. A request that is served is in time or not as a whole;
 the simulator and the oracle treat its images one by one. `expected` is the

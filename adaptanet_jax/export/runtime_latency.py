@@ -171,15 +171,17 @@ def _processor() -> str:
   """Returns the name of this machine's CPU, as far as it is known."""
   try:
     with open('/proc/cpuinfo', encoding='utf-8') as file:
-      lines = [line.lower().partition(':')[::2] for line in file]
+      lines = [line.partition(':')[::2] for line in file]
   except OSError:  # Not on macOS.
     lines = []
-  models = {value.strip() for key, value in lines if key.startswith('model')}
+  models = {
+      value.strip() for key, value in lines if key.lower().startswith('model')
+  }
   # An ARM core has numbers in place of a name.
   cores = {
       f'{key.strip()} {value.strip()}'
       for key, value in lines
-      if key.startswith(('cpu implementer', 'cpu part', 'cpu variant'))
+      if key.startswith(('CPU implementer', 'CPU part', 'CPU variant'))
   }
   return (
       max(models, key=len, default='')

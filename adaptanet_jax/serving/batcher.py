@@ -120,7 +120,8 @@ class Batcher:
 
   @property
   def is_alive(self) -> bool:
-    """False if the thread died or hangs, or if nothing but failures go on."""
+    """False if the thread died or hangs, or all batches have failed for long.
+    """
     now = time.monotonic()
     # Read in the reverse of the order in which `_begin` sets them.
     hangs = self._running and now > self._overdue

@@ -189,7 +189,7 @@ def choose(
   end = first - first % len(profile.sizes) + len(profile.sizes)
   pair = min(
       (n for n in range(first, end) if scores[n] == scores[first]),
-      key=lambda n: (late[n], order.done[n, count - late[n] - 1]),
+      key=lambda n: (late[n], done[n, -1]),
   )
   entry, column = order.pairs[pair]
   return Decision(int(late[pair]), entry, profile.sizes[column])
