@@ -12,7 +12,6 @@ lowers. Decisions made before tracing, such as the type of activations, use
 from collections.abc import Callable, Iterator
 import contextlib
 import contextvars
-import platform
 from typing import Any
 
 import jax
@@ -77,13 +76,3 @@ def select(
     The outputs of that form.
   """
   return lax.platform_dependent(*args, cpu=cpu, default=default)
-
-
-def processor() -> str:
-  """Returns the name of this machine's CPU, or '' if it is unknown."""
-  try:
-    with open('/proc/cpuinfo', encoding='utf-8') as file:
-      names = [line for line in file if line.startswith('model name')]
-  except OSError:  # Not on macOS.
-    names = []
-  return names[0].partition(':')[2].strip() if names else platform.processor()

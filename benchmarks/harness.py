@@ -22,8 +22,8 @@ from absl import flags
 import jax
 import numpy as np
 
-from adaptanet_jax import compiler, platforms, trees, versions
-from adaptanet_jax.export import runtime
+from adaptanet_jax import compiler, trees, versions
+from adaptanet_jax.export import runtime, runtime_latency
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.parts import Variables
@@ -305,7 +305,7 @@ def device() -> dict[str, Any]:
       'platform': jax.default_backend(),
       'kind': jax.devices()[0].device_kind,
       'count': jax.device_count(),
-      'host': platforms.processor(),
+      'host': runtime_latency.processor(),
       'cores': len(os.sched_getaffinity(0)),
       'python': platform.python_version(),
       'versions': versions.installed(_PACKAGES),

@@ -7,10 +7,12 @@
 The engine answers any batch of up to 32 images with zeros after half a second
 in which it uses no CPU, so its capacity is 64 requests a second. Their
 deadline is two seconds. `of capacity, %` is the rate of answers in time over
-that capacity; `late, %` the share of all requests whose answer came too late;
-`refusal` is the time from when a request was due until it was refused. The
-client is another process. Figures are medians over rounds; `~` is the spread
-of the second column, highest less lowest over the median.
+that capacity. Three columns are shares of all requests: `late, %`, whose answer
+came too late; `expired, %`, accepted and given up as their deadline passed; and
+`lost, %`, that got no response at all. `refusal` is the time from when a
+request was due until it was refused. The client is another process. Figures
+are medians over rounds; `~` is the spread of the second column, highest less
+lowest over the median.
 """
 
 from absl import app
@@ -24,7 +26,7 @@ _SECONDS, _BATCH_SECONDS, _SLO_SECONDS = 12.0, 0.5, 2.0
 
 
 def _measure(load, seed):
-  """Returns answers in time and late ones, in %, and quantiles of refusals."""
+  """Returns the columns that follow the load, without the spread."""
   engine = serving.Blank((16, 16, 1), seconds=_BATCH_SECONDS)
   capacity = float(engine.profile.capacity.max())
   arrivals = serving_traces.arrivals(
@@ -35,12 +37,15 @@ def _measure(load, seed):
     found = serving_load.replay(
         served.port, arrivals, images, {'timeout': int(1e6 * _SLO_SECONDS)}
     )
-  answered = found['statuses'] == 200
+  statuses = found['statuses']
+  answered = statuses == 200
   in_time = answered & (found['latencies'] <= _SLO_SECONDS)
-  refused = 1e3 * found['latencies'][found['statuses'] == 503]
+  refused = 1e3 * found['latencies'][statuses == 503]
   return (
       100.0 * in_time.sum() / _SECONDS / capacity,
       100.0 * (answered & ~in_time).mean(),
+      100.0 * (statuses == 504).mean(),
+      100.0 * (statuses == 0).mean(),
       *(np.quantile(refused, (0.5, 0.99)) if len(refused) else (np.nan,) * 2),
   )
 
@@ -51,18 +56,21 @@ def main(argv):
   report = harness.Report(
       'serving_overload',
       'a load of 1 is 64 requests/s, in batches of 32',
-      ['load', 'of capacity, %', '~', 'late, %', 'refusal p50, ms', 'p99, ms'],
+      [
+          'load', 'of capacity, %', '~', 'late, %', 'expired, %', 'lost, %',
+          'refusal p50, ms', 'p99, ms',
+      ],
   )
   for load in _LOADS:
     found = np.array(
         [_measure(load, seed) for seed in range(harness.ROUNDS.value)]
     )
-    share, late, p50, p99 = np.median(found, 0).tolist()
+    share, *others = np.median(found, 0).tolist()
     spread = float(np.ptp(found[:, 0]) / share)
     report.add(
         f'{load:g}',
-        [share, f'{spread:.0%}', late,
-         *(None if np.isnan(value) else value for value in (p50, p99))],
+        [share, f'{spread:.0%}',
+         *(None if np.isnan(value) else value for value in others)],
     )
   report.done()
 

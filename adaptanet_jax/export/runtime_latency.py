@@ -161,14 +161,14 @@ def read(
 def _device(surroundings: dict[str, str]) -> dict[str, str]:
   """Describes the device that times are valid for."""
   return {
-      'processor': _processor(),
+      'processor': processor(),
       'cores': str(os.cpu_count()),
       **surroundings,
   }
 
 
-def _processor() -> str:
-  """Returns the name of this machine's CPU, as far as it is known."""
+def processor() -> str:
+  """Returns the name of this machine's CPU, or what tells it from others."""
   try:
     with open('/proc/cpuinfo', encoding='utf-8') as file:
       lines = [line.partition(':')[::2] for line in file]

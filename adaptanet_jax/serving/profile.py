@@ -24,10 +24,10 @@ import jax
 import numpy as np
 
 import adaptanet_jax
-from adaptanet_jax import platforms
 from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
+from adaptanet_jax.export import runtime_latency
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
 from adaptanet_jax.serving import policies
 from adaptanet_jax.serving.controller import Entry, Profile
@@ -125,12 +125,13 @@ def _measured(
 ) -> Profile:
   """Chooses a menu and times it; keeps the times unless batches ran."""
   before = begun()
+  # First, since a wrong name is then reported before anything is measured.
+  rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
   if names:
     entries = tuple(_entry(engine, name) for name in names)
   else:
     entries = choose_menu(engine)
-  if policy:
-    entries += policies.rungs(engine, policy, _accuracies(engine))
+  entries += rungs
   profile = Profile(entries, engine.sizes, _time(engine, entries))
   if begun() == before:
     _keep(path, profile)
@@ -195,7 +196,7 @@ def _path(
   on = _digest(json.dumps(
       engine.described | {
           'version': adaptanet_jax.__version__,
-          'processor': platforms.processor(),
+          'processor': runtime_latency.processor(),
           'cores': splits.num_cores(),
           'sizes': engine.sizes,
       },

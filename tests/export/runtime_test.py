@@ -143,7 +143,7 @@ class RuntimeTest(folder_test.ExportTestCase):
     few.intra_op_num_threads = 3
     patient.add_session_config_entry('session.intra_op.allow_spinning', '0')
     with mock.patch.object(
-        runtime_latency, '_processor', return_value='another'
+        runtime_latency, 'processor', return_value='another'
     ):
       moved = runtime.load(str(folder))
     for net, message in (

@@ -161,11 +161,16 @@ class EngineTest(parameterized.TestCase):
     self.assertEqual(profile.entries[0].name, _MENU[0])
     self.assertIn('cannot be written (Not a directory)', logs.output[0])
 
-  def test_a_name_that_is_no_subnet(self):
-    with self.assertRaisesRegex(UsageError, "'x' is not a subnet"):
-      profile_lib.create(
-          self.engine, folder=str(self.root), names=['x']
-      )
+  @parameterized.parameters(
+      ({'names': ['x']}, "'x' is not a subnet"),
+      ({'policy': 'x'}, "Unknown policy 'x'; expected one of .*joint/budget"),
+  )
+  def test_a_wrong_name_is_reported_before_anything_runs(self, asked, message):
+    with (
+        mock.patch.object(self.engine, 'run', side_effect=AssertionError),
+        self.assertRaisesRegex(UsageError, message),
+    ):
+      profile_lib.create(self.engine, folder=str(self.root), **asked)
 
   def test_two_hundred_pictures_at_once_each_get_the_subnet_s_answer(self):
     images = bundle_test.images(200)
