@@ -149,7 +149,10 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   """
 
   def predict(
-      variables: Variables, images: jax.Array, policy: routing.Policy
+      net: ResNet,
+      variables: Variables,
+      images: jax.Array,
+      policy: routing.Policy,
   ) -> dict[str, jax.Array]:
     logits, subnets, reads = routing.route(
         net, gates, variables, images, policy
@@ -157,7 +160,7 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
     prediction = logits.argmax(-1).astype(jnp.int32)
     return {'prediction': prediction, 'subnet': subnets.T, 'reads': reads.T}
 
-  return protocols.map_predictor(predict)
+  return protocols.map_predictor(net, predict)
 
 
 def programs(work: Workspace, variables: Any) -> dict[str, Program]:

@@ -43,18 +43,21 @@ from adaptanet_jax.progress import Progress
 Predictor = Callable[..., Any]
 
 
-def map_predictor(predict: Callable[..., Any]) -> Predictor:
-  """Maps a function of (variables, images, *more) over devices.
+def map_predictor(net: ResNet, predict: Callable[..., Any]) -> Predictor:
+  """Maps a function of (network, variables, images, *more) over devices.
 
   Args:
-    predict: returns a tree of arrays whose last axis is that of the images.
+    net: the network.
+    predict: returns a tree of arrays whose last axis is that of the images. It
+      receives `net.folded` and folded variables, so that kernels are
+      standardised once per batch.
 
   Returns:
     The function for batches of images that are split among devices.
   """
 
   def run(variables: Variables, images: jax.Array, more: Any) -> Any:
-    return predict(variables, images, *more)
+    return predict(net.folded, net.fold(variables), images, *more)
 
   return devices.over_devices(run, in_axes=(None, 0, None), out_axes=0)
 
@@ -69,13 +72,16 @@ def tree_predictor(net: ResNet, gates: GateSet | None = None) -> Predictor:
   choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
 
   def predict(
-      variables: Variables, images: jax.Array, *statistics: Variables
+      net: ResNet,
+      variables: Variables,
+      images: jax.Array,
+      *statistics: Variables,
   ) -> dict[str, jax.Array]:
     return supernet.outputs_by_subnet(
         net, variables, images, choices, gates, statistics
     )
 
-  return map_predictor(predict)
+  return map_predictor(net, predict)
 
 
 @functools.cache
@@ -95,7 +101,9 @@ def subnets_predictor(
   """
   choices = np.stack([subnet.encode() for subnet in subnets])
 
-  def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+  def predict(
+      net: ResNet, variables: Variables, images: jax.Array
+  ) -> dict[str, jax.Array]:
     def one(choice: jax.Array) -> dict[str, jax.Array]:
       logits, features = supernet.forward(net, variables, images, choice)
       outputs = {'prediction': _classes(logits)}
@@ -110,17 +118,19 @@ def subnets_predictor(
 
     return jax.lax.map(one, jnp.asarray(choices))
 
-  return map_predictor(predict)
+  return map_predictor(net, predict)
 
 
 @functools.cache
 def full_predictor(net: ResNet) -> Predictor:
   """Returns a predictor of the full network's `prediction`."""
 
-  def predict(variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+  def predict(
+      net: ResNet, variables: Variables, images: jax.Array
+  ) -> dict[str, jax.Array]:
     return {'prediction': _classes(net.forward(variables, images, LARGEST)[0])}
 
-  return map_predictor(predict)
+  return map_predictor(net, predict)
 
 
 def _classes(logits: jax.Array) -> jax.Array:

@@ -363,10 +363,12 @@ def _standardized(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
 @functools.cache  # Every phase of a run asks for them.
 def _shapes(net: ResNet) -> Variables:
   key = jax.random.key(0)
-  backbone = jax.eval_shape(net.init, key)
-  if not net.delta:
-    return backbone
-  return trees.merge(backbone, jax.eval_shape(net.init_delta, key))
+  shapes = jax.eval_shape(net.init, key)
+  if net.delta:
+    shapes = trees.merge(shapes, jax.eval_shape(net.init_delta, key))
+  # If the trace of a mapped program is the first to ask, JAX adds that
+  # program's layout, with which no other program could be compiled.
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
 
 
 def _strides(number: int) -> int:

@@ -20,7 +20,7 @@ from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, MIXED, UNIFORM
 from adaptanet_jax.programs import Programs, image_shapes
 
-_NET = ResNet('resnet26x8', 'cifar_half', 'gn', 10, (8, 8, 1))
+_NET = ResNet('resnet26x8', 'cifar_half', 'gn_ws', 10, (8, 8, 1))
 # No multiple of the batch size: the last batch has two images of padding.
 _NUM_EXAMPLES = 10
 _BATCH_SIZE = 4

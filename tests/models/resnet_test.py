@@ -133,6 +133,21 @@ class ArchitectureTest(parameterized.TestCase):
   def test_equal_networks_are_one_key(self):
     self.assertLen({_net(), _net(), _net('bn')}, 2)
 
+  def test_shapes_do_not_depend_on_who_asks_first(self):
+    # Not cached yet, as no other test has a network of seven classes.
+    net = _net(num_classes=7)
+    found = []
+
+    def run(x):
+      found.append(net.shapes())
+      return x
+
+    jax.pmap(run)(jnp.zeros(1))
+    self.assertEqual(
+        {leaf.sharding for leaf in jax.tree.leaves(found)}, {None}
+    )
+    chex.assert_trees_all_equal_shapes_and_dtypes(net.shapes(), _shapes(net))
+
   def test_parameters_are_parts_of_the_backbone(self):
     self.assertEqual(
         set(_shapes(_net())['params']['backbone']),
