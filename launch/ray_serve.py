@@ -14,6 +14,7 @@ for inference.
 
 import argparse
 import math
+import sys
 import threading
 from typing import Any
 
@@ -23,6 +24,7 @@ from adaptanet_jax import commands, serve as serve_lib
 from adaptanet_jax.errors import UsageError
 
 _COMMAND = 'launch.ray_serve'
+_NAME = 'adaptanet'
 
 
 @serve.ingress()
@@ -125,13 +127,36 @@ def check(args: argparse.Namespace) -> str | None:
   return serve_lib.check_flags(args)
 
 
+def deploy(app: Any) -> None:
+  """Starts the replicas, and waits until they answer.
+
+  Args:
+    app: what `application` returns.
+
+  Raises:
+    UsageError: none of them could be started.
+  """
+  try:
+    serve.run(app, name=_NAME)
+  except RuntimeError as error:
+    # Also raised if one dies while another starts. Ray goes on either way, but
+    # the end of this process would end them all.
+    (found,) = serve.status().applications[_NAME].deployments.values()
+    failed = found.status_trigger == 'REPLICA_STARTUP_FAILED'
+    if failed and not found.replica_states.get('RUNNING'):
+      # The last line of a traceback; all of it is in Ray's log.
+      cause = found.message.splitlines()[-1]
+      raise UsageError(f'No replica could be started: {cause}') from error
+    print('A replica failed; Ray starts another.', file=sys.stderr)
+
+
 def main() -> None:
   """Serves until it is interrupted."""
   args = parser().parse_args()
   with commands.one_line_errors(_COMMAND):
     token = check(args)
-  serve.start(http_options={'host': args.host, 'port': args.port})
-  serve.run(application(args, token), name='adaptanet')
+    serve.start(http_options={'host': args.host, 'port': args.port})
+    deploy(application(args, token))
   print(f'Serving at http://{args.host}:{args.port}/v2/models/model')
   threading.Event().wait()
 

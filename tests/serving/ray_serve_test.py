@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of launch/ray_serve.py: options given to Ray, and the replicas."""
 
+import contextlib
 import importlib.util
 import sys
 from unittest import mock
@@ -68,6 +69,30 @@ class RayServeTest(parameterized.TestCase):
   def test_flags_that_do_not_fit(self, flags, message):
     with self.assertRaisesRegex(UsageError, message):
       self.module.check(self._args(*flags))
+
+  @parameterized.parameters(
+      ('REPLICA_STARTUP_FAILED', {'STARTING': 2}, True),
+      ('REPLICA_STARTUP_FAILED', {'RUNNING': 1, 'STARTING': 1}, False),
+      ('HEALTH_CHECK_FAILED', {'STARTING': 2}, False),
+  )
+  def test_it_ends_only_if_none_can_be_started(self, trigger, states, ends):
+    deployment = mock.Mock(
+        status_trigger=trigger,
+        replica_states=states,
+        message='Traceback:\n  line\nE: no model x',
+    )
+    self.ray.serve.run.side_effect = RuntimeError('Deploying failed')
+    self.ray.serve.status.return_value.applications = {
+        'adaptanet': mock.Mock(deployments={'Replica': deployment})
+    }
+    expected = contextlib.nullcontext()
+    if ends:
+      expected = self.assertRaisesRegex(
+          UsageError, '^No replica could be started: E: no model x$'
+      )
+    with expected:
+      self.module.deploy('app')
+    self.ray.serve.run.assert_called_once_with('app', name='adaptanet')
 
   def test_a_replica_is_the_application_with_all_flags(self):
     args = self._args(
