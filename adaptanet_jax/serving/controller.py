@@ -132,7 +132,11 @@ def seconds_needed(
   if begins is None:
     margin = 1.0
   order = _order(profile, None if allowed is None else tuple(allowed))
-  return (begins or 0.0) + margin * max(order.fastest, ahead / order.rate)
+  # In whole batches: what would only fit into half of one could not be in time.
+  seconds = ahead / order.rate
+  if ahead <= HORIZON:
+    seconds = float(order.soonest[ahead - 1])
+  return (begins or 0.0) + margin * seconds
 
 
 def choose(
@@ -220,6 +224,7 @@ class _Order:
     padded: N infinities, then seconds until the first i + 1 requests are
       answered, `float[P, N + N]`.
     starts: places in the flattened `padded` where the seconds begin, `int[P]`.
+    soonest: seconds until then by the pair that is fastest, `float[N]`.
     fastest: seconds of the fastest entry for one request.
     rate: most images per second of an entry.
   """
@@ -228,6 +233,7 @@ class _Order:
   accuracies: np.ndarray
   padded: np.ndarray
   starts: np.ndarray
+  soonest: np.ndarray
   fastest: float
   rate: float
 
@@ -257,6 +263,7 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
       profile.accuracies[rows],
       np.concatenate([np.full_like(done, np.inf), done], 1),
       np.arange(len(pairs)) * 2 * HORIZON + HORIZON,
+      done.min(0),
       float(profile.seconds[list(entries), 0].min()),
       float(profile.capacity[list(entries)].max()),
   )

@@ -190,6 +190,10 @@ class SecondsNeededTest(parameterized.TestCase):
       # One alone takes .25 s; full batches of four, 8 a second.
       (1, None, 0.5 + 1.5 * 0.25),
       (16, None, 0.5 + 1.5 * 2.0),
+      # The last one needs a batch more.
+      (17, None, 0.5 + 1.5 * 2.5),
+      # More than a controller sees: by the rate.
+      (800, None, 0.5 + 1.5 * 100.0),
       # The wide subnet takes 1 s, and full batches 1.6 a second.
       (1, [0], 0.5 + 1.5 * 1.0),
       (16, [0], 0.5 + 1.5 * 10.0),
