@@ -8,8 +8,8 @@ The engine answers any batch of up to 32 images with zeros after half a second
 in which it uses no CPU, so its capacity is 64 requests a second. Their
 deadline is two seconds. `of capacity, %` is the rate of answers in time over
 that capacity. Three columns are shares of all requests: `late, %`, whose answer
-came too late; `expired, %`, accepted and given up as their deadline passed; and
-`lost, %`, that got no response at all. `refusal` is the time from when a
+came too late; `expired, %`, accepted and then given up (504); and `lost, %`,
+that got no response. `refusal` is the time from when a
 request was due until it was refused. The client is another process. Figures
 are medians over rounds; `~` is the spread of the second column, highest less
 lowest over the median.

@@ -267,6 +267,7 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.data.shorter_side = 0
   c.data.train_examples = 256
   c.data.test_examples = 32
+  # One batch: policies run every subnet on these images.
   c.data.held_out = 0.125
   c.data.fake_if_missing = True
   c.model.stem = 'cifar'

@@ -16,6 +16,7 @@ import argparse
 import math
 import sys
 import threading
+import time
 from typing import Any
 
 from ray import serve
@@ -128,7 +129,7 @@ def check(args: argparse.Namespace) -> str | None:
 
 
 def deploy(app: Any) -> None:
-  """Starts the replicas, and waits until they answer.
+  """Starts the replicas, and waits until one of them runs.
 
   Args:
     app: what `application` returns.
@@ -139,15 +140,24 @@ def deploy(app: Any) -> None:
   try:
     serve.run(app, name=_NAME)
   except RuntimeError as error:
-    # Also raised if one dies while another starts. Ray goes on either way, but
-    # the end of this process would end them all.
-    (found,) = serve.status().applications[_NAME].deployments.values()
-    failed = found.status_trigger == 'REPLICA_STARTUP_FAILED'
-    if failed and not found.replica_states.get('RUNNING'):
-      # The last line of a traceback; all of it is in Ray's log.
-      cause = found.message.splitlines()[-1]
-      raise UsageError(f'No replica could be started: {cause}') from error
-    print('A replica failed; Ray starts another.', file=sys.stderr)
+    # Raised as soon as one dies or cannot be started, though others may start.
+    # If this process started Ray, they would end with it.
+    while not (found := _deployment(error)).replica_states.get('RUNNING'):
+      if not any(found.replica_states.values()):
+        # The last line of a traceback; Ray's log has all of it.
+        _, _, cause = found.message.strip().rpartition('\n')
+        raise UsageError(f'No replica could be started: {cause}') from error
+      time.sleep(1.0)
+    print('A replica failed while others started.', file=sys.stderr)
+
+
+def _deployment(error: RuntimeError) -> Any:
+  """Returns Ray's view of the replicas; raises `error` if it has none."""
+  application = serve.status().applications.get(_NAME)
+  if not application or not application.deployments:
+    raise error
+  (found,) = application.deployments.values()
+  return found
 
 
 def main() -> None:

@@ -149,13 +149,13 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   """
 
   def predict(
-      net: ResNet,
+      folded: ResNet,
       variables: Variables,
       images: jax.Array,
       policy: routing.Policy,
   ) -> dict[str, jax.Array]:
     logits, subnets, reads = routing.route(
-        net, gates, variables, images, policy
+        folded, gates, variables, images, policy
     )
     prediction = logits.argmax(-1).astype(jnp.int32)
     return {'prediction': prediction, 'subnet': subnets.T, 'reads': reads.T}

@@ -72,13 +72,13 @@ def tree_predictor(net: ResNet, gates: GateSet | None = None) -> Predictor:
   choices = (jnp.arange(len(net.choices)),) * NUM_STAGES
 
   def predict(
-      net: ResNet,
+      folded: ResNet,
       variables: Variables,
       images: jax.Array,
       *statistics: Variables,
   ) -> dict[str, jax.Array]:
     return supernet.outputs_by_subnet(
-        net, variables, images, choices, gates, statistics
+        folded, variables, images, choices, gates, statistics
     )
 
   return map_predictor(net, predict)
@@ -102,10 +102,10 @@ def subnets_predictor(
   choices = np.stack([subnet.encode() for subnet in subnets])
 
   def predict(
-      net: ResNet, variables: Variables, images: jax.Array
+      folded: ResNet, variables: Variables, images: jax.Array
   ) -> dict[str, jax.Array]:
     def one(choice: jax.Array) -> dict[str, jax.Array]:
-      logits, features = supernet.forward(net, variables, images, choice)
+      logits, features = supernet.forward(folded, variables, images, choice)
       outputs = {'prediction': _classes(logits)}
       if gates:
         read = [
@@ -126,9 +126,10 @@ def full_predictor(net: ResNet) -> Predictor:
   """Returns a predictor of the full network's `prediction`."""
 
   def predict(
-      net: ResNet, variables: Variables, images: jax.Array
+      folded: ResNet, variables: Variables, images: jax.Array
   ) -> dict[str, jax.Array]:
-    return {'prediction': _classes(net.forward(variables, images, LARGEST)[0])}
+    logits, _ = folded.forward(variables, images, LARGEST)
+    return {'prediction': _classes(logits)}
 
   return map_predictor(net, predict)
 

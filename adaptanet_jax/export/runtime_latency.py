@@ -12,6 +12,7 @@ from collections.abc import Callable
 import json
 import os
 import platform
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -172,8 +173,8 @@ def processor() -> str:
   try:
     with open('/proc/cpuinfo', encoding='utf-8') as file:
       lines = [line.partition(':')[::2] for line in file]
-  except OSError:  # Not on macOS.
-    lines = []
+  except OSError:  # Only Linux has it.
+    return _apple_processor() or platform.processor()
   models = {
       value.strip() for key, value in lines if key.lower().startswith('model')
   }
@@ -186,5 +187,16 @@ def processor() -> str:
   return (
       max(models, key=len, default='')
       or ', '.join(sorted(cores))
-      or f'{platform.processor()} of {platform.node()}'
+      or platform.processor()
   )
+
+
+def _apple_processor() -> str:
+  """Returns the name of a Mac's CPU; '' on other systems."""
+  # `platform.processor` says 'arm' of all of them.
+  asked = ['sysctl', '-n', 'machdep.cpu.brand_string']
+  try:
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+  except OSError:
+    return ''
+  return found.stdout.strip()

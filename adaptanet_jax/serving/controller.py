@@ -117,7 +117,10 @@ def seconds_needed(
     begins: float | None,
     allowed: Sequence[int] | None = None,
 ) -> float:
-  """Returns the least seconds that a request that arrives now would take.
+  """Estimates how long a request that arrives now would take at least.
+
+  All before it run in full batches of one size, and what is left over in a
+  batch of the next size that fits.
 
   If nothing runs or waits, the margin does not count: only a batch can show
   that it does not hold any more, and this request delays no other one.
@@ -128,15 +131,24 @@ def seconds_needed(
     ahead: requests whose turn comes no later than its own, itself included.
     begins: seconds until the next batch can begin; None: nothing runs or waits.
     allowed: see `choose`.
+
+  Returns:
+    Seconds, by the entry and the size that take least.
   """
   if begins is None:
     margin = 1.0
-  order = _order(profile, None if allowed is None else tuple(allowed))
-  # In whole batches: what would only fit into half of one could not be in time.
-  seconds = ahead / order.rate
-  if ahead <= HORIZON:
-    seconds = float(order.soonest[ahead - 1])
-  return (begins or 0.0) + margin * seconds
+  known = None if allowed is None else tuple(allowed)
+  return (begins or 0.0) + margin * _least_seconds(profile, ahead, known)
+
+
+@functools.lru_cache(maxsize=4096)
+def _least_seconds(
+    profile: Profile, count: int, allowed: tuple[int, ...] | None
+) -> float:
+  times = profile.seconds if allowed is None else profile.seconds[list(allowed)]
+  full, rest = np.divmod(count, profile.sizes)
+  last = times[:, np.searchsorted(profile.sizes, rest)]
+  return float((full * times + np.where(rest, last, 0.0)).min())
 
 
 def choose(
@@ -224,18 +236,14 @@ class _Order:
     padded: N infinities, then seconds until the first i + 1 requests are
       answered, `float[P, N + N]`.
     starts: places in the flattened `padded` where the seconds begin, `int[P]`.
-    soonest: seconds until then by the pair that is fastest, `float[N]`.
     fastest: seconds of the fastest entry for one request.
-    rate: most images per second of an entry.
   """
 
   pairs: list[tuple[int, int]]
   accuracies: np.ndarray
   padded: np.ndarray
   starts: np.ndarray
-  soonest: np.ndarray
   fastest: float
-  rate: float
 
   @property
   def done(self) -> np.ndarray:
@@ -263,9 +271,7 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
       profile.accuracies[rows],
       np.concatenate([np.full_like(done, np.inf), done], 1),
       np.arange(len(pairs)) * 2 * HORIZON + HORIZON,
-      done.min(0),
       float(profile.seconds[list(entries), 0].min()),
-      float(profile.capacity[list(entries)].max()),
   )
 
 

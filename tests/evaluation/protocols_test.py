@@ -245,6 +245,20 @@ class CorrectTest(parameterized.TestCase):
           _predictions(subnet) == _labels(),
       )
 
+  def test_kernels_are_standardised_outside_of_what_is_mapped(self):
+    found = []
+
+    def predict(net, variables, images):
+      found.append(net)
+      kernel = variables['params']['backbone']['stem']['conv']['kernel']
+      return kernel.mean((0, 1, 2))[:, None] + 0.0 * images.sum()
+
+    run = protocols.map_predictor(_NET, predict)
+    means = run(_variables(), _images()[None, :1], ())
+    self.assertNotEqual(_NET, _NET.folded)
+    self.assertEqual(found, [_NET.folded])
+    np.testing.assert_allclose(means, np.zeros((1, 8, 1)), atol=1e-6)
+
   def test_some_subnets_alone_are_those_of_the_table(self):
     subnets = (*MIXED, *UNIFORM)
     actual = _correct(protocols.subnets_predictor(_NET, subnets))

@@ -169,6 +169,29 @@ class RuntimeTest(folder_test.ExportTestCase):
     with self.assertRaisesRegex(ValueError, 'latency.json is damaged'):
       runtime.load(str(folder)).within(milliseconds=2.0)
 
+  @parameterized.parameters(
+      ('model name\t: A 9\nmodel\t\t: 85\nmodel name\t: A 9\n', 'A 9'),
+      # An ARM core.
+      (
+          'CPU implementer\t: 0x41\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\n',
+          'CPU implementer 0x41, CPU part 0xd0c, CPU variant 0x3',
+      ),
+      # A Mac.
+      (None, 'Apple M9'),
+  )
+  def test_the_name_of_a_processor(self, text, expected):
+    opened = mock.mock_open(read_data=text)
+    if text is None:
+      opened.side_effect = FileNotFoundError
+    brand = mock.Mock(stdout='Apple M9\n')
+    with (
+        mock.patch.object(runtime_latency, 'open', opened, create=True),
+        mock.patch.object(
+            runtime_latency.subprocess, 'run', return_value=brand
+        ),
+    ):
+      self.assertEqual(runtime_latency.processor(), expected)
+
   def test_a_few_subnets_are_timed_each(self):
     folder = self.root / 'few'
     self.net.export(

@@ -190,9 +190,8 @@ class SecondsNeededTest(parameterized.TestCase):
       # One alone takes .25 s; full batches of four, 8 a second.
       (1, None, 0.5 + 1.5 * 0.25),
       (16, None, 0.5 + 1.5 * 2.0),
-      # The last one needs a batch more.
-      (17, None, 0.5 + 1.5 * 2.5),
-      # More than a controller sees: by the rate.
+      # Four full batches, and one alone.
+      (17, None, 0.5 + 1.5 * 2.25),
       (800, None, 0.5 + 1.5 * 100.0),
       # The wide subnet takes 1 s, and full batches 1.6 a second.
       (1, [0], 0.5 + 1.5 * 1.0),
@@ -203,6 +202,22 @@ class SecondsNeededTest(parameterized.TestCase):
         _PROFILE, 1.5, ahead=ahead, begins=0.5, allowed=allowed
     )
     self.assertAlmostEqual(actual, expected)
+
+  @parameterized.product(allowed=((0,), (1,), (0, 1)), count=(1, 3, 5, 7, 39))
+  def test_it_is_the_best_of_all_sizes(self, allowed, count):
+    found = []
+    for entry in allowed:
+      for size in _SIZES:
+        batches = [size] * (count // size) + [count % size]
+        found.append(
+            sum(_PROFILE.predicted(entry, n) for n in batches if n)
+        )
+    self.assertEqual(
+        seconds_needed(
+            _PROFILE, 1.0, ahead=count, begins=0.0, allowed=allowed
+        ),
+        min(found),
+    )
 
 
 class MarginTest(parameterized.TestCase):

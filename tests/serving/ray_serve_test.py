@@ -71,28 +71,35 @@ class RayServeTest(parameterized.TestCase):
       self.module.check(self._args(*flags))
 
   @parameterized.parameters(
-      ('REPLICA_STARTUP_FAILED', {'STARTING': 2}, True),
-      ('REPLICA_STARTUP_FAILED', {'RUNNING': 1, 'STARTING': 1}, False),
-      ('HEALTH_CHECK_FAILED', {'STARTING': 2}, False),
+      # What there is of replicas, second by second, and whether it goes on.
+      ([{'RUNNING': 1, 'STARTING': 1}], True),
+      ([{'STARTING': 2}, {'STARTING': 1, 'RUNNING': 1}], True),
+      ([{'STARTING': 1}, {'STOPPING': 1}, {}], False),
   )
-  def test_it_ends_only_if_none_can_be_started(self, trigger, states, ends):
-    deployment = mock.Mock(
-        status_trigger=trigger,
-        replica_states=states,
-        message='Traceback:\n  line\nE: no model x',
-    )
+  def test_it_ends_only_if_none_can_be_started(self, states, goes_on):
     self.ray.serve.run.side_effect = RuntimeError('Deploying failed')
-    self.ray.serve.status.return_value.applications = {
-        'adaptanet': mock.Mock(deployments={'Replica': deployment})
-    }
-    expected = contextlib.nullcontext()
-    if ends:
-      expected = self.assertRaisesRegex(
-          UsageError, '^No replica could be started: E: no model x$'
-      )
-    with expected:
+    self.ray.serve.status.side_effect = [
+        mock.Mock(applications={'adaptanet': mock.Mock(deployments={
+            'Replica': mock.Mock(
+                replica_states=found,
+                message='Traceback:\n  line\nE: no model x\n',
+            )
+        })})
+        for found in states
+    ]
+    expected = contextlib.nullcontext() if goes_on else self.assertRaisesRegex(
+        UsageError, '^No replica could be started: E: no model x$'
+    )
+    with mock.patch.object(self.module.time, 'sleep') as slept, expected:
       self.module.deploy('app')
+    self.assertLen(slept.mock_calls, len(states) - 1)
     self.ray.serve.run.assert_called_once_with('app', name='adaptanet')
+
+  def test_what_ray_does_not_know_is_its_own_error(self):
+    self.ray.serve.run.side_effect = RuntimeError('no such application')
+    self.ray.serve.status.return_value.applications = {}
+    with self.assertRaisesRegex(RuntimeError, 'no such application'):
+      self.module.deploy('app')
 
   def test_a_replica_is_the_application_with_all_flags(self):
     args = self._args(
