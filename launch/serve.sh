@@ -4,6 +4,9 @@
 #   launch/serve.sh --model=digits --port=8000
 # EXTRA=cuda or EXTRA=tpu installs what an accelerator needs.
 set -euo pipefail
+here="$PWD"
 cd "$(dirname "$0")/.."
 source launch/environment.sh "serve${EXTRA:+,$EXTRA}"
+# So that relative paths mean what they say; VIRTUAL_ENV is absolute.
+cd "$here"
 exec python -m adaptanet_jax.serve "$@"

@@ -62,10 +62,11 @@ def _of_policy(profile: Profile, policy: str, fixed: list[int]) -> list[int]:
   rungs = [n for n, e in enumerate(entries) if e.policy == policy]
   if not rungs:
     names = {e.policy for e in entries if e.policy}
+    expected = ' or '.join(sorted(names))
     raise RequestError(
         400,
         f'{short(policy)} is not a policy of this server; expected '
-        f'{" or ".join(sorted(names)) or "one that it was started with"}.',
+        f'{expected or "none: it was started without --policy"}.',
     )
   least = min(entries[n].madds for n in rungs)
   return sorted([n for n in fixed if entries[n].madds < least] + rungs)

@@ -144,11 +144,13 @@ class _App:
     """Raises RequestError if a token is needed and is missing or wrong."""
     if not (always or self._token_for_all):
       return
+    if not self._token:
+      raise RequestError(
+          401, 'No token is valid here; expected a server with --token_file.'
+      )
     given = request.headers.get('authorization', '')
     wanted = f'Bearer {self._token}'
-    if not self._token or not hmac.compare_digest(
-        given.encode(), wanted.encode()
-    ):
+    if not hmac.compare_digest(given.encode(), wanted.encode()):
       raise RequestError(
           401, 'The token is missing or wrong; expected Authorization: Bearer.'
       )

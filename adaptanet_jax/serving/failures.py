@@ -20,8 +20,8 @@ def failure(error: Exception) -> Response:
     return Response(status_code=499)
   if isinstance(error, HTTPException):
     return JSONResponse(
-        {'error': f'{error.detail}; expected a path and a method that '
-                  '/v2 and docs/serving.md tell of.'},
+        {'error': f'{error.detail}; expected a path and a method of those in '
+                  'docs/serving.md, such as POST /classify.'},
         error.status_code,
         error.headers,
     )

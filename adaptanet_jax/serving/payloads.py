@@ -137,7 +137,7 @@ def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
     raise RequestError(
         413,
         f'The pictures have {total:,} pixels; expected at most '
-        f'{limits.pixels:,} in all.',
+        f'{limits.pixels:,} in all (--max_pixels of the server).',
     )
   return total
 
@@ -193,6 +193,6 @@ def _pixels(encoded: bytes, limits: Limits) -> int:
     raise RequestError(
         413,
         f'A picture has {width} x {height} pixels; expected at most '
-        f'{limits.pixels:,} in all.',
+        f'{limits.pixels:,} in all (--max_pixels of the server).',
     )
   return width * height

@@ -39,6 +39,9 @@ MOST_ENTRIES = 12
 _ESTIMATED_AT = 8
 # Timed runs of each entry and size.
 _RUNS = 10
+# Most batches of requests beside them, as a share of the timed runs: so few do
+# not change the time with the least other work.
+_MOST_BESIDE = 0.1
 
 
 def prepare(cache_dir: str | None) -> str:
@@ -75,7 +78,7 @@ def create(
   """Chooses a menu and times it, or reads the times if it was timed before.
 
   Either way every program of the menu has run when it returns. Times are kept
-  unless batches ran meanwhile and so made them longer.
+  unless so many batches ran meanwhile that they made them longer.
 
   Args:
     engine: runs the network.
@@ -87,11 +90,14 @@ def create(
   Raises:
     UsageError: the network has no accuracies, no such subnet or no such policy.
   """
+  # First of all, so that a wrong name costs no time and leaves no file.
+  named = tuple(_entry(engine, name) for name in names)
+  rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
   path = _path(engine, folder, names, policy)
   with _alone(path):
     kept = _read(path, engine.sizes)
     if not kept:
-      return _measured(engine, path, names, policy, begun)
+      return _measured(engine, path, named, rungs, begun)
   warm(engine, kept)
   return kept
 
@@ -119,25 +125,21 @@ def _alone(path: str) -> Iterator[None]:
 def _measured(
     engine: Engine,
     path: str,
-    names: Sequence[str],
-    policy: str | None,
+    named: tuple[Entry, ...],
+    rungs: tuple[Entry, ...],
     begun: Callable[[], int],
 ) -> Profile:
-  """Chooses a menu and times it; keeps the times unless batches ran."""
+  """Chooses a menu and times it; keeps the times unless many batches ran."""
   before = begun()
-  # First, since a wrong name is then reported before anything is measured.
-  rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
-  if names:
-    entries = tuple(_entry(engine, name) for name in names)
-  else:
-    entries = choose_menu(engine)
-  entries += rungs
+  entries = (named or choose_menu(engine)) + rungs
   profile = Profile(entries, engine.sizes, _time(engine, entries))
-  if begun() == before:
+  ran, timed = begun() - before, _RUNS * profile.seconds.size
+  if ran <= _MOST_BESIDE * timed:
     _keep(path, profile)
   else:
     logging.warning(
-        'Batches ran while the menu was measured: its times are not kept.'
+        '%d batches ran while the menu was measured: its times are not kept, '
+        'and the next start measures again.', ran,
     )
   return profile
 
@@ -177,17 +179,6 @@ def load(
 def names_of(menu: str | None) -> tuple[str, ...]:
   """Returns the subnets that a flag names, joined by commas."""
   return tuple(menu.split(',')) if menu else ()
-
-
-def is_kept(
-    engine: Engine,
-    *,
-    folder: str,
-    names: Sequence[str] = (),
-    policy: str | None = None,
-) -> bool:
-  """Returns whether `create` has measured such a menu before."""
-  return os.path.exists(_path(engine, folder, names, policy))
 
 
 def _path(

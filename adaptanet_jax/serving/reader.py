@@ -14,6 +14,7 @@ import functools
 import re
 from typing import Any, TypeVar
 
+from PIL import Image
 from starlette.requests import Request
 
 from adaptanet_jax.serving import payloads
@@ -43,6 +44,9 @@ class Reader:
 
   def __init__(self, limits: Limits) -> None:
     self._limits, self._under_way = limits, 0
+    # Pillow imports its formats at the first picture that is none of the most
+    # common ones: a damaged one would take longer than its deadline.
+    Image.init()
     self._bodies = futures.ThreadPoolExecutor(_THREADS, 'bodies')
     self._pictures = futures.ThreadPoolExecutor(_THREADS, 'pictures')
 

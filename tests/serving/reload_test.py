@@ -180,6 +180,15 @@ class LoadTest(parameterized.TestCase):
     self.assertEqual((status, headers['WWW-Authenticate']), (401, 'Bearer'))
     self.assertEqual(self.running.ask('GET', '/v2/health/ready')[0], 200)
 
+  def test_without_a_token_no_model_can_be_loaded(self):
+    running = self.enter_context(fakes.Running())
+    status, _, body = running.ask(
+        'POST', '/v2/repository/models/fake/load', b'{}',
+        {'Authorization': 'Bearer None'},
+    )
+    self.assertEqual(status, 401)
+    self.assertIn(b'expected a server with --token_file', body)
+
   def test_how_far_logits_may_differ_depends_on_their_type(self):
     engine, run = fakes.FakeEngine(), fakes.FakeEngine().run
     engine.run = lambda images, name, start=0: (

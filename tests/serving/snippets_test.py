@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests that the clients in docs/serving.md get answers from a server."""
 
+import ast
 import contextlib
 import io
 import json
@@ -10,7 +11,9 @@ import tempfile
 
 from absl.testing import absltest
 import numpy as np
+from PIL import Image
 
+from adaptanet_jax import examples
 from adaptanet_jax.serving.controller import Entry, Profile
 from adaptanet_jax.serving.service import Service
 from tests import docs_test
@@ -57,8 +60,25 @@ class SnippetsTest(absltest.TestCase):
       exec(compile(code, 'docs/serving.md', 'exec'), {})  # Our own code.
     return out.getvalue()
 
+  def test_the_picture_is_the_example(self):
+    (code,) = [
+        block
+        for block in docs_test._blocks('docs/serving.md')
+        if block.startswith('from PIL import Image')
+    ]
+    exec(compile(code, 'docs/serving.md', 'exec'), {})  # Our own code.
+    with Image.open('picture.png') as picture:
+      np.testing.assert_array_equal(
+          picture, examples('digits')[0][22].squeeze()
+      )
+
+  def test_json(self):
+    (output,) = ast.literal_eval(self._printed("blank = {'name': 'images'"))
+    self.assertEqual(output['name'], 'label')
+    self.assertEqual((output['shape'], output['data']), ([1], ['zero']))
+
   def test_the_standard_library(self):
-    printed = self._printed('from urllib.request import urlopen')
+    printed = self._printed("with open('picture.png', 'rb')")
     values = json.loads(printed.replace("'", '"'))
     self.assertEqual(
         list(values), ['label', 'confidence', 'subnet', 'accuracy']
