@@ -182,7 +182,8 @@ class Server(uvicorn.Server):
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
     """Drains at SIGTERM, finishes at SIGINT, ends at a second signal."""
     if self._service.draining:
-      self.should_exit = self.force_exit = True
+      # By uvicorn's own way out, cancelled tasks would log tracebacks.
+      os._exit(128 + sig)
     elif sig == signal.SIGINT or not self._loop:
       self.should_exit = True
     else:

@@ -84,19 +84,21 @@ class ServerTest(parameterized.TestCase):
     fakes.until(lambda: self._ask('GET', '/v2/health/ready')[0] == 503)
     self.assertEqual(self._ask('GET', '/v2/health/live')[0], 200)
     process.send_signal(signal.SIGTERM)
-    self.assertEqual(process.wait(60), 0)
+    self.assertEqual(process.wait(60), 128 + signal.SIGTERM)
 
   def test_what_each_signal_does(self):
     for signals, expected in (
         # Before it listens, it has no requests to finish.
-        ((signal.SIGTERM,), (True, False)),
-        ((signal.SIGINT,), (True, False)),
-        ((signal.SIGINT, signal.SIGINT), (True, True)),
+        ((signal.SIGTERM,), []),
+        ((signal.SIGINT,), []),
+        ((signal.SIGINT, signal.SIGINT), [mock.call(130)]),
     ):
       server = fakes.Running().server
-      for one in signals:
-        server.handle_exit(one, None)
-      self.assertEqual((server.should_exit, server.force_exit), expected)
+      with mock.patch.object(os, '_exit') as ended:
+        for one in signals:
+          server.handle_exit(one, None)
+      self.assertTrue(server.should_exit)
+      self.assertEqual(ended.mock_calls, expected)
       self.assertFalse(server._service.is_ready)
 
   def test_one_that_was_stopped_with_its_whole_process_goes_on(self):
