@@ -312,7 +312,7 @@ def create_app(
 def _first(args: argparse.Namespace, folder: str) -> Any:
   """Returns the engine and the profile that the server starts with.
 
-  Unless flags say what is on the menu, it starts with two subnets at one or two
+  If its menu was not measured before, it starts with two subnets at one or two
   batch sizes, which takes seconds.
 
   Returns:
@@ -323,16 +323,13 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
   from adaptanet_jax.serving import engine, profile
 
   whole = engine.load_engine(args.model, args.max_batch)
-  print(
-      f'Loading the programs of {whole.name} ...', file=sys.stderr, flush=True
-  )
   options: dict[str, Any] = {
       'folder': folder,
       'names': profile.names_of(args.menu),
       'policy': args.policy,
   }
   create = functools.partial(profile.create, whole, **options)
-  if args.menu or args.policy:
+  if args.menu or args.policy or profile.is_kept(whole, **options):
     return whole, create(), None
   few = copy.copy(whole)
   few.sizes = tuple(sorted({1, args.max_batch}))
@@ -349,9 +346,8 @@ async def _begin(
   if not rest:
     return
   print(
-      'The whole menu is being loaded, and until then answers are slower; on a '
-      'machine that is new to it, it is compiled and measured first, which '
-      'takes minutes.',
+      'This machine is new to it: the whole menu is being compiled and '
+      'measured, for minutes, and until then answers are slower.',
       file=sys.stderr,
       flush=True,
   )

@@ -143,10 +143,13 @@ def deploy(app: Any) -> None:
     # Raised as soon as one dies or cannot be started, though others may start.
     # If this process started Ray, they would end with it.
     while not (found := _deployment(error)).replica_states.get('RUNNING'):
-      if not any(found.replica_states.values()):
+      failed = found.status_trigger == 'REPLICA_STARTUP_FAILED'
+      if failed and not any(found.replica_states.values()):
         # The last line of a traceback; Ray's log has all of it.
         _, _, cause = found.message.strip().rpartition('\n')
-        raise UsageError(f'No replica could be started: {cause}') from error
+        raise UsageError(
+            f'No replica could be started: {cause or error}'
+        ) from error
       time.sleep(1.0)
     print('A replica failed while others started.', file=sys.stderr)
 

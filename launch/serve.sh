@@ -6,7 +6,10 @@
 set -euo pipefail
 here="$PWD"
 cd "$(dirname "$0")/.."
+root="$PWD"
 source launch/environment.sh "serve${EXTRA:+,$EXTRA}"
-# So that relative paths mean what they say; VIRTUAL_ENV is absolute.
+# Paths of flags are relative to the caller's folder, which is no place to import
+# from (-P).
 cd "$here"
-exec python -m adaptanet_jax.serve "$@"
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec python -P -m adaptanet_jax.serve "$@"

@@ -174,7 +174,7 @@ def processor() -> str:
     with open('/proc/cpuinfo', encoding='utf-8') as file:
       lines = [line.partition(':')[::2] for line in file]
   except OSError:  # Only Linux has it.
-    return _apple_processor() or platform.processor()
+    lines = []
   models = {
       value.strip() for key, value in lines if key.lower().startswith('model')
   }
@@ -187,7 +187,8 @@ def processor() -> str:
   return (
       max(models, key=len, default='')
       or ', '.join(sorted(cores))
-      or platform.processor()
+      or _apple_processor()
+      or f'{platform.processor()} of {platform.node()}'
   )
 
 

@@ -146,7 +146,7 @@ class _App:
       return
     if not self._token:
       raise RequestError(
-          401, 'No token is valid here; expected a server with --token_file.'
+          401, 'A token is needed, and this server has none (--token_file).'
       )
     given = request.headers.get('authorization', '')
     wanted = f'Bearer {self._token}'

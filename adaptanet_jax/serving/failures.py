@@ -20,7 +20,7 @@ def failure(error: Exception) -> Response:
     return Response(status_code=499)
   if isinstance(error, HTTPException):
     return JSONResponse(
-        {'error': f'{error.detail}; expected a path and a method of those in '
+        {'error': f'{error.detail}; expected one of the paths and methods in '
                   'docs/serving.md, such as POST /classify.'},
         error.status_code,
         error.headers,

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import os
+import sys
 from typing import Any
 
 from absl import logging
@@ -94,6 +95,7 @@ def create(
   named = tuple(_entry(engine, name) for name in names)
   rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
   path = _path(engine, folder, names, policy)
+  print(f'Loading the menu of {engine.name} ...', file=sys.stderr, flush=True)
   with _alone(path):
     kept = _read(path, engine.sizes)
     if not kept:
@@ -130,8 +132,8 @@ def _measured(
     begun: Callable[[], int],
 ) -> Profile:
   """Chooses a menu and times it; keeps the times unless many batches ran."""
-  before = begun()
   entries = (named or choose_menu(engine)) + rungs
+  before = begun()
   profile = Profile(entries, engine.sizes, _time(engine, entries))
   ran, timed = begun() - before, _RUNS * profile.seconds.size
   if ran <= _MOST_BESIDE * timed:
@@ -179,6 +181,17 @@ def load(
 def names_of(menu: str | None) -> tuple[str, ...]:
   """Returns the subnets that a flag names, joined by commas."""
   return tuple(menu.split(',')) if menu else ()
+
+
+def is_kept(
+    engine: Engine,
+    *,
+    folder: str,
+    names: Sequence[str] = (),
+    policy: str | None = None,
+) -> bool:
+  """Returns whether `create` has measured such a menu before."""
+  return os.path.exists(_path(engine, folder, names, policy))
 
 
 def _path(

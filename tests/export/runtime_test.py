@@ -178,16 +178,23 @@ class RuntimeTest(folder_test.ExportTestCase):
       ),
       # A Mac.
       (None, 'Apple M9'),
+      # Without a name, the machine's has to do.
+      ('processor\t: 0\n', 'riscv of here'),
   )
   def test_the_name_of_a_processor(self, text, expected):
     opened = mock.mock_open(read_data=text)
     if text is None:
       opened.side_effect = FileNotFoundError
     brand = mock.Mock(stdout='Apple M9\n')
+    asked = brand if text is None else FileNotFoundError
     with (
         mock.patch.object(runtime_latency, 'open', opened, create=True),
         mock.patch.object(
-            runtime_latency.subprocess, 'run', return_value=brand
+            runtime_latency.subprocess, 'run', side_effect=[asked]
+        ),
+        mock.patch.multiple(
+            runtime_latency.platform,
+            processor=lambda: 'riscv', node=lambda: 'here',
         ),
     ):
       self.assertEqual(runtime_latency.processor(), expected)

@@ -72,15 +72,17 @@ class RayServeTest(parameterized.TestCase):
 
   @parameterized.parameters(
       # What there is of replicas, second by second, and whether it goes on.
-      ([{'RUNNING': 1, 'STARTING': 1}], True),
-      ([{'STARTING': 2}, {'STARTING': 1, 'RUNNING': 1}], True),
-      ([{'STARTING': 1}, {'STOPPING': 1}, {}], False),
+      ('HEALTH_CHECK_FAILED', [{'RUNNING': 1, 'STARTING': 1}], True),
+      ('HEALTH_CHECK_FAILED', [{}, {'STARTING': 2}, {'RUNNING': 1}], True),
+      ('REPLICA_STARTUP_FAILED', [{'STARTING': 1}, {'RUNNING': 1}], True),
+      ('REPLICA_STARTUP_FAILED', [{'STARTING': 1}, {'STOPPING': 1}, {}], False),
   )
-  def test_it_ends_only_if_none_can_be_started(self, states, goes_on):
+  def test_it_ends_only_if_none_can_be_started(self, trigger, states, goes_on):
     self.ray.serve.run.side_effect = RuntimeError('Deploying failed')
     self.ray.serve.status.side_effect = [
         mock.Mock(applications={'adaptanet': mock.Mock(deployments={
             'Replica': mock.Mock(
+                status_trigger=trigger,
                 replica_states=found,
                 message='Traceback:\n  line\nE: no model x\n',
             )

@@ -187,7 +187,7 @@ class LoadTest(parameterized.TestCase):
         {'Authorization': 'Bearer None'},
     )
     self.assertEqual(status, 401)
-    self.assertIn(b'expected a server with --token_file', body)
+    self.assertIn(b'this server has none (--token_file)', body)
 
   def test_how_far_logits_may_differ_depends_on_their_type(self):
     engine, run = fakes.FakeEngine(), fakes.FakeEngine().run
