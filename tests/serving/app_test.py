@@ -163,7 +163,7 @@ class AppTest(fakes.HttpTest):
       ('GET', _PATH, 405, 'Method Not Allowed'),
       ('POST', '/v2/models/other/infer', 404, "no model 'other'"),
       ('POST', '/v2/models/fake/versions/2/infer', 404, "of version '2'"),
-      ('POST', '/v2/repository/models/fake/load', 401, 'A token is needed'),
+      ('POST', '/v2/repository/models/fake/load', 401, 'The token is missing'),
       ('POST', '/classify?timeout=x', 400, "timeout is 'x'; expected a num"),
   )
   def test_what_there_is_not(self, method, path, status, message):
