@@ -38,7 +38,10 @@ _STORY = """
   await until(() => text('name'));
   told.name = text('name');
   told.disabled = nodes.pin.disabled;
+  load(0, 'stop');
+  told.idle = nodes.double.disabled;
   load(1000, 'start');
+  told.busy = nodes.double.disabled;
   before -= 1000;
   send();
   await until(() => !text('said').startsWith('Load'));
@@ -75,6 +78,8 @@ class PageTest(absltest.TestCase):
     self.assertEqual(told, {
         'name': 'fake',
         'disabled': True,  # The menu has no x1.0.
+        'idle': True,
+        'busy': False,
         'gone': 'a.png: the server did not answer',
     })
 
