@@ -9,10 +9,9 @@ in which it uses no CPU, so its capacity is 64 requests a second. Their
 deadline is two seconds. `of capacity, %` is the rate of answers in time over
 that capacity. Three columns are shares of all requests: `late, %`, whose answer
 came too late; `expired, %`, accepted and then given up (504); and `lost, %`,
-that got no response. `refusal` is the time from when a
-request was due until it was refused. The client is another process. Figures
-are medians over rounds; `~` is the spread of the second column, highest less
-lowest over the median.
+that got no response. `refusal` is the time from when a request was due until it
+was refused. The client is another process. Figures are medians over rounds; `~`
+is the spread of the second column, highest less lowest over the median.
 """
 
 from absl import app
