@@ -17,6 +17,8 @@ from typing import Any
 import jax
 from jax import lax
 
+from adaptanet_jax.export import runtime_latency
+
 # The names of JAX's `lowering_platforms`.
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 
@@ -31,6 +33,14 @@ def target() -> str:
     which is 'gpu' in place of 'cuda' or 'rocm'.
   """
   return _TARGET.get() or jax.default_backend()
+
+
+def device_kind() -> str:
+  """Returns the name of this machine's devices; JAX calls all CPUs 'cpu'."""
+  device = jax.devices()[0]
+  if device.platform == 'cpu':
+    return runtime_latency.processor()
+  return device.device_kind
 
 
 def auto_dtype() -> str:

@@ -69,7 +69,7 @@ class Workspace:
         dataset=describe(self.dataset),
         device={
             'platform': device.platform,
-            'kind': device.device_kind,
+            'kind': platforms.device_kind(),
             'count': jax.device_count(),
             'processes': jax.process_count(),
         },

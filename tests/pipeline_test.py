@@ -126,9 +126,6 @@ class PipelineTest(absltest.TestCase):
     self.assertEqual(set(results['seconds']), {*PHASES, *ANALYSES})
     subnets = results['subnets']
     self.assertEqual(subnets['count'], 4096)
-    # 40 images are three batches of up to 16.
-    runs = {'done': 3 * 4680, 'saved': 3 * (4 * 4096 - 4680)}
-    self.assertEqual(subnets['stage_runs'], runs)
     self.assertEqual(set(results['gates']), {'1', '2', '3', '4'})
     for gate in results['gates'].values():
       self.assertLen(gate['bins'], 8 * 8)

@@ -9,14 +9,12 @@ that each was made with.
 from collections.abc import Callable
 import dataclasses
 import os
-import sys
 import time
 from typing import Any
 
-import jax
-
 from adaptanet_jax import (
   compiler,
+  platforms,
   preemption,
   processes,
   settings,
@@ -48,6 +46,7 @@ class Analysis:
     settings: returns prefixes of the dotted keys of the settings that it
       depends on.
     files: returns the paths of the files that it writes, if any.
+    depends: returns what else it depends on.
     columns: names of the columns that it adds to the table of all subnets.
     may_omit: whether it leaves them out if they cannot be trusted.
     is_timed: whether its results depend on the device, too.
@@ -59,6 +58,7 @@ class Analysis:
   makes: tuple[str, ...]
   settings: Callable[[Workspace], tuple[str, ...]]
   files: Callable[[Workspace], list[str]] = lambda work: []
+  depends: Callable[[Workspace], dict[str, Any]] = lambda work: {}
   columns: tuple[str, ...] = ()
   may_omit: bool = False
   is_timed: bool = False
@@ -92,6 +92,7 @@ ANALYSES = {
         (),
         ('latency', 'stage_latency'),
         lambda work: ('latency.',),
+        depends=timing.depends,
         columns=('latency_ms',),
         may_omit=True,
         is_timed=True,
@@ -121,10 +122,6 @@ def run(work: Workspace) -> bool:
     for column in analysis.columns:
       subnet_table.drop_column(work.workdir, column)
     work.results.discard(*analysis.makes)
-    if unfinished.seconds and processes.is_writer():
-      print(
-          f'{name}: resumes after {unfinished.seconds:.0f} s.', file=sys.stderr
-      )
     started = time.monotonic() - unfinished.seconds
     try:
       analysis.measure(work)
@@ -156,11 +153,11 @@ def _made_with(work: Workspace, name: str) -> dict[str, Any]:
   if analysis.needs:
     made['phases'] = list(work.phases)
   if analysis.is_timed:
-    made['device'] = jax.devices()[0].device_kind
+    made['device'] = platforms.device_kind()
     made['compiler_options'] = compiler.options(
         fast_compile=config.fast_compile
     )
-  return made
+  return made | analysis.depends(work)
 
 
 def _is_done(work: Workspace, name: str) -> bool:

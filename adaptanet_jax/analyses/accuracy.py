@@ -175,7 +175,7 @@ def evaluate(work: Workspace) -> None:
           variables,
           test,
           *statistics,
-          keep='-'.join(filter(None, ('evaluation', name))),
+          keep=('evaluation', name) if name else ('evaluation',),
       )['prediction']
       == test.labels
       for name, statistics in _calibrate(work, runs).items()
@@ -191,17 +191,11 @@ def evaluate(work: Workspace) -> None:
     )
   top1 = next(iter(correct.values())).mean(-1)
   _write_table(work, costs, top1)
-  batches = -(-len(test) // work.config.evaluation.batch_size)
-  passes = len(correct) * batches
   found['subnets'] = {
       'count': int(top1.size),
       'mean': float(top1.mean()),
       'min': float(top1.min()),
       'max': float(top1.max()),
-      'stage_runs': {
-          name: passes * count
-          for name, count in protocols.stage_runs(top1.shape).items()
-      },
   }
   if 'gates' in runs:
     found['gates'] = gating.gate_results(work, runs['gates'])
@@ -220,13 +214,13 @@ def _write_table(
       'top1': top1,
   }
   # Training discards the table, so an existing one is of the same weights. Its
-  # columns are kept, except for those measured now.
-  before = {
+  # other columns are kept.
+  others = {
       name: column
       for name, column in subnet_table.read(work.workdir).items()
-      if column.shape == top1.shape
+      if name not in table and column.shape == top1.shape
   }
-  subnet_table.write(work.workdir, table | before | table)
+  subnet_table.write(work.workdir, table | others)
   timing.add_column(work)
 
 

@@ -46,7 +46,7 @@ def predict(
     variables: Variables,
     split: Split,
     *more: Any,
-    keep: str = '',
+    keep: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
   """Runs a predictor over a split; see `protocols.predict`.
 
@@ -56,17 +56,17 @@ def predict(
     variables: collections of its network.
     split: examples.
     *more: its further arguments.
-    keep: if not empty, the outputs are saved batch by batch until the analysis
-      is done, and progress is shown under this name: that of the analysis,
-      which a hyphen and the name of a part may follow.
+    keep: names of the analysis and, if it runs several predictors, of the part;
+      the outputs are then saved batch by batch until the analysis is done, and
+      progress is shown under these names. Empty: nothing is saved.
 
   Returns:
     Arrays by name, `[..., N]`.
   """
   folder = None
   if keep:
-    analysis, *_ = keep.split('-')
-    folder = os.path.join(Paths(work.workdir).unfinished(analysis), keep)
+    unfinished = Paths(work.workdir).unfinished(keep[0])
+    folder = os.path.join(unfinished, '-'.join(keep))
   return protocols.predict(
       work.programs.compiled(*program),
       variables,
@@ -92,16 +92,14 @@ class Unfinished:
     Args:
       work: the run.
       analysis: name of the analysis.
-      depends: the settings that its results depend on.
+      depends: the settings and the environment that its results depend on.
     """
     self._folder = Paths(work.workdir).unfinished(analysis)
     self._path = os.path.join(self._folder, 'made.json')
     self._made = {
-        'settings': dict(depends),
+        **depends,
         'batch_size': work.config.evaluation.batch_size,
-        'dtype': work.nets.student.dtype,
-        'device': jax.devices()[0].device_kind,
-        'weights': _checksum(work.variables),
+        'weights': checksum(work.variables),
     }
     self.seconds = 0.0
     if processes.is_writer():
@@ -133,7 +131,8 @@ def drop_folder(path: str) -> None:
     shutil.rmtree(path)
 
 
-def _checksum(tree: Any) -> int:
+def checksum(tree: Any) -> int:
+  """Returns a checksum of the arrays of a tree."""
   value = 0
   for leaf in jax.tree.leaves(tree):
     value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)

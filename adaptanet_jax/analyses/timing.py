@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import processes, trees
+from adaptanet_jax import platforms, processes, trees
+from adaptanet_jax.analyses import common
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.models import jitted
 from adaptanet_jax.models.resnet import ResNet
@@ -84,8 +85,8 @@ def measure_latency(work: Workspace) -> None:
 
   All are interleaved, so that the machine's load affects them equally. A
   subnet's latency is estimated as a sum over its stages. Random subnets, timed
-  as a whole, show the error of such sums. The subnets that look fastest for
-  their accuracy are timed as a whole, too, until all of them have been.
+  as a whole, show the error of such sums. Up to 96 of the subnets that look
+  fastest for their accuracy are timed as a whole, too.
   """
   net, batch_size = work.nets.student, work.config.latency.batch_size
   runs = _runs(work)
@@ -133,6 +134,7 @@ def measure_latency(work: Workspace) -> None:
       latency=rows,
       stage_latency={
           'batch': batch_size,
+          'device': platforms.device_kind(),
           'largest_ms': base,
           'added_ms': added.tolist(),
           'front_ms': front,
@@ -150,6 +152,16 @@ def measure_latency(work: Workspace) -> None:
         *(100.0 * error, 100.0 * MOST_ERROR, sums.min()),
     )
   add_column(work)
+
+
+def depends(work: Workspace) -> dict[str, Any]:
+  """Returns what the choice of subnets to time depends on, besides settings."""
+  return {'top1': common.checksum(_top1(work))}
+
+
+def _top1(work: Workspace) -> np.ndarray | None:
+  """Returns all subnets' accuracies; None before they were measured."""
+  return subnet_table.read(work.workdir).get('top1')
 
 
 def _runs(work: Workspace) -> dict[str, Callable[..., Any]]:
@@ -188,7 +200,7 @@ def _time_front(
   Returns:
     Milliseconds by subnet; none without a table of accuracies.
   """
-  top1 = subnet_table.read(work.workdir).get('top1')
+  top1 = _top1(work)
   if top1 is None:
     return {}
   every, timed = sums.copy(), dict[str, float]()
@@ -236,15 +248,9 @@ def _front(
 
 
 def add_column(work: Workspace) -> None:
-  """Adds the latencies to the table of all subnets, if there are both.
-
-  If the latencies cannot be trusted, removes their column instead.
-  """
+  """Adds the latencies to the table of all subnets, if they can be trusted."""
   stages = work.results.values.get('stage_latency')
-  if not stages:
-    return
-  if not stages['trusted']:
-    subnet_table.drop_column(work.workdir, 'latency_ms')
+  if not stages or not stages['trusted']:
     return
   every = latency.stage_sums(stages['largest_ms'], np.array(stages['added_ms']))
   for subnet, milliseconds in stages['front_ms'].items():

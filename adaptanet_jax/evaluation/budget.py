@@ -142,9 +142,8 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> dict[str, Kind]:
     leaves = count ** len(read)
     if count > num_bins or num_examples < leaves * _EXAMPLES_OF_A_LEAF:
       continue
-    several = 's' if len(read) > 1 else ''
-    name = f'gate{several} {", ".join(map(str, read))}, {count} bins'
-    found[name] = functools.partial(
+    gate = f'gates {read[0]}-{read[-1]}' if len(read) > 1 else f'gate {read[0]}'
+    found[f'{gate} ({count} bins)'] = functools.partial(
         gate_trees.fit, scope=scope, gates=read, count=count
     )
   return found

@@ -41,9 +41,3 @@ class Results:
     if any(phase in times for phase in phases):
       kept = {name: t for name, t in times.items() if name not in phases}
       self.update(seconds=kept)
-
-
-def latency_device(values: dict[str, Any]) -> str:
-  """Returns the kind of device that a run's latencies were measured on."""
-  made = values.get('made', {}).get('latency', {})
-  return made.get('device', values['device']['kind'])

@@ -16,7 +16,6 @@ import numpy as np
 
 from adaptanet_jax import processes
 from adaptanet_jax.evaluation import subnet_table
-from adaptanet_jax.evaluation.results import latency_device
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.subnet import (
   MIXED,
@@ -26,7 +25,7 @@ from adaptanet_jax.models.subnet import (
   WIDTHS,
   Subnet,
 )
-from adaptanet_jax.report.tables import Column
+from adaptanet_jax.report.tables import Column, latency_conditions
 from adaptanet_jax.workdir import has_text, write_text
 
 Row = dict[str, Any]
@@ -71,9 +70,12 @@ def draw_all(
         subnets, 'madds', 'MAdds of an image, millions', 1e-6
     )
   if 'latency_ms' in subnets:
-    batch, device = results['stage_latency']['batch'], latency_device(results)
     drawn['latency'] = draw_costs(
-        subnets, 'latency_ms', f'milliseconds, batch of {batch}, {device}', 1.0
+        subnets,
+        'latency_ms',
+        f'milliseconds. {latency_conditions(results)}',
+        1.0,
+        front_of=list(results['stage_latency']['front_ms']),
     )
   for name in set(_NAMES) - set(drawn):  # What they showed is outdated.
     for kind in ('svg', 'png'):
@@ -228,9 +230,21 @@ def draw_comparison(columns: Sequence[Column]) -> Figure:
 
 
 def draw_costs(
-    subnets: SubnetTable, name: str, label: str, scale: float
+    subnets: SubnetTable,
+    name: str,
+    label: str,
+    scale: float,
+    front_of: Sequence[str] | None = None,
 ) -> Figure:
-  """Draws accuracy against a cost for all subnets, with the Pareto front."""
+  """Draws accuracy against a cost for all subnets, with the Pareto front.
+
+  Args:
+    subnets: the table of all subnets.
+    name: name of the column of costs.
+    label: label of their axis.
+    scale: what to multiply them by.
+    front_of: the subnets among which the front is sought; None: all.
+  """
   figure = Figure(figsize=(8.0, 4.2), layout='constrained')
   axes = figure.add_subplot()
   costs, top1 = subnets[name].ravel() * scale, subnets['top1'].ravel()
@@ -254,7 +268,12 @@ def draw_costs(
           rasterized=True,
           zorder=2 + (kind != 'some stages delta'),
       )
-  front = subnet_table.pareto_front(costs, top1)
+  among = np.arange(top1.size)
+  if front_of is not None:
+    found = set(front_of)
+    every = subnet_table.names(len(subnets['top1']))
+    among = np.array([n for n in among if every[n] in found], int)
+  front = among[subnet_table.pareto_front(costs[among], top1[among])]
   axes.plot(
       costs[front],
       top1[front],

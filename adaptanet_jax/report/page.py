@@ -40,13 +40,16 @@ _CAPTIONS = {
     ),
     'madds': (
         'Accuracy against MAdds, all subnets.',
-        'On the front are the subnets that no cheaper one equals in accuracy.',
+        'On the front are the subnets that no cheaper one equals in accuracy. '
+        'It is chosen on the test split, and so an upper bound.',
     ),
     'latency': (
         'Accuracy against latency, all subnets.',
         'Milliseconds are sums over stages, each choice of each stage measured '
-        'in the one compiled program; the subnets that look fastest for their '
-        'accuracy were measured as a whole.',
+        'in the one compiled program. Up to 96 of the subnets that look '
+        'fastest for their accuracy were measured as a whole; the front is '
+        'that of these alone. It is chosen on the test split, and so an upper '
+        'bound.',
     ),
 }
 
@@ -114,7 +117,7 @@ def write(workdir: str, *, compare: str = '') -> None:
   )
   parts = [
       _table(tables.run_table_ii(results)),
-      _comparison(columns, results['dataset']['name'], problems),
+      _comparison(columns, results['dataset'], problems),
       _figure('comparison', drawn),
       _table(_calibration(results)),
       _figure('training', drawn),
@@ -180,13 +183,13 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
 
 
 def _comparison(
-    columns: Sequence[comparison.Network], data: str, problems: Sequence[str]
+    columns: Sequence[comparison.Network], dataset: Row, problems: Sequence[str]
 ) -> str:
   """Returns the comparison of networks of several runs, as HTML.
 
   Args:
     columns: networks to compare, if any.
-    data: name of the data set.
+    dataset: description of their data, as in results.json.
     problems: messages about runs that cannot be compared.
   """
   notes = [f'Not compared: {problem}' for problem in problems]
@@ -197,7 +200,7 @@ def _comparison(
     )
   parts = list(map(quiet, notes))
   if columns:
-    first, *others = comparison.tables(columns, data)
+    first, *others = comparison.tables(columns, dataset)
     parts = [first.html(), *parts, *(table.html(level=3) for table in others)]
   return '\n'.join(parts)
 
@@ -229,7 +232,7 @@ def _calibration(results: Row) -> Table | None:
 def _pareto_front(results: Row, subnets: SubnetTable) -> Table | None:
   if 'subnets' not in results or not subnets:
     return None
-  count, runs = results['subnets']['count'], results['subnets']['stage_runs']
+  count = results['subnets']['count']
   names = subnet_table.names(len(subnets['top1']))
   flat = {name: column.ravel() for name, column in subnets.items()}
   front = subnet_table.pareto_front(flat['madds'], flat['top1'])
@@ -248,10 +251,9 @@ def _pareto_front(results: Row, subnets: SubnetTable) -> Table | None:
   ]
   head = ['on the Pareto front', 'top-1, %', 'M MAdds', 'M parameters']
   note = (
-      f'{tables.all_subnets(results)} Each ran on every test image: the tree '
-      f'of prefixes took {runs["done"]:,} stage runs and saved '
-      f'{runs["saved"]:,}. All figures are in subnets.csv; d marks a delta '
-      'stage.'
+      f'{tables.all_subnets(results)} Each ran on every test image. The front '
+      'is chosen on the test split, so it is an upper bound for choices by '
+      'other images. All figures are in subnets.csv; d marks a delta stage.'
   )
   head += ['ms'] if has_latency else []
   return Table(f'All {count:,} subnets', head, rows, note)
@@ -301,9 +303,10 @@ def _gate_value(results: Row) -> Table | None:
   ]
   width = value['oracle']['width']
   note = (
-      'Area under the curve of low confidence, for images that all later '
-      'stages get right at x1.0 and wrong at x0.25; .5 is chance. Policies go '
-      f'by {value["confidence"]}. An oracle that knows the cheapest uniform '
+      'How well low confidence singles out the images that are classified '
+      'right if all later stages run at x1.0, and wrong if they run at x0.25: '
+      'the area under the ROC curve; .5 is chance, 1 perfect. Policies go by '
+      f'{value["confidence"]}. An oracle that knows the cheapest uniform '
       f'width that is right for each image would reach '
       f'{percent(width["top1"])} % for {millions(width["madds"])} M MAdds, and '
       f'{percent(width["top1_within"])} % within the budget. Measured on the '

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adaptanet_jax.evaluation.results import latency_device
 from adaptanet_jax.models.subnet import LARGEST
 from adaptanet_jax.report import paper
 from adaptanet_jax.training.baseline_methods import NETWORKS
@@ -117,11 +116,13 @@ class Accuracy(NamedTuple):
     top1: share of right answers, or the mean of several shares.
     std: standard deviation over passes; only for runtime-random.
     madds: MAdds per image; None for rows that summarise all subnets.
+    exact_std: the deviation over all passes that could be drawn.
   """
 
   top1: float
   std: float | None = None
   madds: float | None = None
+  exact_std: float | None = None
 
 
 RANDOM = 'runtime-random'
@@ -135,7 +136,13 @@ def accuracies(section: Row) -> dict[str, Accuracy]:
       name: Accuracy(entry['top1'], madds=entry['madds'])
       for name, entry in (uniform | section['mixed']).items()
   } | {
-      RANDOM: Accuracy(random['mean'], random['std'], random['madds_mean']),
+      RANDOM: Accuracy(
+          random['mean'],
+          random['std'],
+          random['madds_mean'],
+          # Older runs did not compute it.
+          random.get('exact_std', random['std']),
+      ),
       f'all {exact["subnets"]}: mean': Accuracy(exact['mean']),
       '  lowest': Accuracy(exact['min']),
       '  highest': Accuracy(exact['max']),
@@ -187,7 +194,7 @@ def table_ii(
   Returns:
     The table; the paper's figures are in the last columns.
   """
-  shown = columns if theirs else ()
+  shown = dict.fromkeys(c.network for c in columns) if theirs else ()
   has_seeds = any(len(column.sections) > 1 for column in columns)
   firsts = [accuracies(column.sections[0]) for column in columns]
   rows = []
@@ -199,7 +206,7 @@ def table_ii(
       cells.append(over_seeds(column.values(name), std))
       if has_madds:
         cells.append(millions(first[name].madds))
-    cells += [(theirs or {})[c.network].get(name, '') for c in shown]
+    cells += [(theirs or {})[network].get(name, '') for network in shown]
     rows.append(cells)
     if has_seeds and name == RANDOM:
       stds = [over_seeds(column.values(name, 'std')) for column in columns]
@@ -207,7 +214,7 @@ def table_ii(
   head = ['subnet, by stage']
   for column in columns:
     head += [f'{column.title}, %', *(['M MAdds'] if has_madds else [])]
-  head += [f'paper, {column.title}' for column in shown]
+  head += [f'paper, {NETWORKS[network]}' for network in shown]
   return Table(title, head, rows, note, num_paper=len(shown))
 
 
@@ -273,18 +280,26 @@ def table_iii(results: Row) -> Table | None:
   head += ['mix, %', 'random, %', 'mix, free', 'random, free']
   head += ['paper, %', 'paper, M']
   note = (
-      'MAdds are the mean over images, gates included; executed counts the '
-      'padding of routed chunks as well. Mix and random: what uniform subnets '
-      'mixed at random (the best two, chosen on the test split, so an upper '
-      'bound), and random subnets within 5 %, reach at the same MAdds without '
-      'gates; free: at the MAdds of the stages alone, as if gates cost '
-      'nothing. A policy that takes more MAdds than every uniform subnet is '
-      f'compared with the most expensive one. Paper: ResNet-50 on {data}. '
-      'Made of: what the policy budget consists of. It reads a gate, or runs '
-      'subnets that are not uniform, only where that helped on examples that '
-      'it was not made from.'
+      'M MAdds: the mean over images, with gates. Executed: with the padding '
+      'of routed chunks as well. Seconds: for the test split, the median of '
+      'three runs. Made of: what the policy budget consists of; it reads a '
+      'gate, or runs subnets that are not uniform, only if that helped on '
+      'examples that it was not made from. Mix: the best two uniform subnets, '
+      'mixed at random to the same MAdds, or the most expensive one if the '
+      'policy takes more than that; they are chosen on the test split, so this '
+      'is an upper bound. Random: the mean of all subnets within 5 % of these '
+      'MAdds. Free: the same two at the MAdds of the stages alone, as if gates '
+      f'cost nothing. Paper: ResNet-50 on {data}.'
   )
   return Table('Table III. Policies', head, rows, note, num_paper=2)
+
+
+def latency_conditions(results: Row) -> str:
+  """Returns the batch and the device that latencies were measured with."""
+  stages = results['stage_latency']
+  # Older runs did not record it apart from that of the other results.
+  device = stages.get('device', results['device']['kind'])
+  return f'Batch of {stages["batch"]}, {device}'
 
 
 def table_i(results: Row) -> Table | None:
@@ -309,22 +324,24 @@ def table_i(results: Row) -> Table | None:
   head += ['paper, ms', 'paper, W', 'paper, mJ']
   stages = results['stage_latency']
   note = (
-      f'Batch of {stages["batch"]}, {latency_device(results)}. Paper: '
-      'ResNet-50 at 224 pixels, RTX 4090, batch of 1. The first three rows are '
-      'the teacher with each of three norms. The sum over stages is within '
-      f'{100 * stages["median_error"]:.0f} % (median) of the measured time of '
-      f'{stages["checked_subnets"]} random subnets; {LARGEST} takes '
-      f'{stages["largest_ms"]:.2f} ms.'
+      f'{latency_conditions(results)}. Paper: ResNet-50 at 224 pixels, RTX '
+      '4090, batch of 1. The first three rows are the teacher with each of '
+      'three norms. The times of other subnets are estimated as sums over '
+      f'their stages; {LARGEST} takes {stages["largest_ms"]:.2f} ms. In the '
+      f'median, such a sum is off by {100 * stages["median_error"]:.0f} % for '
+      f'{stages["checked_subnets"]} random subnets that were timed as a whole'
   )
   if 'front_error' in stages:
     note += (
-        f' Of the {len(stages["front_ms"])} that look fastest for their '
-        f'accuracy, it is within {100 * stages["front_error"]:.0f} %.'
+        f', and by {100 * stages["front_error"]:.0f} % for the '
+        f'{len(stages["front_ms"])} that look fastest for their accuracy'
     )
+  note += '.'
   if not stages.get('trusted', True):
     note += (
-        ' That is too far off to tell subnets apart, so their latencies are '
-        'left out: measure them again on a machine that does nothing else.'
+        ' Sums that are off by more than 20 %, or leave a subnet no time at '
+        'all, do not tell subnets apart, so their latencies are left out: '
+        'measure them again on a machine that does nothing else.'
     )
   return Table('Table I. Latency and energy', head, rows, note, num_paper=3)
 

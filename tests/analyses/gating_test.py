@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.analyses.gating."""
 
+import functools
 import tempfile
 import types
 from unittest import mock
@@ -141,14 +142,13 @@ class MeasuredTest(parameterized.TestCase):
     )
 
   def test_what_a_policy_takes_by_hand(self):
-    test = self.work.dataset.test
     # Devices have two images each; the last one has image 4 alone. Images 0
     # and 2 run choice 1 at stage 1, and image 0 alone reads gate 3.
     subnets = np.zeros((5, 4), int)
     subnets[[0, 2], 0] = 1
     reads = np.zeros((5, 3), bool)
     reads[:, 0], reads[0, 2] = True, True
-    self.outputs[test] = {
+    outputs = {
         'prediction': np.array([1, 2, 3, 0, 0]),
         'subnet': subnets.T,
         'reads': reads.T,
@@ -159,10 +159,7 @@ class MeasuredTest(parameterized.TestCase):
         np.zeros((8,) * 4 + (0,), bool), (), (np.zeros((8, 1)),) * 3,
         stage_madds, np.array([100, 200, 400]),
     )
-    rule = policies.Rule.fixed((0,) * 4, 2)
-    found = gating._run_policy(
-        self.work, None, observed, policies.Mixture.of(rule)
-    )
+    found = gating._policy_entry(self.work, observed, outputs)
     self.assertEqual(found['top1'], 0.6)
     # The largest costs 1111 + 5, and choice 1 at stage 1 one more.
     self.assertEqual(found['madds_gates'], round(100 + 400 / 5))
@@ -172,6 +169,16 @@ class MeasuredTest(parameterized.TestCase):
     full, first = 8 * 1111, 8 * (1 + 2)
     executed = 3 * (full - 8) + 2 * first + 8 + 5 * 5 + 5 * 100 + 2 * 400
     self.assertEqual(found['madds_executed'], round(executed / 5))
+
+  def test_policies_are_timed_in_turns(self):
+    ran = []
+    runs = {name: functools.partial(ran.append, name) for name in 'ab'}
+    clock = iter([0, 1, 1, 3, 3, 4, 4, 9, 9, 19, 19, 21])
+    with mock.patch.object(gating.time, 'monotonic', lambda: next(clock)):
+      seconds = gating._median_seconds(runs)
+    self.assertEqual(''.join(ran), 'ababab')
+    # a took 1, 1 and 10 seconds, and b 2, 5 and 2.
+    self.assertEqual(seconds, {'a': 1.0, 'b': 2.0})
 
   def test_the_share_of_training_examples_is_drawn_at_random(self):
     # Many data sets are sorted by class.

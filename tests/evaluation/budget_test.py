@@ -102,7 +102,7 @@ class BudgetTest(parameterized.TestCase):
     )
     every = budget.kinds('width', 8, 400)
     # The kind of a tree whose leaves all agree gives such rules.
-    same = {'uniform': every['uniform'], 'gate 1, 2 bins': every['fixed']}
+    same = {'uniform': every['uniform'], 'gate 1 (2 bins)': every['fixed']}
     for limit, expected in ((260.0, 'fixed'), (100.0, 'uniform')):
       with mock.patch.object(budget, 'kinds', return_value=same):
         found = budget.budget(observed, 'width', limit)
@@ -165,8 +165,8 @@ class BudgetTest(parameterized.TestCase):
         names,
         [
             *('uniform', 'fixed'),
-            *(f'gate {g}, {b} bins' for g in (1, 2, 3) for b in (2, 4)),
-            'gates 1, 2, 3, 2 bins',
+            *(f'gate {g} ({b} bins)' for g in (1, 2, 3) for b in (2, 4)),
+            'gates 1-3 (2 bins)',
         ],
     )
 

@@ -110,12 +110,13 @@ class SummarizeTest(parameterized.TestCase):
     self.assertEqual(found['exact']['subnets'], 256)
     self.assertEqual(found['exact']['mean'], 4 / (4 * 256))
 
-  def test_stage_runs_of_the_tree_by_hand(self):
-    # 2 + 2 * 3 runs instead of 2 for each of six subnets.
-    self.assertEqual(protocols.stage_runs((2, 3)), {'done': 8, 'saved': 4})
-    self.assertEqual(
-        protocols.stage_runs((8,) * 4), {'done': 4680, 'saved': 4 * 4096 - 4680}
-    )
+  def test_the_deviation_of_random_over_all_passes_by_hand(self):
+    correct = np.zeros((4,) * 4 + (3,), bool)
+    correct[0, ..., 0] = True  # Right with one quarter of the subnets.
+    correct[:2, ..., 1] = True  # With half of them. The last one is wrong.
+    random = _summarize(correct)['random']
+    # Of three independent draws: sqrt(1/4 * 3/4 + 1/2 * 1/2) / 3.
+    self.assertAlmostEqual(random['exact_std'], 0.4375**0.5 / 3)
 
   def test_random_depends_on_the_seed_and_on_nothing_else(self):
     correct = np.random.default_rng(0).random((4, 4, 4, 4, 50)) < 0.5

@@ -36,6 +36,16 @@ class FiguresTest(absltest.TestCase):
     self.assertLen(set(labels), len(labels))
     self.assertIn('97.50%', labels)
 
+  def test_a_front_can_be_sought_among_some_subnets_alone(self):
+    top1 = np.indices((4,) * 4).sum(0) / 100.0
+    figure = figures.draw_costs(
+        {'ms': top1, 'top1': top1}, 'ms', '', 1.0,
+        front_of=['0.75-1.0-1.0-1.0', '0.25-0.25-0.25-0.25'],
+    )
+    (front,) = figure.axes[0].lines
+    # One of 4 stages one step narrower, and all of them three.
+    np.testing.assert_allclose(front.get_xdata(), [0.01, 0.12])
+
   def test_subnets_are_coloured_by_how_many_of_their_stages_are_deltas(self):
     top1 = np.indices((8,) * 4).sum(0) / 100.0
     figure = figures.draw_costs({'madds': top1, 'top1': top1}, 'madds', '', 2.0)
