@@ -18,7 +18,7 @@ from adaptanet_jax import (
   workspace,
 )
 from adaptanet_jax.analyses import accuracy, common
-from adaptanet_jax.data import pipeline, sources
+from adaptanet_jax.data import sources
 from adaptanet_jax.data.dataset import Dataset, describe
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
@@ -35,6 +35,7 @@ from adaptanet_jax.teachers import torch_resnet
 from adaptanet_jax.training import loop, phases as phases_lib
 from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
+  has_checkpoints,
 )
 from adaptanet_jax.workdir import Paths, check_path, read_json, write_json
 from adaptanet_jax.workspace import Workspace
@@ -63,13 +64,12 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     if settings.selected_groups(config) == ('report',):
       _report(config, workdir, asked)
       return
-    _check_batch_sizes(config)
     dataset = sources.load(config)
     # Refuses workdirs of this command that cannot be compared. Any that cannot
     # be compared later, when the report is written, is left out of it.
     comparison.collect(asked, describe(dataset))
     tasks = _plan(config, workdir, dataset)
-    imported = _import_weights(config, dataset, tasks)
+    imported = _import_weights(config, workdir, dataset, tasks)
     processes.check_shared(workdir)
     with Programs(fast_compile=config.fast_compile) as programs:
       work = workspace.create(config, workdir, dataset, programs, imported)
@@ -83,22 +83,6 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
       if not busy:
         print(f'Everything is done in {workdir}; there is nothing to run.')
       _tell(config, workdir, work.results)
-
-
-def _check_batch_sizes(config: ml_collections.ConfigDict) -> None:
-  """Raises UsageError if a selected phase cannot split its batches evenly."""
-  groups = settings.selected_groups(config)
-  sections = [
-      section
-      for section in phases_lib.sections_of(config)
-      if section.split('.')[0] in groups
-  ]
-  for section in (*sections, 'evaluation'):
-    pipeline.check_batch_size(
-        f'config.{section}.batch_size',
-        phases_lib.section_of(config, section).batch_size,
-        jax.device_count(),
-    )
 
 
 def _resolve_paths(config: ml_collections.ConfigDict) -> None:
@@ -132,7 +116,11 @@ def _plan(
   """Plans the training phases, and checks that all processes agree."""
   processes.check_agreed('the data', str(describe(dataset)))
   tasks = plan.make_plan(
-      config, workdir, len(dataset.train), needs=analyses.NEEDS
+      config,
+      workdir,
+      len(dataset.train),
+      needs=analyses.NEEDS,
+      num_devices=jax.device_count(),
   )
   groups = settings.selected_groups(config)
   reading = {GATES, 'policies'} & {*groups}
@@ -199,6 +187,7 @@ def _report(
 
 def _import_weights(
     config: ml_collections.ConfigDict,
+    workdir: str,
     dataset: Dataset,
     tasks: list[plan.Task],
 ) -> Variables:
@@ -213,6 +202,8 @@ def _import_weights(
   if not config.teacher.weights or 'teacher' not in starts:
     return {}
   nets, _ = workspace.networks(config, dataset.num_classes, dataset.image_shape)
+  if has_checkpoints(workdir, 'teacher'):
+    return {}  # It goes on from there; the file may be gone.
   # If it is then trained, the numbers of classes and colours may differ.
   adapts = config.teacher.epochs > 0
   variables, notes = torch_resnet.load(
@@ -302,12 +293,19 @@ def _restore_phase(work: Workspace, task: plan.Task) -> None:
   with _checkpoints(work, phase, task.workdir) as checkpoints:
     found = checkpoints.restore_variables(trained)
     workspace.keep_trained(work, phase, trees.merge(variables, found))
-    step = checkpoints.latest_step()
-  results = work.results
+    step = checkpoints.latest_step() or 0
+  results, log = work.results, MetricsLog(task.workdir)
   if phase.name not in results.values['seconds']:
     # Reused from another workdir, or killed before this entry was written.
-    log = MetricsLog(task.workdir)
-    results.add_seconds(phase.name, log.seconds(phase.name, step or 0))
+    results.add_seconds(phase.name, log.seconds(phase.name, step))
+  if step and task.workdir == work.workdir:
+    loop.validate_if_missing(
+        phase,
+        step,
+        work.variables[phase.network],
+        log,
+        accuracy.validator(work, phase),
+    )
   if phase.network == 'teacher' and 'teacher' not in results.values:
     accuracy.evaluate_teacher(work)
 

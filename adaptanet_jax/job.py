@@ -20,8 +20,8 @@ _STOPS = {
     signal.SIGTERM: ('Asked to stop.', preemption.EXIT_CODE),
     signal.SIGINT: ('Interrupted.', 128 + signal.SIGINT),
 }
-# What Python says of semaphores after it has removed them, if their owner has
-# left as `_leave` does.
+# `_leave` exits without cleaning up; Python then removes leaked semaphores, and
+# would warn of them.
 _LEAKS = 'ignore::UserWarning:multiprocessing.resource_tracker'
 
 

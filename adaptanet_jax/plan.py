@@ -16,7 +16,7 @@ from adaptanet_jax.data.dataset import differences
 from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.training import phases as phases_lib
-from adaptanet_jax.training.checkpoints import is_complete
+from adaptanet_jax.training.checkpoints import has_checkpoints, is_complete
 from adaptanet_jax.workdir import Paths, read_json
 
 
@@ -49,8 +49,9 @@ def find_trained(
     config: the whole configuration.
     workdir: folder of the run, which need not exist.
     num_examples: number of training examples.
-    network: 'teacher', or 'student' if phases before the student's do not
-      matter: workdirs that only have such phases may then be gone.
+    network: 'student' to look only for what running the student needs.
+      Workdirs of `config.reuse` that have only the teacher are then not opened,
+      so they may have been deleted.
 
   Returns:
     The workdir with each phase's checkpoints, by name of the phase: the run's
@@ -108,6 +109,7 @@ def make_plan(
     workdir: str,
     num_examples: int,
     needs: Mapping[str, Collection[str]],
+    num_devices: int,
 ) -> list[Task]:
   """Decides what to do with each training phase, before any is run.
 
@@ -117,6 +119,7 @@ def make_plan(
     num_examples: number of training examples.
     needs: for each analysis, the training phases that must be done first; those
       that the run does not have are ignored.
+    num_devices: number of devices among which batches are split.
 
   Returns:
     A task for each phase, in order.
@@ -124,21 +127,21 @@ def make_plan(
   Raises:
     UsageError: a selected phase needs one that is skipped, a phase would be
       trained again on which others in the workdir stand, a batch is larger than
-      the training split, or `find_trained` raises it.
+      the training split or does not split evenly among the devices, or
+      `find_trained` raises it.
   """
   groups = settings.selected_groups(config)
   trained = find_trained(config, workdir, num_examples)
   tasks = _choose(config, workdir, trained)
-  pipeline.check_fits(
-      {
-          f'config.{task.phase.section}.batch_size': (
-              task.phase.settings.batch_size
-          )
-          for task in tasks
-          if task.action == 'train' and task.phase.epochs
-      },
-      num_examples,
-  )
+  batch_sizes = {
+      f'config.{task.phase.section}.batch_size': task.phase.settings.batch_size
+      for task in tasks
+      if task.action == 'train' and task.phase.epochs
+  }
+  pipeline.check_fits(batch_sizes, num_examples)
+  batch_sizes['config.evaluation.batch_size'] = config.evaluation.batch_size
+  for name, batch_size in batch_sizes.items():
+    pipeline.check_batch_size(name, batch_size, num_devices)
   present = [task.phase.name for task in tasks if task.action != 'skip']
   tasks = [
       task
@@ -178,7 +181,7 @@ def _choose(
   anew = ''  # The first phase to train.
   outdated: list[str] = []
   for phase in phases_lib.build_phases(config):
-    if anew and os.path.exists(Paths(workdir).checkpoints(phase.name)):
+    if anew and has_checkpoints(workdir, phase.name):
       outdated.append(phase.name)
     if phase.name in trained and not anew:
       tasks.append(Task(phase, 'restore', trained[phase.name]))

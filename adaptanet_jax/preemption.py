@@ -67,7 +67,8 @@ class Notice:
     if number == signal.SIGINT:
       signal.signal(number, signal.default_int_handler)
       if self._is_held:
-        # A handler must not use Python's buffers; what reads may have ended.
+        # A handler must not use Python's buffers, and the reader of stderr may
+        # be gone.
         with contextlib.suppress(OSError):
           os.write(2, _WAITS)
     if not self._is_held:

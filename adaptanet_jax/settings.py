@@ -101,6 +101,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     f'{section}.{key}': (0, float('inf'))
     for section in SECTIONS
     for key in ('learning_rate', 'warmup_epochs', 'momentum', 'weight_decay')
+} | {
+    f'{section}.batch_size': (1, float('inf'))
+    for section in (*SECTIONS, 'evaluation')
 }
 
 

@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+import zlib
 
 from flax import traverse_util
 import jax
@@ -79,6 +80,14 @@ def is_traced(tree: Any) -> bool:
   """Returns whether any leaf of a tree is a tracer."""
   leaves = jax.tree.leaves(tree)
   return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def checksum(tree: Any) -> int:
+  """Returns a checksum of a tree's arrays."""
+  value = 0
+  for leaf in jax.tree.leaves(tree):
+    value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
+  return value
 
 
 def draw_like(shapes: Any, *, seed: int = 0) -> Any:

@@ -204,7 +204,8 @@ def _student(work: Workspace) -> Variables:
   """Returns the student's first backbone.
 
   With `model.init_from_teacher` and a teacher, it starts from the teacher's
-  parameters where names and shapes match: all, except for norms of other kinds.
+  parameters where names and shapes match. This includes scales and offsets of
+  norms of another kind; those of `bn_switchable` alone have another shape.
   """
   config, nets = work.config, work.nets
   teacher = work.variables.get('teacher')

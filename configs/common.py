@@ -106,7 +106,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.lock_in = _lock_in()
 
   c.delta = ml_collections.ConfigDict()
-  # The delta substitutes: conv3x3 (the paper's), or a kind of `delta.KINDS`.
+  # The delta substitutes: conv3x3 (the paper's), separable, bottleneck or
+  # stream.
   c.delta.kind = 'conv3x3'
   # A second cascade and lock-in, which train only the substitutes.
   c.delta.cascade = _cascade()

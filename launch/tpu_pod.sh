@@ -105,7 +105,7 @@ source launch/environment.sh tpu'
 if ! mountpoint -q /mnt/adaptanet; then
   sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y nfs-common
   sudo mkdir -p /mnt/adaptanet
-  sudo mount -t nfs $SHARE /mnt/adaptanet
+  sudo mount -t nfs -o lookupcache=positive $SHARE /mnt/adaptanet
   sudo chmod a+rwx /mnt/adaptanet
 fi"
     fi

@@ -57,7 +57,9 @@ CASES = {
     'phase without its teacher': (
         ('phases=lock_in',), "Phase 'lock_in' needs 'teacher'",
     ),
-    'batch of none': (('teacher.batch_size=0',), '0 is not divisible by'),
+    'batch of none': (
+        ('gates.batch_size=0',), 'gates.batch_size = 0; expected a number from',
+    ),
     'batch larger than the data': (
         ('teacher.batch_size=128',),
         'config.teacher.batch_size = 128 is larger than the 64 training',

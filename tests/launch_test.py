@@ -590,7 +590,10 @@ class TpuPodTest(parameterized.TestCase):
       self.assertIn('--worker=all', command)
     self.assertIn('source launch/environment.sh tpu', install[-1])
     self.assertIn('PYTHON="$(launch/newest_python.sh)"', install[-1])
-    self.assertIn('mount -t nfs 10.0.0.2:/share /mnt/adaptanet', mount[-1])
+    self.assertIn(
+        'mount -t nfs -o lookupcache=positive 10.0.0.2:/share /mnt/adaptanet',
+        mount[-1],
+    )
     self.assertLen(self._commands('install'), 3)
 
   def test_a_new_host_that_updates_itself_is_waited_for(self):

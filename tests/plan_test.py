@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.plan: where phases were trained, what is missing."""
 
 import os
+import shutil
 import tempfile
 from unittest import mock
 
@@ -44,6 +45,11 @@ class PlanTest(absltest.TestCase):
     write_json(Paths(workdir).config, config.to_dict())
     self.trained[workdir] = trained
     return workdir, config
+
+  def _plan(self, config, workdir, num_devices=1):
+    return plan.make_plan(
+        config, workdir, _NUM_EXAMPLES, needs={}, num_devices=num_devices
+    )
 
   def _found(self, workdir, config):
     return plan.find_trained(config, workdir, _NUM_EXAMPLES)
@@ -106,23 +112,41 @@ class PlanTest(absltest.TestCase):
 
   def test_what_other_phases_stand_on_is_not_trained_again(self):
     workdir, config = self._workdir('own', 'teacher', 'cascade1', 'lock_in')
-    # Modules 2 and 4 are gone, and the gates have stopped halfway.
+    # Modules 2 and 4 are gone, and the gates have stopped halfway. The deltas
+    # were stopped before they had anything to save.
     for name in ('teacher', 'cascade1', 'cascade3', 'lock_in', 'gates'):
-      os.makedirs(Paths(workdir).checkpoints(name))
+      folder = os.path.join(Paths(workdir).checkpoints(name), '7')
+      os.makedirs(folder)
+      write_json(
+          os.path.join(folder, '_CHECKPOINT_METADATA'),
+          {'commit_timestamp_nsecs': 1},
+      )
+    os.makedirs(Paths(workdir).checkpoints('delta_cascade1'))
     for groups in ('all', 'cascade'):
       config.phases = groups
       with self.assertRaisesRegex(
           UsageError,
           "'cascade2' would.*cascade3, lock_in, gates learnt.*own/checkpoints,",
       ):
-        plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
+        self._plan(config, workdir)
     for name in ('cascade3', 'lock_in', 'gates'):
-      os.rmdir(Paths(workdir).checkpoints(name))
-    tasks = plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
+      shutil.rmtree(Paths(workdir).checkpoints(name))
+    tasks = self._plan(config, workdir)
     actions = {task.phase.name: task.action for task in tasks}
     self.assertEqual(actions['cascade1'], 'restore')
     self.assertEqual(actions['cascade2'], 'train')
     self.assertEqual(actions['lock_in'], 'skip')
+
+  def test_only_what_is_trained_or_measured_has_to_suit_the_devices(self):
+    done = {'teacher.batch_size': 64, 'cascade.batch_size': 64}
+    workdir, config = self._workdir(
+        'devices', 'teacher', *_CASCADE, **done, **{'evaluation.batch_size': 6}
+    )
+    config.phases = 'cascade,evaluation'
+    self._plan(config, workdir, num_devices=6)
+    config.phases = 'cascade,lock_in,evaluation'
+    with self.assertRaisesRegex(UsageError, r'config.lock_in.batch_size = \d+ is not'):
+      self._plan(config, workdir, num_devices=6)
 
   def test_what_needs_no_training_is_found_whatever_its_batches(self):
     large = {'teacher.batch_size': _NUM_EXAMPLES + 1}
@@ -137,6 +161,7 @@ class PlanTest(absltest.TestCase):
     task = plan.Task(phases.build_phases(config)[0], 'restore', workdir)
     found = Results(workdir)
     work = mock.Mock(workdir=workdir, config=config, results=found)
+    work.variables = {'teacher': {}}
     checkpoints = mock.MagicMock()
     checkpoints.__enter__().latest_step.return_value = 5
     checkpoints.__enter__().restore_variables.return_value = {}
@@ -158,12 +183,23 @@ class PlanTest(absltest.TestCase):
             experiment, '_checkpoints', return_value=checkpoints
         ),
         mock.patch.object(experiment.accuracy, 'evaluate_teacher', measure),
+        mock.patch.object(
+            experiment.accuracy,
+            'validator',
+            return_value=lambda variables: {'test_top1': 0.5},
+        ),
     ):
       MetricsLog(workdir).write('teacher', 5, 12.5, {'loss': 0.5})
       for _ in range(2):
         experiment._restore_phase(work, task)
     self.assertEqual(measured, [work])
     self.assertEqual(found.values['seconds'], {'teacher': 12.5})
+    # Nor did it get the accuracy after its last epoch.
+    _, *rows = MetricsLog(workdir).read()
+    self.assertEqual(
+        rows,
+        [{'phase': 'teacher', 'step': 5, 'seconds': 12.5, 'test_top1': 0.5}],
+    )
 
   def test_seconds_of_an_older_training_do_not_outlive_it(self):
     workdir, config = self._workdir('own')
@@ -189,7 +225,7 @@ class PlanTest(absltest.TestCase):
     workdir, config = self._workdir('own', *done)
     config.phases = 'gates'
     with self.assertRaisesRegex(UsageError, "needs 'delta_cascade3'"):
-      plan.make_plan(config, workdir, _NUM_EXAMPLES, needs={})
+      self._plan(config, workdir)
 
   def test_an_evaluation_that_cannot_read_the_gates_is_refused_at_once(self):
     workdir, config = self._workdir('own')

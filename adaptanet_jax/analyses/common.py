@@ -6,13 +6,12 @@ from collections.abc import Mapping
 import os
 import shutil
 from typing import Any
-import zlib
 
 import jax
 import ml_collections
 import numpy as np
 
-from adaptanet_jax import processes, programs
+from adaptanet_jax import processes, programs, trees
 from adaptanet_jax.data.dataset import Dataset
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
@@ -99,7 +98,7 @@ class Unfinished:
     self._made = {
         **depends,
         'batch_size': work.config.evaluation.batch_size,
-        'weights': checksum(work.variables),
+        'weights': trees.checksum(work.variables),
     }
     self.seconds = 0.0
     if processes.is_writer():
@@ -129,14 +128,6 @@ def drop_folder(path: str) -> None:
   """Removes a folder, if it is there."""
   if processes.is_writer() and os.path.exists(path):
     shutil.rmtree(path)
-
-
-def checksum(tree: Any) -> int:
-  """Returns a checksum of the arrays of a tree."""
-  value = 0
-  for leaf in jax.tree.leaves(tree):
-    value = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), value)
-  return value
 
 
 def policy_split(work: Workspace) -> Split:

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import platforms, processes, trees
-from adaptanet_jax.analyses import common
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.models import jitted
 from adaptanet_jax.models.resnet import ResNet
@@ -156,7 +155,7 @@ def measure_latency(work: Workspace) -> None:
 
 def depends(work: Workspace) -> dict[str, Any]:
   """Returns what the choice of subnets to time depends on, besides settings."""
-  return {'top1': common.checksum(_top1(work))}
+  return {'top1': trees.checksum(_top1(work))}
 
 
 def _top1(work: Workspace) -> np.ndarray | None:

@@ -21,7 +21,6 @@ from adaptanet_jax.models import slimmable
 from adaptanet_jax.models.delta import KINDS
 from adaptanet_jax.models.layers import (
   EXPANSION,
-  GROUPS,
   MEANS,
   NORMS,
   STDS,
@@ -34,8 +33,6 @@ from adaptanet_jax.models.resnet import (
   stage_name,
 )
 from adaptanet_jax.models.subnet import WIDTHS, StageChoice, WidthMask
-
-_EPSILON = 1e-5
 
 # Arrays by their path below a collection, such as backbone/stem/conv/kernel.
 Arrays = Mapping[str, np.ndarray]
@@ -242,14 +239,15 @@ class Layers:
     return Map(y, part[0], strided(x.sides, strides))
 
   def _norm(self, x: Map, path: str, total: int) -> Map:
-    if self.net.norm in GROUPS:
+    family = NORMS[self.net.norm].family
+    if family == 'group':
       return self._group_norm(x, path, total)
-    if self.net.norm == 'ln':
+    if family == 'layer':
       return self._layer_norm(x, path)
     return self._batch_norm(x, path)
 
   def _group_norm(self, x: Map, path: str, total: int) -> Map:
-    size = slimmable.group_size(total, GROUPS[self.net.norm])
+    size = slimmable.group_size(total, NORMS[self.net.norm].groups)
     count = x.channels // size
     add, integers = self.graph.add, self.graph.integers
     # 0 keeps the size of an axis.
@@ -257,7 +255,7 @@ class Layers:
     ones, zeros = (
         self.graph.constant(np.full(count, value)) for value in (1.0, 0.0)
     )
-    y = add('InstanceNormalization', y, ones, zeros, epsilon=_EPSILON)
+    y = add('InstanceNormalization', y, ones, zeros, epsilon=slimmable.EPSILON)
     y = add('Reshape', y, integers(0, x.channels, *x.sides))
     scale, bias = (
         self.graph.weight(
@@ -274,26 +272,26 @@ class Layers:
     )
     y = self.graph.add('Transpose', x.name, perm=[0, 2, 3, 1])
     y = self.graph.add(
-        'LayerNormalization', y, scale, bias, axis=-1, epsilon=_EPSILON
+        'LayerNormalization', y, scale, bias, axis=-1, epsilon=slimmable.EPSILON
     )
     y = self.graph.add('Transpose', y, perm=[0, 3, 1, 2])
     return dataclasses.replace(x, name=y)
 
   def _batch_norm(self, x: Map, path: str) -> Map:
-    own_affine, own_stats = NORMS[self.net.norm]
+    kind = NORMS[self.net.norm]
     row = WIDTHS.index(self.choice.rho)
     scale, bias, mean, var = (
         (arrays[f'{path}/{name}'][row] if own else arrays[f'{path}/{name}'])[
             : x.channels, None, None
         ]
         for arrays, own, names in (
-            (self.params, own_affine, ('scale', 'bias')),
-            (self.statistics, own_stats, ('mean', 'var')),
+            (self.params, kind.own_affine, ('scale', 'bias')),
+            (self.statistics, kind.own_statistics, ('mean', 'var')),
         )
         for name in names
     )
     # Each width may have its own few values: constants, not parts of a weight.
-    slope = scale / np.sqrt(var + _EPSILON)
+    slope = scale / np.sqrt(var + slimmable.EPSILON)
     y = self.graph.add('Mul', x.name, self.graph.constant(slope))
     y = self.graph.add('Add', y, self.graph.constant(bias - mean * slope))
     return dataclasses.replace(x, name=y)

@@ -31,8 +31,8 @@ class Kind:
       channels to rho * planes; or None: the first rho * planes input channels
       are read as they are. After a depthwise layer the convolution is 1x1,
       otherwise 3x3.
-    expansion: output channels over rho * planes. A block writes `EXPANSION`
-      times as many, and the anchor block was trained on these.
+    expansion: number of output channels, divided by rho * planes. That of a
+      block is `EXPANSION`, and the anchor block was trained on its channels.
   """
 
   first: str | None = None

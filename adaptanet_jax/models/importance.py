@@ -17,7 +17,7 @@ import numpy as np
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import slimmable
-from adaptanet_jax.models.layers import EXPANSION, GROUPS
+from adaptanet_jax.models.layers import EXPANSION, NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import (
   BACKBONE,
@@ -108,12 +108,13 @@ def _order(
   params = f'params/{BACKBONE}'
   read = np.zeros(channels.total)
   for reader in channels.readers:
-    kernel = np.abs(flat[f'{params}/{reader}/kernel'])
+    # In float64, so that near-equal channels keep their order on any machine.
+    kernel = np.abs(flat[f'{params}/{reader}/kernel'].astype(np.float64))
     axes = tuple(a for a in range(kernel.ndim) if a != kernel.ndim - 2)
     read += kernel.sum(axes)
   scale = np.mean(
       [
-          np.abs(flat[f'{params}/{writer}/norm/scale'])
+          np.abs(flat[f'{params}/{writer}/norm/scale'].astype(np.float64))
           for writer in channels.writers
       ],
       axis=0,
@@ -125,4 +126,7 @@ def _order(
 
 
 def _group_size(norm: str, total: int) -> int:
-  return slimmable.group_size(total, GROUPS[norm]) if norm in GROUPS else 1
+  kind = NORMS[norm]
+  if kind.family != 'group':
+    return 1
+  return slimmable.group_size(total, kind.groups)

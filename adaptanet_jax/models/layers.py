@@ -17,6 +17,7 @@ layer that reads all of it computes the same as from the active channels alone.
 B = batch, H = height, W = width, C = channels. `rho` is static everywhere.
 """
 
+import dataclasses
 from typing import Any
 
 from flax import linen as nn
@@ -36,25 +37,41 @@ STEMS = {
     'cifar_half': (3, 2, False),
 }
 
-# By name: whether each width has its own affine parameters, and whether it has
-# its own statistics; None: the norm has no statistics.
-NORMS: dict[str, tuple[bool, bool | None]] = {
-    'gn': (False, None),
-    'gn_ws': (False, None),  # With standardised kernels.
-    'gn32': (False, None),  # The usual 32 groups, for a teacher at full width.
-    'ln': (False, None),
-    'bn': (False, False),
-    'bn_private': (False, True),  # As in USNet and DSNet.
-    'bn_switchable': (True, True),  # As in slimmable networks.
-}
-# Number of groups of a GroupNorm; None: groups of a size that no width cuts.
-GROUPS = {'gn': None, 'gn_ws': None, 'gn32': 32}
-# Norms with standardised kernels, each with the norm of a network whose kernels
-# have been standardised already.
-STANDARDIZED = {'gn_ws': 'gn'}
-# Norms with running statistics, which come from the widths that were trained.
-BATCH_NORMS = tuple(name for name, (_, own) in NORMS.items() if own is not None)
 
+@dataclasses.dataclass(frozen=True)
+class NormKind:
+  """A kind of normalisation.
+
+  Attributes:
+    family: 'group', 'layer' or 'batch'.
+    groups: number of groups; None: groups of a size that no width cuts.
+    own_affine: whether each width has its own scale and offset.
+    own_statistics: whether each width has its own batch statistics.
+    folded: for a norm whose convolutions standardise their kernels, the norm
+      that computes the same once `ResNet.fold` has standardised them.
+  """
+
+  family: str
+  groups: int | None = None
+  own_affine: bool = False
+  own_statistics: bool = False
+  folded: str | None = None
+
+
+NORMS = {
+    'gn': NormKind('group'),
+    'gn_ws': NormKind('group', folded='gn'),
+    # The usual 32 groups, for a teacher at full width.
+    'gn32': NormKind('group', groups=32),
+    'ln': NormKind('layer'),
+    'bn': NormKind('batch'),
+    # As in USNet and DSNet.
+    'bn_private': NormKind('batch', own_statistics=True),
+    # As in slimmable networks.
+    'bn_switchable': NormKind('batch', own_affine=True, own_statistics=True),
+}
+# Their running statistics come from the widths that were trained.
+BATCH_NORMS = tuple(n for n, kind in NORMS.items() if kind.family == 'batch')
 
 # By number of colour channels; for 3, ImageNet's, which suit natural images.
 MEANS = {1: (0.5,), 3: (0.485, 0.456, 0.406)}
@@ -123,22 +140,21 @@ class Norm(nn.Module):
   def __call__(
       self, x: jax.Array, mask: WidthMask, *, rho: float, train: bool
   ) -> jax.Array:
-    own_affine, own_stats = NORMS[self.kind]
+    kind = NORMS[self.kind]
 
-    def shape_and_row(own: bool | None) -> tuple[tuple[int, ...], Any]:
-      shape = (len(WIDTHS),) * bool(own) + (mask.total,)
-      return shape, WIDTHS.index(rho) if own else ...
+    def shape_and_row(own: bool) -> tuple[tuple[int, ...], Any]:
+      if own:
+        return (len(WIDTHS), mask.total), WIDTHS.index(rho)
+      return (mask.total,), ...
 
-    shape, row = shape_and_row(own_affine)
+    shape, row = shape_and_row(kind.own_affine)
     scale = parameter(self, 'scale', nn.initializers.ones, shape)[row]
     bias = parameter(self, 'bias', nn.initializers.zeros, shape)[row]
-    if self.kind in GROUPS:
-      return slimmable.group_norm(
-          x, scale, bias, mask, groups=GROUPS[self.kind]
-      )
-    if self.kind == 'ln':
+    if kind.family == 'group':
+      return slimmable.group_norm(x, scale, bias, mask, groups=kind.groups)
+    if kind.family == 'layer':
       return slimmable.layer_norm(x, scale, bias, mask)
-    shape, row = shape_and_row(own_stats)
+    shape, row = shape_and_row(kind.own_statistics)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     var = self.variable('batch_stats', 'var', jnp.ones, shape)
     x, new_mean, new_var = slimmable.batch_norm(
@@ -181,7 +197,7 @@ class ConvNorm(nn.Module):
         nn.initializers.he_normal(),
         (self.size, self.size, in_mask.total, out_mask.total),
     )
-    if self.norm in STANDARDIZED:
+    if NORMS[self.norm].folded:
       kernel = slimmable.standardize(kernel)
     x = slimmable.conv(x, kernel, in_mask, out_mask, strides=self.strides)
     norm = Norm(self.norm, self.axis_name, name='norm')

@@ -22,7 +22,6 @@ from adaptanet_jax.models.architectures import ARCHITECTURES, Architecture
 from adaptanet_jax.models.layers import (
   EXPANSION,
   NORMS,
-  STANDARDIZED,
   STEMS,
   Bottleneck,
   Head,
@@ -161,8 +160,7 @@ class ResNet:
   @property
   def folded(self) -> 'ResNet':
     """The network that runs on the variables that `fold` returns."""
-    norm = STANDARDIZED.get(self.norm, self.norm)
-    return dataclasses.replace(self, norm=norm)
+    return dataclasses.replace(self, norm=NORMS[self.norm].folded or self.norm)
 
   def fold(self, variables: Variables) -> Variables:
     """Standardises the kernels once for all subnets, if the norm needs it.
@@ -175,7 +173,7 @@ class ResNet:
     Returns:
       Collections of the same shapes; `folded` computes the same from them.
     """
-    if self.norm not in STANDARDIZED:
+    if not NORMS[self.norm].folded:
       return variables
     return _fold(variables)
 

@@ -214,8 +214,8 @@ def executed(
   Args:
     stage_madds: `int64[4, K]` MAdds of each choice of each stage for one image.
     subnets: `int[N, 4]`, a subnet for each image.
-    batch_size: B of the batch that they are in: a batch of 1 has no chunks, but
-      one that is filled up to more with copies has.
+    batch_size: number of images in the batch that ran, padding included; a
+      batch of 1 runs without chunks.
     chunk_size: c.
 
   Returns:

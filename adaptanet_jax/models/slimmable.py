@@ -29,6 +29,8 @@ from adaptanet_jax.models.subnet import WidthMask
 DEAR = 'dear'
 # Weight of the old value in the running statistics of a batch norm.
 MOMENTUM = 0.9
+# Added to variances by all norms, as in PyTorch.
+EPSILON = 1e-5
 
 
 def cut(
@@ -72,7 +74,7 @@ def cut(
   return array if dtype is None else array.astype(dtype)
 
 
-def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
+def standardize(kernel: jax.Array) -> jax.Array:
   """Standardises the kernel of each output channel over all its inputs.
 
   Weight standardisation (Qiao et al., 2019), which in BiT (Kolesnikov et al.,
@@ -81,7 +83,6 @@ def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
 
   Args:
     kernel: `(k, k, C', D')` full-size kernel.
-    epsilon: added to the sum of squares of a channel's kernel.
 
   Returns:
     A kernel of the same shape; that of each output channel has mean 0 and sum
@@ -90,7 +91,7 @@ def standardize(kernel: jax.Array, *, epsilon: float = 1e-8) -> jax.Array:
   inputs = (0, 1, 2)
   kernel = kernel - kernel.mean(inputs, keepdims=True)
   squares = jnp.square(kernel).sum(inputs, keepdims=True)
-  return kernel * lax.rsqrt(squares + epsilon)
+  return kernel * lax.rsqrt(squares + 1e-8)
 
 
 def _check_channels(x: jax.Array, mask: WidthMask) -> None:
@@ -210,7 +211,7 @@ def group_size(total: int, groups: int | None = None) -> int:
   return max(d for d in range(1, 17) if quarter % d == 0)
 
 
-@functools.partial(jax.jit, static_argnames=('mask', 'groups', 'epsilon'))
+@functools.partial(jax.jit, static_argnames=('mask', 'groups'))
 def group_norm(
     x: jax.Array,
     scale: jax.Array,
@@ -218,7 +219,6 @@ def group_norm(
     mask: WidthMask,
     *,
     groups: int | None = None,
-    epsilon: float = 1e-5,
 ) -> jax.Array:
   """Normalises groups of channels over space, in float32.
 
@@ -229,7 +229,6 @@ def group_norm(
     mask: C of C' channels.
     groups: number of groups of all C' channels, capped at C'; None: see
       `group_size`.
-    epsilon: added to the variance.
 
   Returns:
     `(B, H, W, C)` in the type of `x`.
@@ -246,7 +245,7 @@ def group_norm(
         f'{mask.total}.'
     )
   y = _normalize_groups(
-      x.astype(jnp.float32), cut(scale, mask), cut(bias, mask), size, epsilon
+      x.astype(jnp.float32), cut(scale, mask), cut(bias, mask), size
   )
   return y.astype(x.dtype)
 
@@ -257,22 +256,22 @@ def _over_groups(moments: jax.Array, size: int) -> jax.Array:
   return jnp.repeat(means, size, axis=-1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _normalize_groups(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, size: int, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, size: int
 ) -> jax.Array:
-  return _normalize_groups_fwd(x, scale, bias, size, epsilon)[0]
+  return _normalize_groups_fwd(x, scale, bias, size)[0]
 
 
 def _normalize_groups_fwd(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, size: int, epsilon: float
+    x: jax.Array, scale: jax.Array, bias: jax.Array, size: int
 ) -> tuple[jax.Array, Any]:
   # Per-channel moments first: they read `x` once, in its own layout. A mean of
   # squares loses digits if the mean is a hundred times the deviation; outputs
   # of convolutions are not like that, and flax's GroupNorm does the same.
   mean = _over_groups(x.mean((1, 2)), size)
   square = _over_groups(jnp.square(x).mean((1, 2)), size)
-  inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + epsilon)
+  inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + EPSILON)
   mean, inverse = checkpoint_name((mean, inverse), DEAR)
   slope = inverse * scale[None]
   offset = bias[None] - mean * slope
@@ -281,10 +280,9 @@ def _normalize_groups_fwd(
 
 
 def _normalize_groups_bwd(
-    size: int, epsilon: float, residuals: Any, g: jax.Array
+    size: int, residuals: Any, g: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Hand-written: half the time of the derived gradient on CPU, less memory."""
-  del epsilon
   x, scale, mean, inverse = residuals
   num_positions = x.shape[1] * x.shape[2]
   g_sum = g.sum((1, 2))
@@ -313,8 +311,6 @@ def layer_norm(
     scale: jax.Array,
     bias: jax.Array,
     mask: WidthMask,
-    *,
-    epsilon: float = 1e-5,
 ) -> jax.Array:
   """Normalises the active channels at each position, in float32.
 
@@ -323,7 +319,6 @@ def layer_norm(
     scale: `(C',)` full-size scale.
     bias: `(C',)` full-size offset.
     mask: C of C' channels.
-    epsilon: added to the variance.
 
   Returns:
     `(..., C)` in the type of `x`.
@@ -334,7 +329,7 @@ def layer_norm(
   _check_channels(x, mask)
   y = x.astype(jnp.float32)
   y = y - y.mean(-1, keepdims=True)
-  y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + epsilon)
+  y = y * lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + EPSILON)
   return _affine(y, cut(scale, mask), cut(bias, mask), x.dtype)
 
 
@@ -347,8 +342,6 @@ def batch_norm(
     mask: WidthMask,
     *,
     train: bool,
-    momentum: float = MOMENTUM,
-    epsilon: float = 1e-5,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Normalises each active channel over batch and space, in float32.
@@ -361,8 +354,6 @@ def batch_norm(
     var: `(C',)` running variance.
     mask: C of C' channels.
     train: use the batch's statistics, and move the running ones towards them.
-    momentum: weight of the old running statistics.
-    epsilon: added to the variance.
     axis_name: mapped axis over which batch statistics are averaged.
 
   Returns:
@@ -381,17 +372,17 @@ def batch_norm(
     moments = checkpoint_name(moments, DEAR)
     now_mean = moments[0]
     now_var = jnp.maximum(moments[1] - jnp.square(now_mean), 0.0)
-    move = functools.partial(_moving_average, mask=mask, momentum=momentum)
-    mean, var = move(mean, now_mean), move(var, now_var)
+    mean = _moving_average(mean, now_mean, mask)
+    var = _moving_average(var, now_var, mask)
   else:
     now_mean, now_var = cut(mean, mask), cut(var, mask)
-  scale = cut(scale, mask) * lax.rsqrt(now_var + epsilon)
+  scale = cut(scale, mask) * lax.rsqrt(now_var + EPSILON)
   bias = cut(bias, mask) - now_mean * scale
   return _affine(y, scale, bias, x.dtype), mean, var
 
 
 def _moving_average(
-    old: jax.Array, new: jax.Array, *, mask: WidthMask, momentum: float
+    old: jax.Array, new: jax.Array, mask: WidthMask
 ) -> jax.Array:
-  new = momentum * cut(old, mask) + (1.0 - momentum) * lax.stop_gradient(new)
+  new = MOMENTUM * cut(old, mask) + (1.0 - MOMENTUM) * lax.stop_gradient(new)
   return old.at[: mask.active].set(new)

@@ -187,7 +187,10 @@ class Stages:
 
 
 def _key(x: Any, number: int, choice: StageChoice) -> tuple[Any, ...]:
-  """Returns what a program is for; all but the last decides its weights."""
+  """Returns a program's key.
+
+  Without its last entry, the shape of the input, it is that of its weights.
+  """
   return number, choice, x.shape[-1], x.dtype, x.shape
 
 

@@ -36,6 +36,17 @@ def is_complete(workdir: str, phase: str, step: int) -> bool:
   return _is_whole(os.path.join(Paths(workdir).checkpoints(phase), str(step)))
 
 
+def has_checkpoints(workdir: str, phase: str) -> bool:
+  """Returns whether a phase has a whole checkpoint of any step."""
+  folder = Paths(workdir).checkpoints(phase)
+  if not os.path.isdir(folder):
+    return False
+  return any(
+      name.isdigit() and _is_whole(os.path.join(folder, name))
+      for name in os.listdir(folder)
+  )
+
+
 def _is_whole(path: str) -> bool:
   """Returns whether a checkpoint was written completely.
 
@@ -65,7 +76,7 @@ class PhaseCheckpoints:
   """Saves and restores one phase of a run; a context manager."""
 
   def __init__(self, workdir: str, phase: str, *, keep: int) -> None:
-    """Lists the existing checkpoints; writes nothing yet.
+    """Makes the folder of the phase and lists its checkpoints.
 
     Args:
       workdir: folder of the run.
@@ -169,7 +180,8 @@ class PhaseCheckpoints:
     )
     opt_state, average = jax.tree.unflatten(
         jax.tree.structure(_optimizing(like)),
-        jax.tree.leaves(items['opt_state']),  # By key, so in order.
+        # Keys are padded positions: sorted, they are in order.
+        jax.tree.leaves(items['opt_state']),
     )
     return TrainState(
         step=jnp.asarray(step, jnp.int32),

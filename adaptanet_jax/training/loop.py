@@ -166,10 +166,12 @@ def train_phase(
     The network's collections after the phase, and the wall seconds it took.
 
   Raises:
-    UsageError: a loss is not finite, or a checkpoint does not fit.
+    UsageError: a metric is not finite, a checkpoint does not fit, or the
+      processes of a job have other weights.
     Preempted: the run was asked to stop; the phase is saved.
   """
   state, frozen = start(phase, variables, step, checkpoints)
+  _check_same_weights(phase, (state, frozen, teacher))
   first_step = int(state.step)
   started = time.monotonic() - log.rewind(phase.name, first_step)
 
@@ -183,10 +185,10 @@ def train_phase(
     return merged(frozen, state), time.monotonic() - started
   with compiling(phase.name):
     program = programs.compiled(*step.program)
-  if validate and first_step and first_step % step.epoch_steps == 0:
-    # A run that was asked to stop at the end of an epoch did not validate.
-    if processes.any_of(not log.has_accuracies(phase.name, first_step)):
-      record(first_step, validate(merged(frozen, state)))
+  if first_step and first_step % step.epoch_steps == 0:
+    validate_if_missing(
+        phase, first_step, merged(frozen, state), log, validate
+    )
   progress = Progress(
       phase.name,
       first_step=first_step,
@@ -200,34 +202,63 @@ def train_phase(
     for number, (state, metrics) in enumerate(done, first_step + 1):
       progress.advance()
       last = number == step.num_steps
-      stop = preemption.NOTICE.reached() and not last
+      stop = preemption.NOTICE.reached()
       save = last or stop or number % config.checkpoint.every_steps == 0
       saved = f'Phase {phase.name!r} is saved at step {number}.'
       if save or number % config.log_every_steps == 0:
         values = finite_values(phase, number, metrics)
         record(number, values)
         progress.show({'loss': values['loss']})
-      if stop:  # At once, before validation: there is little time left.
-        checkpoints.save(state)
-        raise preemption.Preempted(saved)
-      if last:
-        # Its accuracies first: once it is saved, the phase is done.
-        if validate:
-          record(number, validate(merged(frozen, state)))
-        checkpoints.save(state)
-        break
       if save:
         checkpoints.save(state)
-      if validate and number % step.epoch_steps == 0:
+      if stop:  # At once, before validation: there is little time left.
+        raise preemption.Preempted(saved)
+      if validate and (last or number % step.epoch_steps == 0):
         try:
           with preemption.NOTICE.released():
             accuracies = validate(merged(frozen, state))
         except preemption.Preempted:
           if not save:
+            finite_values(phase, number, metrics)
             checkpoints.save(state)
           raise preemption.Preempted(saved) from None
         record(number, accuracies)
   return merged(frozen, state), time.monotonic() - started
+
+
+def _check_same_weights(phase: phases.Phase, arrays: Any) -> None:
+  """Raises UsageError unless all processes start a phase from equal arrays.
+
+  A device averages its gradients with others, whatever weights they have.
+  """
+  if jax.process_count() > 1:
+    processes.check_agreed(
+        f'the weights that phase {phase.name!r} starts from (a checksum)',
+        str(trees.checksum(arrays)),
+    )
+
+
+def validate_if_missing(
+    phase: phases.Phase,
+    step: int,
+    variables: Variables,
+    log: MetricsLog,
+    validate: Callable[[Variables], dict[str, float]] | None,
+) -> None:
+  """Measures and logs the accuracies of a step that has been saved without.
+
+  A run that is asked to stop at the end of an epoch leaves at once.
+
+  Args:
+    phase: the phase that trained.
+    step: steps done in the phase.
+    variables: collections of its network.
+    log: receives the accuracies.
+    validate: measures them; None: nothing is done.
+  """
+  if validate and processes.any_of(not log.has_accuracies(phase.name, step)):
+    seconds = log.seconds(phase.name, step)
+    log.write(phase.name, step, seconds, validate(variables))
 
 
 def _batches(

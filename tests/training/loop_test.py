@@ -162,7 +162,7 @@ class LoopTest(parameterized.TestCase):
     twice, _ = self._train(restarted, objective, step)
     chex.assert_trees_all_equal(once, twice)
 
-  def _two_epochs(self, name):
+  def _two_epochs(self, name, loss=0.0):
     """Returns a phase, its step, and a function that reads its accuracies."""
     phase = dataclasses.replace(
         self.phases['cascade1'], name=name, epochs=2.0
@@ -170,7 +170,7 @@ class LoopTest(parameterized.TestCase):
 
     def objective(params, stats, *unused):
       grads = jax.tree.map(jax.numpy.ones_like, params)
-      return grads, stats, {'loss': jax.numpy.zeros(())}
+      return grads, stats, {'loss': jax.numpy.full((), loss)}
 
     def accuracies():
       return [
@@ -202,6 +202,52 @@ class LoopTest(parameterized.TestCase):
     # An accuracy that has been measured is not measured again.
     self._train(phase, None, step, validate)
     self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
+
+  def test_asked_to_stop_at_its_last_step_a_phase_is_saved_first(self):
+    phase, step, accuracies = self._two_epochs('last')
+    asked = iter([False] * (2 * STEPS - 1) + [True])
+
+    def validate(variables):
+      del variables
+      return {'test_top1': 0.5}
+
+    with mock.patch.object(preemption.NOTICE, 'reached', lambda: next(asked)):
+      with self.assertRaisesRegex(
+          preemption.Preempted, f'saved at step {2 * STEPS}'
+      ):
+        self._train(phase, None, step, validate)
+    self.assertEqual(accuracies(), [STEPS])
+    # The phase is done, and a run restores it.
+    log = MetricsLog(self.workdir)
+    for _ in range(2):
+      loop.validate_if_missing(phase, 2 * STEPS, {}, log, validate)
+      self.assertEqual(accuracies(), [STEPS, 2 * STEPS])
+
+  def test_what_is_saved_while_it_measures_is_finite(self):
+    phase, step, _ = self._two_epochs('not finite', loss=np.nan)
+    self.config = self.config.copy_and_resolve_references()
+    self.config.log_every_steps = self.config.checkpoint.every_steps = 500
+
+    def validate(variables):
+      raise preemption.Preempted
+
+    with self.assertRaisesRegex(UsageError, f'loss is nan at step {STEPS}'):
+      self._train(phase, None, step, validate)
+    with PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints:
+      self.assertIsNone(checkpoints.latest_step())
+
+  def test_processes_compare_the_weights_that_they_start_from(self):
+    values = []
+    for weight in (1.0, 1.0, 2.0):
+      with (
+          mock.patch.object(jax, 'process_count', lambda: 2),
+          mock.patch.object(
+              loop.processes, 'check_agreed', lambda _, v: values.append(v)
+          ),
+      ):
+        loop._check_same_weights(self.phases['cascade1'], {'a': weight})
+    self.assertEqual(values[0], values[1])
+    self.assertNotEqual(values[1], values[2])
 
   @parameterized.parameters(STEPS, 500)
   def test_asked_to_stop_while_it_measures_it_saves_and_measures_later(
