@@ -71,7 +71,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--max_batch', type=int, default=32, choices=(1, 2, 4, 8, 16, 32),
       help='how many images may run together; default: %(default)s',
   )
-  add('--menu', help='subnets, joined by commas; default: chosen by measuring')
+  add(
+      '--menu', type=_names, default=(),
+      help='subnets, joined by commas; default: chosen by measuring',
+  )
   add(
       '--policy',
       help='such as joint/budget, for requests with the parameter policy',
@@ -94,6 +97,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
       '--max_pixels', type=int, default=2**24,
       help='limit for all pictures of a request together; default: %(default)s',
   )
+
+
+def _names(text: str) -> tuple[str, ...]:
+  return tuple(text.split(',')) if text else ()
 
 
 def check_flags(args: argparse.Namespace) -> str | None:
@@ -240,10 +247,10 @@ def _create(
 
   def load(model: str) -> Any:
     return profile.load(
-        model or args.model,
+        model or served.engine.source,
         most=args.max_batch,
         folder=folder,
-        menu=args.menu,
+        names=args.menu,
         policy=args.policy,
         begun=lambda: served.batcher.begun,
     )
@@ -325,7 +332,7 @@ def _first(args: argparse.Namespace, folder: str) -> Any:
   whole = engine.load_engine(args.model, args.max_batch)
   options: dict[str, Any] = {
       'folder': folder,
-      'names': profile.names_of(args.menu),
+      'names': args.menu,
       'policy': args.policy,
   }
   create = functools.partial(profile.create, whole, **options)
@@ -351,13 +358,14 @@ async def _begin(
       file=sys.stderr,
       flush=True,
   )
-
   try:
     await served.replace(
         functools.partial(rest, lambda: served.batcher.begun)
     )
+  except (UsageError, OSError) as error:
+    logging.error('The menu stays at two subnets: %s', error)
   except Exception:
-    logging.exception('The menu stays as it is.')
+    logging.exception('The menu stays at two subnets.')
   else:
     _describe(args, served, listening)
 

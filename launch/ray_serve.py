@@ -40,7 +40,7 @@ class Replica:
         args.model,
         most=args.max_batch,
         folder=profile.prepare(args.cache_dir),
-        menu=args.menu,
+        names=args.menu,
         policy=args.policy,
     )
     self._args, self._token = args, token
@@ -71,7 +71,12 @@ def application(args: argparse.Namespace, token: str | None) -> Any:
   """
   deployment = serve.deployment(
       Replica,
-      ray_actor_options={'num_cpus': args.cpus, 'num_gpus': args.gpus},
+      ray_actor_options={
+          'num_cpus': args.cpus,
+          'num_gpus': args.gpus,
+          # XLA would start a thread for each core of the machine.
+          'runtime_env': {'env_vars': {'NPROC': str(_threads(args))}},
+      },
       # Requests wait in the replica's queue, because Ray's knows no deadlines.
       max_ongoing_requests=args.ongoing,
       autoscaling_config={
@@ -84,6 +89,10 @@ def application(args: argparse.Namespace, token: str | None) -> Any:
       graceful_shutdown_timeout_s=20,
   )
   return deployment.bind(args, token)
+
+
+def _threads(args: argparse.Namespace) -> int:
+  return max(1, math.ceil(args.cpus))
 
 
 def _target(args: argparse.Namespace) -> float:
@@ -124,6 +133,11 @@ def check(args: argparse.Namespace) -> str | None:
         f'{math.ceil(_target(args))}, as many as are in progress at --rate: '
         "with fewer, requests would wait in Ray's queue, which knows no "
         'deadlines.'
+    )
+  if args.token_file and not args.require_token:
+    raise UsageError(
+        '--token_file; expected --require_token with it: the model of a '
+        'replica cannot be changed, so a token is only for inference.'
     )
   return serve_lib.check_flags(args)
 
@@ -170,8 +184,8 @@ def main() -> None:
     token = check(args)
     serve.start(http_options={'host': args.host, 'port': args.port})
     deploy(application(args, token))
-  print(f'Serving at http://{args.host}:{args.port}/v2/models/model')
-  threading.Event().wait()
+    print(f'Serving at http://{args.host}:{args.port}/v2/models/model')
+    threading.Event().wait()
 
 
 if __name__ == '__main__':

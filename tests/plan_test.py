@@ -145,7 +145,9 @@ class PlanTest(absltest.TestCase):
     config.phases = 'cascade,evaluation'
     self._plan(config, workdir, num_devices=6)
     config.phases = 'cascade,lock_in,evaluation'
-    with self.assertRaisesRegex(UsageError, r'config.lock_in.batch_size = \d+ is not'):
+    with self.assertRaisesRegex(
+        UsageError, r'config.lock_in.batch_size = \d+ is not divisible'
+    ):
       self._plan(config, workdir, num_devices=6)
 
   def test_what_needs_no_training_is_found_whatever_its_batches(self):

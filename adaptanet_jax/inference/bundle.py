@@ -93,7 +93,7 @@ def save(
 
 
 def _checked_examples(net: Supernet, images: Any, labels: Any) -> Examples:
-  images = net.check(images)
+  images = net.check_shape(images)
   labels = np.asarray(as_array(labels))
   classes = len(net.about.class_names)
   if (

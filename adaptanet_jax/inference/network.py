@@ -222,7 +222,7 @@ class Supernet:
   def classify(
       self,
       pictures: pictures_lib.Picture | Sequence[pictures_lib.Picture],
-      subnet: str | Subnet = LARGEST,
+      subnet: str | Subnet | None = None,
       *,
       policy: str | None = None,
   ) -> list[Answer]:
@@ -231,14 +231,15 @@ class Supernet:
     Args:
       pictures: one or several paths of files, PIL images or `uint8[H, W, C]`
         arrays, of any size.
-      subnet: as for a call.
+      subnet: as for a call; None: the policy's, or the largest.
       policy: as for `route`; the policy then chooses each picture's subnet.
 
     Returns:
       An answer for each picture, in order.
 
     Raises:
-      UsageError: a picture cannot be read, or as a call or `route` does.
+      UsageError: a picture cannot be read, both a subnet and a policy are
+        given, or as a call or `route` does.
     """
     images = pictures_lib.to_batch(
         pictures, self.net.image_shape, self.about.shorter_side
@@ -248,7 +249,7 @@ class Supernet:
   def answer(
       self,
       images: np.ndarray | jax.Array,
-      subnet: str | Subnet = LARGEST,
+      subnet: str | Subnet | None = None,
       *,
       policy: str | None = None,
   ) -> list[Answer]:
@@ -256,16 +257,23 @@ class Supernet:
 
     Args:
       images: as for a call.
-      subnet: as for a call.
+      subnet: as for `classify`.
       policy: as for `classify`.
 
     Returns:
       An answer for each image, in order.
 
     Raises:
-      UsageError: as a call or `route` does.
+      UsageError: both a subnet and a policy are given, or as a call or `route`
+        does.
     """
+    if subnet is not None and policy is not None:
+      raise UsageError(
+          f'Both subnet {subnet} and policy {policy!r} are given; expected one '
+          'of them.'
+      )
     if policy is None:
+      subnet = LARGEST if subnet is None else subnet
       logits = self(images, subnet)
       subnets = [self.parse(subnet)] * len(images)
     else:
@@ -386,6 +394,12 @@ class Supernet:
 
   def check(self, images: np.ndarray | jax.Array) -> jax.Array:
     """Returns images as a JAX array; raises UsageError if they do not fit."""
+    return jnp.asarray(self.check_shape(images))
+
+  def check_shape(
+      self, images: np.ndarray | jax.Array
+  ) -> np.ndarray | jax.Array:
+    """Returns images as an array, where they are; raises as `check` does."""
     expected = self.net.image_shape
     images = pictures_lib.as_array(images)
     fits = images.shape[1:] == expected and len(images)
@@ -394,4 +408,4 @@ class Supernet:
           f'Images are {images.dtype}{list(images.shape)}; expected uint8[B, '
           f'{", ".join(map(str, expected))}], B at least 1.'
       )
-    return jnp.asarray(images)
+    return images

@@ -36,10 +36,10 @@ from adaptanet_jax.serving.refusals import (
 from adaptanet_jax.serving.service import Images, Service
 from adaptanet_jax.serving.tensors import INPUT
 
-# Bytes that a pixel, a logit in JSON, and a byte of a picture count as in
-# `Reader.aside`. That byte may be a thousand of a colour profile.
+# How much work a pixel, a logit in JSON, and a byte of a picture are, in bytes
+# of `Reader.aside`, which moves large work to a thread. A compressed profile
+# makes one byte of a picture as costly as many.
 _BYTES_OF_PIXEL, _BYTES_OF_LOGIT, _BYTES_OF_BYTE = 4, 20, 64
-_VERSION = '1'
 # Where the server's protocol notes in the scope when the head of a request was
 # read. Under load its handler begins later than that.
 ARRIVED = 'adaptanet_jax.arrived'
@@ -132,12 +132,12 @@ class _App:
 
   def _check_model(self, request: Request) -> None:
     name = request.path_params.get('model', self._service.name)
-    version = request.path_params.get('version', _VERSION)
-    if name != self._service.name or version != _VERSION:
+    version = request.path_params.get('version', protocol.VERSION)
+    if name != self._service.name or version != protocol.VERSION:
       raise RequestError(
           404,
           f'There is no model {name[:40]!r} of version {version[:40]!r}; '
-          f'expected {self._service.name!r}, version {_VERSION!r}.',
+          f'expected {self._service.name!r}, version {protocol.VERSION!r}.',
       )
 
   def _authorize(self, request: Request, *, always: bool = False) -> None:
@@ -284,7 +284,7 @@ class _App:
     profile = self._service.profile
     return JSONResponse({
         'name': self._service.name,
-        'versions': [_VERSION],
+        'versions': [protocol.VERSION],
         'platform': 'adaptanet_jax',
         'inputs': [{
             'name': INPUT,
@@ -315,7 +315,7 @@ class _App:
     ready = self._service.is_ready
     return JSONResponse([{
         'name': self._service.name,
-        'version': _VERSION,
+        'version': protocol.VERSION,
         'state': 'READY' if ready else 'UNAVAILABLE',
         'reason': '',
     }])

@@ -248,8 +248,8 @@ class Batcher:
     if count > self._limit:
       raise RequestError(
           413,
-          f'There are {count} images; expected at most {self._limit}, as many '
-          'as may wait.',
+          f'There are {count} images; expected at most {self._limit}, the '
+          'length of the queue (--queue_limit).',
       )
     waiting = len(self._items) + self._held
     if waiting + count > self._limit:
@@ -421,8 +421,8 @@ def _deadline(item: Item) -> float:
 
 
 def _left_for(delay: float, seconds: float) -> float:
-  """Returns what to leave of some seconds for making a response.
+  """Returns how many of the seconds left are kept for making the response.
 
-  At most half of them: a single stall must not shut the server.
+  At most half of them, or one stall would make every request look late.
   """
   return min(delay, 0.5 * max(0.0, seconds))

@@ -15,13 +15,13 @@ import os
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
+from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA
 
 SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -40,7 +40,8 @@ class Engine(Protocol):
     image_shape: `(H, W, C)`.
     class_names: names of the classes, by label.
     shorter_side: pixels that the shorter side is scaled to, see `About`.
-    precision: relative step (epsilon) of the type that it computes in.
+    runnable: names of the subnets that it can run; empty: all.
+    source: what `load_engine` was given.
   """
 
   name: str
@@ -50,7 +51,8 @@ class Engine(Protocol):
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
   shorter_side: int
-  precision: float
+  runnable: tuple[str, ...]
+  source: str
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -119,15 +121,20 @@ class JaxEngine:
   """
 
   def __init__(
-      self, net: Supernet, *, sizes: tuple[int, ...] = SIZES
+      self,
+      net: Supernet,
+      *,
+      sizes: tuple[int, ...] = SIZES,
+      source: str = '',
   ) -> None:
     """Compiles nothing yet.
 
     Args:
       net: the network, with the back end that suits the device.
       sizes: batch sizes in ascending order, from 1.
+      source: see `Engine`.
     """
-    self.net, self.sizes = net, sizes
+    self.net, self.sizes, self.source = net, sizes, source
     self.name, self.subnets = net.about.name, net.subnets
     self.policies = {
         name: net.policy_table['rules'][scope][own]
@@ -137,7 +144,10 @@ class JaxEngine:
     self.image_shape = net.net.image_shape
     self.class_names = net.about.class_names
     self.shorter_side = net.about.shorter_side
-    self.precision = float(jnp.finfo(net.net.dtype).eps)
+    self.runnable: tuple[str, ...] = ()
+    if net.calibrated == 'uniform':
+      runs_delta = UNIFORM_DELTA if net.net.delta else ()
+      self.runnable = tuple(map(str, UNIFORM + runs_delta))
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
@@ -201,4 +211,4 @@ def load_engine(model: str, most: int = SIZES[-1]) -> Engine:
   folder = os.path.expanduser(model)
   if onnx_engine.is_export(folder):
     return onnx_engine.OnnxEngine(folder, sizes=sizes)
-  return JaxEngine(load(model), sizes=sizes)
+  return JaxEngine(load(model), sizes=sizes, source=model)

@@ -5,7 +5,7 @@
 H = height, W = width, C = colours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import io
 import re
 import struct
@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from adaptanet_jax.data.images import FORMATS, ImageError, decode
+from adaptanet_jax.data.images import ImageError, decode
 from adaptanet_jax.serving.refusals import (
   Limits,
   RequestError,
@@ -22,12 +22,17 @@ from adaptanet_jax.serving.refusals import (
   too_large,
 )
 
-# What `FORMATS` are called in messages.
-_KINDS = 'a JPEG, PNG, WebP, GIF, BMP or TIFF'
+# What clients may send, and its name in messages. A file of another format can
+# make Pillow work for many seconds: a TIFF by the number of its strips.
+_FORMATS = ('JPEG', 'PNG', 'WEBP')
+_KINDS = 'a JPEG, PNG or WebP'
 # Most scans of a JPEG, and compressed texts and profiles of a PNG: Pillow goes
 # over all pixels for each of the first, and inflates a megabyte for the others.
-_MOST_PARTS = 64
-_PNG_PARTS = (b'iCCP', b'iTXt', b'zTXt')
+_MOST_COSTLY = 64
+_COSTLY_CHUNKS = (b'iCCP', b'iTXt', b'zTXt')
+# Most parts of either besides one for each 1,024 bytes. Some take Pillow an
+# object each.
+_MOST_PARTS, _BYTES_OF_PART = 4096, 1024
 _START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 # Markers of a JPEG after which a segment with its length follows, and the end.
 _MARKERS = re.compile(rb'\xff[\xc0-\xcf\xd8-\xfe]')
@@ -108,7 +113,7 @@ def read_picture(
   """Decodes a picture that has passed `check_pictures`.
 
   Args:
-    encoded: a JPEG, a PNG or the like.
+    encoded: a JPEG, PNG or WebP.
     shape: `(H, W, C)` of the result.
     shorter_side: see `images.resize`.
 
@@ -142,34 +147,41 @@ def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
   return total
 
 
-def _parts(encoded: bytes) -> int:
-  """Counts what makes a small picture take long, see `_MOST_PARTS`."""
-  count = 0
+def _check_parts(encoded: bytes) -> None:
+  """Raises RequestError if a small picture would take long to decode."""
+  most = _MOST_PARTS + len(encoded) // _BYTES_OF_PART
+  costly = 0
+  for count, is_costly in enumerate(_parts(encoded), 1):
+    costly += is_costly
+    if costly > _MOST_COSTLY or count > most:
+      raise RequestError(
+          400, f'A picture has more than {_MOST_COSTLY} scans, or compressed '
+          f'texts and profiles, or more than {most:,} parts.'
+      )
+
+
+def _parts(encoded: bytes) -> Iterator[bool]:
+  """Yields for each chunk or segment of a picture whether it is costly."""
   if encoded.startswith(b'\x89PNG'):
     place = 8
     while place + 8 <= len(encoded):
       length, kind = struct.unpack_from('>I4s', encoded, place)
-      count += kind in _PNG_PARTS
+      yield kind in _COSTLY_CHUNKS
       place += 12 + length
-  elif encoded[:2] == _START and encoded.count(_SCAN) > _MOST_PARTS:
+  elif encoded[:2] == _START:
     place = 2
     while found := _MARKERS.search(encoded, place):
       place = found.end()
       if found[0] == _END:  # Some cameras append a film.
-        break
-      count += found[0] == _SCAN
+        return
+      yield found[0] == _SCAN
       place += int.from_bytes(encoded[place : place + 2], 'big')
-  return count
 
 
 def _pixels(encoded: bytes, limits: Limits) -> int:
-  if _parts(encoded) > _MOST_PARTS:
-    raise RequestError(
-        400, f'A picture has more than {_MOST_PARTS} scans, or compressed '
-        'texts and profiles.'
-    )
+  _check_parts(encoded)
   try:
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as picture:
+    with Image.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
       width, height = picture.size
   except Image.DecompressionBombError as error:
     raise RequestError(

@@ -25,6 +25,8 @@ def rungs(
 ) -> tuple[Entry, ...]:
   """Returns the rungs of a policy, such as `joint/budget@0.50`.
 
+  One if both of its rules are the same.
+
   Their accuracies are means over the subnets that they lead to, with all bins
   of a gate equally likely: what gates know about an image is not counted.
 
@@ -42,7 +44,9 @@ def rungs(
         f'{", ".join(engine.policies) or "none, for the model has none"}.'
     )
   cheap, dear = engine.policies[policy]
-  shares = {*_SHARES, round(cheap['share'], 2)}
+  shares = {round(cheap['share'], 2)}
+  if cheap | {'share': None} != dear | {'share': None}:
+    shares.update(_SHARES)
   tables = accuracies, engine.subnets['madds']
   first, second = ([_mean(rule, t) for t in tables] for rule in (cheap, dear))
   return tuple(

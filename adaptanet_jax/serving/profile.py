@@ -40,8 +40,9 @@ MOST_ENTRIES = 12
 _ESTIMATED_AT = 8
 # Timed runs of each entry and size.
 _RUNS = 10
-# Most batches of requests beside them, as a share of the timed runs: so few do
-# not change the time with the least other work.
+# If more batches of requests than this share of the timed runs ran meanwhile,
+# the times are not kept. With fewer, the least time of an entry is still that
+# of an idle machine.
 _MOST_BESIDE = 0.1
 
 
@@ -96,20 +97,23 @@ def create(
   rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
   path = _path(engine, folder, names, policy)
   print(f'Loading the menu of {engine.name} ...', file=sys.stderr, flush=True)
-  with _alone(path):
+  with _alone(path) as is_alone:
     kept = _read(path, engine.sizes)
     if not kept:
-      return _measured(engine, path, named, rungs, begun)
+      keep = path if is_alone else None
+      return _measured(engine, keep, named, rungs, begun)
   warm(engine, kept)
   return kept
 
 
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator[None]:
+def _alone(path: str) -> Iterator[bool]:
   """Lets one process measure a menu; others wait, then read its times.
 
   Side by side, as replicas start, each would make the others' times longer.
+  Yields whether no other one measures beside it.
   """
+  is_alone = True
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(OSError):  # Then nothing can be kept either.
       os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -121,27 +125,32 @@ def _alone(path: str) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX)
         # If it could not keep its times, all others go on side by side.
         fcntl.flock(file, fcntl.LOCK_UN)
-    yield
+        is_alone = False
+    yield is_alone
 
 
 def _measured(
     engine: Engine,
-    path: str,
+    path: str | None,
     named: tuple[Entry, ...],
     rungs: tuple[Entry, ...],
     begun: Callable[[], int],
 ) -> Profile:
-  """Chooses a menu and times it; keeps the times unless many batches ran."""
+  """Chooses a menu and times it; keeps the times unless many batches ran.
+
+  Without a path, other processes may be measuring, and nothing is kept.
+  """
   entries = (named or choose_menu(engine)) + rungs
   before = begun()
   profile = Profile(entries, engine.sizes, _time(engine, entries))
   ran, timed = begun() - before, _RUNS * profile.seconds.size
-  if ran <= _MOST_BESIDE * timed:
+  if path and ran <= _MOST_BESIDE * timed:
     _keep(path, profile)
   else:
     logging.warning(
-        '%d batches ran while the menu was measured: its times are not kept, '
-        'and the next start measures again.', ran,
+        '%s while the menu was measured: its times are not kept, and the next '
+        'start measures again.',
+        f'{ran} batches ran' if path else 'Others may have measured',
     )
   return profile
 
@@ -151,7 +160,7 @@ def load(
     *,
     most: int,
     folder: str,
-    menu: str | None,
+    names: Sequence[str],
     policy: str | None,
     begun: Callable[[], int] = lambda: 0,
 ) -> tuple[Engine, Profile]:
@@ -161,7 +170,7 @@ def load(
     model: see `load_engine`.
     most: see `load_engine`.
     folder: folder of profiles.
-    menu: subnets, joined by commas; None: see `choose_menu`.
+    names: subnets of the menu; if empty, see `choose_menu`.
     policy: see `create`.
     begun: see `create`.
 
@@ -172,15 +181,10 @@ def load(
   return engine, create(
       engine,
       folder=folder,
-      names=names_of(menu),
+      names=names,
       policy=policy,
       begun=begun,
   )
-
-
-def names_of(menu: str | None) -> tuple[str, ...]:
-  """Returns the subnets that a flag names, joined by commas."""
-  return tuple(menu.split(',')) if menu else ()
 
 
 def is_kept(
@@ -229,6 +233,8 @@ def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
 def choose_menu(engine: Engine) -> tuple[Entry, ...]:
   """Chooses the subnets of uniform width, and some of the `front`.
 
+  If the engine can run only some subnets, some of these in place of the front.
+
   Args:
     engine: runs the network.
 
@@ -239,7 +245,8 @@ def choose_menu(engine: Engine) -> tuple[Entry, ...]:
     UsageError: the network has no accuracies.
   """
   subnets = {str(subnet): _entry(engine, str(subnet)) for subnet in UNIFORM}
-  others = [name for name in front(engine) if name not in subnets]
+  every = engine.runnable or front(engine)
+  others = [name for name in every if name not in subnets]
   room = MOST_ENTRIES - len(subnets)
   # Evenly spread along the front.
   places = np.linspace(0, len(others) - 1, min(room, len(others)))
@@ -310,6 +317,11 @@ def _entry(engine: Engine, name: str) -> Entry:
         f'{name!r} is not a subnet of this model; expected one such as '
         '1.0-0.5-0.25-1.0.'
     ) from error
+  if engine.runnable and name not in engine.runnable:
+    raise UsageError(
+        f'Subnet {name} has no batch statistics of its own; expected one of '
+        f'{", ".join(engine.runnable)}.'
+    )
   return Entry(name, accuracy, int(engine.subnets['madds'][code]))
 
 

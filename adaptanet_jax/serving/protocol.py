@@ -46,9 +46,11 @@ OUTPUTS = {
 }
 JSON_LENGTH = 'inference-header-content-length'
 _DTYPES = {'INT32': '<i4', 'FP32': '<f4'}
-# Parameters of `Request`, and others that clients send, which are ignored; but
-# `binary_data_output` is the default of whether outputs are binary.
+VERSION = '1'
+# Parameters that choose who answers, and when.
 PARAMETERS = ('timeout', 'subnet', 'policy', 'min_accuracy')
+# Others that clients send. Only `binary_data_output` has an effect: it is the
+# default of `binary_data` of each output.
 _PASSED_OVER = (
     'binary_data_output', 'priority', 'sequence_id', 'sequence_start',
     'sequence_end',
@@ -178,15 +180,18 @@ def _split(
   return values, binary
 
 
-def _parameters(given: Any) -> dict[str, Any]:
-  values = mapping(given, 'parameters')
-  unknown = values.keys() - {*PARAMETERS, *_PASSED_OVER}
-  if unknown:
+def _check_names(values: Mapping[str, Any], known: Sequence[str]) -> None:
+  if unknown := values.keys() - {*known}:
     raise RequestError(
         400,
         f'Unknown parameter {min(unknown)[:40]!r}; expected some of '
         f'{", ".join(PARAMETERS)}.',
     )
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+  values = mapping(given, 'parameters')
+  _check_names(values, PARAMETERS + _PASSED_OVER)
   timeout = values.get('timeout', 1)
   if type(timeout) is not int or not 0 < timeout <= _MOST_MICROSECONDS:
     raise RequestError(
@@ -245,6 +250,7 @@ def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
     RequestError: a name is unknown, or a value is not valid.
   """
   values: dict[str, Any] = dict(given)
+  _check_names(values, PARAMETERS)
   for name, kind in (('timeout', int), ('min_accuracy', float)):
     try:
       values |= {name: kind(given[name])} if name in given else {}
@@ -307,7 +313,7 @@ def encode(
   subnets = columns['subnet']
   text = json.dumps({
       'model_name': model,
-      'model_version': '1',
+      'model_version': VERSION,
       **({'id': request.id} if request.id else {}),
       'parameters': {
           'subnet': ','.join(subnets if len(set(subnets)) > 1 else subnets[:1]),

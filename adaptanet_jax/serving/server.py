@@ -54,7 +54,8 @@ class _Protocol(HttpToolsProtocol):
     self._unread: asyncio.TimerHandle | None = None
     # Whether a head has begun and is not complete.
     self._in_head = False
-    # Bytes in which no part of a request begins or ends, and no body is.
+    # Bytes received since the parser last reported a complete head or a piece
+    # of a body: what it has to hold.
     self._open_bytes = 0
     self._got_part = False
 
@@ -65,7 +66,7 @@ class _Protocol(HttpToolsProtocol):
   def connection_lost(self, exc: Exception | None) -> None:
     super().connection_lost(exc)
     self._close_in(None)
-    self._is_read()
+    self._stop_unread_timer()
 
   def pause_writing(self) -> None:
     super().pause_writing()
@@ -75,9 +76,9 @@ class _Protocol(HttpToolsProtocol):
 
   def resume_writing(self) -> None:
     super().resume_writing()
-    self._is_read()
+    self._stop_unread_timer()
 
-  def _is_read(self) -> None:
+  def _stop_unread_timer(self) -> None:
     if self._unread:
       self._unread.cancel()
       self._unread = None

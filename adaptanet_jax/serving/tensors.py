@@ -56,7 +56,8 @@ def check_count(dims: Sequence[int], limits: Limits) -> None:
     raise RequestError(400, f'The shape is {list(dims)}; expected an image.')
   if dims[0] > limits.images:
     raise RequestError(
-        413, f'There are {dims[0]} images; expected at most {limits.images}.'
+        413, f'The shape is {list(dims)}, so there are {dims[0]} images; '
+        f'expected at most {limits.images}.'
     )
 
 

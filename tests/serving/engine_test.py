@@ -4,7 +4,6 @@
 
 import concurrent.futures
 import functools
-import itertools
 import json
 import os
 import pathlib
@@ -102,6 +101,24 @@ class EngineTest(parameterized.TestCase):
       )
     self.assertLen([*pathlib.Path(folder).glob('*.json')], int(kept))
 
+  def test_a_menu_has_only_what_can_run(self):
+    # With statistics of the uniform subnets alone, no other one can.
+    names = [f'{n}-{n}-{n}-{n}' for n in (1.0, 0.75, 0.5, 0.25)]
+    with (
+        mock.patch.object(
+            self.engine, 'runnable', (*names, '1.0d-1.0d-1.0d-1.0d')
+        ),
+        mock.patch.object(self.engine, 'run', side_effect=AssertionError),
+    ):
+      entries = profile_lib.choose_menu(self.engine)
+      with self.assertRaisesRegex(UsageError, 'Subnet 1.0-1.0-1.0-0.5 has no'):
+        profile_lib.create(
+            self.engine, folder='', names=['1.0-1.0-1.0-0.5']
+        )
+    self.assertSameElements(
+        [entry.name for entry in entries], [*names, '1.0d-1.0d-1.0d-1.0d']
+    )
+
   def test_who_starts_together_measures_once(self):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     measured = []
@@ -125,20 +142,24 @@ class EngineTest(parameterized.TestCase):
   def test_who_waited_in_vain_measures_beside_others(self):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     together = threading.Barrier(2)
-    first = threading.Event()
+    first, is_measured = threading.Event(), threading.Event()
 
     def measure(runs):
       if not first.is_set():
         first.set()
         time.sleep(0.3)
       else:
+        is_measured.set()
         together.wait(20.0)
       return np.ones(len(runs))
 
-    counts = itertools.count()
+    def begun():
+      # Batches run while the first one measures, so its times are not kept.
+      return 1000 * first.is_set() * (not is_measured.is_set())
+
     create = functools.partial(
         profile_lib.create, self.engine, folder=folder, names=_MENU[:1],
-        begun=lambda: next(counts),  # So that no times are kept.
+        begun=begun,
     )
     with (
         mock.patch.object(profile_lib, '_measure', measure),
@@ -146,6 +167,8 @@ class EngineTest(parameterized.TestCase):
     ):
       for run in [pool.submit(create) for _ in range(3)]:
         self.assertEqual(run.result().seconds.shape, (1, 3))
+    # Nor do the others keep what they measured side by side.
+    self.assertEmpty([n for n in os.listdir(folder) if n.endswith('.json')])
 
   def test_a_folder_that_cannot_be_written(self):
     file = self.enter_context(tempfile.NamedTemporaryFile())
@@ -201,10 +224,13 @@ class EngineTest(parameterized.TestCase):
     engine = engine_lib.JaxEngine(
         adaptanet_jax.load(str(self.root / 'bundle')), sizes=(4,)
     )
-    rungs = policies.rungs(
-        engine, 'joint/budget', engine.net.subnets['expected_top1']
-    )
-    # Both rules of the policy are the same, so its rungs differ only in name.
+    accuracies = engine.net.subnets['expected_top1']
+    # Both rules of the policy are the same.
+    (only,) = policies.rungs(engine, 'joint/budget', accuracies)
+    self.assertEqual(only.name, 'joint/budget@1.00')
+    cheap, dear = engine.policies['joint/budget']
+    engine.policies['joint/budget'] = [cheap, dear | {'other': None}]
+    rungs = policies.rungs(engine, 'joint/budget', accuracies)
     self.assertEqual(
         [rung.name for rung in rungs],
         [f'joint/budget@{share}' for share in ('0.00', '0.50', '1.00')],

@@ -53,7 +53,21 @@ class PicturesTest(parameterized.TestCase):
       payloads.check_pictures([encoded], Limits())
 
   @parameterized.parameters(
-      (b'', 'has no bytes; expected the bytes of a JPEG, PNG, WebP, GIF, '),
+      # Pillow makes an object for each segment or chunk.
+      _encoded('JPEG')[:2] + 10_000 * b'\xff\xe5\0\2' + _encoded('JPEG')[2:],
+      _png(0)[:33] + 10_000 * b'\0\0\0\0teXt\0\0\0\0' + _png(0)[33:],
+  )
+  def test_so_are_those_of_many_parts(self, encoded):
+    with self.assertRaisesRegex(RequestError, r'or more than 4,\d{3} parts'):
+      payloads.check_pictures([encoded], Limits())
+
+  @parameterized.parameters('TIFF', 'GIF', 'BMP')
+  def test_formats_in_which_a_small_one_may_take_long_are_refused(self, kind):
+    with self.assertRaisesRegex(RequestError, 'expected the bytes of a JPEG'):
+      payloads.check_pictures([_encoded(kind)], Limits())
+
+  @parameterized.parameters(
+      (b'', 'has no bytes; expected the bytes of a JPEG, PNG or WebP'),
       (b'--------3f', "starts with b'--------', as a form does; expected the"),
       (b'<html>', "starts with b'<html>'; expected the bytes of a JPEG"),
   )
@@ -62,7 +76,7 @@ class PicturesTest(parameterized.TestCase):
       payloads.check_pictures([encoded], Limits())
 
   @parameterized.parameters(
-      _png(3), _jpeg(3),
+      _png(3), _jpeg(3), _encoded('WEBP', quality=100),
       # What looks like scans is a comment, or follows the end.
       _encoded('JPEG', comment=_MANY * b'\xff\xda'),
       _encoded('JPEG') + _MANY * b'\xff\xda',

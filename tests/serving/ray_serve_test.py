@@ -121,7 +121,7 @@ class RayServeTest(parameterized.TestCase):
       )
     prepare.assert_called_once_with('/cache')
     load.assert_called_once_with(
-        'x', most=8, folder='/cache', menu='a,b', policy='p'
+        'x', most=8, folder='/cache', names=('a', 'b'), policy='p'
     )
     (service,), options = create_app.call_args
     self.assertEqual((service.name, service.seconds), ('model', 0.07))
