@@ -54,7 +54,8 @@ part() {
 # Keeps the last checkpoint of each phase of a network, without the optimizer's
 # state.
 keep() {
-  local to="$results/checkpoints/$1" phase
+  # Complete before it gets its name, as the machine may be lost at any moment.
+  local to="$results/checkpoints/$1.part" phase
   rm -rf "$to"
   publish "$1" "$to"
   for phase in "$runs/$1/checkpoints"/*; do
@@ -66,13 +67,16 @@ keep() {
   find "$to" -type d -name opt_state -prune -exec rm -rf {} +
   # It says where the checkpoint was written.
   find "$to" -name commit_success.txt -exec truncate -s 0 {} +
+  rm -rf "${to%.part}"
+  mv "$to" "${to%.part}"
 }
 
 # Keeps the results of a network; its configuration without this machine's paths.
 publish() {
   local file to="${2:-$results/$1}"
   mkdir -p "$to"
-  for file in config.json results.json metrics.jsonl subnets.csv policies.json; do
+  # The results last: where they are, the network is done.
+  for file in config.json metrics.jsonl subnets.csv policies.json results.json; do
     [[ ! -e "$runs/$1/$file" ]] || cp "$runs/$1/$file" "$to"
   done
   sed -i -E 's/("(dir|reuse)": )"[^"]*"/\1""/' "$to/config.json"
@@ -84,12 +88,15 @@ network() {
   local name="$1" run="$1-$seed" config="$2" groups="$3" last="$4" phases setting
   shift 4
   if [[ ! -e "$runs/$run" && -e "$results/checkpoints/$run" ]]; then
-    cp -r "$results/checkpoints/$run" "$runs"
+    rm -rf "$runs/$run.part"
+    cp -r "$results/checkpoints/$run" "$runs/$run.part"
     # Networks that start from this one need what it has reused itself.
     for setting in "$@"; do
       [[ "$setting" != --config.reuse=* ]] ||
-        sed -i -E "s|(\"reuse\": )\"\"|\1\"${setting#*=}\"|" "$runs/$run/config.json"
+        sed -i -E "s|(\"reuse\": )\"\"|\1\"${setting#*=}\"|" \
+          "$runs/$run.part/config.json"
     done
+    mv "$runs/$run.part" "$runs/$run"
   fi
   [[ ! -e "$results/$run/results.json" ]] || return 0
   for phases in $groups; do
