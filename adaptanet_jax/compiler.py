@@ -10,7 +10,7 @@ from typing import Any
 from absl import logging
 import jax
 
-from adaptanet_jax import platforms, trees
+from adaptanet_jax import trees
 
 # By default XLA uses YNNPACK for sums, matrix products and convolutions, which
 # runs a convolution of 64 channels or fewer on one core. With Eigen instead, it
@@ -41,7 +41,7 @@ def options(*, fast_compile: bool = False) -> dict[str, Any]:
   Args:
     fast_compile: whether to compile faster at the cost of a slower program.
   """
-  if platforms.target() != 'cpu':
+  if jax.default_backend() != 'cpu':
     return {}
   # An option would override the same flag in the user's XLA_FLAGS.
   flags = os.environ.get('XLA_FLAGS', '').split()
@@ -52,18 +52,6 @@ def options(*, fast_compile: bool = False) -> dict[str, Any]:
       for name, value in wanted.items()
       if name not in given and _is_known(name, value)
   }
-
-
-def flags(*, fast_compile: bool = False) -> str:
-  """Returns `options` in the form of XLA_FLAGS, for other processes.
-
-  Args:
-    fast_compile: see `options`.
-  """
-  return ' '.join(
-      f'--{name}={value if isinstance(value, str) else str(value).lower()}'
-      for name, value in options(fast_compile=fast_compile).items()
-  )
 
 
 def jit(

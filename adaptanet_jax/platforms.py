@@ -5,34 +5,16 @@
 A program can be lowered and compiled on a host for a device that the host does
 not have, and JAX reuses traces. A traced function must therefore not depend on
 the platform: it passes both forms to `select`, and JAX picks one when it
-lowers. Decisions made before tracing, such as the type of activations, use
-`target`.
+lowers. What is decided before tracing goes by this machine.
 """
 
-from collections.abc import Callable, Iterator
-import contextlib
-import contextvars
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax import lax
 
 from adaptanet_jax.export import runtime_latency
-
-# The names of JAX's `lowering_platforms`.
-PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
-
-_TARGET = contextvars.ContextVar[str | None]('target', default=None)
-
-
-def target() -> str:
-  """Returns the platform that programs are made for.
-
-  Returns:
-    The one of `PLATFORMS` that `made_for` has set; by default this machine's,
-    which is 'gpu' in place of 'cuda' or 'rocm'.
-  """
-  return _TARGET.get() or jax.default_backend()
 
 
 def device_kind() -> str:
@@ -44,29 +26,8 @@ def device_kind() -> str:
 
 
 def auto_dtype() -> str:
-  """Returns the type of activations that suits the target."""
-  return 'float32' if target() == 'cpu' else 'bfloat16'
-
-
-@contextlib.contextmanager
-def made_for(platform: str) -> Iterator[None]:
-  """Sets the target to a platform that this machine need not have.
-
-  Args:
-    platform: one of `PLATFORMS`.
-
-  Raises:
-    ValueError: the platform is unknown.
-  """
-  if platform not in PLATFORMS:
-    raise ValueError(
-        f'Unknown platform {platform!r}; expected one of {PLATFORMS}.'
-    )
-  token = _TARGET.set(platform)
-  try:
-    yield
-  finally:
-    _TARGET.reset(token)
+  """Returns the type of activations that suits this machine."""
+  return 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
 
 
 def select(

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 
-from adaptanet_jax import platforms, workspace
+from adaptanet_jax import workspace
 from adaptanet_jax.devices import over_devices
 from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import supernet
@@ -324,10 +324,9 @@ def main(argv):
   phase = phases[_PHASE.value]
   side = config.data.image_size or 32
   platform, devices = _devices(topology)
-  with platforms.made_for(platform):
-    nets, gates = workspace.networks(
-        config, _NUM_CLASSES.value, (side, side, 3)
-    )
+  if config.compute_dtype == 'auto':  # By itself it would suit this machine.
+    config.compute_dtype = 'bfloat16'
+  nets, gates = workspace.networks(config, _NUM_CLASSES.value, (side, side, 3))
   images = _PER_CHIP.value or phase.settings.batch_size // len(devices)
   compiled, seconds = _compile(config, phase, nets, gates, devices, images)
   text = compiled.as_text()

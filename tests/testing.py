@@ -58,7 +58,8 @@ def xla_flags() -> str:
   """
   if _FLAGS not in os.environ:
     code = 'from adaptanet_jax import compiler\n'
-    code += 'print(compiler.flags(fast_compile=True))'
+    code += 'for name, value in compiler.options(fast_compile=True).items():\n'
+    code += '  print(f"--{name}={int(value) if isinstance(value, bool) else value}")'
     os.environ[_FLAGS] = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,
@@ -66,7 +67,7 @@ def xla_flags() -> str:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-    ).stdout.strip()
+    ).stdout.replace('\n', ' ').strip()
   return os.environ[_FLAGS]
 
 

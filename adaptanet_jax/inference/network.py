@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax import platforms, trees
+from adaptanet_jax import trees
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
@@ -89,7 +89,7 @@ class Supernet:
     self.variables = jax.device_put(net.fold(variables))
     self._stages = None
     if backend == 'auto':
-      backend = 'stages' if platforms.target() == 'cpu' else 'switch'
+      backend = 'stages' if jax.default_backend() == 'cpu' else 'switch'
     if backend == 'stages':
       self._stages = stages.Stages(self.net, self.variables)
     self.subnets, self.policy_table = subnets, policy_table
