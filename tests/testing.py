@@ -59,7 +59,8 @@ def xla_flags() -> str:
   if _FLAGS not in os.environ:
     code = 'from adaptanet_jax import compiler\n'
     code += 'for name, value in compiler.options(fast_compile=True).items():\n'
-    code += '  print(f"--{name}={int(value) if isinstance(value, bool) else value}")'
+    code += '  text = value if isinstance(value, str) else int(value)\n'
+    code += '  print(f"--{name}={text}")'
     os.environ[_FLAGS] = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,
