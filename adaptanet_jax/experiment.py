@@ -201,9 +201,9 @@ def _import_weights(
   starts = [t.phase.name for t in tasks if t.action == 'train']
   if not config.teacher.weights or 'teacher' not in starts:
     return {}
-  nets, _ = workspace.networks(config, dataset.num_classes, dataset.image_shape)
   if has_checkpoints(workdir, 'teacher'):
     return {}  # It goes on from there; the file may be gone.
+  nets, _ = workspace.networks(config, dataset.num_classes, dataset.image_shape)
   # If it is then trained, the numbers of classes and colours may differ.
   adapts = config.teacher.epochs > 0
   variables, notes = torch_resnet.load(
@@ -239,12 +239,13 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
       print(_found(work.dataset), file=sys.stderr)
     last = [task.phase for task in tasks if task.action != 'skip'][-1]
     analyses.compile_ahead(work, last)
+  was_missing = False
   for task in tasks:
     if task.action == 'restore':
-      _restore_phase(work, task)
+      was_missing |= _restore_phase(work, task)
     elif task.action == 'train':
       _train_phase(work, task.phase, steps[task.phase.name])
-  return analyses.run(work) or bool(steps)
+  return analyses.run(work) or bool(steps) or was_missing
 
 
 def _found(dataset: Dataset) -> str:
@@ -283,7 +284,8 @@ def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   return step
 
 
-def _restore_phase(work: Workspace, task: plan.Task) -> None:
+def _restore_phase(work: Workspace, task: plan.Task) -> bool:
+  """Restores a phase; returns whether its last accuracies were missing."""
   phase = task.phase
   variables: Variables = {}
   if phase.network == 'student':  # The teacher's is complete.
@@ -294,20 +296,26 @@ def _restore_phase(work: Workspace, task: plan.Task) -> None:
     found = checkpoints.restore_variables(trained)
     workspace.keep_trained(work, phase, trees.merge(variables, found))
     step = checkpoints.latest_step() or 0
-  results, log = work.results, MetricsLog(task.workdir)
+  results, log = work.results, _log(work, task.workdir)
   if phase.name not in results.values['seconds']:
     # Reused from another workdir, or killed before this entry was written.
     results.add_seconds(phase.name, log.seconds(phase.name, step))
+  if phase.network == 'teacher' and 'teacher' not in results.values:
+    accuracy.evaluate_teacher(work)
   if step and task.workdir == work.workdir:
-    loop.validate_if_missing(
+    return loop.validate_if_missing(
         phase,
         step,
         work.variables[phase.network],
         log,
         accuracy.validator(work, phase),
     )
-  if phase.network == 'teacher' and 'teacher' not in results.values:
-    accuracy.evaluate_teacher(work)
+  return False
+
+
+def _log(work: Workspace, workdir: str) -> MetricsLog:
+  log_class = TensorBoardLog if work.config.tensorboard else MetricsLog
+  return log_class(workdir)
 
 
 def _train_phase(
@@ -315,7 +323,6 @@ def _train_phase(
 ) -> None:
   config, results = work.config, work.results
   is_teacher = phase.network == 'teacher'
-  log_class = TensorBoardLog if config.tensorboard else MetricsLog
   analyses.discard(work, phase)
   # Of an older training: this one may be killed before it has its own.
   results.discard_seconds(phase.name)
@@ -332,7 +339,7 @@ def _train_phase(
         programs=work.programs,
         config=config,
         checkpoints=checkpoints,
-        log=log_class(work.workdir),
+        log=_log(work, work.workdir),
         validate=accuracy.validator(work, phase),
     )
   workspace.keep_trained(work, phase, variables)

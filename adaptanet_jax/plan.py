@@ -139,7 +139,8 @@ def make_plan(
       if task.action == 'train' and task.phase.epochs
   }
   pipeline.check_fits(batch_sizes, num_examples)
-  batch_sizes['config.evaluation.batch_size'] = config.evaluation.batch_size
+  if batch_sizes or {'evaluation', 'policies'} & {*groups}:
+    batch_sizes['config.evaluation.batch_size'] = config.evaluation.batch_size
   for name, batch_size in batch_sizes.items():
     pipeline.check_batch_size(name, batch_size, num_devices)
   present = [task.phase.name for task in tasks if task.action != 'skip']

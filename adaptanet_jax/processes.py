@@ -122,14 +122,17 @@ def any_of(flag: bool) -> bool:
   return bool(gather(np.array([flag])).any())
 
 
-def check_agreed(what: str, value: str) -> None:
+def check_agreed(
+    what: str,
+    value: str,
+    expected: str = 'the same command, version, data and workdir everywhere',
+) -> None:
   """Raises UsageError, in all processes, unless they have the same value."""
   values = gather(np.array([zlib.crc32(value.encode())], np.uint32))
   if len(set(values.tolist())) > 1:
     raise UsageError(
         f'The processes of this job differ in {what}; that of process '
-        f'{jax.process_index()} is {value[:500]}. Expected the same command, '
-        'version, data and workdir everywhere.'
+        f'{jax.process_index()} is {value[:500]}. Expected {expected}.'
     )
 
 

@@ -349,6 +349,8 @@ async def _begin(
     args: argparse.Namespace, served: Any, listening: socket.socket, rest: Any
 ) -> None:
   """Prints what is served, and measures the rest of the menu."""
+  from adaptanet_jax.serving.refusals import RequestError
+
   _describe(args, served, listening)
   if not rest:
     return
@@ -362,10 +364,10 @@ async def _begin(
     await served.replace(
         functools.partial(rest, lambda: served.batcher.begun)
     )
-  except (UsageError, OSError) as error:
-    logging.error('The menu stays at two subnets: %s', error)
+  except (RequestError, UsageError, OSError) as error:
+    logging.error('The rest of the menu is not measured: %s', error)
   except Exception:
-    logging.exception('The menu stays at two subnets.')
+    logging.exception('The rest of the menu is not measured.')
   else:
     _describe(args, served, listening)
 

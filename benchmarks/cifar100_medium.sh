@@ -67,19 +67,22 @@ keep() {
   find "$to" -type d -name opt_state -prune -exec rm -rf {} +
   # It says where the checkpoint was written.
   find "$to" -name commit_success.txt -exec truncate -s 0 {} +
-  rm -rf "${to%.part}"
+  rm -rf "${to%.part}.old"
+  [[ ! -e "${to%.part}" ]] || mv "${to%.part}" "${to%.part}.old"
   mv "$to" "${to%.part}"
+  rm -rf "${to%.part}.old"
 }
 
 # Keeps the results of a network; its configuration without this machine's paths.
 publish() {
   local file to="${2:-$results/$1}"
   mkdir -p "$to"
-  # The results last: where they are, the network is done.
-  for file in config.json metrics.jsonl subnets.csv policies.json results.json; do
+  for file in config.json metrics.jsonl subnets.csv policies.json; do
     [[ ! -e "$runs/$1/$file" ]] || cp "$runs/$1/$file" "$to"
   done
   sed -i -E 's/("(dir|reuse)": )"[^"]*"/\1""/' "$to/config.json"
+  # Last: where the results are, the network is done.
+  [[ ! -e "$runs/$1/results.json" ]] || cp "$runs/$1/results.json" "$to"
 }
 
 # Trains and measures a network. Arguments: its name, its configuration, the groups

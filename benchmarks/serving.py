@@ -80,7 +80,7 @@ class Blank:
   """
 
   name, sizes, policies, subnets = 'blank', SIZES, None, None
-  shorter_side, runnable, source = 0, (), ''
+  shorter_side, precision, runnable, source = 0, 1e-7, (), ''
   class_names = tuple('0123456789')
 
   def __init__(self, image_shape, *, seconds=1e-3):

@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
       'what adaptanet_jax.serve prints when it starts',
   )
   add('--ongoing', type=int, default=128, help='requests a replica takes')
-  add('--cpus', type=float, default=1.0, help='CPUs of a replica')
+  add('--cpus', type=float, default=1.0, help='CPUs of a replica, and threads')
   add('--gpus', type=float, default=0.0, help='GPUs of a replica')
   add('--host', default='127.0.0.1', help='address to listen at')
   add('--port', type=int, default=8000, help='port to listen at')

@@ -46,6 +46,15 @@ class PlanTest(absltest.TestCase):
     self.trained[workdir] = trained
     return workdir, config
 
+  def _save(self, workdir, phase):
+    """Makes what says that a checkpoint is whole."""
+    folder = os.path.join(Paths(workdir).checkpoints(phase), '7')
+    os.makedirs(folder)
+    write_json(
+        os.path.join(folder, '_CHECKPOINT_METADATA'),
+        {'commit_timestamp_nsecs': 1},
+    )
+
   def _plan(self, config, workdir, num_devices=1):
     return plan.make_plan(
         config, workdir, _NUM_EXAMPLES, needs={}, num_devices=num_devices
@@ -115,12 +124,7 @@ class PlanTest(absltest.TestCase):
     # Modules 2 and 4 are gone, and the gates have stopped halfway. The deltas
     # were stopped before they had anything to save.
     for name in ('teacher', 'cascade1', 'cascade3', 'lock_in', 'gates'):
-      folder = os.path.join(Paths(workdir).checkpoints(name), '7')
-      os.makedirs(folder)
-      write_json(
-          os.path.join(folder, '_CHECKPOINT_METADATA'),
-          {'commit_timestamp_nsecs': 1},
-      )
+      self._save(workdir, name)
     os.makedirs(Paths(workdir).checkpoints('delta_cascade1'))
     for groups in ('all', 'cascade'):
       config.phases = groups
@@ -140,9 +144,14 @@ class PlanTest(absltest.TestCase):
   def test_only_what_is_trained_or_measured_has_to_suit_the_devices(self):
     done = {'teacher.batch_size': 64, 'cascade.batch_size': 64}
     workdir, config = self._workdir(
-        'devices', 'teacher', *_CASCADE, **done, **{'evaluation.batch_size': 6}
+        'devices', 'teacher', *_CASCADE, **done, **{'evaluation.batch_size': 64}
     )
+    config.phases = 'cascade,latency'
+    self._plan(config, workdir, num_devices=6)
     config.phases = 'cascade,evaluation'
+    with self.assertRaisesRegex(UsageError, 'evaluation.batch_size = 64 is'):
+      self._plan(config, workdir, num_devices=6)
+    config.evaluation.batch_size = 6
     self._plan(config, workdir, num_devices=6)
     config.phases = 'cascade,lock_in,evaluation'
     with self.assertRaisesRegex(
@@ -202,6 +211,22 @@ class PlanTest(absltest.TestCase):
         rows,
         [{'phase': 'teacher', 'step': 5, 'seconds': 12.5, 'test_top1': 0.5}],
     )
+
+  def test_a_teacher_that_has_begun_does_not_need_its_file(self):
+    workdir, config = self._workdir('begun')
+    config.teacher.weights = '/nowhere/resnet50.pth'
+    task = plan.Task(phases.build_phases(config)[0], 'train', workdir)
+    load = self.enterContext(
+        mock.patch.object(
+            experiment.torch_resnet, 'load', return_value=({}, ['adapted'])
+        )
+    )
+    dataset = mock.Mock(num_classes=10, image_shape=(16, 16, 1))
+    for step in (None, 7):
+      if step:
+        self._save(workdir, 'teacher')
+      experiment._import_weights(config, workdir, dataset, [task])
+      load.assert_called_once()
 
   def test_seconds_of_an_older_training_do_not_outlive_it(self):
     workdir, config = self._workdir('own')

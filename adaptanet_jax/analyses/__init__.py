@@ -110,7 +110,8 @@ def run(work: Workspace) -> bool:
   groups = settings.selected_groups(work.config)
   busy = False
   for name, analysis in ANALYSES.items():
-    if name not in groups or _is_done(work, name):
+    # Hosts may have processors of several kinds: all do what one has to do.
+    if name not in groups or not processes.any_of(not _is_done(work, name)):
       continue
     busy = True
     if analysis.needs:
@@ -166,8 +167,10 @@ def _is_done(work: Workspace, name: str) -> bool:
   if made is None:
     return False
   now = _made_with(work, name)
-  # Keys that another version did not record count as unchanged.
-  if any(made[key] != now[key] for key in made.keys() & now.keys()):
+  # What another version did not record counts as unchanged; older ones called
+  # every CPU 'cpu'.
+  known = {k for k, v in made.items() if (k, v) != ('device', 'cpu')}
+  if any(made[key] != now[key] for key in known & now.keys()):
     return False
   # A user may have removed a damaged one.
   if not all(map(os.path.exists, analysis.files(work))):

@@ -249,9 +249,9 @@ def _front(
 def add_column(work: Workspace) -> None:
   """Adds the latencies to the table of all subnets, if they can be trusted."""
   stages = work.results.values.get('stage_latency')
-  if not stages or not stages['trusted']:
+  if not stages or not stages.get('trusted', True):
     return
   every = latency.stage_sums(stages['largest_ms'], np.array(stages['added_ms']))
-  for subnet, milliseconds in stages['front_ms'].items():
+  for subnet, milliseconds in stages.get('front_ms', {}).items():
     every[tuple(Subnet.parse(subnet).encode())] = milliseconds
   subnet_table.add_column(work.workdir, 'latency_ms', every)

@@ -301,9 +301,9 @@ def _runtime_random(
 ) -> dict[str, Any]:
   """Draws a subnet per sample and pass; mean and deviation over passes.
 
-  The deviation over ten passes has a standard error of a quarter. That over all
-  passes needs no draws: a pass is the mean of independent ones, each right with
-  the share of subnets that are right about the sample.
+  The deviation over ten passes is only known to about a quarter of itself. That
+  over all passes needs no draws: a pass is the mean of independent ones, each
+  right with the share of subnets that are right about the sample.
   """
   num_examples = correct.shape[-1]
   table = correct.reshape(-1, num_examples)

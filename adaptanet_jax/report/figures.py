@@ -70,12 +70,13 @@ def draw_all(
         subnets, 'madds', 'MAdds of an image, millions', 1e-6
     )
   if 'latency_ms' in subnets:
+    front = results['stage_latency'].get('front_ms')  # Older runs have none.
     drawn['latency'] = draw_costs(
         subnets,
         'latency_ms',
-        f'milliseconds. {latency_conditions(results)}',
+        f'milliseconds ({latency_conditions(results)})',
         1.0,
-        front_of=list(results['stage_latency']['front_ms']),
+        front_of=None if front is None else list(front),
     )
   for name in set(_NAMES) - set(drawn):  # What they showed is outdated.
     for kind in ('svg', 'png'):

@@ -47,9 +47,9 @@ _CAPTIONS = {
         'Accuracy against latency, all subnets.',
         'Milliseconds are sums over stages, each choice of each stage measured '
         'in the one compiled program. Up to 96 of the subnets that look '
-        'fastest for their accuracy were measured as a whole; the front is '
-        'that of these alone. It is chosen on the test split, and so an upper '
-        'bound.',
+        'fastest for their accuracy are measured as a whole, and the front is '
+        'that of these (in older runs, that of all sums). It is chosen on the '
+        'test split, and so an upper bound.',
     ),
 }
 

@@ -116,7 +116,8 @@ class Accuracy(NamedTuple):
     top1: share of right answers, or the mean of several shares.
     std: standard deviation over passes; only for runtime-random.
     madds: MAdds per image; None for rows that summarise all subnets.
-    exact_std: the deviation over all passes that could be drawn.
+    exact_std: the deviation over all passes that could be drawn; None for runs
+      of older versions.
   """
 
   top1: float
@@ -140,8 +141,7 @@ def accuracies(section: Row) -> dict[str, Accuracy]:
           random['mean'],
           random['std'],
           random['madds_mean'],
-          # Older runs did not compute it.
-          random.get('exact_std', random['std']),
+          random.get('exact_std'),
       ),
       f'all {exact["subnets"]}: mean': Accuracy(exact['mean']),
       '  lowest': Accuracy(exact['min']),
@@ -297,9 +297,9 @@ def table_iii(results: Row) -> Table | None:
 def latency_conditions(results: Row) -> str:
   """Returns the batch and the device that latencies were measured with."""
   stages = results['stage_latency']
-  # Older runs did not record it apart from that of the other results.
-  device = stages.get('device', results['device']['kind'])
-  return f'Batch of {stages["batch"]}, {device}'
+  made = results.get('made', {}).get('latency', {})  # Where older runs say it.
+  device = stages.get('device') or made.get('device', results['device']['kind'])
+  return f'batch of {stages["batch"]}, {device}'
 
 
 def table_i(results: Row) -> Table | None:
@@ -324,10 +324,11 @@ def table_i(results: Row) -> Table | None:
   head += ['paper, ms', 'paper, W', 'paper, mJ']
   stages = results['stage_latency']
   note = (
-      f'{latency_conditions(results)}. Paper: ResNet-50 at 224 pixels, RTX '
-      '4090, batch of 1. The first three rows are the teacher with each of '
-      'three norms. The times of other subnets are estimated as sums over '
-      f'their stages; {LARGEST} takes {stages["largest_ms"]:.2f} ms. In the '
+      f'Measured with a {latency_conditions(results)}. Paper: ResNet-50 at '
+      '224 pixels, RTX 4090, batch of 1. The first three rows are the teacher '
+      'with each of three norms. The times of other subnets are estimated as '
+      f'sums over their stages; {LARGEST} takes {stages["largest_ms"]:.2f} ms. '
+      'In the '
       f'median, such a sum is off by {100 * stages["median_error"]:.0f} % for '
       f'{stages["checked_subnets"]} random subnets that were timed as a whole'
   )

@@ -15,6 +15,7 @@ import os
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler
@@ -40,6 +41,7 @@ class Engine(Protocol):
     image_shape: `(H, W, C)`.
     class_names: names of the classes, by label.
     shorter_side: pixels that the shorter side is scaled to, see `About`.
+    precision: relative step (epsilon) of the type that it computes in.
     runnable: names of the subnets that it can run; empty: all.
     source: what `load_engine` was given.
   """
@@ -51,6 +53,7 @@ class Engine(Protocol):
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
   shorter_side: int
+  precision: float
   runnable: tuple[str, ...]
   source: str
 
@@ -144,6 +147,7 @@ class JaxEngine:
     self.image_shape = net.net.image_shape
     self.class_names = net.about.class_names
     self.shorter_side = net.about.shorter_side
+    self.precision = float(jnp.finfo(net.net.dtype).eps)
     self.runnable: tuple[str, ...] = ()
     if net.calibrated == 'uniform':
       runs_delta = UNIFORM_DELTA if net.net.delta else ()

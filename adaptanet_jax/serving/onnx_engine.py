@@ -52,6 +52,7 @@ class OnnxEngine:
     self.policies: dict[str, list[engine.Rule]] = {}
     self.class_names = tuple(self._net.class_names)
     self.shorter_side = about['shorter_side']
+    self.precision = float(np.finfo(np.float32).eps)
     self.source = folder
     self.runnable: tuple[str, ...] = ()
     self.subnets = subnet_table.read(folder)

@@ -34,8 +34,9 @@ _COSTLY_CHUNKS = (b'iCCP', b'iTXt', b'zTXt')
 # object each.
 _MOST_PARTS, _BYTES_OF_PART = 4096, 1024
 _START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
-# Markers of a JPEG after which a segment with its length follows, and the end.
-_MARKERS = re.compile(rb'\xff[\xc0-\xcf\xd8-\xfe]')
+# Markers of a JPEG, and those after which no segment with its length follows.
+_MARKER = re.compile(rb'\xff[\xc0-\xcf\xd8-\xfe]')
+_ALONE = re.compile(rb'\xff[\xc8\xd8\xd9\xf0-\xfd]')
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
@@ -150,8 +151,9 @@ def check_pictures(encoded: Sequence[bytes], limits: Limits) -> int:
 def _check_parts(encoded: bytes) -> None:
   """Raises RequestError if a small picture would take long to decode."""
   most = _MOST_PARTS + len(encoded) // _BYTES_OF_PART
-  costly = 0
-  for count, is_costly in enumerate(_parts(encoded), 1):
+  count = costly = 0
+  for steps, is_costly in _parts(encoded):
+    count += steps
     costly += is_costly
     if costly > _MOST_COSTLY or count > most:
       raise RequestError(
@@ -160,22 +162,29 @@ def _check_parts(encoded: bytes) -> None:
       )
 
 
-def _parts(encoded: bytes) -> Iterator[bool]:
-  """Yields for each chunk or segment of a picture whether it is costly."""
+def _parts(encoded: bytes) -> Iterator[tuple[int, bool]]:
+  """Yields what Pillow loops over: steps, and whether the last is costly."""
   if encoded.startswith(b'\x89PNG'):
     place = 8
     while place + 8 <= len(encoded):
       length, kind = struct.unpack_from('>I4s', encoded, place)
-      yield kind in _COSTLY_CHUNKS
+      yield 1, kind in _COSTLY_CHUNKS
+      if kind == b'IEND':
+        return
       place += 12 + length
   elif encoded[:2] == _START:
-    place = 2
-    while found := _MARKERS.search(encoded, place):
-      place = found.end()
-      if found[0] == _END:  # Some cameras append a film.
+    # Up to the first scan, Pillow passes over other bytes one by one.
+    place, is_scanned = 2, False
+    while found := _MARKER.search(encoded, place):
+      steps = 1 if is_scanned else 1 + found.start() - place
+      place, marker = found.end(), found[0]
+      if is_scanned and marker == _END:  # Some cameras append a film.
         return
-      yield found[0] == _SCAN
-      place += int.from_bytes(encoded[place : place + 2], 'big')
+      yield steps, marker == _SCAN
+      is_scanned = is_scanned or marker == _SCAN
+      if not _ALONE.fullmatch(marker):
+        length = int.from_bytes(encoded[place : place + 2], 'big')
+        place += max(2, length)
 
 
 def _pixels(encoded: bytes, limits: Limits) -> int:

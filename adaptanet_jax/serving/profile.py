@@ -113,19 +113,21 @@ def _alone(path: str) -> Iterator[bool]:
   Side by side, as replicas start, each would make the others' times longer.
   Yields whether no other one measures beside it.
   """
-  is_alone = True
+  is_alone = False
   with contextlib.ExitStack() as stack:
-    with contextlib.suppress(OSError):  # Then nothing can be kept either.
+    try:
       os.makedirs(os.path.dirname(path), exist_ok=True)
       file = stack.enter_context(open(f'{path}.lock', 'w', encoding='utf-8'))
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_alone = True
       except BlockingIOError:
         logging.warning('Waiting for another process to measure the menu.')
         fcntl.flock(file, fcntl.LOCK_EX)
         # If it could not keep its times, all others go on side by side.
         fcntl.flock(file, fcntl.LOCK_UN)
-        is_alone = False
+    except OSError as error:
+      logging.warning('%s cannot be locked (%s).', path, error.strerror)
     yield is_alone
 
 
@@ -150,7 +152,7 @@ def _measured(
     logging.warning(
         '%s while the menu was measured: its times are not kept, and the next '
         'start measures again.',
-        f'{ran} batches ran' if path else 'Others may have measured',
+        f'{ran} batches ran' if path else 'Other processes may have measured',
     )
   return profile
 

@@ -36,9 +36,8 @@ from adaptanet_jax.serving.refusals import (
 Images = Sequence[np.ndarray]
 
 # How far an image's logits alone may be from those in a batch, as a share of
-# the largest: eight steps of bfloat16. What is wrong, such as another image's
-# row or statistics of the batch, differs by more.
-_TOLERANCE = 8 * 2.0**-7
+# the largest: this, or so many steps of the type that computes them if more.
+_TOLERANCE, _TOLERANCE_STEPS = 1e-3, 8
 
 
 class Service:
@@ -288,6 +287,7 @@ def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
   Raises:
     UsageError: logits are not finite, or an image's differ in a batch.
   """
+  tolerance = max(_TOLERANCE, _TOLERANCE_STEPS * engine.precision)
   for entry in profile.entries:
     if entry.policy:
       continue
@@ -298,7 +298,7 @@ def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
           f'Subnet {entry.name} gives numbers that are not finite.'
       )
     largest = np.abs(together).max()
-    if np.abs(together[:1] - alone).max() > _TOLERANCE * largest:
+    if np.abs(together[:1] - alone).max() > tolerance * largest:
       raise UsageError(
           f'Subnet {entry.name} gives an image other logits in a batch than '
           'alone.'

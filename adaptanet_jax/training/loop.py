@@ -235,6 +235,8 @@ def _check_same_weights(phase: phases.Phase, arrays: Any) -> None:
     processes.check_agreed(
         f'the weights that phase {phase.name!r} starts from (a checksum)',
         str(trees.checksum(arrays)),
+        'hosts of one kind, with equal files of config.teacher.weights and '
+        'config.reuse',
     )
 
 
@@ -244,7 +246,7 @@ def validate_if_missing(
     variables: Variables,
     log: MetricsLog,
     validate: Callable[[Variables], dict[str, float]] | None,
-) -> None:
+) -> bool:
   """Measures and logs the accuracies of a step that has been saved without.
 
   A run that is asked to stop at the end of an epoch leaves at once.
@@ -255,10 +257,19 @@ def validate_if_missing(
     variables: collections of its network.
     log: receives the accuracies.
     validate: measures them; None: nothing is done.
+
+  Returns:
+    Whether they were missing.
   """
-  if validate and processes.any_of(not log.has_accuracies(phase.name, step)):
-    seconds = log.seconds(phase.name, step)
-    log.write(phase.name, step, seconds, validate(variables))
+  if not validate:
+    return False
+  if not processes.any_of(not log.has_accuracies(phase.name, step)):
+    return False
+  seconds = log.rewind(phase.name, step)  # Begins TensorBoard's files anew.
+  with compiling(phase.name):
+    accuracies = validate(variables)
+  log.write(phase.name, step, seconds, accuracies)
+  return True
 
 
 def _batches(

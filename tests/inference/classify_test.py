@@ -108,6 +108,12 @@ class ClassifyTest(parameterized.TestCase):
         images_lib.decode(file.getvalue(), (16, 16, 3)),
     )
 
+  def test_a_subnet_and_a_policy_are_too_much(self):
+    with self.assertRaisesRegex(UsageError, 'Both subnet 1.0-.* are given'):
+      self.net.classify(
+          self.files, '1.0-1.0-1.0-1.0', policy='joint/budget'
+      )
+
   def test_a_policy_chooses_for_each(self):
     answers = self.net.classify(self.files, policy='joint/budget')
     pixels = np.stack([

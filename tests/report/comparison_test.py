@@ -273,13 +273,24 @@ class ComparisonTest(parameterized.TestCase):
     section['random'][key] = value
     # What ten passes happened to show does not count beside the exact figure.
     section['random'] |= {'exact_std': section['random']['std'], 'std': 0.01}
-    ours = self._workdir('ours', supernet=_section(0.9))
+    own = _section(0.9)
+    own['random']['exact_std'] = 0.01
+    ours = self._workdir('ours', supernet=own)
     other = self._workdir('other', **{network: section})
     columns = comparison.collect([ours, other], _DATASET)
     *_, (text, _, theirs, found) = comparison.claims(columns, 10_000).rows
     self.assertIn('runtime-random', text)
     self.assertEqual(theirs, f'{100 * value:.2f}')
     self.assertEqual(found, 'yes' if holds else 'no')
+
+  def test_a_deviation_over_ten_passes_decides_nothing(self):
+    ours = self._workdir('ours', supernet=_section(0.9))
+    section = _section(0.9)
+    section['random']['std'] = 0.5
+    other = self._workdir('other', usnet_random=section)
+    columns = comparison.collect([ours, other], _DATASET)
+    *_, row = comparison.claims(columns, 10_000).rows
+    self.assertEqual(row[1:], ['1.00', '50.00', 'undecided'])
 
   def test_without_ours_nothing_is_claimed(self):
     workdir = self._workdir('usnet-0', usnet=_section(0.9))

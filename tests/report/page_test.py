@@ -176,7 +176,8 @@ class PageTest(parameterized.TestCase):
 
   @parameterized.parameters(
       'Table I. ', 'Table II. ', 'Table III. ', 'Figure 3.', 'Figure 4.',
-      'All 4,096 subnets', 'a <b> & c', 'Batch of 1, A Fast One',
+      'All 4,096 subnets', 'a <b> & c',
+      'Measured with a batch of 1, A Fast One',
   )
   def test_it_has_the_tables_and_figures_of_the_paper(self, text):
     self.assertIn(text, self.text)
@@ -248,6 +249,20 @@ class PageTest(parameterized.TestCase):
     self.assertEqual(text.count('<figure>'), 4 - len(gone))
     if 'latency' in gone:
       self.assertNotIn('<th>ms</th>', text)
+
+  def test_latencies_of_an_older_version_are_shown(self):
+    results = _results()
+    for key in ('front_ms', 'device', 'trusted'):
+      results['stage_latency'].pop(key, None)
+    results['made'] = {'latency': {'device': 'the older one'}}
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    workdir = pathlib.Path(folder, 'copy')
+    shutil.copytree(self.workdir, workdir)
+    write_json(str(workdir / 'results.json'), results)
+    page.write(str(workdir))
+    text = (workdir / 'report.html').read_text()
+    self.assertIn('Measured with a batch of 1, the older one', text)
+    self.assertEqual(text.count('<figure>'), 4)
 
   def test_what_an_oracle_would_have_is_told(self):
     self.assertIn('Policies go by margin.', self.text)

@@ -101,6 +101,14 @@ class EngineTest(parameterized.TestCase):
       )
     self.assertLen([*pathlib.Path(folder).glob('*.json')], int(kept))
 
+  @parameterized.parameters(('uniform', 8), ('subnet', 0), ('none', 0))
+  def test_statistics_decide_what_can_run(self, calibrated, count):
+    with mock.patch.object(self.net, 'calibrated', calibrated):
+      runnable = engine_lib.JaxEngine(self.net).runnable
+    self.assertLen(set(runnable), count)
+    for name in runnable:
+      self.assertLen(set(self.net.parse(name).stages), 1)
+
   def test_a_menu_has_only_what_can_run(self):
     # With statistics of the uniform subnets alone, no other one can.
     names = [f'{n}-{n}-{n}-{n}' for n in (1.0, 0.75, 0.5, 0.25)]
@@ -180,7 +188,8 @@ class EngineTest(parameterized.TestCase):
             names=_MENU[:1],
         )
     self.assertEqual(profile.entries[0].name, _MENU[0])
-    self.assertIn('cannot be written (Not a directory)', logs.output[0])
+    self.assertIn('cannot be locked (Not a directory)', logs.output[0])
+    self.assertIn('its times are not kept', logs.output[1])
 
   @parameterized.parameters(
       ({'names': ['x']}, "'x' is not a subnet"),

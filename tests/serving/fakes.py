@@ -79,7 +79,8 @@ class FakeEngine:
   def __init__(self, seed=0):
     rng = np.random.default_rng(seed)
     self.sizes, self.image_shape, self.class_names = SIZES, SHAPE, CLASSES
-    self.shorter_side, self.runnable, self.source = 0, (), 'fake'
+    self.shorter_side, self.precision = 0, 1e-7
+    self.runnable, self.source = (), 'fake'
     self.weights = {
         entry.name: rng.standard_normal((16, 5)).astype(np.float32)
         for entry in ENTRIES

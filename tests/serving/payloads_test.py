@@ -56,6 +56,14 @@ class PicturesTest(parameterized.TestCase):
       # Pillow makes an object for each segment or chunk.
       _encoded('JPEG')[:2] + 10_000 * b'\xff\xe5\0\2' + _encoded('JPEG')[2:],
       _png(0)[:33] + 10_000 * b'\0\0\0\0teXt\0\0\0\0' + _png(0)[33:],
+      # An end or a start before the first scan, and a marker without a length,
+      # do not end its loop.
+      *(
+          _encoded('JPEG')[:2] + marker + 10_000 * b'\xff\xe5\0\2'
+          for marker in (b'\xff\xd9', b'\xff\xd8', b'\xff\xf0')
+      ),
+      # Nor do single bytes, which it goes over one by one.
+      _encoded('JPEG')[:2] + 10_000 * b'\xff' + _encoded('JPEG')[2:],
   )
   def test_so_are_those_of_many_parts(self, encoded):
     with self.assertRaisesRegex(RequestError, r'or more than 4,\d{3} parts'):
@@ -80,6 +88,8 @@ class PicturesTest(parameterized.TestCase):
       # What looks like scans is a comment, or follows the end.
       _encoded('JPEG', comment=_MANY * b'\xff\xda'),
       _encoded('JPEG') + _MANY * b'\xff\xda',
+      # Padding, as cameras and disks add it.
+      _encoded('JPEG') + bytes(100_000), _png(0) + bytes(100_000),
   )
   def test_others_are_read(self, encoded):
     self.assertEqual(payloads.check_pictures([encoded], Limits()), 256)

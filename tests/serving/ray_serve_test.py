@@ -43,7 +43,7 @@ class RayServeTest(parameterized.TestCase):
   def test_replicas_are_started_as_the_rate_and_the_deadline_have_it(
       self, flags, expected
   ):
-    args = self._args('--max_replicas=3', *flags)
+    args = self._args('--max_replicas=3', '--cpus=1.5', *flags)
     self.module.application(args, 'a-token')
     (replica,), options = self.ray.serve.deployment.call_args
     self.assertEqual(
@@ -52,6 +52,15 @@ class RayServeTest(parameterized.TestCase):
             'min_replicas': 1,
             'max_replicas': 3,
             'target_ongoing_requests': expected,
+        },
+    )
+    # Its threads are as many as its CPUs.
+    self.assertEqual(
+        options['ray_actor_options'],
+        {
+            'num_cpus': 1.5,
+            'num_gpus': 0.0,
+            'runtime_env': {'env_vars': {'NPROC': '2'}},
         },
     )
     self.assertIs(replica, self.module.Replica)
@@ -63,6 +72,7 @@ class RayServeTest(parameterized.TestCase):
       (('--rate=nan',), '--rate=nan; expected'),
       (('--ongoing=0',), '--ongoing=0; expected'),
       (('--slo_ms=0',), '--slo_ms=0.0; expected'),
+      (('--token_file=x',), '--token_file; expected --require_token with it'),
       # 257 requests a second, each taking 500 of at most 1,000 ms.
       (('--rate=257', '--slo_ms=1000'), '--ongoing=128; expected at least 129'),
   )

@@ -236,14 +236,28 @@ class LoopTest(parameterized.TestCase):
     with PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints:
       self.assertIsNone(checkpoints.latest_step())
 
+  def test_every_phase_compares_the_weights_of_processes(self):
+    phase, step, _ = self._two_epochs('compared')
+    with mock.patch.object(loop, '_check_same_weights') as check:
+      self._train(phase, None, step)
+    (own, (state, frozen, teacher)), _ = check.call_args
+    self.assertEqual((own, int(state.step)), (phase, 0))
+    chex.assert_trees_all_equal(teacher, self.teacher)
+    chex.assert_trees_all_equal(
+        trees.merge(frozen, _host(state.trained)), self.student
+    )
+
   def test_processes_compare_the_weights_that_they_start_from(self):
     values = []
+
+    def check(what, value, expected):
+      del what, expected
+      values.append(value)
+
     for weight in (1.0, 1.0, 2.0):
       with (
           mock.patch.object(jax, 'process_count', lambda: 2),
-          mock.patch.object(
-              loop.processes, 'check_agreed', lambda _, v: values.append(v)
-          ),
+          mock.patch.object(loop.processes, 'check_agreed', check),
       ):
         loop._check_same_weights(self.phases['cascade1'], {'a': weight})
     self.assertEqual(values[0], values[1])
