@@ -54,10 +54,11 @@ class Paths:
 
 
 def check_path(workdir: str) -> None:
-  """Raises UsageError if no checkpoint could be read from a workdir.
+  """Raises UsageError if a workdir could not be one.
 
-  Orbax takes the path for a pattern of `glob` when it puts a checkpoint's parts
-  together; if that pattern does not match itself, it silently leaves them out.
+  It may be a file. Or no checkpoint could be read from it: Orbax takes the path
+  for a pattern of `glob` when it puts a checkpoint's parts together; if that
+  pattern does not match itself, it silently leaves them out.
   """
   path = os.path.abspath(workdir)
   if not fnmatch.fnmatchcase(path, path):
@@ -65,6 +66,8 @@ def check_path(workdir: str) -> None:
         f'--workdir={workdir}, or a folder above it, has [ and ] in its name, '
         'in which checkpoints would be lost; expected a path without them.'
     )
+  if os.path.exists(path) and not os.path.isdir(path):
+    raise UsageError(f'--workdir={workdir} is a file; expected a folder.')
 
 
 def write_text(path: str, text: str) -> None:

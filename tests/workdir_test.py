@@ -34,6 +34,10 @@ class PathsTest(parameterized.TestCase):
   def test_other_paths_pass(self, path):
     workdir.check_path(path)
 
+  def test_a_file_is_refused(self):
+    with self.assertRaisesRegex(UsageError, 'workdir_test.py is a file; expec'):
+      workdir.check_path(__file__)
+
 
 class JsonTest(parameterized.TestCase):
 
