@@ -20,7 +20,7 @@ from adaptanet_jax import (
   settings,
   workspace,
 )
-from adaptanet_jax.analyses import accuracy, common, gating, timing
+from adaptanet_jax.analyses import accuracy, common, policies, timing
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.parts import Variables
@@ -77,8 +77,8 @@ ANALYSES = {
         accuracy.files,
     ),
     'policies': Analysis(
-        gating.measure_policies,
-        gating.programs,
+        policies.measure_policies,
+        policies.programs,
         ('gates',),
         ('policies', 'gate_value', 'calibration_bias'),
         lambda work: ('policies.', 'evaluation.batch_size'),

@@ -149,7 +149,7 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
-  # Reads gates without need, because `gating` can then run the same program
+  # Reads gates without need, because `policies` can then run the same program
   # for the policies: compiling a second one would take longer.
   tree = protocols.tree_predictor(net, routing.routing_gates(gates))
   found['tree'] = common.program(work, tree, variables, *statistics)

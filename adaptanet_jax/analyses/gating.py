@@ -1,50 +1,30 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The confidence of Var Gates (Fig. 4) and the policies on it (Table III)."""
+"""The confidence of Var Gates (Fig. 4)."""
 
-from collections.abc import Callable
 import functools
-import time
 from typing import Any
 
-from absl import logging
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from adaptanet_jax import processes, workspace
+from adaptanet_jax import workspace
 from adaptanet_jax.analyses import common
 from adaptanet_jax.evaluation import (
-  budget,
   cost,
-  gate_value,
-  mixtures,
-  policies,
   protocols,
-  subnet_table,
 )
-from adaptanet_jax.models import routing
-from adaptanet_jax.models.gates import CONFIDENCES, GateSet, gate_name
-from adaptanet_jax.models.parts import Variables
-from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.subnet import LARGEST, UNIFORM, UNIFORM_DELTA, Subnet
+from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA, Subnet
 from adaptanet_jax.programs import Program
-from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace
 
-# How often each policy is timed.
-_ROUNDS = 3
-_BOTH_UNIFORM = UNIFORM + UNIFORM_DELTA
-_UNIFORM_OF = {
-    'joint': _BOTH_UNIFORM, 'width': UNIFORM, 'depth': UNIFORM_DELTA
-}
+BOTH_UNIFORM = UNIFORM + UNIFORM_DELTA
 
 
 def gate_program(work: Workspace, variables: Any) -> Program:
   """Returns the program that runs all uniform subnets and reads all gates."""
   net = workspace.student_for(work.nets, variables)
-  predictor = protocols.subnets_predictor(net, _BOTH_UNIFORM, work.gates)
+  predictor = protocols.subnets_predictor(net, BOTH_UNIFORM, work.gates)
   return common.program(work, predictor, variables)
 
 
@@ -94,7 +74,7 @@ def _bins_of_subnets(
 ) -> list[dict[str, Any]]:
   return [
       row
-      for subnet, *values in zip(_BOTH_UNIFORM, confident, correct)
+      for subnet, *values in zip(BOTH_UNIFORM, confident, correct)
       for row in bin_rows(subnet, *values, num_bins=num_bins)
   ]
 
@@ -141,282 +121,3 @@ def rank_correlation(rows: list[dict[str, Any]]) -> float | None:
       if all(len(set(values)) > 1 for values in zip(*pairs))
   ]
   return float(np.mean(found)) if found else None
-
-
-@functools.cache
-def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
-  """Returns a predictor that routes images as a policy says.
-
-  It returns `prediction`, the `subnet` of each image and whether it `reads`
-  each gate. The policy is an argument, so all policies share one program.
-  """
-
-  def predict(
-      folded: ResNet,
-      variables: Variables,
-      images: jax.Array,
-      policy: routing.Policy,
-  ) -> dict[str, jax.Array]:
-    logits, subnets, reads = routing.route(
-        folded, gates, variables, images, policy
-    )
-    prediction = logits.argmax(-1).astype(jnp.int32)
-    return {'prediction': prediction, 'subnet': subnets.T, 'reads': reads.T}
-
-  return protocols.map_predictor(net, predict)
-
-
-def programs(work: Workspace, variables: Any) -> dict[str, Program]:
-  """Returns the programs of `measure_policies`, for variables or shapes."""
-  gates = routing.routing_gates(common.gates_of(work, variables))
-  if not gates:
-    return {}
-  net = workspace.student_for(work.nets, variables)
-  program = functools.partial(common.program, work)
-  shapes = policies.policy_shapes(len(net.choices), work.config.policies.bins)
-  return {
-      'tree': program(protocols.tree_predictor(net, gates), variables),
-      'routed': program(routed_predictor(net, gates), variables, shapes),
-      # The program of the evaluation; only its predictions are used.
-      'uniform': gate_program(work, variables),
-  }
-
-
-def measure_policies(work: Workspace) -> None:
-  """Makes all policies, runs them, and writes `policies.json`."""
-  config = work.config
-  gates = routing.routing_gates(work.gates)
-  # The settings were checked, and the plan includes training the gates.
-  assert gates is not None, config.gates.anchors
-  runs = programs(work, work.variables['student'])
-  observed, value = _observe(work, gates, runs['tree'])
-  made, found = _make_policies(work, observed)
-  runners = {
-      (scope, name): _runner(work, runs['routed'], observed, mixture)
-      for scope, by_name in made.items()
-      for name, mixture in by_name.items()
-  }
-  outputs = {key: run() for key, run in runners.items()}
-  seconds = _median_seconds(runners)
-  measured: dict[str, Any] = {scope: {} for scope in made}
-  for (scope, name), ran in outputs.items():
-    entry = _policy_entry(work, observed, ran)
-    entry['seconds'] = seconds[scope, name]
-    entry |= _at_equal_madds(work, scope, entry)
-    if name == 'budget':
-      entry |= found[scope]
-    measured[scope][name] = entry
-  write_json(
-      Paths(work.workdir).policies,
-      policies.to_json(made, observed.edges, gates.confidence),
-  )
-  work.results.update(
-      policies=measured,
-      gate_value=value,
-      calibration_bias=_calibration_bias(work, runs['uniform']),
-  )
-
-
-def _make_policies(
-    work: Workspace, observed: policies.Observed
-) -> tuple[dict[str, dict[str, policies.Mixture]], dict[str, dict[str, Any]]]:
-  """Returns the policies of each scope, and details of each `budget`."""
-  config = work.config
-  largest = cost.cost_table(work.supernet).subnet(LARGEST).madds
-  made: dict[str, dict[str, policies.Mixture]] = {}
-  found: dict[str, dict[str, Any]] = {}
-  for scope in policies.SCOPES:
-    ranked = functools.partial(
-        policies.ranked,
-        observed,
-        scope,
-        start=policies.start_choice(scope, config.policies.start),
-    )
-    made[scope] = {
-        'pull_up': ranked(pull_up=True),
-        'pull_down': ranked(pull_up=False),
-    }
-    limit = config.policies.budget * largest
-    best = budget.budget(observed, scope, limit)
-    if best:
-      made[scope]['budget'] = best.mixture
-      found[scope] = {
-          'kind': best.kind,
-          'gain': best.gain,
-          'gain_error': best.gain_error,
-      }
-    elif processes.is_writer():
-      logging.warning(
-          "Scope %s has no policy 'budget': even its cheapest subnet takes "
-          "more than config.policies.budget = %s of the largest one's MAdds.",
-          scope,
-          config.policies.budget,
-      )
-  return made, found
-
-
-def _observe(
-    work: Workspace, gates: GateSet, program: Program
-) -> tuple[policies.Observed, dict[str, Any]]:
-  """Runs the policies' examples under every subnet.
-
-  Returns:
-    The observations for policies, and the entry `gate_value` of results.json.
-  """
-  net, split = work.supernet, common.policy_split(work)
-  outputs = common.predict(
-      work,
-      program,
-      work.variables['student'],
-      split,
-      keep=('policies',),
-  )
-  correct = outputs['prediction'] == split.labels
-  subnet_table.add_column(
-      work.workdir, 'calibration_top1', correct.mean(-1)
-  )
-  subnet_table.add_column(
-      work.workdir, 'expected_top1', budget.expected_top1(correct)
-  )
-  costs = cost.cost_table(net)
-  stage_madds = costs.stage_madds()
-  stage_madds[-1] += costs.head[0].madds
-  gate_madds = cost.gate_madds(gates, net)
-  every = {n: outputs[gate_name(n)] for n in gates.anchors}
-  own = CONFIDENCES.index(gates.confidence)
-  observed = policies.Observed.create(
-      correct,
-      [confidences[..., own, :] for confidences in every.values()],
-      stage_madds,
-      np.array([gate_madds[n] for n in gates.anchors]),
-      num_bins=work.config.policies.bins,
-  )
-  value = {
-      'confidence': gates.confidence,
-      'areas': {
-          str(n): gate_value.areas(correct, confidences)
-          for n, confidences in every.items()
-      },
-      # Only among uniform widths, as the paper's policies.
-      'oracle': {'width': _oracle(work, correct)},
-  }
-  return observed, value
-
-
-def _oracle(work: Workspace, correct: np.ndarray) -> dict[str, float]:
-  """Measures an oracle that picks a uniform width for each example."""
-  costs = cost.cost_table(work.supernet)
-  return gate_value.oracle(
-      np.stack([correct[tuple(subnet.encode())] for subnet in UNIFORM]),
-      [costs.subnet(subnet).madds for subnet in UNIFORM],
-      work.config.policies.budget * costs.subnet(LARGEST).madds,
-  )
-
-
-def _calibration_bias(
-    work: Workspace, program: Program
-) -> dict[str, dict[str, float]]:
-  """Measures uniform subnets on training images and on others.
-
-  The difference is the bias of choosing among subnets by training images, as
-  the paper does.
-  """
-  splits = {'training': common.training_share(work)}
-  if work.dataset.held_out:
-    splits['held_out'] = work.dataset.held_out
-  splits['test'] = work.dataset.test
-  variables = work.variables['student']
-  found: dict[str, dict[str, float]] = {str(s): {} for s in _BOTH_UNIFORM}
-  for name, split in splits.items():
-    outputs = common.predict(work, program, variables, split)
-    accuracies = (outputs['prediction'] == split.labels).mean(-1)
-    for subnet, top1 in zip(_BOTH_UNIFORM, accuracies):
-      found[str(subnet)][name] = float(top1)
-  return found
-
-
-def _runner(
-    work: Workspace,
-    program: Program,
-    observed: policies.Observed,
-    mixture: policies.Mixture,
-) -> Callable[[], dict[str, np.ndarray]]:
-  """Returns a function that runs a policy on the test split."""
-  return functools.partial(
-      common.predict,
-      work,
-      program,
-      work.variables['student'],
-      work.dataset.test,
-      policies.to_policy(mixture, observed.edges),
-  )
-
-
-def _median_seconds(
-    runners: dict[Any, Callable[[], Any]]
-) -> dict[Any, float]:
-  """Times functions in rounds, so that other work affects all of them equally.
-
-  Each has run before, so no one-time work is timed.
-  """
-  times: dict[Any, list[float]] = {key: [] for key in runners}
-  for _ in range(_ROUNDS):
-    for key, run in runners.items():
-      started = time.monotonic()
-      run()
-      times[key].append(time.monotonic() - started)
-  return {key: float(np.median(values)) for key, values in times.items()}
-
-
-def _policy_entry(
-    work: Workspace, observed: policies.Observed, outputs: dict[str, np.ndarray]
-) -> dict[str, Any]:
-  """Returns the accuracy and the cost of a policy, by its outputs."""
-  test, batch_size = work.dataset.test, work.config.evaluation.batch_size
-  subnets, reads = outputs['subnet'].T, outputs['reads'].T
-  # A stage runs padded chunks. A gate runs for all images of a device if one of
-  # them reads it. The head runs once per image.
-  costs = cost.cost_table(work.supernet)
-  share = batch_size // jax.device_count()
-  executed = len(test) * costs.head[0].madds
-  for start in range(0, len(test), share):
-    part = slice(start, start + share)
-    executed += routing.executed(
-        costs.stage_madds(), subnets[part], batch_size=share
-    )
-    read = reads[part].any(0) @ observed.gate_madds
-    executed += len(reads[part]) * int(read)
-  madds = policies.madds_of(observed, subnets, reads)
-  return {
-      'top1': float((outputs['prediction'] == test.labels).mean()),
-      'madds': round(float(madds.mean())),
-      'madds_gates': round(float((reads @ observed.gate_madds).mean())),
-      'madds_executed': round(executed / len(test)),
-  }
-
-
-def _at_equal_madds(
-    work: Workspace, scope: str, entry: dict[str, Any]
-) -> dict[str, float | None]:
-  """Returns the accuracy of subnets chosen without gates at the same MAdds.
-
-  Once at all MAdds of the policy, which is the fair comparison, and once at
-  those of its stages alone, which shows the value of gates if they were free.
-  """
-  table = subnet_table.read(work.workdir)
-  if not table:
-    return {}
-  costs, top1 = table['madds'], table['top1']
-  uniform = [tuple(subnet.encode()) for subnet in _UNIFORM_OF[scope]]
-  found: dict[str, float | None] = {}
-  for suffix, madds in (
-      ('', entry['madds']),
-      ('_free_gates', entry['madds'] - entry['madds_gates']),
-  ):
-    found[f'uniform_top1{suffix}'] = mixtures.uniform_mixture(
-        [(costs[code], float(top1[code])) for code in uniform], madds
-    )
-    found[f'random_top1{suffix}'] = mixtures.random_at(
-        top1, costs, scope, madds
-    )
-  return found
