@@ -38,13 +38,20 @@ def is_complete(workdir: str, phase: str, step: int) -> bool:
 
 def has_checkpoints(workdir: str, phase: str) -> bool:
   """Returns whether a phase has a whole checkpoint of any step."""
-  folder = Paths(workdir).checkpoints(phase)
-  if not os.path.isdir(folder):
-    return False
-  return any(
-      name.isdigit() and _is_whole(os.path.join(folder, name))
-      for name in os.listdir(folder)
-  )
+  return bool(_list(Paths(workdir).checkpoints(phase))[0])
+
+
+def _list(folder: str) -> tuple[list[str], list[str]]:
+  """Returns the folders of whole checkpoints of a phase, and of cut-off ones.
+  """
+  whole, fragments = [], []
+  if os.path.isdir(folder):
+    for name in sorted(os.listdir(folder)):
+      if name.isdigit() and _is_whole(os.path.join(folder, name)):
+        whole.append(name)
+      elif name.split('.')[0].isdigit():  # Orbax adds .orbax-checkpoint-tmp.
+        fragments.append(name)
+  return whole, fragments
 
 
 def _is_whole(path: str) -> bool:
@@ -84,7 +91,7 @@ class PhaseCheckpoints:
       keep: how many of the newest checkpoints a save keeps.
     """
     self._directory = os.path.abspath(Paths(workdir).checkpoints(phase))
-    self._fragments = self._list()[1]  # The first save removes them.
+    self._fragments = _list(self._directory)[1]  # The first save removes them.
     if self._fragments and processes.is_writer():
       logging.warning(
           'Skipping %s: it was cut off while it was written.',
@@ -112,18 +119,7 @@ class PhaseCheckpoints:
 
     A checkpoint that was cut off while it was written does not count.
     """
-    return max(map(int, self._list()[0]), default=None)
-
-  def _list(self) -> tuple[list[str], list[str]]:
-    """Returns the folders of whole checkpoints and of cut-off ones."""
-    whole, fragments = [], []
-    if os.path.isdir(self._directory):
-      for name in sorted(os.listdir(self._directory)):
-        if name.isdigit() and _is_whole(self._path(name)):
-          whole.append(name)
-        elif name.split('.')[0].isdigit():  # Orbax adds .orbax-checkpoint-tmp.
-          fragments.append(name)
-    return whole, fragments
+    return max(map(int, _list(self._directory)[0]), default=None)
 
   def _path(self, name: str) -> str:
     return os.path.join(self._directory, name)
