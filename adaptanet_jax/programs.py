@@ -9,19 +9,13 @@ compiles its later programs while it trains.
 from collections.abc import Callable, Mapping
 from concurrent import futures
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.data.splits import Split
-
-# A function that `over_devices` or `jax.jit` returned, and its arguments: trees
-# of arrays, or of shapes with their layout if it is not the default one (see
-# `devices.replicated_shapes`). The same tuple serves to compile a program ahead
-# and to get the compiled one.
-Program = tuple[Any, ...]
 
 # XLA keeps about one core busy for each program.
 _NUM_THREADS = 2
@@ -30,12 +24,27 @@ _NUM_THREADS = 2
 _TRACING = threading.Lock()
 
 
+class Program(NamedTuple):
+  """What is compiled; serves to do so ahead, and to get the compiled function.
+
+  Attributes:
+    function: what `over_devices` or `jax.jit` returned.
+    arguments: trees of arrays, or of shapes with their layout if it is not the
+      default one (see `devices.replicated_shapes`).
+    runs_long: whether it runs for so long that compiling it fast does not pay.
+  """
+
+  function: Any
+  arguments: tuple[Any, ...]
+  runs_long: bool = False
+
+
 class Programs:
   """Programs by function and shapes, each compiled once; a context manager.
   """
 
   def __init__(self, *, fast_compile: bool = False) -> None:
-    self._options = compiler.options(fast_compile=fast_compile)
+    self._fast_compile = fast_compile
     # In the order in which they will be needed.
     self._executor = futures.ThreadPoolExecutor(_NUM_THREADS)
     self._futures: dict[Any, futures.Future[Any]] = {}
@@ -46,18 +55,22 @@ class Programs:
   def __exit__(self, *unused: Any) -> None:
     self._executor.shutdown(wait=False, cancel_futures=True)
 
-  def ahead(self, function: Any, *args: Any) -> None:
-    """Starts compiling a `Program` in the background, unless already done."""
-    key, shapes = _key(function, args)
+  def ahead(self, program: Program) -> None:
+    """Starts compiling a program in the background, unless already done."""
+    key, shapes = _key(program)
     if key not in self._futures:
+      fast = self._fast_compile and not program.runs_long
       self._futures[key] = self._executor.submit(
-          _compile, function, shapes, self._options
+          _compile,
+          program.function,
+          shapes,
+          compiler.options(fast_compile=fast),
       )
 
-  def compiled(self, function: Any, *args: Any) -> Callable[..., Any]:
-    """Returns a compiled `Program`; waits until it is compiled."""
-    self.ahead(function, *args)
-    return self._futures[_key(function, args)[0]].result()
+  def compiled(self, program: Program) -> Callable[..., Any]:
+    """Returns a compiled program; waits until it is compiled."""
+    self.ahead(program)
+    return self._futures[_key(program)[0]].result()
 
 
 def image_shapes(split: Split, batch_size: int) -> jax.ShapeDtypeStruct:
@@ -75,10 +88,11 @@ def image_shapes(split: Split, batch_size: int) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leading + image.shape[1:], image.dtype)
 
 
-def _key(function: Any, args: Any) -> tuple[Any, Any]:
-  shapes = jax.tree.map(_shape_of, args)
+def _key(program: Program) -> tuple[Any, Any]:
+  shapes = jax.tree.map(_shape_of, program.arguments)
   leaves, treedef = jax.tree.flatten(shapes)
-  return (function, treedef, tuple((x.shape, x.dtype) for x in leaves)), shapes
+  types = tuple((x.shape, x.dtype) for x in leaves)
+  return (program.function, treedef, types, program.runs_long), shapes
 
 
 def _shape_of(array: Any) -> jax.ShapeDtypeStruct:

@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import compiler, devices
-from adaptanet_jax.programs import Programs
+from adaptanet_jax.programs import Program, Programs
+
+
+def _ahead(programs, function, *arguments):
+  programs.ahead(Program(function, arguments))
+
+
+def _compiled(programs, function, *arguments):
+  return programs.compiled(Program(function, arguments))
 
 
 class ProgramsTest(parameterized.TestCase):
@@ -28,9 +36,9 @@ class ProgramsTest(parameterized.TestCase):
     function = jax.jit(double)
     tree = {'a': jnp.arange(3.0), 'b': np.ones((2, 2), np.float32)}
     with Programs() as programs:
-      programs.ahead(function, jax.eval_shape(lambda: tree))
-      first = programs.compiled(function, tree)
-      self.assertIs(programs.compiled(function, tree), first)
+      _ahead(programs, function, jax.eval_shape(lambda: tree))
+      first = _compiled(programs, function, tree)
+      self.assertIs(_compiled(programs, function, tree), first)
       chex.assert_trees_all_close(
           first(tree), {'a': jnp.array([0.0, 2.0, 4.0]), 'b': 2 * tree['b']}
       )
@@ -49,15 +57,15 @@ class ProgramsTest(parameterized.TestCase):
     function = jax.jit(slow)
     with Programs() as programs:
       for size in (1, 2, 3):
-        programs.ahead(function, np.zeros(size, np.float32))
+        _ahead(programs, function, np.zeros(size, np.float32))
       for size in (1, 2, 3):
-        programs.compiled(function, np.zeros(size, np.float32))
+        _compiled(programs, function, np.zeros(size, np.float32))
 
   def test_other_shapes_are_another_program(self):
     function = jax.jit(jnp.sum)
     with Programs(fast_compile=True) as programs:
-      first = programs.compiled(function, jnp.ones(3))
-      second = programs.compiled(function, jnp.ones(4))
+      first = _compiled(programs, function, jnp.ones(3))
+      second = _compiled(programs, function, jnp.ones(4))
       self.assertIsNot(first, second)
       self.assertEqual((first(jnp.ones(3)), second(jnp.ones(4))), (3.0, 4.0))
 
@@ -65,8 +73,8 @@ class ProgramsTest(parameterized.TestCase):
     function = jax.jit(jnp.sum)
     whole = jnp.ones(3, jnp.int32)
     with Programs(fast_compile=True) as programs:
-      programs.ahead(function, jnp.ones(3))
-      self.assertEqual(programs.compiled(function, whole)(whole), 3)
+      _ahead(programs, function, jnp.ones(3))
+      self.assertEqual(_compiled(programs, function, whole)(whole), 3)
 
   def test_replicated_shapes_serve_replicated_arrays(self):
     function = devices.over_devices(
@@ -75,10 +83,10 @@ class ProgramsTest(parameterized.TestCase):
     y = np.arange(jax.device_count(), dtype=np.float32)
     shape = devices.replicated_shapes(np.ones((), np.float32))
     with Programs() as programs:
-      programs.ahead(function, shape, y)
+      _ahead(programs, function, shape, y)
       x = devices.replicate(np.float32(1.0))
       np.testing.assert_array_equal(
-          programs.compiled(function, x, y)(x, y), y + 1.0
+          _compiled(programs, function, x, y)(x, y), y + 1.0
       )
 
   def test_what_cannot_be_compiled_raises_where_it_is_used(self):
@@ -86,9 +94,9 @@ class ProgramsTest(parameterized.TestCase):
       raise ValueError(f'no use for {x.shape}')
 
     with Programs() as programs:
-      programs.ahead(jax.jit(wrong), jnp.ones(3))
+      _ahead(programs, jax.jit(wrong), jnp.ones(3))
       with self.assertRaisesRegex(ValueError, 'no use'):
-        programs.compiled(jax.jit(wrong), jnp.ones(3))
+        _compiled(programs, jax.jit(wrong), jnp.ones(3))
 
   @parameterized.parameters(True, False)
   def test_compiles_with_the_options_of_the_compiler(self, fast_compile):
@@ -97,7 +105,18 @@ class ProgramsTest(parameterized.TestCase):
         compiler, 'options', lambda *, fast_compile: given
     ), Programs(fast_compile=fast_compile) as programs:
       with self.assertRaisesRegex(RuntimeError, 'xla_cpu_no_such'):
-        programs.compiled(jax.jit(lambda x: x), jnp.ones(3))
+        _compiled(programs, jax.jit(lambda x: x), jnp.ones(3))
+
+  def test_what_runs_long_is_never_compiled_fast(self):
+    options = {True: {'xla_cpu_no_such_option': True}, False: {}}
+    with mock.patch.object(
+        compiler, 'options', lambda *, fast_compile: options[fast_compile]
+    ), Programs(fast_compile=True) as programs:
+      program = Program(jax.jit(lambda x: 2 * x), (jnp.ones(3),))
+      with self.assertRaisesRegex(RuntimeError, 'xla_cpu_no_such'):
+        programs.compiled(program)
+      program = Program(jax.jit(lambda x: 3 * x), (jnp.ones(3),), True)
+      self.assertEqual(programs.compiled(program)(jnp.ones(3))[0], 3.0)
 
 
 if __name__ == '__main__':

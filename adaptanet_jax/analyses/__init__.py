@@ -222,4 +222,4 @@ def compile_ahead(work: Workspace, phase: Phase) -> None:
       runs = not _is_done(work, name)
     if runs and name in groups:
       for program in analysis.programs(work, variables).values():
-        work.programs.ahead(*program)
+        work.programs.ahead(program)

@@ -28,9 +28,12 @@ def program(
     predictor: protocols.Predictor,
     variables: Variables,
     *more: Any,
+    runs_long: bool = False,
 ) -> Program:
   """Returns a predictor with the run's batch shape; see `protocols.program`."""
-  return protocols.program(predictor, variables, image_shapes(work), *more)
+  return protocols.program(
+      predictor, variables, image_shapes(work), *more, runs_long=runs_long
+  )
 
 
 def image_shapes(work: Workspace) -> jax.ShapeDtypeStruct:
@@ -67,7 +70,7 @@ def predict(
     unfinished = Paths(work.workdir).unfinished(keep[0])
     folder = os.path.join(unfinished, '-'.join(keep))
   return protocols.predict(
-      work.programs.compiled(*program),
+      work.programs.compiled(program),
       variables,
       split,
       work.config.evaluation.batch_size,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adaptanet_jax import processes, workspace
-from adaptanet_jax.analyses import common, gating
+from adaptanet_jax.analyses import accuracy, common, gating
 from adaptanet_jax.evaluation import (
   budget,
   cost,
@@ -71,11 +71,12 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   if not gates:
     return {}
   net = workspace.student_for(work.nets, variables)
-  program = functools.partial(common.program, work)
   shapes = policies.policy_shapes(len(net.choices), work.config.policies.bins)
   return {
-      'tree': program(protocols.tree_predictor(net, gates), variables),
-      'routed': program(routed_predictor(net, gates), variables, shapes),
+      'tree': accuracy.tree_program(work, variables, gates),
+      'routed': common.program(
+          work, routed_predictor(net, gates), variables, shapes
+      ),
       # The program of the evaluation; only its predictions are used.
       'uniform': gating.gate_program(work, variables),
   }

@@ -66,15 +66,13 @@ def programs(
       (batch_size, *work.nets.student.image_shape), np.float32
   )
   rows: dict[str, Program] = {
-      name: (jitted.static(net, subnet), net.shapes(), images)
+      name: Program(jitted.static(net, subnet), (net.shapes(), images))
       for name, (net, subnet) in _networks(work).items()
   }
   student = work.nets.student.folded
-  rows['supernet'] = (
-      jitted.switched(student),
-      student.shapes(),
-      images,
-      jax.ShapeDtypeStruct((NUM_STAGES,), np.int32),
+  subnet = jax.ShapeDtypeStruct((NUM_STAGES,), np.int32)
+  rows['supernet'] = Program(
+      jitted.switched(student), (student.shapes(), images, subnet)
   )
   return rows
 
@@ -167,9 +165,9 @@ def _runs(work: Workspace) -> dict[str, Callable[..., Any]]:
   """Returns the compiled programs with weights and images to time them on."""
   return {
       name: functools.partial(
-          work.programs.compiled(*program),
-          trees.draw_like(program[1]),
-          _images(program[2]),
+          work.programs.compiled(program),
+          trees.draw_like(program.arguments[0]),
+          _images(program.arguments[1]),
       )
       for name, program in programs(work).items()
   }

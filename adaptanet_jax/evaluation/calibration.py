@@ -65,7 +65,9 @@ def program(
     variables: its collections, or their shapes.
     images: shape of a batch; see `programs.image_shapes`.
   """
-  return calibrator(net), devices.replicated_shapes(variables), images
+  return Program(
+      calibrator(net), (devices.replicated_shapes(variables), images)
+  )
 
 
 def calibrate(

@@ -143,6 +143,7 @@ def program(
     variables: Variables,
     images: jax.ShapeDtypeStruct,
     *more: Any,
+    runs_long: bool = False,
 ) -> Program:
   """Returns a predictor with the shapes that `predict` passes to it.
 
@@ -151,9 +152,10 @@ def program(
     variables: collections of its network, or their shapes.
     images: shape of a batch; see `programs.image_shapes`.
     *more: its further arguments, or their shapes.
+    runs_long: see `Program`.
   """
   variables, more = devices.replicated_shapes((variables, more))
-  return predictor, variables, images, more
+  return Program(predictor, (variables, images, more), runs_long)
 
 
 def predict(

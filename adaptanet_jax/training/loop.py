@@ -99,7 +99,9 @@ def make_step(
       'label': jax.ShapeDtypeStruct(images.shape[:2], np.int32),
   }
   return PhaseStep(
-      program=(function, *devices.replicated_shapes(arguments), batch),
+      program=Program(
+          function, (*devices.replicated_shapes(arguments), batch)
+      ),
       tx=tx,
       num_steps=num_steps,
       epoch_steps=epoch_steps,
@@ -184,7 +186,7 @@ def train_phase(
     checkpoints.save(state)
     return merged(frozen, state), time.monotonic() - started
   with compiling(phase.name):
-    program = programs.compiled(*step.program)
+    program = programs.compiled(step.program)
   if first_step and first_step % step.epoch_steps == 0:
     validate_if_missing(
         phase, first_step, merged(frozen, state), log, validate
@@ -356,11 +358,14 @@ def first_state(
   average: Variables = {}
   if phase.average_decay is not None:  # A copy: the old state is donated.
     average = jax.tree.map(jnp.copy, trained)
+  # All optimizers start from zeros; to make these, JAX would compile a program
+  # for each shape.
+  shapes = jax.eval_shape(tx.init, trained['params'])
   return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=trained['params'],
       batch_stats=trained.get('batch_stats', {}),
-      opt_state=tx.init(trained['params']),
+      opt_state=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes),
       average=average,
   )
 

@@ -310,7 +310,7 @@ class RunTest(parameterized.TestCase):
     with self._measured_once('latency'):
       for name in ('latency', 'policies'):
         measured = dataclasses.replace(
-            analyses.ANALYSES[name], programs=lambda *_, n=name: {'': (n,)}
+            analyses.ANALYSES[name], programs=lambda *_, n=name: {'': n}
         )
         self.enter_context(
             mock.patch.dict(analyses.ANALYSES, {name: measured})

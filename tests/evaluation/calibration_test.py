@@ -47,7 +47,7 @@ def _calibrated(num_examples):
   images = image_shapes(_split(), _BATCH_SIZE)
   with Programs() as programs:
     return calibration.calibrate(
-        programs.compiled(*calibration.program(_NET, variables, images)),
+        programs.compiled(calibration.program(_NET, variables, images)),
         variables,
         _split(),
         batch_size=_BATCH_SIZE,

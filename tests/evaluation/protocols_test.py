@@ -211,7 +211,7 @@ def _correct(predictor, keep=None):
   )
   with Programs() as programs:
     outputs = protocols.predict(
-        programs.compiled(*program),
+        programs.compiled(program),
         _variables(),
         _split(),
         _BATCH_SIZE,

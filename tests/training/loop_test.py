@@ -83,7 +83,7 @@ class LoopTest(parameterized.TestCase):
         PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints,
         Programs() as programs,
     ):
-      programs.ahead(*step.program)
+      programs.ahead(step.program)
       return loop.train_phase(
           phase,
           self.student,
@@ -97,12 +97,13 @@ class LoopTest(parameterized.TestCase):
           validate=validate,
       )
 
-  @parameterized.parameters(
-      'cascade1', 'cascade4', 'delta_cascade2', 'gates'
-  )
-  def test_a_phase_leaves_the_rest_bit_equal(self, name):
+  @parameterized.parameters('cascade1', 'gates')
+  def test_a_phase_changes_what_it_trains_alone_and_in_one_trace(self, name):
     phase = self.phases[name]
-    teacher_before = _host(self.teacher)
+    # Copies: what a step donates must not be the network's own.
+    before, teacher_before = jax.tree.map(
+        np.array, (self.student, self.teacher)
+    )
     num_traces = 0
 
     def objective(*args):
@@ -117,10 +118,9 @@ class LoopTest(parameterized.TestCase):
             num_random=1,
             divergence='forward',
         )
-      net = NET if phase.space.vary == 'width' else DELTA_NET
       return objectives.anchor_gradients(
           *args,
-          nets=Networks(NET, net),
+          nets=Networks(NET, NET),
           space=phase.space,
           input_from=phase.input_from,
           num_random=3,
@@ -131,13 +131,12 @@ class LoopTest(parameterized.TestCase):
     MetricsLog(self.workdir).write(name, 0, 100.0, {})
     after, seconds = self._train(phase, objective)
 
-    trained_before, frozen_before = loop.split_variables(
-        self.student, phase.trains
+    (trained_before, frozen_before), (trained_after, frozen_after) = (
+        loop.split_variables(variables, phase.trains)
+        for variables in (before, after)
     )
-    trained_after, frozen_after = loop.split_variables(after, phase.trains)
     chex.assert_trees_all_equal(frozen_after, frozen_before)
     chex.assert_trees_all_equal(self.teacher, teacher_before)
-    # Some subnets of a step may bypass a substitute, but not all of them.
     self.assertTrue(_all_differ(trained_before, trained_after))
     self.assertGreater(seconds, 100.0)
     # Two steps with different subnets share one trace.
@@ -235,6 +234,11 @@ class LoopTest(parameterized.TestCase):
       self._train(phase, None, step, validate)
     with PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints:
       self.assertIsNone(checkpoints.latest_step())
+    self.assertFalse(any(np.isnan(row['loss']) for row in self._losses(phase)))
+
+  def _losses(self, phase):
+    rows = MetricsLog(self.workdir).read()
+    return [r for r in rows if r['phase'] == phase.name and 'loss' in r]
 
   def test_every_phase_compares_the_weights_of_processes(self):
     phase, step, _ = self._two_epochs('compared')

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from adaptanet_jax import settings
 from adaptanet_jax.training import optimizers
 
 
 def _settings(**changes):
-  settings = {
+  values = {
       'optimizer': 'sgd',
       'learning_rate': 0.5,
       'schedule': 'constant',
@@ -22,7 +23,7 @@ def _settings(**changes):
       'momentum': 0.0,
       'weight_decay': 0.0,
   }
-  return ml_collections.FrozenConfigDict(settings | changes)
+  return ml_collections.FrozenConfigDict(values | changes)
 
 
 def _rates(num_steps, *, steps, steps_per_epoch, **changes):
@@ -41,6 +42,16 @@ def _rates(num_steps, *, steps, steps_per_epoch, **changes):
 
 
 class MakeOptimizerTest(parameterized.TestCase):
+
+  @parameterized.parameters(*settings.CHOICES['teacher.optimizer'])
+  def test_it_starts_from_zeros_as_the_first_state_of_a_phase(self, name):
+    tx = optimizers.make_optimizer(
+        _settings(optimizer=name, momentum=0.9), steps=9, steps_per_epoch=3
+    )
+    leaves = jax.tree.leaves(tx.init({'kernel': jnp.ones((2, 3))}))
+    self.assertNotEmpty(leaves)
+    for leaf in leaves:
+      self.assertFalse(np.any(leaf))
 
   def test_cosine_after_warm_up_by_hand(self):
     rates = _rates(
