@@ -236,11 +236,16 @@ def _init(init: Any, seed: int, name: str) -> Variables:
 def _git_commit() -> str:
   """Returns the commit of this code, marked if changed, or 'unknown'."""
   here, name = os.path.split(os.path.abspath(__file__))
-  found = ''
+  path = os.path.join(here, 'commit.txt')
+  if os.path.exists(path):
+    with open(path, encoding='utf-8') as file:
+      found = file.read().strip()
+    if '$' not in found:  # `git archive` has put it in.
+      return found[:12]
   for command in (
       # An installed copy is no part of the repository that it may lie in.
       ('ls-files', '--error-unmatch', name),
-      ('describe', '--always', '--dirty', '--abbrev=12'),
+      ('describe', '--always', '--dirty', '--abbrev=12', '--exclude=*'),
   ):
     try:
       found = subprocess.run(

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC1091
 # To be sourced from the repository's root: makes .venv once, installs, activates.
-#   source launch/environment.sh EXTRA    (test, prepare, cuda, tpu, or '' for none)
+#   source launch/environment.sh EXTRA
+# EXTRA is test, serve, prepare, cuda, tpu, or '' for none.
 # PYTHON is the interpreter to make .venv with (python3); ADAPTANET_VENV is another
 # folder for it.
 extra="$1"
@@ -30,3 +31,12 @@ source "$venv/bin/activate"
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 # Compiled programs are kept, so that later runs start sooner.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$VIRTUAL_ENV/xla}"
+
+# Replaces the shell by a module of this checkout. Paths in flags are relative to
+# the folder given first, the caller's; -P keeps Python from importing from it.
+run_from() {
+  export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+  cd "$1" || exit
+  shift
+  exec python -P -m "$@"
+}

@@ -5,6 +5,7 @@
 # Each process has JAX_NUM_CPU_DEVICES devices. If one dies, JAX ends the others
 # within two minutes.
 set -euo pipefail
+here="$PWD"
 cd "$(dirname "$0")/.."
 if (($# < 2)) || ! [[ "$1" =~ ^[1-9][0-9]*$ ]]; then
   echo "Expected the number of processes and flags, got '$*'. See the top of" \
@@ -21,7 +22,7 @@ with socket.socket() as s:
   print(s.getsockname()[1])')"
 pids=()
 for ((id = 0; id < num; id++)); do
-  python -m adaptanet_jax.main "$@" --coordinator="localhost:$port" \
+  run_from "$here" adaptanet_jax.main "$@" --coordinator="localhost:$port" \
     --num_processes="$num" --process_id="$id" &
   pids+=("$!")
 done

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Prints the path of the newest suitable Python, or of the first of the given
-# versions that is there; fails if there is none:
+# Prints the path of the first of the given versions of Python that is there, by
+# default of those that are tested, then of others; fails if there is none:
 #   launch/newest_python.sh [VERSION ...]
 set -euo pipefail
-(($#)) || set -- 3.14 3.13 3.12 3.11
+(($#)) || set -- 3.13 3.11 3.12 3.14
 # Debian's Python has no ensurepip until python3-venv is installed.
 code='import ensurepip, sys, venv
 print(sys.executable)

@@ -6,10 +6,5 @@
 set -euo pipefail
 here="$PWD"
 cd "$(dirname "$0")/.."
-root="$PWD"
 source launch/environment.sh "serve${EXTRA:+,$EXTRA}"
-# Paths of flags are relative to the caller's folder, which is no place to import
-# from (-P).
-cd "$here"
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec python -P -m adaptanet_jax.serve "$@"
+run_from "$here" adaptanet_jax.serve "$@"

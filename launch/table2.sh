@@ -4,8 +4,9 @@
 # compares them in one report:
 #   launch/table2.sh BASE FOLDER 'SEED ...' [--config.KEY=VALUE ...]
 #   launch/table2.sh digits /tmp/table2 '0 1 2'
-# BASE is digits, cifar100, cifar100:small or imagenet. The same command resumes
-# where it stopped. The report is FOLDER/ours-SEED/report.html of the first seed.
+# BASE is a configuration, such as digits, cifar100:medium or imagenet. The same
+# command resumes where it stopped. The report is FOLDER/ours-SEED/report.html of
+# the first seed.
 set -euo pipefail
 if (( $# < 3 )) || [[ ! "$3" =~ [0-9] ]]; then
   echo "Expected BASE, FOLDER and seeds, such as: $0 digits /tmp/table2 '0 1 2'" >&2

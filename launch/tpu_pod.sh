@@ -50,10 +50,12 @@ on() {
 # tell: a slice that is taken for deleted would still have to be paid for.
 exists() {
   [[ -z "${DRY_RUN:-}" ]] || return 1
+  local problem
+  problem="$(mktemp)"
   state="$(gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" \
-    --format='value(state)' 2>&1)" && return
-  [[ "$state" != *NOT_FOUND* ]] || return 1
-  echo "$state" >&2
+    --format='value(state)' 2>"$problem")" && return
+  ! grep -q NOT_FOUND "$problem" || return 1
+  cat "$problem" >&2
   exit 1
 }
 
@@ -75,6 +77,11 @@ case "$step" in
     fi
     if exists; then
       echo "$name is there already: $state." >&2
+      if [[ "$state" == PREEMPTED || "$state" == TERMINATED ]]; then
+        echo 'It does not come back. After delete, create and install, run resumes' \
+          'a job whose workdir is on a share.' >&2
+        exit 1
+      fi
     else
       tpu create --accelerator-type="$TYPE" \
         --version="${VERSION:-v2-alpha-tpuv5-lite}" ${SPOT:+--spot}

@@ -436,7 +436,7 @@ class NewestPythonTest(parameterized.TestCase):
         check=False,
     )
 
-  def test_it_is_the_newest_that_can_make_an_environment(self):
+  def test_it_is_one_that_can_make_an_environment_and_is_tested(self):
     for version in ('3.11', '3.12', '3.13'):
       _write_python(
           self.folder,
@@ -446,15 +446,15 @@ class NewestPythonTest(parameterized.TestCase):
       )
     done = self._run()
     self.assertEqual(done.returncode, 0, done.stderr)
-    self.assertEqual(done.stdout, f'{self.folder}/python3.12\n')
-    done = self._run('3.11', '3.12')
     self.assertEqual(done.stdout, f'{self.folder}/python3.11\n')
+    done = self._run('3.12', '3.11')
+    self.assertEqual(done.stdout, f'{self.folder}/python3.12\n')
 
   def test_a_name_that_is_another_version_does_not_count(self):
     _write_python(self.folder, 'python3.14', version='3.11')
     done = self._run()
     self.assertEqual((done.returncode, done.stdout), (1, ''))
-    self.assertIn('no Python 3.14 3.13 3.12 3.11', done.stderr)
+    self.assertIn('no Python 3.13 3.11 3.12 3.14', done.stderr)
 
   def test_it_is_a_python_that_runs(self):
     version = f'3.{sys.version_info.minor}'
@@ -469,10 +469,13 @@ class LocalProcessesTest(parameterized.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (self.root / 'launch').mkdir()
-    shutil.copy(ROOT / 'launch' / 'local_processes.sh', self.root / 'launch')
+    for name in ('local.sh', 'local_processes.sh'):
+      shutil.copy(ROOT / 'launch' / name, self.root / 'launch')
     # In place of an installation: a python that records its arguments.
+    environment = (ROOT / 'launch' / 'environment.sh').read_text()
     (self.root / 'launch' / 'environment.sh').write_text(
         'export PATH="$PWD/bin:$PATH"\n'
+        + environment[environment.index('run_from() {') :]
     )
     (self.root / 'bin').mkdir()
     python = self.root / 'bin' / 'python'
@@ -490,6 +493,7 @@ class LocalProcessesTest(parameterized.TestCase):
   def _start(self, *arguments, **environment):
     return subprocess.Popen(
         [str(self.root / 'launch' / 'local_processes.sh'), *arguments],
+        cwd=self.root,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -507,10 +511,23 @@ class LocalProcessesTest(parameterized.TestCase):
       told = (self.root / f'out-{number}').read_text().strip()
       self.assertEqual(
           told,
-          'cpu -m adaptanet_jax.main --config=c --workdir=a b '
+          'cpu -P -m adaptanet_jax.main --config=c --workdir=a b '
           f'--coordinator=localhost:4321 --num_processes=3 '
           f'--process_id={number}',
       )
+
+  def test_it_runs_in_the_folder_that_it_was_called_from(self):
+    elsewhere = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    done = subprocess.run(
+        [str(self.root / 'launch' / 'local.sh'), '--config=c', '--workdir=w'],
+        cwd=elsewhere, capture_output=True, text=True, check=False,
+        env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    )
+    self.assertEqual((done.returncode, done.stderr), (0, ''))
+    self.assertEqual(
+        (elsewhere / 'out-w').read_text(),
+        'cpu -P -m adaptanet_jax.main --config=c --workdir=w\n',
+    )
 
   def test_a_notice_reaches_all_and_their_answer_comes_back(self):
     (self.root / 'wait').touch()
@@ -673,7 +690,13 @@ class TpuPodTest(parameterized.TestCase):
     self.assertEqual(command[4:8], words)
 
   @parameterized.parameters(
-      ('create', 'echo PREEMPTED', 0, 'adaptanet is there already: PREEMPTED.'),
+      ('create', 'echo READY', 0, 'adaptanet is there already: READY.'),
+      ('create', 'echo "WARNING: old" >&2; echo READY', 0,
+       'adaptanet is there already: READY.'),
+      ('create', 'echo PREEMPTED', 1,
+       'adaptanet is there already: PREEMPTED.\nIt does not come back. After '
+       'delete, create and install, run resumes a job whose workdir is on a '
+       'share.'),
       ('delete', 'echo "ERROR: NOT_FOUND: Resource" >&2; exit 1', 0,
        'adaptanet is not there.'),
       # It may be there, and cost something.

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.workspace."""
 
+import io
 import os
 import pathlib
+import shutil
 import subprocess
+import tarfile
 import tempfile
 from unittest import mock
 
@@ -12,6 +15,7 @@ from absl.testing import absltest, parameterized
 
 from adaptanet_jax import workspace
 from configs import common
+from tests import testing
 
 
 class NetworksTest(parameterized.TestCase):
@@ -66,6 +70,8 @@ class GitCommitTest(absltest.TestCase):
     code = pathlib.Path(root, '.venv', 'adaptanet_jax', 'workspace.py')
     code.parent.mkdir(parents=True)
     code.write_text('')
+    template = code.with_name('commit.txt')
+    template.write_text('$Format:%H$\n')
 
     def git(*command):
       by = ('-c', 'user.name=a', '-c', 'user.email=a@b')
@@ -84,6 +90,31 @@ class GitCommitTest(absltest.TestCase):
       self.assertRegex(workspace._git_commit(), '^[0-9a-f]{12}-dirty$')
       with mock.patch.dict(os.environ, PATH=''):
         self.assertEqual(workspace._git_commit(), 'unknown')
+
+  def test_an_archive_knows_its_commit(self):
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    for name in ('.gitattributes', 'adaptanet_jax/commit.txt'):
+      (root / name).parent.mkdir(exist_ok=True)
+      shutil.copy(testing.ROOT / name, root / name)
+
+    def git(*command):
+      by = ('-c', 'user.name=a', '-c', 'user.email=a@b')
+      done = subprocess.run(
+          ('git', '-C', root, *by, *command), capture_output=True, check=True
+      )
+      return done.stdout
+
+    git('init')
+    git('add', '.')
+    git('commit', '-m', 'All of it')
+    with tarfile.open(fileobj=io.BytesIO(git('archive', 'HEAD'))) as tar:
+      commit = tar.extractfile('adaptanet_jax/commit.txt').read()
+    copy = root / 'copy' / 'workspace.py'
+    copy.parent.mkdir()
+    copy.with_name('commit.txt').write_bytes(commit)
+    expected = git('rev-parse', '--short=12', 'HEAD').decode().strip()
+    with mock.patch.object(workspace, '__file__', str(copy)):
+      self.assertEqual(workspace._git_commit(), expected)
 
 
 if __name__ == '__main__':
