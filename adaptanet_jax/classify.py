@@ -33,7 +33,9 @@ def _parser() -> argparse.ArgumentParser:
       _COMMAND, 'Names what pictures show.'
   )
   how = parser.add_mutually_exclusive_group()
-  how.add_argument('--subnet', help='such as 1.0-0.5d-0.25-1.0; default: x1.0')
+  how.add_argument(
+      '--subnet', help='such as 1.0-0.5d-0.25-1.0; default: the largest'
+  )
   how.add_argument(
       '--madds', type=float, help='budget: the most accurate subnet within it'
   )

@@ -60,7 +60,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   _resolve_paths(config)
   asked = comparison.find(config.compare)
   with processes.sole_user(workdir):
-    _go_on(config, workdir)
+    _adopt_earlier_settings(config, workdir)
     if settings.selected_groups(config) == ('report',):
       _report(config, workdir, asked)
       return
@@ -82,7 +82,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     if processes.is_writer():
       if not busy:
         print(f'Everything is done in {workdir}; there is nothing to run.')
-      _tell(config, workdir, work.results)
+      _print_summary(config, workdir, work.results)
 
 
 def _resolve_paths(config: ml_collections.ConfigDict) -> None:
@@ -95,7 +95,9 @@ def _resolve_paths(config: ml_collections.ConfigDict) -> None:
   config.compare = comparison.absolute(config.compare)
 
 
-def _go_on(config: ml_collections.ConfigDict, workdir: str) -> None:
+def _adopt_earlier_settings(
+    config: ml_collections.ConfigDict, workdir: str
+) -> None:
   """Takes over `reuse` and `compare` from an earlier command in a workdir.
 
   Raises:
@@ -144,7 +146,7 @@ def _plan(
   return tasks
 
 
-def _tell(
+def _print_summary(
     config: ml_collections.ConfigDict, workdir: str, results: Results
 ) -> None:
   """Prints the table and the path of the report."""
@@ -182,7 +184,7 @@ def _report(
   write_json(path, read_json(path) | {'compare': config.compare})
   if processes.is_writer():
     page.write(workdir, compare=config.compare)
-    _tell(config, workdir, results)
+    _print_summary(config, workdir, results)
 
 
 def _import_weights(
@@ -236,7 +238,7 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
       steps[task.phase.name] = _prepare(work, task.phase)
   if steps:
     if processes.is_writer():
-      print(_found(work.dataset), file=sys.stderr)
+      print(_describe_data(work.dataset), file=sys.stderr)
     last = [task.phase for task in tasks if task.action != 'skip'][-1]
     analyses.compile_ahead(work, last)
   was_missing = False
@@ -248,7 +250,7 @@ def _run_tasks(work: Workspace, tasks: list[plan.Task]) -> bool:
   return analyses.run(work) or bool(steps) or was_missing
 
 
-def _found(dataset: Dataset) -> str:
+def _describe_data(dataset: Dataset) -> str:
   """Returns a line that says what a run trains on."""
   images = [f'{len(dataset.train):,} images to train on']
   if dataset.held_out:
@@ -278,9 +280,9 @@ def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
       work.config.data.augment,
   )
   if step.num_steps:
-    work.programs.ahead(*step.program)
+    work.programs.ahead(step.program)
   for program in accuracy.validation_programs(work, phase):
-    work.programs.ahead(*program)
+    work.programs.ahead(program)
   return step
 
 

@@ -220,7 +220,7 @@ def _reusable(
       )
     old = read_json(path)
     differing = {
-        phase.name: settings.differing_keys(
+        phase.name: settings.differences(
             old, config.to_dict(), up_to=phase.section
         )
         for phase in phases_lib.build_phases(config)
@@ -246,7 +246,7 @@ def check_same(
     config: the whole configuration.
     workdir: path for the message.
   """
-  differing = settings.differing_keys(old, config.to_dict())
+  differing = settings.differences(old, config.to_dict())
   if differing:
     raise UsageError(
         f'{workdir} was made by another configuration '

@@ -10,6 +10,7 @@ from flax import traverse_util
 import ml_collections
 import numpy as np
 
+from adaptanet_jax.data import sources
 from adaptanet_jax.data.augment import AUGMENTATIONS
 from adaptanet_jax.data.images import ON_HOST
 from adaptanet_jax.errors import UsageError
@@ -152,14 +153,18 @@ def check(config: ml_collections.ConfigDict) -> None:
       )
   for key, (low, high) in RANGES.items():
     if not (low <= values[key] <= high and math.isfinite(values[key])):
+      span = f'from {low} to {high}'
+      if math.isinf(high):
+        span = f'of at least {low}'
       raise UsageError(
-          f'config.{key} = {values[key]!r}; expected a number from {low} to '
-          f'{high}.'
+          f'config.{key} = {values[key]!r}; expected a number {span}.'
       )
-  if config.data.name == 'digits' and config.data.augment in ON_HOST:
+  on_host = config.data.augment in ON_HOST
+  if on_host and config.data.name in sources.WITHOUT_FILES:
     raise UsageError(
-        f'config.data.augment = {config.data.augment} does not suit digits, '
-        'which are not files to decode; expected none, crop or crop_flip.'
+        f'config.data.augment = {config.data.augment} does not suit '
+        f'{config.data.name}, which are not files to decode; expected none, '
+        'crop or crop_flip.'
     )
   if 0 < config.data.shorter_side < config.data.image_size:
     raise UsageError(
@@ -177,7 +182,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UsageError(
         f'config.model.norm = bn does not suit {network}: its moving average '
         'would teach with one set of batch statistics for all widths; expected '
-        'bn_private, bn_switchable, gn or ln.'
+        'bn_private, bn_switchable, gn, gn_ws or ln.'
     )
   check_reads_anchors(config, [g for g in ('gates', 'policies') if g in groups])
   for section in sections_of(config):
@@ -235,7 +240,7 @@ def check_reads_anchors(
     raise UsageError(
         f'Phase {reading[0]!r} runs subnets of a network with '
         f'config.model.norm = {config.model.norm} whose batch statistics were '
-        'never calibrated; expected gn or ln, --config.phases without '
+        'never calibrated; expected gn, gn_ws or ln, --config.phases without '
         f'{" and ".join(reading)}, or, to take the statistics of training, '
         '--config.evaluation.calibration=none.'
     )
@@ -297,7 +302,7 @@ def differing(
   }
 
 
-def differing_keys(
+def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], *, up_to: str = ''
 ) -> list[str]:
   """Lists `key: old value -> new value`; see `differing`."""

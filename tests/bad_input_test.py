@@ -31,7 +31,8 @@ class BadInputTest(parameterized.TestCase):
     cls.folder = pathlib.Path(tempfile.mkdtemp())
     cls.addClassCleanup(shutil.rmtree, cls.folder)
     cls.trained = cls.folder / 'trained'
-    cls.done = testing.run(cls.trained, *TEACHER)
+    done = testing.run(cls.trained, *TEACHER)
+    assert not done.returncode, done.stderr
 
   def assert_refused(self, done, *texts):
     self.assertNotEqual(done.returncode, 0)
@@ -89,7 +90,7 @@ class BadInputTest(parameterized.TestCase):
       (
           'phase',
           ['--config.phases=teacher,lockin'],
-          ["'lockin'", 'teacher, cascade, lock_in, delta, gates'],
+          ["'lockin'", 'teacher, cascade, lock_in, delta, joint, gates'],
       ),
       (
           'order',
@@ -224,15 +225,6 @@ class BadInputTest(parameterized.TestCase):
     self.assertIn(f'{place}, which was made with other data', error)
     self.assertIn('(num_classes: 7 -> 10); expected the same data.', error)
 
-  def test_loss_that_is_not_finite(self):
-    workdir = self.folder / 'nan'
-    done = testing.run(workdir, *TEACHER, '--config.teacher.learning_rate=1e30')
-    self.assert_refused(
-        done, "of phase 'teacher'", 'finite', 'config.teacher.learning_rate'
-    )
-    rows = (workdir / 'metrics.jsonl').read_text().splitlines()
-    self.assertNotIn('NaN', ''.join(rows))
-
   def test_damaged_checkpoint(self):
     workdir = self.folder / 'damaged'
     shutil.copytree(self.trained, workdir)
@@ -248,29 +240,6 @@ class BadInputTest(parameterized.TestCase):
     again = testing.run(workdir, *TEACHER, '--config.compute_dtype=bfloat16')
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('resumes in bfloat16 and was in float32', again.stderr)
-
-  def test_checkpoint_of_another_network(self):
-    workdir = self.folder / 'foreign'
-    shutil.copytree(self.trained / 'checkpoints', workdir / 'checkpoints')
-    done = testing.run(
-        workdir, *TEACHER, '--config.model.architecture=resnet26x16'
-    )
-    # Stage 1 has 8 planes there and 16 here; the message names both shapes.
-    self.assert_refused(
-        done, 'another network', '(1, 1, 8, 8)', '(1, 1, 16, 16)'
-    )
-
-  def test_results_that_are_no_json(self):
-    workdir = self.folder / 'torn'
-    shutil.copytree(self.trained, workdir)
-    (workdir / 'results.json').write_text('{"schema":')
-    done = testing.run(workdir, *TEACHER)
-    self.assert_refused(done, 'results.json is not JSON')
-
-  def test_trained_workdir_is_readable(self):
-    self.assertEqual(self.done.returncode, 0, self.done.stderr)
-    results = json.loads((self.trained / 'results.json').read_text())
-    self.assertBetween(results['teacher']['top1'], 0.0, 1.0)
 
 
 class OneLineTest(parameterized.TestCase):

@@ -58,7 +58,7 @@ CASES = {
         ('phases=lock_in',), "Phase 'lock_in' needs 'teacher'",
     ),
     'batch of none': (
-        ('gates.batch_size=0',), 'gates.batch_size = 0; expected a number from',
+        ('gates.batch_size=0',), 'size = 0; expected a number of at least 1',
     ),
     'batch larger than the data': (
         ('teacher.batch_size=128',),

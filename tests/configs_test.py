@@ -267,7 +267,10 @@ class CheckTest(parameterized.TestCase):
     low, high = settings.RANGES[key]
     value = type(_DECLARED[key])(low - 1)
     message = self.assert_refused(_with(key, value), key, value)
-    self.assertIn(f'from {low} to {high}', message)
+    expected = f'from {low} to {high}'
+    if high == float('inf'):
+      expected = f'of at least {low}'
+    self.assertIn(f'expected a number {expected}.', message)
     lowest = _with(key, type(_DECLARED[key])(low))
     lowest.policies.examples = 'training'  # It needs no held-out images.
     self.assertIsNone(settings.check(lowest))
@@ -382,7 +385,7 @@ class SelectedGroupsTest(parameterized.TestCase):
     config.joint.batch_size = 7
     self.assertContainsSubset(
         ['joint.batch_size: 64 -> 7'],
-        settings.differing_keys(
+        settings.differences(
             _with('joint.epochs', 2.0).to_dict(), config.to_dict()
         ),
     )
@@ -413,7 +416,7 @@ class DifferingKeysTest(parameterized.TestCase):
   def test_the_same_configuration_differs_in_nothing(self):
     saved = json.loads(json.dumps(common.get_config().to_dict()))
     self.assertEmpty(
-        settings.differing_keys(saved, common.get_config().to_dict())
+        settings.differences(saved, common.get_config().to_dict())
     )
 
   def test_changed_keys_are_named_with_both_values(self):
@@ -422,7 +425,7 @@ class DifferingKeysTest(parameterized.TestCase):
     new.model.norm = 'bn'
     new.cascade.epochs = (1.0, 1.0, 1.0, 1.0)
     self.assertEqual(
-        settings.differing_keys(common.get_config().to_dict(), new.to_dict()),
+        settings.differences(common.get_config().to_dict(), new.to_dict()),
         [
             'cascade.epochs: [3.0, 4.0, 5.0, 6.0] -> [1.0, 1.0, 1.0, 1.0]',
             "model.norm: 'gn' -> 'bn'",
@@ -471,22 +474,22 @@ class DifferingKeysTest(parameterized.TestCase):
     del old['mdsr']['num_random']
     new = common.get_config().to_dict()
     self.assertEqual(
-        settings.differing_keys(old, new), ['mdsr.num_random: None -> 3']
+        settings.differences(old, new), ['mdsr.num_random: None -> 3']
     )
     self.assertEqual(
-        settings.differing_keys(new, old), ['mdsr.num_random: 3 -> None']
+        settings.differences(new, old), ['mdsr.num_random: 3 -> None']
     )
 
   def test_an_older_run_may_lack_sections(self):
     old, new = common.get_config().to_dict(), common.get_config()
     del old['joint']
-    self.assertEmpty(settings.differing_keys(old, new))
+    self.assertEmpty(settings.differences(old, new))
     new.joint.epochs = 2.0
     self.assertIn(
-        'joint.epochs: None -> 2.0', settings.differing_keys(old, new)
+        'joint.epochs: None -> 2.0', settings.differences(old, new)
     )
     # A file of that name that another program wrote.
-    self.assertIn('seed: None -> 0', settings.differing_keys({}, new))
+    self.assertIn('seed: None -> 0', settings.differences({}, new))
 
   @parameterized.parameters(
       # Settings that only a baseline uses, or only ours, may differ in the
@@ -502,14 +505,14 @@ class DifferingKeysTest(parameterized.TestCase):
     old = _with('baseline.network', network)
     new = _with('baseline.network', network)
     new.update_from_flattened_dict({key: value})
-    differing = settings.differing_keys(old.to_dict(), new.to_dict())
+    differing = settings.differences(old.to_dict(), new.to_dict())
     self.assertEqual(not differing, may_differ)
 
   def test_a_baseline_is_not_another_one_nor_adaptanet(self):
     for one, other in (('usnet', 'dsnet'), ('', 'usnet'), ('usnet', '')):
       self.assertContainsSubset(
           [f'baseline.network: {one!r} -> {other!r}'],
-          settings.differing_keys(
+          settings.differences(
               _with('baseline.network', one).to_dict(),
               _with('baseline.network', other).to_dict(),
           ),
@@ -520,7 +523,7 @@ class DifferingKeysTest(parameterized.TestCase):
     new.phases = 'teacher'
     new.data.dir = '/elsewhere'
     self.assertEmpty(
-        settings.differing_keys(common.get_config().to_dict(), new.to_dict())
+        settings.differences(common.get_config().to_dict(), new.to_dict())
     )
 
 

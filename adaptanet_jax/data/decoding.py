@@ -21,6 +21,7 @@ from adaptanet_jax.data.splits import (
   Split,
   StreamedSplit,
   decode,
+  end_with_run,
   num_cores,
 )
 from adaptanet_jax.errors import UsageError, some
@@ -159,8 +160,10 @@ def _map(
   workers = min(num_cores(), len(ranges))
   try:
     # It may hold the names of a million files: each process gets it once.
-    with futures.ProcessPoolExecutor(workers, spawn, _begin, (work,)) as pool:
-      yield from pool.map(_go_on, ranges)
+    with futures.ProcessPoolExecutor(
+        workers, spawn, _start_worker, (work,)
+    ) as pool:
+      yield from pool.map(_work_on, ranges)
   except futures.process.BrokenProcessPool as error:
     raise UsageError(
         f'One of {workers} processes that decode was killed, most likely '
@@ -174,12 +177,13 @@ def _map(
 _work: Callable[[range], _Chunk]
 
 
-def _begin(work: Callable[[range], _Chunk]) -> None:
+def _start_worker(work: Callable[[range], _Chunk]) -> None:
   global _work
   _work = work
+  end_with_run()
 
 
-def _go_on(positions: range) -> _Chunk:
+def _work_on(positions: range) -> _Chunk:
   return _work(positions)
 
 

@@ -17,6 +17,9 @@ from adaptanet_jax.data.dataset import Dataset, MissingDataError
 from adaptanet_jax.data.images import resize
 from adaptanet_jax.data.splits import InMemorySplit, Split
 
+# Data sets that are not read from files of images.
+WITHOUT_FILES = ('digits', 'fake')
+
 
 def load(config: ml_collections.ConfigDict) -> Dataset:
   """Loads the data set that `config.data` names.
@@ -67,7 +70,7 @@ def load_test(
     UsageError: as for `load`.
   """
   data = config.data
-  if data.name in ('digits', 'fake'):
+  if data.name in WITHOUT_FILES:
     dataset = load(config)
     return dataset.class_names, dataset.test
   return _module(data).load_test(data)

@@ -185,7 +185,7 @@ class StreamedSplit:
     if self.workers:
       stream = stream.mp_prefetch(
           grain.MultiprocessingOptions(self.workers, _BATCHES_AHEAD),
-          worker_init_fn=_end_with_run,
+          worker_init_fn=end_with_run,
       )
     yield from stream
 
@@ -251,7 +251,7 @@ def decode(
     raise DamagedError(source.where(int(position)), str(error)) from error
 
 
-def _end_with_run(*unused: int) -> None:
+def end_with_run(*unused: int) -> None:
   """Makes a worker end when the run does, and not before.
 
   Some schedulers send SIGTERM to every process of a job, and a terminal SIGINT,

@@ -115,7 +115,7 @@ def _with_gates(
     UsageError: the gates were trained on another supernet.
   """
   other_config, _, other = _restore(source)
-  reason = '; '.join(settings.differing_keys(
+  reason = '; '.join(settings.differences(
       config.to_dict(), other_config.to_dict(), up_to='joint'
   ))
   if not reason and GATES not in other['params']:
