@@ -38,6 +38,7 @@ from ml_collections import config_flags
 import numpy as np
 
 from adaptanet_jax import workspace
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.devices import over_devices
 from adaptanet_jax.evaluation import cost
 from adaptanet_jax.models import supernet
@@ -327,7 +328,10 @@ def main(argv):
   if config.compute_dtype == 'auto':  # By itself it would suit this machine.
     config.compute_dtype = 'bfloat16'
   nets, gates = workspace.networks(config, _NUM_CLASSES.value, (side, side, 3))
-  images = _PER_CHIP.value or phase.settings.batch_size // len(devices)
+  size = phase.settings.batch_size
+  if not _PER_CHIP.value:
+    pipeline.check_batch_size(f'{phase.section}.batch_size', size, len(devices))
+  images = _PER_CHIP.value or size // len(devices)
   compiled, seconds = _compile(config, phase, nets, gates, devices, images)
   text = compiled.as_text()
   if _TEXT.value:

@@ -113,6 +113,7 @@ network() {
 }
 
 ours="configs/${base/:/.py:}"
+[[ "$base" == *:* ]] || ours="configs/$base.py"
 # The paper's substitutes, and no training beyond its own.
 paper=(--config.delta.kind=conv3x3 --config.delta.lock_in.epochs=20.0
   --config.joint.epochs=0.0)

@@ -11,12 +11,12 @@ of deltas, and the largest difference in correct images.
 
 from concurrent import futures
 import functools
-import os
 import sys
 
 from absl import app, flags
 
 import adaptanet_jax
+from adaptanet_jax.data.splits import num_cores
 from adaptanet_jax.export import runtime
 from adaptanet_jax.models.subnet import NUM_STAGES
 from benchmarks import harness
@@ -42,7 +42,7 @@ def main(argv):
   net = runtime.load(
       _EXPORTED.value, sess_options=harness.session_options(1)
   )
-  pool = futures.ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+  pool = futures.ThreadPoolExecutor(num_cores())
   images, labels = adaptanet_jax.examples(_WORKDIR.value)
   report = harness.Report(
       'exported_accuracy',

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from adaptanet_jax import compiler, trees, versions
+from adaptanet_jax.data.splits import num_cores
 from adaptanet_jax.export import runtime, runtime_latency
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
@@ -103,8 +104,9 @@ def session_options(num_threads: int = 0) -> Any:
 
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = num_threads
-  # Otherwise its threads would spin while the next program is timed.
-  options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+  # Its threads spin between the operations of a run, as they do for users, but
+  # not while the next program is timed.
+  options.add_session_config_entry('session.force_spinning_stop', '1')
   return options
 
 
@@ -237,6 +239,7 @@ class Report:
     self._path = _OUT.value or os.path.join(
         'results', 'benchmarks', jax.default_backend(), f'{name}.json'
     )
+    self._command = _command(name, sys.argv[1:])
     os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
     print(
         f'{name}: {about}\n{json.dumps(device())}\n'
@@ -269,16 +272,26 @@ class Report:
     self._write()  # After each row, so that an interrupted run keeps its rows.
 
   def done(self) -> None:
-    """Renames the file to its final name, now that it has all rows."""
+    """Renames the file to its final name, now that it has all rows.
+
+    Exits if a file of that name has what a command with other flags measured.
+    """
+    if os.path.exists(self._path):
+      with open(self._path, encoding='utf-8') as file:
+        before = json.load(file)['command']
+      if sorted(before.split()) != sorted(self._command.split()):
+        sys.exit(
+            f'{self._path} has the figures of {before!r}, so these stay in '
+            f'{self._path}.partial; expected --out=FILE.'
+        )
     os.replace(f'{self._path}.partial', self._path)
     print(f'Kept in {self._path}')
 
   def _write(self) -> None:
-    arguments = ' '.join(a for a in sys.argv[1:] if not a.startswith('--out='))
     found = {
         'benchmark': self.name,
         'about': self._about,
-        'command': f'python -m benchmarks.{self.name} {arguments}'.strip(),
+        'command': self._command,
         'date': datetime.date.today().isoformat(),
         'device': device(),
         'environment': {k: os.environ[k] for k in _SETTINGS if k in os.environ},
@@ -289,6 +302,12 @@ class Report:
     text = json.dumps(found, indent=1, default=_plain)
     with open(f'{self._path}.partial', 'w', encoding='utf-8') as file:
       file.write(f'{text}\n')
+
+
+def _command(name: str, arguments: Sequence[str]) -> str:
+  """Returns the command of a benchmark, without the file that it writes."""
+  kept = [a for a in arguments if not a.startswith('--out=')]
+  return ' '.join(('python -m', f'benchmarks.{name}', *kept))
 
 
 def _plain(value: Any) -> Any:
@@ -306,7 +325,7 @@ def device() -> dict[str, Any]:
       'kind': jax.devices()[0].device_kind,
       'count': jax.device_count(),
       'host': runtime_latency.processor(),
-      'cores': len(os.sched_getaffinity(0)),
+      'cores': num_cores(),
       'python': platform.python_version(),
       'versions': versions.installed(_PACKAGES),
   }

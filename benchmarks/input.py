@@ -140,8 +140,8 @@ def main(argv):
       'input',
       f'images per second; JPEGs of {kilobytes:.0f} kB; steps of resnet50 at '
       f'{_TFLOPS.value:.0f} TFLOP/s',
-      ['pipeline', 'img/s', 'spread', 'img/s/core', 'teacher takes',
-       'of it', 'lock-in takes', 'of it '],
+      ['pipeline', 'img/s', 'spread', 'teacher takes', 'over teacher',
+       'lock-in takes', 'over lock-in'],
   )
   for name, split, net in splits:
     producers = getattr(split, 'workers', 0) or num_cores()
@@ -155,7 +155,6 @@ def main(argv):
         [
             median,
             f'{np.ptp(rates) / median:.0%}',
-            median / num_cores(),
             *shares,
         ],
         rates=[round(rate, 1) for rate in rates],

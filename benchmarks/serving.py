@@ -31,35 +31,31 @@ per cent; latencies are milliseconds from when a request was due.
 """
 
 import sys
-import threading
-import time
 
 from absl import app, flags
 import numpy as np
 
 import adaptanet_jax
 from adaptanet_jax.serving import profile as profile_lib
-from adaptanet_jax.serving.app import create_app
-from adaptanet_jax.serving.controller import Entry, Profile, choose
-from adaptanet_jax.serving.engine import SIZES, load_engine
-from adaptanet_jax.serving.server import Server
-from adaptanet_jax.serving.service import Service
+from adaptanet_jax.serving.controller import Profile, choose
+from adaptanet_jax.serving.engine import load_engine
 from benchmarks import (
   harness,
   serving_bounds,
-  serving_load,
   serving_simulator,
   serving_traces,
 )
-from benchmarks.serving_simulator import Outcomes
+from benchmarks.serving_server import Blank, Served
 
 _MODEL = flags.DEFINE_string('model', 'digits', 'As for serve.')
 _TRACES = flags.DEFINE_string('traces', None, 'Folder of recorded traces.')
-_NAMES = flags.DEFINE_multi_string('trace', [], 'Default: all but overload.')
+_NAMES = flags.DEFINE_multi_string(
+    'trace', [], 'Default: all but overload and steady.'
+)
 _SECONDS = flags.DEFINE_float('seconds', 20.0, 'That a trace lasts.')
 _SLO = flags.DEFINE_float('slo_ms', 50.0, 'Milliseconds of a request.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Traces of each name.')
-IMAGES = flags.DEFINE_integer('images_per_request', 1, 'Images.')
+_IMAGES = flags.DEFINE_integer('images_per_request', 1, 'Images.')
 _SIMULATED_HTTP_MS = flags.DEFINE_float(
     'simulated_http_ms', None,
     'Serve nothing, simulate, with this many milliseconds of HTTP an image.',
@@ -72,100 +68,10 @@ _COLUMNS = (
 )
 
 
-class Blank:
-  """An engine that answers with zeros and uses no CPU.
-
-  Attributes:
-    profile: a menu of 12 subnets that take equally long for any batch.
-  """
-
-  name, sizes, policies, subnets = 'blank', SIZES, None, None
-  shorter_side, precision, runnable, source = 0, 1e-7, (), ''
-  class_names = tuple('0123456789')
-
-  def __init__(self, image_shape, *, seconds=1e-3):
-    self.image_shape, self._seconds = image_shape, seconds
-    widths = ('1.0', '0.75', '0.5', '0.25')
-    entries = tuple(
-        Entry(f'{first}-{rest}-{rest}-{rest}', 0.9 + 0.001 * number, 100)
-        for number, (first, rest) in enumerate(
-            (f, r) for f in widths for r in widths[:3]
-        )
-    )
-    times = np.full((len(entries), len(SIZES)), seconds)
-    self.profile = Profile(entries, SIZES, times)
-
-  def run(self, images, name, start=0):
-    del name, start
-    time.sleep(self._seconds)
-    return np.zeros((len(images), len(self.class_names)), np.float32)
-
-  def anchor_shapes(self):
-    return ()
-
-
-class Served:
-  """A model's server, in a thread of this process.
-
-  Attributes:
-    profile: its menu and times.
-    port: port that it listens on.
-  """
-
-  def __init__(self, engine, profile, chooser):
-    self.profile = profile
-    self._service = Service(
-        'model', engine, profile, seconds=1e-3 * _SLO.value, choose=chooser
-    )
-    self._server = Server(
-        self._service, create_app(self._service), drain_seconds=0.0,
-        host='127.0.0.1', port=0,
-    )
-    self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-  def __enter__(self):
-    self._thread.start()
-    while not self._server.started:
-      time.sleep(0.01)
-    (listening,) = self._server.servers[0].sockets
-    self.port = listening.getsockname()[1]
-    return self
-
-  def __exit__(self, *unused):
-    self._server.should_exit = True
-    self._thread.join()
-
-  @property
-  def batches(self):
-    """Number of batches begun so far."""
-    return self._service.batcher.begun
-
-  @property
-  def margin(self):
-    """How much longer than measured batches take."""
-    return self._service.batcher.slowdown
-
-  def play(self, arrivals, images, parameters):
-    """Plays a trace from another process; returns outcomes and classes."""
-    each = IMAGES.value
-    found = serving_load.replay(
-        self.port, arrivals, images.reshape(-1, each, *images.shape[1:]),
-        parameters,
-    )
-    places = {entry.name: n for n, entry in enumerate(self.profile.entries)}
-    entries = np.array([places.get(n, -1) for n in found['subnets'].ravel()])
-    latencies, refused = (
-        np.repeat(values, each)
-        for values in (found['latencies'], found['statuses'] == 503)
-    )
-    latencies = np.where(entries >= 0, latencies, np.nan)
-    return Outcomes(latencies, entries, refused), found['classes'].ravel()
-
-
 def _examples(engine):
-  """Returns images and labels; without data, random images and None.
+  """Returns the images of each request, and the labels of all of them.
 
-  Their number is a multiple of --images_per_request.
+  Without data, they are random images and None.
   """
   try:
     images, labels = adaptanet_jax.examples(_MODEL.value)
@@ -173,8 +79,10 @@ def _examples(engine):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (500, *engine.image_shape), np.uint8)
     labels = None
-  whole = slice(len(images) // IMAGES.value * IMAGES.value)
-  return images[whole], None if labels is None else labels[whole]
+  count = len(images) // _IMAGES.value
+  whole = slice(count * _IMAGES.value)
+  grouped = images[whole].reshape(count, _IMAGES.value, *images.shape[1:])
+  return grouped, None if labels is None else labels[whole]
 
 
 def _capacity(served, images, subnet):
@@ -182,7 +90,7 @@ def _capacity(served, images, subnet):
 
   The rate rises until clearly fewer are answered in time than at a lower rate.
   """
-  most = served.profile.capacity.max() / IMAGES.value
+  most = served.profile.capacity.max() / _IMAGES.value
   rate, best, goodput = min(100.0, 0.1 * most), 0.0, 0.0
   while goodput >= 0.7 * best and rate < most:
     rate *= 1.4
@@ -191,7 +99,7 @@ def _capacity(served, images, subnet):
     )
     outcomes, _ = served.play(arrivals, images, {'subnet': subnet})
     in_time = outcomes.latencies <= 1e-3 * _SLO.value
-    goodput = float(in_time.sum()) / IMAGES.value / 2.0
+    goodput = float(in_time.sum()) / _IMAGES.value / 2.0
     best = max(best, goodput)
   if not best:
     sys.exit(
@@ -203,7 +111,9 @@ def _capacity(served, images, subnet):
 
 def _summary(outcomes, profile, classes, labels):
   slo = 1e-3 * _SLO.value
-  found = serving_simulator.summary(outcomes, profile.accuracies, slo=slo)
+  found = serving_simulator.summary(
+      outcomes, profile.accuracies[outcomes.entries], slo=slo
+  )
   found['expected'] = found['effective']
   if labels is not None:
     right = classes == labels[np.arange(len(classes)) % len(labels)]
@@ -238,21 +148,22 @@ def main(argv):
       'slackfit': (serving_simulator.slack_fit, None),
       'ours': (choose, None),
   }
+  slo = 1e-3 * _SLO.value
   wide = profile.capacity[names.index(_WIDE)]
   if _SIMULATED_HTTP_MS.value is None:
-    with Served(engine, profile, choose) as served:
+    with Served(engine, profile, choose, slo=slo) as served:
       rate = _capacity(served, images, _WIDE)
     blank = Blank(engine.image_shape)
-    with Served(blank, blank.profile, choose) as served:
-      http = 1.0 / (IMAGES.value * _capacity(served, images, _WIDE))
+    with Served(blank, blank.profile, choose, slo=slo) as served:
+      http = 1.0 / (_IMAGES.value * _capacity(served, images, _WIDE))
   else:
     http = 1e-3 * _SIMULATED_HTTP_MS.value
-    rate = 1.0 / (1.0 / wide + http) / IMAGES.value
+    rate = 1.0 / (1.0 / wide + http) / _IMAGES.value
   report = harness.Report(
       'serving',
-      f'load 1 is {rate:.0f} requests/s of {IMAGES.value} images, x1.0 by '
+      f'load 1 is {rate:.0f} requests/s of {_IMAGES.value} images, x1.0 by '
       f'HTTP ({wide:.0f} images/s without); HTTP alone answers '
-      f'{1.0 / (IMAGES.value * http):.0f} requests/s; deadlines of '
+      f'{1.0 / (_IMAGES.value * http):.0f} requests/s; deadlines of '
       f'{_SLO.value:g} ms; traces of {_SECONDS.value:g} s',
       ['trace, seed, who', *_COLUMNS],
   )
@@ -280,7 +191,7 @@ def _compare(
 ):
   """Adds the rows of a trace, served and simulated."""
   slo = 1e-3 * _SLO.value
-  every = np.repeat(arrivals, IMAGES.value)
+  every = np.repeat(arrivals, _IMAGES.value)
   for who, (chooser, allowed) in runs.items():
     outcomes = serving_simulator.simulate(
         every, profile, slo=slo, http=http, chooser=chooser, allowed=allowed
@@ -294,7 +205,7 @@ def _compare(
     parameters = (
         {'subnet': profile.entries[allowed[0]].name} if allowed else {}
     )
-    with Served(engine, profile, chooser) as served:
+    with Served(engine, profile, chooser, slo=slo) as served:
       outcomes, classes = served.play(arrivals, images, parameters)
       margin = served.margin
     _row(
@@ -306,7 +217,7 @@ def _compare(
 def _bound(report, label, arrivals, http, every):
   """Adds a trace's best subnet in hindsight, and its oracle bound."""
   known = {'slo': 1e-3 * _SLO.value, 'http': http}
-  arrivals = np.repeat(arrivals, IMAGES.value)
+  arrivals = np.repeat(arrivals, _IMAGES.value)
   best, values = serving_bounds.best_fixed(arrivals, every, **known)
   values['expected'] = values['effective']
   _row(

@@ -32,9 +32,8 @@ def best_fixed(
     outcomes = serving_simulator.simulate(
         arrivals, profile, slo=slo, http=http, allowed=[entry]
     )
-    found.append(
-        serving_simulator.summary(outcomes, profile.accuracies, slo=slo)
-    )
+    right = profile.accuracies[outcomes.entries]
+    found.append(serving_simulator.summary(outcomes, right, slo=slo))
   best = max(range(len(found)), key=lambda n: found[n]['effective'])
   return best, found[best]
 

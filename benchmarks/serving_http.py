@@ -17,12 +17,14 @@ import functools
 import resource
 import time
 
-from absl import app
+from absl import app, flags
 import numpy as np
 
 from adaptanet_jax.serving.controller import choose
-from benchmarks import harness, serving, serving_load, serving_traces
+from benchmarks import harness, serving_load, serving_traces
+from benchmarks.serving_server import Blank, Served
 
+_IMAGES = flags.DEFINE_integer('images_per_request', 1, 'Images.')
 _RATES = (50, 200, 500, 1000)
 _WAITING = (1, 32, 256)
 _SECONDS = 3.0
@@ -30,9 +32,9 @@ _SECONDS = 3.0
 
 def _replay(arrivals):
   """Plays a trace; returns CPU seconds of the server, answers and batches."""
-  engine = serving.Blank((16, 16, 1))
-  images = np.zeros((1, serving.IMAGES.value, *engine.image_shape), np.uint8)
-  with serving.Served(engine, engine.profile, choose) as served:
+  engine = Blank((16, 16, 1))
+  images = np.zeros((1, _IMAGES.value, *engine.image_shape), np.uint8)
+  with Served(engine, engine.profile, choose) as served:
     before = _cpu_seconds()
     found = serving_load.replay(served.port, arrivals, images, {})
     return _cpu_seconds() - before, found, served.batches
@@ -55,7 +57,7 @@ def _cpu_of_requests(rate, seed):
   answered = found['statuses'] == 200
   return (
       1e3 * (used - rest) / (len(arrivals) - 1),
-      answered.sum() * serving.IMAGES.value / batches,
+      answered.sum() * _IMAGES.value / batches,
       1e3 * float(np.median(found['latencies'][answered])),
       100.0 * float(answered.mean()),
   )
@@ -67,7 +69,7 @@ def main(argv):
   rounds = harness.ROUNDS.value
   report = harness.Report(
       'serving_http',
-      f'without a network, {serving.IMAGES.value} images a request',
+      f'without a network, {_IMAGES.value} images a request',
       ['requests/s', 'CPU, ms', '~', 'images a batch', 'p50, ms', '% answered'],
   )
   for rate in _RATES:
@@ -75,7 +77,7 @@ def main(argv):
     cpu, batch, latency, answered = np.median(found, 0).tolist()
     spread = float(np.ptp(found[:, 0]) / cpu)
     report.add(str(rate), [cpu, f'{spread:.0%}', batch, latency, answered])
-  profile = serving.Blank((16, 16, 1)).profile
+  profile = Blank((16, 16, 1)).profile
   now = time.monotonic()
   decide = functools.partial(choose, now, profile=profile, margin=1.0)
   assert decide([now + 0.05])

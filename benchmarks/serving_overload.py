@@ -18,7 +18,8 @@ from absl import app
 import numpy as np
 
 from adaptanet_jax.serving.controller import choose
-from benchmarks import harness, serving, serving_load, serving_traces
+from benchmarks import harness, serving_load, serving_traces
+from benchmarks.serving_server import Blank, Served
 
 _LOADS = (0.8, 1.5, 3.0, 10.0)
 _SECONDS, _BATCH_SECONDS, _SLO_SECONDS = 12.0, 0.5, 2.0
@@ -26,13 +27,13 @@ _SECONDS, _BATCH_SECONDS, _SLO_SECONDS = 12.0, 0.5, 2.0
 
 def _measure(load, seed):
   """Returns the columns that follow the load, without the spread."""
-  engine = serving.Blank((16, 16, 1), seconds=_BATCH_SECONDS)
+  engine = Blank((16, 16, 1), seconds=_BATCH_SECONDS)
   capacity = float(engine.profile.capacity.max())
   arrivals = serving_traces.arrivals(
       'steady', rate=load * capacity, seconds=_SECONDS, seed=seed, folder=None
   )
   images = np.zeros((1, 1, *engine.image_shape), np.uint8)
-  with serving.Served(engine, engine.profile, choose) as served:
+  with Served(engine, engine.profile, choose) as served:
     found = serving_load.replay(
         served.port, arrivals, images, {'timeout': int(1e6 * _SLO_SECONDS)}
     )

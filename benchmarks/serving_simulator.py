@@ -146,14 +146,14 @@ def _classes(profile: Profile) -> list[tuple[int, int]]:
 
 
 def summary(
-    outcomes: Outcomes, accuracies: np.ndarray, *, slo: float
+    outcomes: Outcomes, right: np.ndarray, *, slo: float
 ) -> dict[str, float]:
   """Summarises how good a server was.
 
   Args:
     outcomes: outcomes of the requests.
-    accuracies: accuracy of each entry, `float[S]`; or, if it is known which
-      answers are correct, the correctness of each answer, `float[N]`.
+    right: how likely each answer is correct, or whether it is, `float[N]`; what
+      it says of requests that got none does not count.
     slo: seconds from a request's arrival to its deadline.
 
   Returns:
@@ -164,11 +164,6 @@ def summary(
   """
   answered = outcomes.entries >= 0
   on_time = answered & (outcomes.latencies <= slo)
-  right = np.zeros(len(answered))
-  if len(accuracies) == len(answered):
-    right[answered] = accuracies[answered]
-  else:
-    right[answered] = accuracies[outcomes.entries[answered]]
   latencies = outcomes.latencies[answered]
   p50, p99 = (
       1e3 * np.quantile(latencies, (0.5, 0.99)) if len(latencies)

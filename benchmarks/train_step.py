@@ -89,6 +89,10 @@ def _make(name):
   )
   config.model.architecture = _ARCHITECTURE.value
   config.model.norm = 'gn'
+  # At the full rate the second step's loss tells whether the peer's gradients
+  # are the same; after a step of a warm-up it would tell nothing.
+  for section in phases.sections_of(config):
+    phases.section_of(config, section).warmup_epochs = 0.0
   nets, gates = workspace.networks(config, _NUM_CLASSES, _IMAGE_SHAPE)
   by_name = {phase.name: phase for phase in phases.build_phases(config)}
   phase = by_name['baseline' if is_baseline else name]
@@ -168,9 +172,8 @@ def _torch_runner(step, config, batch):
     leaf.requires_grad_()
   settings = step.phase.settings
   # At the learning rate of the first step, which ours repeats.
-  warmup = round(settings.warmup_epochs * _EPOCH_STEPS)
   optimizer = torch_peer.optimizer_like(
-      settings, part, trained, settings.learning_rate / (warmup + 1)
+      settings, part, trained, settings.learning_rate
   )
   whole = jnp.concatenate(batch['image'])
   images = torch_peer.images_of(normalize(whole))

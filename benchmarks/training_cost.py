@@ -20,7 +20,9 @@ from benchmarks import accelerators_table
 from benchmarks.phase_work import madds_per_image
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
-_NUM_TRAIN = flags.DEFINE_integer('num_train', 50_000, 'Training images.')
+_NUM_TRAIN = flags.DEFINE_integer(
+    'num_train', 50_000, 'Training images, those that are held out included.'
+)
 _NUM_CLASSES = flags.DEFINE_integer('num_classes', 100, 'Classes.')
 _TFLOPS = flags.DEFINE_float('tflops', 60.0, 'What one accelerator sustains.')
 _ESTIMATES = flags.DEFINE_string(
@@ -36,19 +38,21 @@ def main(argv):
     raise app.UsageError('Expected a configuration of AdaptaNet.')
   side = config.data.image_size or 32
   nets, _ = workspace.networks(config, _NUM_CLASSES.value, (side, side, 3))
+  held_out = round(config.data.held_out * _NUM_TRAIN.value)
+  num_train = _NUM_TRAIN.value - held_out
   estimates, tflops = {}, _TFLOPS.value
   if _ESTIMATES.value:
     estimates = _estimates(_ESTIMATES.value, config.name, side)
     tflops = _mean_rate(estimates)
   print(
-      f'{config.name}: {_NUM_TRAIN.value:,} images of {side} pixels; hours of '
+      f'{config.name}: {num_train:,} images of {side} pixels; hours of '
       f'one accelerator, at {tflops:.1f} TFLOP/s or as estimated (*)'
   )
   print('phase             steps    images  GMAdds/image   PMAdds    hours')
   all_madds = all_hours = 0.0
   for phase in phases_lib.build_phases(config):
     size = phase.settings.batch_size
-    steps = phase.num_steps(_NUM_TRAIN.value)
+    steps = phase.num_steps(num_train)
     each = madds_per_image(phase, nets, config.mdsr.num_random)
     madds = each * steps * size
     hours, mark = 2 * madds / (tflops * 1e12) / 3600, ''

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from unittest import mock
 
 from absl import flags
 from absl.testing import absltest, flagsaver, parameterized
@@ -79,6 +80,24 @@ class HarnessTest(parameterized.TestCase):
     self.assertEqual(found['device']['platform'], 'cpu')
     self.assertIn('jax', found['device']['versions'])
     self.assertIn('-m benchmarks.name', found['command'])
+
+  def test_what_other_flags_have_measured_is_not_replaced(self):
+    for argv, kept in (
+        (['name', '--side=32', '--rounds=3'], 1),
+        (['name', '--rounds=3', '--side=32'], 2),
+        (['name', '--rounds=3'], None),
+    ):
+      with mock.patch.object(sys, 'argv', argv):
+        report = harness.Report('name', 'about it', ['what'])
+        report.add('row', [], place=kept)
+        if kept:
+          report.done()
+          self.assertEqual(self._found()['rows'][0]['place'], kept)
+        else:
+          with self.assertRaisesRegex(SystemExit, 'side=32.*partial; expected'):
+            report.done()
+    self.assertEqual(self._found()['rows'][0]['place'], 2)
+    self.assertTrue(os.path.exists(f'{self.path}.partial'))
 
 
 _BFLOAT16 = """

@@ -65,7 +65,8 @@ class SimulatorTest(parameterized.TestCase):
         np.arange(10.0), menu, slo=0.05, http=0.002
     )
     np.testing.assert_allclose(found.latencies, 0.012)
-    summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
+    right = menu.accuracies[found.entries]
+    summary = serving_simulator.summary(found, right, slo=0.05)
     self.assertAlmostEqual(summary['effective'], 0.9)
     self.assertEqual(summary['attainment'], 1.0)
 
@@ -78,7 +79,8 @@ class SimulatorTest(parameterized.TestCase):
         'steady', rate=load * capacity, seconds=3.0, seed=0, folder=None
     )
     found = serving_simulator.simulate(arrivals, menu, slo=0.05)
-    summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
+    right = menu.accuracies[found.entries]
+    summary = serving_simulator.summary(found, right, slo=0.05)
     self.assertGreater(summary['attainment'] * load, 0.9)
     self.assertGreater(summary['refused'], 0.9 * (1.0 - 1.0 / load))
     answered = found.latencies[found.entries >= 0]
@@ -119,7 +121,8 @@ class SimulatorTest(parameterized.TestCase):
       )
       bound = serving_bounds.oracle(arrivals, menu, **known)
       found = serving_simulator.simulate(arrivals, menu, **known)
-      summary = serving_simulator.summary(found, menu.accuracies, slo=0.05)
+      right = menu.accuracies[found.entries]
+      summary = serving_simulator.summary(found, right, slo=0.05)
       self.assertLessEqual(summary['effective'], bound + 1e-9)
       # Limits: all answers by wide, or as many as the processor can give.
       fastest = (menu.seconds / menu.sizes).min() + 0.001
@@ -156,7 +159,7 @@ class CapacityTest(parameterized.TestCase):
 
     served.play = play
     with mock.patch.multiple(
-        serving, _SLO=mock.Mock(value=50.0), IMAGES=mock.Mock(value=1)
+        serving, _SLO=mock.Mock(value=50.0), _IMAGES=mock.Mock(value=1)
     ):
       return serving._capacity(served, None, 'wide')
 
