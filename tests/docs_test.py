@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests that snippets, commands and links of the documentation work."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import pathlib
 import re
@@ -151,9 +153,15 @@ class DocsTest(parameterized.TestCase):
     code = _MODELS.sub('digits', code)
     self.addCleanup(os.chdir, os.getcwd())
     os.chdir(folder)
-    values = {}
-    exec(compile(code, page, 'exec'), values)  # It is this project's.
+    values, out = {}, io.StringIO()
+    with contextlib.redirect_stdout(out):
+      exec(compile(code, page, 'exec'), values)  # It is this project's.
     self.assertIsInstance(values['net'], adaptanet_jax.Supernet)
+    # Numbers that comments promise, such as `print(...)  # 96 right`.
+    promised = re.findall(r'^print\(.*# (\d+)\b', code, re.MULTILINE)
+    self.assertEqual(bool(promised), page == 'README.md')
+    if promised:
+      self.assertEqual(out.getvalue().split()[-len(promised) :], promised)
 
 
 if __name__ == '__main__':

@@ -32,6 +32,7 @@ PHASES = (
     'lock_in',
     *(f'delta_cascade{n}' for n in (1, 2, 3, 4)),
     'delta_lock_in',
+    'joint',
     'gates',
 )
 ANALYSES = ('evaluation', 'policies', 'latency')
@@ -120,9 +121,6 @@ class PipelineTest(absltest.TestCase):
     self.assertEqual(
         supernet['uniform']['1.0']['madds'], results['teacher']['madds']
     )
-    # All 40 test images were seen: every accuracy is a multiple of 1 / 40.
-    for entry in supernet['uniform'].values():
-      self.assertAlmostEqual(entry['top1'] * 40 % 1.0, 0.0)
     self.assertEqual(set(results['seconds']), {*PHASES, *ANALYSES})
     subnets = results['subnets']
     self.assertEqual(subnets['count'], 4096)
@@ -308,10 +306,11 @@ class PipelineTest(absltest.TestCase):
     images, _ = adaptanet_jax.examples(str(self.workdir), 16)
     for subnet in ('1.0-1.0-1.0-1.0', '0.5d-0.25-1.0-0.75d'):
       np.testing.assert_array_equal(taken(images, subnet), own(images, subnet))
-    for policy in own.policies:
-      np.testing.assert_array_equal(
-          taken.route(images, policy)[0], own.route(images, policy)[0]
-      )
+    np.testing.assert_array_equal(
+        taken.route(images, 'joint/pull_up')[0],
+        own.route(images, 'joint/pull_up')[0],
+    )
+    self.assertEqual(taken.policies, own.policies)
     self.assertEqual(taken.about, own.about)
     # An existing folder is not overwritten.
     again = run([*command, f'--workdir={self.workdir}'])
@@ -354,14 +353,14 @@ class PipelineTest(absltest.TestCase):
   def test_a_phase_that_did_not_end_is_left_out_and_told_of(self):
     workdir = self.folder / 'unlocked'
     shutil.copytree(self.workdir, workdir)
-    shutil.rmtree(workdir / 'checkpoints' / 'lock_in' / str(STEPS['lock_in']))
+    shutil.rmtree(workdir / 'checkpoints' / 'joint' / str(STEPS['joint']))
     with self.assertLogs('absl', 'WARNING') as logs:
       net = adaptanet_jax.load(str(workdir))
-    self.assertIn('training of lock_in was interrupted', logs.output[0])
+    self.assertIn('training of joint was interrupted', logs.output[0])
     kernel = net.variables['params']['backbone']['stage2']['block1']['conv1'][
         'kernel'
     ]
-    before = _restore(self.workdir, 'cascade2')['params']['backbone']['stage2']
+    before = _restore(self.workdir, 'lock_in')['params']['backbone']['stage2']
     np.testing.assert_array_equal(kernel, before['block1']['conv1']['kernel'])
 
   def test_metrics_have_every_step_of_every_phase(self):
@@ -370,13 +369,19 @@ class PipelineTest(absltest.TestCase):
       steps = [r['step'] for r in rows if r['phase'] == phase and 'loss' in r]
       self.assertEqual(steps, list(range(1, STEPS[phase] + 1)))
 
+  def test_training_learns(self):
+    losses = [r['loss'] for r in _rows(self.workdir)
+              if r['phase'] == 'cascade2' and 'loss' in r]
+    self.assertLess(np.mean(losses[-4:]), np.mean(losses[:4]))
+
   def test_a_checkpoint_holds_what_its_phase_trains_and_nothing_else(self):
     def parts(phase):
-      (part, tree), = _restore(self.workdir, phase)['params'].items()
-      return {f'{part}/{name}' for name in tree}
+      params = _restore(self.workdir, phase)['params']
+      return {f'{part}/{name}' for part in params for name in params[part]}
 
     stages = ('stage1', 'stage2', 'stage3', 'stage4')
     everything = {f'backbone/{name}' for name in ('stem', *stages, 'head')}
+    deltas = {f'delta/{name}' for name in stages}
     self.assertEqual(
         {phase: parts(phase) for phase in PHASES},
         {
@@ -387,7 +392,8 @@ class PipelineTest(absltest.TestCase):
             'cascade4': {'backbone/stage4', 'backbone/head'},
             'lock_in': everything,
             **{f'delta_cascade{n}': {f'delta/stage{n}'} for n in (1, 2, 3, 4)},
-            'delta_lock_in': {f'delta/{name}' for name in stages},
+            'delta_lock_in': deltas,
+            'joint': everything | deltas,
             'gates': {f'gates/gate{n}' for n in (1, 2, 3, 4)},
         },
     )
@@ -405,12 +411,12 @@ class PipelineTest(absltest.TestCase):
     self.assertIn('runtime-random', again.stdout)
     self.assertEqual({path: path.stat().st_mtime_ns for path in paths}, before)
 
-  def _kill_at(self, path, workdir, *flags, num_devices=1):
+  def _kill_at(self, path, workdir, *flags):
     """Starts a run and kills it as soon as a path exists."""
     process = subprocess.Popen(
         testing.command(workdir, *flags),
         cwd=testing.ROOT,
-        env=testing.environment(num_devices),
+        env=testing.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -421,15 +427,20 @@ class PipelineTest(absltest.TestCase):
     process.wait()
     self.assertTrue(path.exists())
 
+  def _copy_without(self, phase, workdir):
+    """Copies the base run without the weights of a phase and of later ones."""
+    shutil.copytree(self.workdir, workdir)
+    for later in PHASES[PHASES.index(phase) :]:
+      shutil.rmtree(workdir / 'checkpoints' / later)
+
   def test_killed_run_goes_on_to_the_same_bits(self):
     workdir = self.folder / 'killed'
+    self._copy_without('cascade2', workdir)
     # The other phases run the same loop.
-    flags = (*testing.TINY, '--config.phases=teacher,cascade,lock_in')
-    phases = PHASES[: PHASES.index('lock_in') + 1]
+    flags = (*testing.TINY, '--config.phases=cascade')
     # Killed in the second module, which has a checkpoint but not its last.
     self._kill_at(workdir / 'checkpoints' / 'cascade2' / '4', workdir, *flags)
     self.assertFalse((workdir / 'checkpoints' / 'cascade3').exists())
-    self.assertIn('teacher', _results(workdir))
     # What a kill in the middle of a write would leave.
     with open(workdir / 'metrics.jsonl', 'a', encoding='utf-8') as file:
       file.write('{"phase": "casc')
@@ -438,63 +449,33 @@ class PipelineTest(absltest.TestCase):
     self.assertEqual(again.returncode, 0, again.stderr)
     self.assertIn('Done before: teacher, cascade1.', again.stderr)
     self.assertRegex(again.stderr, r'cascade2: resumes from step 4/\d')
-    for phase in phases:
+    trained = ('cascade2', 'cascade3', 'cascade4')
+    for phase in trained:
       chex.assert_trees_all_equal(
           _restore(workdir, phase), _restore(self.workdir, phase)
       )
-    rows = [row for row in _rows(self.workdir) if row['phase'] in phases]
-    self.assertEqual(_rows(workdir), rows)
-    self.assertEqual(
-        _results(workdir)['teacher'], _results(self.workdir)['teacher']
-    )
-
-  def test_four_devices_give_what_one_gives(self):
-    workdir = self.folder / 'four'
-    # Runs the first module, and the second until its first checkpoint.
-    self._kill_at(
-        workdir / 'checkpoints' / 'cascade2' / '4',
-        workdir,
-        *testing.TINY,
-        num_devices=4,
-    )
-    self.assertEqual(_results(workdir)['device']['count'], 4)
-    one = {(row['phase'], row['step']): row for row in _rows(self.workdir)}
-    for row in _rows(workdir):
-      if 'loss' in row:
-        expected = one[row['phase'], row['step']]
-        # At a ReLU's edge, rounding decides whether a gradient counts at all,
-        # and Adam turns one near zero into a whole step. Observed: 2.5e-7 in
-        # the first four steps of the teacher, 1.1e-3 in its last (on an Intel
-        # Xeon; 1.4e-4 on an AMD EPYC), 4.7e-3 in the cascade.
-        first = row['phase'] == 'teacher' and row['step'] <= 4
-        np.testing.assert_allclose(
-            row['loss'], expected['loss'], rtol=1e-5 if first else 1e-2
-        )
-
-  def test_phases_run_one_at_a_time(self):
-    workdir = self.folder / 'parts'
-    measured = []
-    for phases in (
-        'teacher,cascade,evaluation',
-        'lock_in',
-        'evaluation,report',
-    ):
-      done = testing.run(
-          workdir, *testing.TINY, f'--config.phases={phases}'
+      once, resumed = (
+          [row for row in _rows(run) if row['phase'] == phase]
+          for run in (self.workdir, workdir)
       )
+      self.assertEqual(resumed, once)
+
+  def test_training_again_discards_what_was_measured(self):
+    workdir = self.folder / 'parts'
+    self._copy_without('lock_in', workdir)
+    for phases in ('lock_in', 'evaluation,report'):
+      done = testing.run(workdir, *testing.TINY, f'--config.phases={phases}')
       self.assertEqual(done.returncode, 0, done.stderr)
-      measured.append(_results(workdir).get('supernet'))
-      has_table = (workdir / 'subnets.csv').exists()
-      self.assertEqual(has_table, measured[-1] is not None)
-    # A lock-in invalidates what was measured before.
-    self.assertIsNotNone(measured[0])
-    self.assertIsNone(measured[1])
-    once = _results(self.workdir)['supernet']
-    for section in (measured[2], once):
-      self.assertGreater(section['training'].pop('seconds'), 0.0)
-    self.assertEqual(measured[2], once)
-    # The table has only widths, because nothing else has been trained.
+      if phases == 'lock_in':
+        self.assertNotIn('supernet', _results(workdir))
+        self.assertFalse((workdir / 'subnets.csv').exists())
+    chex.assert_trees_all_equal(
+        _restore(workdir, 'lock_in'), _restore(self.workdir, 'lock_in')
+    )
     results = _results(workdir)
+    steps = sum(STEPS[phase] for phase in PHASES[: PHASES.index('lock_in') + 1])
+    self.assertEqual(results['supernet']['training']['steps'], steps)
+    # The table has only widths, because there are no deltas.
     self.assertEqual(results['subnets']['count'], 256)
     self.assertNotIn('delta', results)
     self.assertIn('Table II', (workdir / 'report.html').read_text())

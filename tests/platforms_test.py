@@ -19,13 +19,11 @@ from configs import baselines, digits
 
 _PHASES = (
     'teacher',
-    'cascade1',
-    'cascade2',
-    'cascade3',
     'cascade4',
     'lock_in',
     'delta_cascade1',
     'delta_lock_in',
+    'joint',
     'gates',
     'baseline',
 )
@@ -39,7 +37,7 @@ def _traced_step(name):
     config = baselines.get_config('dsnet,digits:smoke')
   else:
     config = digits.get_config('smoke')
-  config.delta.kind = 'separable'
+  config.delta.kind, config.joint.epochs = 'separable', 1.0
   dataset = sources.load(config)
   work = workspace.create(config, '', dataset, None, {})
   phase = {p.name: p for p in phases.build_phases(config)}[name]
@@ -50,7 +48,7 @@ def _traced_step(name):
   step = loop.make_step(
       phase, *shapes, dataset.train, objective, config.data.augment
   )
-  function, *_, batch = step.program
+  function, (*_, batch), _ = step.program
   arguments = loop.argument_shapes(phase, step.tx, *shapes)
   return jax.jit(function).trace(*arguments, batch)
 
@@ -74,7 +72,8 @@ class PlatformsTest(parameterized.TestCase):
     # Stage 4 has 2x2 maps; gates train Flax's layers; deltas have taps.
     self.assertGreater(here['patches'], 0)
     self.assertEqual(here['barriers'] > 0, name != 'gates')
-    self.assertEqual(here['taps'] > 0, 'delta' in name or name == 'gates')
+    has_deltas = 'delta' in name or name in ('joint', 'gates')
+    self.assertEqual(here['taps'] > 0, has_deltas)
     there = _cpu_forms(traced, 'cuda', 'tpu')
     self.assertEqual(there, dict.fromkeys(here, 0))
 

@@ -31,6 +31,8 @@ _NUM_STEPS = 8
 _TRAIN = (
     *TINY,
     '--config.phases=teacher',
+    # The last of three batches of test images is not full.
+    '--config.evaluation.batch_size=16',
     # Two epochs of four steps.
     '--config.teacher.epochs=2.',
     '--config.checkpoint.every_steps=2',
@@ -154,7 +156,7 @@ class JobTest(parameterized.TestCase):
     ]
     self.assertEqual(*top1)
 
-  def test_asked_to_stop_then_killed_it_goes_on_to_the_same_bits(self):
+  def test_asked_to_stop_it_goes_on_to_the_same_bits(self):
     workdir = self.folder / 'stopped'
     checkpoints = workdir / 'checkpoints' / 'teacher'
     job = Job(workdir, *_TRAIN)
@@ -166,9 +168,6 @@ class JobTest(parameterized.TestCase):
     self.assertIn("Phase 'teacher' is saved at step", told)
     saved = max(int(path.name) for path in checkpoints.iterdir())
     self.assertLess(saved, _NUM_STEPS)
-    job = Job(workdir, *_TRAIN)
-    job.wait_for(checkpoints / str(saved // 2 * 2 + 2))
-    job.kill()
     ends = Job(workdir, *_TRAIN).outputs()
     self.assertEqual([status for status, _ in ends], [0, 0], ends)
     chex.assert_trees_all_equal(_weights(workdir), _weights(self.workdir))

@@ -43,8 +43,10 @@ TINY = (
     '--config.lock_in.batch_size=16',
     '--config.delta.cascade.batch_size=16',
     '--config.delta.lock_in.batch_size=16',
+    '--config.joint.epochs=1.',
+    '--config.joint.batch_size=16',
     '--config.gates.batch_size=16',
-    '--config.evaluation.batch_size=16',
+    '--config.evaluation.batch_size=40',
     '--config.checkpoint.every_steps=4',
     '--config.log_every_steps=1',
 )
@@ -114,7 +116,8 @@ def environment(num_devices: int = 1) -> dict[str, str]:
   return os.environ | {
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': flag,
-      # Runs share most of their programs.
+      # Runs share most of their programs. Some are killed while they write one,
+      # so it is no folder that is kept.
       'JAX_COMPILATION_CACHE_DIR': os.environ[_PROGRAMS],
       'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
   }

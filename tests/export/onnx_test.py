@@ -18,7 +18,6 @@ from adaptanet_jax.evaluation import calibration
 from adaptanet_jax.export import folder as folder_lib, runtime
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models import delta, layers
-from adaptanet_jax.models.architectures import ARCHITECTURES
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import LARGEST, Subnet
 from tests.inference import bundle_test
@@ -125,10 +124,9 @@ class OnnxTest(parameterized.TestCase):
     self.assertLen(parts, 4 * len(net.net.choices))
     self._assert_same(exported, net, subnets)
 
-  @parameterized.parameters(*sorted(set(ARCHITECTURES) - {_SMALL}))
-  def test_every_stage_of_every_architecture_and_its_delta(self, architecture):
+  def test_every_stage_of_resnet50_and_its_delta(self):
     net = supernet(
-        ResNet(architecture, 'cifar', 'gn', 10, (8, 8, 3), delta='conv3x3')
+        ResNet('resnet50', 'cifar', 'gn', 10, (8, 8, 3), delta='conv3x3')
     )
     names = ['1.0-0.25-0.5-0.75', '0.5d-0.75d-0.25d-1.0d']
     exported = self._export(net, subnets=names)

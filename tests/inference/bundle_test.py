@@ -32,6 +32,7 @@ from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.workdir import digest
 from tests import testing
 
@@ -483,6 +484,17 @@ class BundleTest(parameterized.TestCase):
     routed, subnets = net.route(blank)
     self.assertTrue(np.isfinite(routed).all())
     self.assertEqual(subnets[0], subnets[1])
+
+  @parameterized.parameters(
+      '1.0-1.0-1.0-1.0', '0.25-1.0-0.25-1.0', '0.25d-0.25d-0.25d-0.25d'
+  )
+  def test_the_included_digits_are_as_right_as_their_table_says(self, subnet):
+    net = adaptanet_jax.load('digits')
+    images, labels = adaptanet_jax.examples('digits')
+    top1 = (np.argmax(net(images, subnet), -1) == labels).mean()
+    code = tuple(Subnet.parse(subnet).encode())
+    # These are 100 of the 500 images of the table.
+    self.assertAlmostEqual(top1, net.subnets['top1'][code], delta=0.04)
 
   def test_the_package_offers_what_its_functions_take_and_return(self):
     for name in adaptanet_jax.__all__:

@@ -199,8 +199,12 @@ class ClassifyTest(parameterized.TestCase):
     self.assertEqual(
         json.loads(out)[0]['subnet'], str(self.net.within(2000.0))
     )
-    code, _, _ = self._command('--policy=joint/budget', self.files[0])
-    self.assertEqual(code, 0)
+    _, out, _ = self._command('--json', '--policy=joint/budget', self.files[0])
+    pixels = images_lib.decode(
+        pathlib.Path(self.files[0]).read_bytes(), (16, 16, 1)
+    )
+    _, (chosen,) = self.net.route(pixels[np.newaxis], 'joint/budget')
+    self.assertEqual(json.loads(out)[0]['subnet'], str(chosen))
 
   @parameterized.parameters(
       ('head -n 1', r'\A.*\\udcff.png  K.*se  [^\n]*\n\Z'),

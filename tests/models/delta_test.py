@@ -161,10 +161,11 @@ class DeltaStageTest(parameterized.TestCase):
     net, variables = _net(norm='bn'), _variables(norm='bn')
 
     @jax.jit
+    def switched(variables, x, index):
+      return supernet.switch_stage(net, variables, x, 2, index, moving=(DELTA,))
+
     def run(index):
-      return supernet.switch_stage(
-          net, variables, _anchor1(), 2, index, moving=(DELTA,)
-      )[1]
+      return switched(variables, _anchor1(), index)[1]
 
     # A choice without a delta leaves the substitute's statistics unchanged.
     own = {'delta': {'stage2': variables['batch_stats']['delta']['stage2']}}
@@ -188,14 +189,13 @@ class DeltaSupernetTest(parameterized.TestCase):
 
     @jax.jit
     @chex.assert_max_traces(1)
-    def run(choices):
+    def run(variables, images, choices):
       return supernet.forward(net, variables, images, choices)
 
     @functools.cache
     def stage(number, choice):
-      return jax.jit(
-          lambda x: net.run_stage(variables, x, number, choice)[0]
-      )
+      run = functools.partial(net.run_stage, number=number, choice=choice)
+      return lambda x: jax.jit(run)(variables, x)[0]
 
     @functools.cache
     def anchor(stages):
@@ -212,7 +212,7 @@ class DeltaSupernetTest(parameterized.TestCase):
       self.assertEqual({code[n] for code in codes}, set(range(8)))
     for code in codes:
       subnet = Subnet.decode(code)
-      logits, features = run(subnet.encode())
+      logits, features = run(variables, images, subnet.encode())
       for n in range(1, 5):
         _close(features[anchor_name(n)], anchor(subnet.stages[:n]))
       _close(logits, net.run_head(variables, anchor(subnet.stages)))

@@ -196,22 +196,21 @@ class ForwardTest(parameterized.TestCase):
     self.assertEqual(net.folded, _net('gn'))
 
     @jax.jit
-    def logits():
-      variables = net.init(jax.random.key(0))
+    def logits(variables, images):
       runs = (net, variables), (net.folded, net.fold(variables)), (
           net.folded, variables
       )
-      return [run.forward(with_, _images(), subnet)[0] for run, with_ in runs]
+      return [run.forward(with_, images, subnet)[0] for run, with_ in runs]
 
-    expected, folded, unfolded = logits()
+    variables = trees.draw_like(net.shapes())
+    expected, folded, unfolded = logits(variables, _images())
     chex.assert_trees_all_close(folded, expected, rtol=1e-5, atol=1e-5)
     self.assertGreater(np.abs(unfolded - expected).max(), 1e-2)
 
   def test_folding_changes_kernels_of_convolutions_alone(self):
     net = _net('gn_ws', delta='conv3x3')
-    key = jax.random.key(0)
     gate = {'params': {'gates': {'gate1': {'kernel': jnp.ones((3, 3, 2, 2))}}}}
-    variables = trees.merge(net.init(key), net.init_delta(key), gate)
+    variables = trees.merge(trees.draw_like(net.shapes()), gate)
     flat, folded = (
         traverse_util.flatten_dict(tree['params'], sep='/')
         for tree in (variables, net.fold(variables))

@@ -32,11 +32,6 @@ from adaptanet_jax.models.subnet import (
 _NET = ResNet('resnet26x8', 'cifar', 'gn', 10, (16, 16, 1))
 # A subnet with a different width at each stage.
 _STAIRS = Subnet.parse('0.75-0.5-0.25-1.0')
-# These programs run a few times on tiny arrays: less optimisation halves the
-# tests' time.
-_jit = functools.partial(
-    jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 _close = functools.partial(chex.assert_trees_all_close, rtol=1e-5, atol=1e-5)
 
 
@@ -53,7 +48,7 @@ def _variables():
 def _stage(number, choice):
   """Returns a compiled program of one choice of one stage, without a switch."""
   run = functools.partial(_NET.run_stage, number=number, choice=choice)
-  return _jit(lambda variables, x: run(variables, x)[0])
+  return jax.jit(lambda variables, x: run(variables, x)[0])
 
 
 @functools.cache
@@ -65,7 +60,7 @@ def _anchor(stages):
   return stage(_variables(), _anchor(stages[:-1]))
 
 
-_head = _jit(_NET.run_head)
+_head = jax.jit(_NET.run_head)
 
 
 @functools.cache
@@ -78,7 +73,7 @@ class ForwardTest(parameterized.TestCase):
   def test_one_program_equals_the_static_form_of_all_256_subnets(self):
     chex.clear_trace_counter()
 
-    @_jit
+    @jax.jit
     @chex.assert_max_traces(1)
     def run(variables, images, choices):
       return supernet.forward(_NET, variables, images, choices)
@@ -100,7 +95,7 @@ class ForwardTest(parameterized.TestCase):
       Subnet.uniform(0.25), LARGEST, MIXED[0], MIXED[1], _STAIRS
   )
   def test_the_static_form_is_the_stages_one_after_the_other(self, subnet):
-    run = _jit(functools.partial(_NET.forward, subnet=subnet))
+    run = jax.jit(functools.partial(_NET.forward, subnet=subnet))
     logits, features = run(_variables(), _images())
     _close(logits, _logits(subnet))
     for n in stage_numbers():
@@ -113,7 +108,7 @@ class GradientTest(parameterized.TestCase):
     chex.clear_trace_counter()
     variables, images = _variables(), _images()
 
-    @_jit
+    @jax.jit
     @chex.assert_max_traces(1)
     def switched(variables, images, choices):
       run = functools.partial(supernet.forward, _NET, choices=choices)
@@ -121,7 +116,7 @@ class GradientTest(parameterized.TestCase):
 
     for subnet in (_STAIRS, MIXED[3]):
       run = functools.partial(_NET.forward, subnet=subnet)
-      expected = _jit(functools.partial(_gradients, run))(variables, images)
+      expected = jax.jit(functools.partial(_gradients, run))(variables, images)
       actual = switched(variables, images, subnet.encode())
       chex.assert_trees_all_equal_shapes_and_dtypes(actual, expected)
       for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
@@ -202,7 +197,7 @@ class OutputsBySubnetTest(parameterized.TestCase):
   def test_equals_the_static_predictions_of_every_combination(self):
     # Branches of each stage, out of order and of different number.
     choices = ((3, 0), (2,), (1, 3, 0), (0, 3))
-    run = _jit(functools.partial(supernet.outputs_by_subnet, _NET))
+    run = jax.jit(functools.partial(supernet.outputs_by_subnet, _NET))
     actual = run(
         _variables(),
         _images(),
@@ -227,13 +222,13 @@ class BatchStatsTest(parameterized.TestCase):
     choice = WIDTH_CHOICES[2]
     x = np.random.default_rng(2).standard_normal((2, 8, 8, 32), np.float32)
 
-    @_jit
+    @jax.jit
     def switched(variables, x, index):
       return supernet.switch_stage(
           net, variables, x, 2, index, moving=(BACKBONE,)
       )
 
-    @_jit
+    @jax.jit
     def static(variables, x):
       return net.run_stage(variables, x, 2, choice, moving=(BACKBONE,))
 

@@ -10,8 +10,10 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from adaptanet_jax import trees
+from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import CHOICES
@@ -25,16 +27,12 @@ _V = 0.25
 # The step from which the soft cross-entropy counts.
 _SOFT_FROM = 5
 
-# These networks take far longer to compile than to run.
-_jit = functools.partial(
-    jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 @functools.cache
 def _variables(seed, norm='gn'):
   net = dataclasses.replace(_NET, norm=norm)
-  return jax.device_get(_jit(net.init)(jax.random.key(seed)))
+  return jax.device_get(jax.jit(net.init)(jax.random.key(seed)))
 
 
 def _batch():
@@ -58,7 +56,7 @@ def _outputs(seed):
   return anchors | {'logits': logits}
 
 
-@_jit
+@jax.jit
 def _forward(variables, images):
   return _NET.forward(variables, images)
 
@@ -74,7 +72,7 @@ def _rng(prefix):
   return rngs[first], subnets[first]
 
 
-@_jit
+@jax.jit
 def _gradients(student, teacher, rng, step=0):
   """Returns gradients and metrics of a step of phase cascade4, module M4."""
   params, rest = trees.split(
@@ -103,7 +101,7 @@ def _mean_squared_errors(outputs, targets):
   return sum(jnp.mean((outputs[k] - targets[k]) ** 2) for k in outputs)
 
 
-@functools.partial(_jit, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=3)
 def _equation_3(student, targets, stops, subnets, soft=0.0):
   """Returns Eq. 3 of M4 and its gradient, one subnet after the other.
 
@@ -203,28 +201,67 @@ class AnchorGradientsTest(parameterized.TestCase):
     for first in (0, 16, 32):
       self.assertGreater(kernel[..., first : first + 16].max(), 0.0)
 
+  def test_a_lock_in_adds_the_errors_of_all_anchors(self):
+    space, rng = mdsr.SubnetSpace(1, 4), jax.random.key(3)
+    student, images = _variables(1), _batch()[0]
+    grads, _, metrics = jax.jit(
+        functools.partial(
+            objectives.anchor_gradients,
+            nets=_NETS,
+            space=space,
+            input_from='student',
+            num_random=1,
+            teacher_weight=_V,
+        )
+    )(student['params'], {}, _inputs(teacher=_variables(0), rng=rng))
+    run = jax.jit(functools.partial(supernet.forward, _NET))
+
+    def outputs(params):
+      found = []
+      for subnet in mdsr.draw_subnets(rng, space, 1):
+        logits, anchors = run({'params': params}, images, subnet)
+        found.append(anchors | {'logits': logits})
+      return found
+
+    target, (held, *_) = _outputs(0), outputs(student['params'])
+    self.assertLen(target, 5)
+
+    def equation(params):
+      largest, *others = outputs(params)
+      each = [
+          _V * _mean_squared_errors(other, target)
+          + (1 - _V) * _mean_squared_errors(other, held)
+          for other in others
+      ]
+      return float(_mean_squared_errors(largest, target) + sum(each) / 2)
+
+    np.testing.assert_allclose(
+        metrics['loss'], equation(student['params']), rtol=1e-5
+    )
+    # The derivative along the gradient, by differences.
+    step = 1e-3 / optax.global_norm(grads)
+    after, before = (
+        equation(optax.tree.add_scale(student['params'], way * step, grads))
+        for way in (1.0, -1.0)
+    )
+    np.testing.assert_allclose(
+        (after - before) / (2 * step), optax.global_norm(grads) ** 2, rtol=0.02
+    )
+
   def test_metrics_are_of_the_corners(self):
     rng, subnets = _rng((2, 0, 3))
     _, metrics = _gradients(_variables(1), _variables(0), rng)
-    self.assertSameElements(
-        metrics,
-        [
-            'loss',
-            'loss_largest',
-            'loss_smallest',
-            'top1_largest',
-            'top1_smallest',
-        ],
-    )
-    (_, first), _ = _equation_3(
-        _variables(1), _outputs(0), 1.0, tuple(map(tuple, subnets))
-    )
-    np.testing.assert_allclose(metrics['loss_largest'], first, rtol=1e-5)
-    self.assertNotAlmostEqual(
-        float(metrics['loss_smallest']), float(first), places=3
-    )
-    # Accuracies of four images.
-    self.assertIn(float(metrics['top1_largest']), [0.0, 0.25, 0.5, 0.75, 1.0])
+    smallest = CHOICES[subnets[1][3]]
+    self.assertEqual(smallest.rho, 0.25)
+    x, labels = _batch()
+    for n in (1, 2, 3):
+      x, _ = _NET.run_stage(_variables(1), x, n, CHOICES[subnets[0][n - 1]])
+    for name, choice in (('largest', CHOICES[0]), ('smallest', smallest)):
+      found = _module_4(_variables(1), x, choice)
+      loss = _mean_squared_errors(found, {k: _outputs(0)[k] for k in found})
+      np.testing.assert_allclose(metrics[f'loss_{name}'], loss, rtol=1e-4)
+      right = (np.argmax(found['logits'], -1) == labels).mean()
+      self.assertEqual(metrics[f'top1_{name}'], right)
 
 
 class RunModuleTest(parameterized.TestCase):
@@ -232,7 +269,7 @@ class RunModuleTest(parameterized.TestCase):
   @parameterized.parameters((2, 2), (3, 4))
   def test_a_student_that_is_the_teacher_has_no_loss(self, first, last):
 
-    @_jit
+    @jax.jit
     def run(variables, targets, choices):
       outputs, _ = forward.run_module(
           _NETS,
@@ -277,7 +314,7 @@ class DeltaGradientsTest(parameterized.TestCase):
     rng = jax.random.key(5)
     subnets = np.asarray(mdsr.draw_subnets(rng, space, 3))
     own, rest = trees.split(student['params'], ('delta/stage4',))
-    grads, _, metrics = _jit(
+    grads, _, metrics = jax.jit(
         functools.partial(
             objectives.anchor_gradients,
             nets=forward.Networks(_NET, _DELTA_NET),
@@ -313,7 +350,7 @@ class DeltaGradientsTest(parameterized.TestCase):
           for other in others
       ) / len(others)
 
-    loss, expected = _jit(jax.value_and_grad(equation))(own)
+    loss, expected = jax.jit(jax.value_and_grad(equation))(own)
     self.assertEqual(subnets[:, 3].tolist()[:2], [4, 7])
     np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-4)
     chex.assert_trees_all_close(grads, expected, rtol=1e-3, atol=1e-4)
@@ -343,12 +380,13 @@ class GateGradientsTest(parameterized.TestCase):
 
   def test_each_gate_trains_as_if_it_were_alone(self):
     own = _with_deltas_and_gates()['params']['gates']
-    grads, stats, metrics = _jit(functools.partial(self._run, _GATES))(own)
+    grads, stats, metrics = jax.jit(functools.partial(self._run, _GATES))(own)
     chex.assert_tree_all_finite((grads, stats, metrics))
     self.assertTrue(np.any(grads['gates']['gate1']['log_variance']['kernel']))
     alone = dataclasses.replace(_GATES, anchors=(4,))
     only = {'gate4': own['gate4']}
-    grads4, stats4, metrics4 = _jit(functools.partial(self._run, alone))(only)
+    run = jax.jit(functools.partial(self._run, alone))
+    grads4, stats4, metrics4 = run(only)
     chex.assert_trees_all_close(
         grads4['gates']['gate4'], grads['gates']['gate4'], rtol=1e-4, atol=1e-4
     )
@@ -374,7 +412,7 @@ def _label_gradients(norm):
   )
   variables = _variables(0, norm)
   stats = variables.get('batch_stats', {})
-  return _jit(run)(variables['params'], stats, _inputs())
+  return jax.jit(run)(variables['params'], stats, _inputs())
 
 
 class FoldingTest(parameterized.TestCase):
@@ -385,7 +423,7 @@ class FoldingTest(parameterized.TestCase):
     run = functools.partial(
         objectives.label_gradients, net=net.folded, label_smoothing=0.1
     )
-    grads, _, metrics = _jit(objectives.folding(run, net, net))(
+    grads, _, metrics = jax.jit(objectives.folding(run, net, net))(
         variables['params'], {}, _inputs()
     )
     expected, _, expected_metrics = _label_gradients('gn_ws')
@@ -437,13 +475,22 @@ class LabelGradientsTest(parameterized.TestCase):
     stayed = jax.tree.map(np.array_equal, stats, old_stats)
     self.assertFalse(any(jax.tree.leaves(stayed)))
 
-  def test_metrics_are_of_the_full_network(self):
-    _, _, metrics = _label_gradients('gn')
-    logits, (_, labels) = _outputs(0)['logits'], _batch()
-    # A tenth of the target is spread over the classes.
-    log_probabilities = jax.nn.log_softmax(logits)
-    of_label = log_probabilities[np.arange(len(labels)), labels]
-    loss = -(0.9 * of_label + 0.1 * log_probabilities.mean(-1)).mean()
+  def test_gradients_and_metrics_are_of_the_full_network(self):
+    grads, _, metrics = _label_gradients('gn')
+    images, labels = _batch()
+
+    def smoothed(params):
+      logits, _ = _NET.forward({'params': params}, images)
+      # A tenth of the target is spread over the classes.
+      log_probabilities = jax.nn.log_softmax(logits)
+      of_label = log_probabilities[np.arange(len(labels)), labels]
+      loss = -(0.9 * of_label + 0.1 * log_probabilities.mean(-1)).mean()
+      return loss, logits
+
+    (loss, logits), expected = jax.jit(
+        jax.value_and_grad(smoothed, has_aux=True)
+    )(_variables(0)['params'])
+    chex.assert_trees_all_close(grads, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
     right = (np.argmax(logits, -1) == labels).mean()
     self.assertEqual(metrics['top1'], right)

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Compares a hundred training steps in bfloat16 and in float32."""
+"""Compares thirty training steps in bfloat16 and in float32."""
 
 import tempfile
 
@@ -16,7 +16,7 @@ from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from configs import digits
 
-STEPS = 100
+STEPS = 30
 BATCH_SIZE = 4
 
 

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.training.step."""
 
 from absl.testing import absltest
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +72,51 @@ class MovingAverageTest(absltest.TestCase):
     state, seen = _run(self._state({}), teacher, 2, decay=0.5)
     self.assertEqual(state.average, {})
     self.assertEqual(seen, [7.0, 7.0])
+
+
+def _brightness(params, stats, inputs):
+  """Returns gradients that depend on each image and on its random shift."""
+  weights = jnp.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+  images = inputs.images.astype(jnp.float32)
+  bright = (images * weights).mean((1, 2, 3))
+  mean = (bright * (1.0 + inputs.labels)).mean()
+  return jax.tree.map(lambda leaf: leaf * mean, params), stats, {'mean': mean}
+
+
+class DevicesTest(absltest.TestCase):
+
+  def test_four_take_the_step_that_one_takes(self):
+    tx = optax.sgd(1e-3)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 4, 4, 1), np.uint8)
+    labels = rng.integers(0, 10, 8, np.int32)
+    found = []
+    for count in (1, 4):
+      # With one parameter there would be as many leaves as arguments, and pmap
+      # of jax 0.10.2 would take the axes of the arguments for the leaves'.
+      params = {'v': jnp.array([3.0]), 'w': jnp.array([1.0, -2.0])}
+      state = TrainState(
+          step=jnp.zeros((), jnp.int32),
+          params=params,
+          batch_stats={},
+          opt_state=tx.init(params),
+      )
+      step = map_train_step(
+          _brightness, tx, 'crop', on=jax.local_devices()[:count]
+      )
+      batch = {
+          'image': images.reshape(count, -1, 4, 4, 1),
+          'label': labels.reshape(count, -1),
+      }
+      state, metrics = step(state, {}, {}, jax.random.key(0), batch)
+      self.assertTrue(metrics['mean'].is_fully_replicated)
+      found.append((jax.device_get(state.params), jax.device_get(metrics)))
+    (params, metrics), _ = found
+    self.assertGreater(metrics['mean'], 0.0)
+    factor = 1.0 - 1e-3 * metrics['mean']
+    expected = factor * np.array([1.0, -2.0])
+    np.testing.assert_allclose(params['w'], expected, rtol=1e-6)
+    chex.assert_trees_all_close(*found, rtol=1e-6)
 
 
 if __name__ == '__main__':
