@@ -18,7 +18,7 @@ from adaptanet_jax.evaluation import (
   subnet_table,
 )
 from adaptanet_jax.models import routing
-from adaptanet_jax.models.gates import GATES, GateSet
+from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.subnet import (
@@ -137,7 +137,7 @@ def _calibrates(work: Workspace) -> bool:
 
 
 def tree_program(
-    work: Workspace, variables: Any, gates: GateSet | None, *statistics: Any
+    work: Workspace, variables: Any, *statistics: Any
 ) -> Program:
   """Returns the program that runs all subnets.
 
@@ -145,7 +145,8 @@ def tree_program(
   then run the same program: compiling a second one would take longer.
   """
   net = workspace.student_for(work.nets, variables)
-  predictor = protocols.tree_predictor(net, routing.routing_gates(gates))
+  gates = routing.routing_gates(common.gates_of(work, variables))
+  predictor = protocols.tree_predictor(net, gates)
   # For 4,096 subnets of resnet26x8 on 40 images, which `policies` repeats on
   # others: 5 s to compile fast and 12 to run, against 13 and 4 (2 cores of an
   # Intel Xeon, jax 0.10.2, 2026-11-29).
@@ -157,7 +158,6 @@ def tree_program(
 def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   """Returns the programs of `evaluate`, for variables or their shapes."""
   net = workspace.student_for(work.nets, variables)
-  gates = common.gates_of(work, variables)
   found: dict[str, Program] = {}
   statistics: Any = ()
   if _calibrates(work):
@@ -167,8 +167,8 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
     statistics = jax.eval_shape(
         functools.partial(calibration.of_training, net), variables
     )
-  found['tree'] = tree_program(work, variables, gates, *statistics)
-  if gates:
+  found['tree'] = tree_program(work, variables, *statistics)
+  if common.gates_of(work, variables):
     found['gates'] = gating.gate_program(work, variables)
   return found
 

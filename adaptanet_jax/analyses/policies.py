@@ -73,7 +73,7 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
   net = workspace.student_for(work.nets, variables)
   shapes = policies.policy_shapes(len(net.choices), work.config.policies.bins)
   return {
-      'tree': accuracy.tree_program(work, variables, gates),
+      'tree': accuracy.tree_program(work, variables),
       'routed': common.program(
           work, routed_predictor(net, gates), variables, shapes
       ),

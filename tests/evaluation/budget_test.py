@@ -64,11 +64,11 @@ class BudgetTest(parameterized.TestCase):
   ):
     observed = make_observed(400, informed=0.0)
     found = budget.budget(observed, scope, limit)
-    other = _other(observed, 1500, informed=0.0)
+    other = _other(observed, 3000, informed=0.0)
     actual, _ = _mean(other, found.mixture)
     expected, _ = _mean(other, _uniform(observed, scope, limit))
     # Within two standard errors, if they differ in a tenth of the examples.
-    self.assertGreater(actual, expected - 2.0 * np.sqrt(0.1 / 1500))
+    self.assertGreater(actual, expected - 2.0 * np.sqrt(0.1 / 3000))
 
   @parameterized.parameters(('width', 200.0), ('joint', 150.0))
   def test_where_gates_know_it_is_better(self, scope, limit):
@@ -76,7 +76,7 @@ class BudgetTest(parameterized.TestCase):
     found = budget.budget(observed, scope, limit)
     self.assertStartsWith(found.kind, 'gate')
     self.assertGreater(found.gain, found.gain_error)
-    other = _other(observed, 1500, informed=1.0)
+    other = _other(observed, 3000, informed=1.0)
     actual, madds = _mean(other, found.mixture)
     expected, _ = _mean(other, _uniform(observed, scope, limit))
     self.assertGreater(actual, expected + 0.02)

@@ -28,7 +28,6 @@ _V = 0.25
 _SOFT_FROM = 5
 
 
-
 @functools.cache
 def _variables(seed, norm='gn'):
   net = dataclasses.replace(_NET, norm=norm)
@@ -251,6 +250,16 @@ class AnchorGradientsTest(parameterized.TestCase):
   def test_metrics_are_of_the_corners(self):
     rng, subnets = _rng((2, 0, 3))
     _, metrics = _gradients(_variables(1), _variables(0), rng)
+    self.assertSameElements(
+        metrics,
+        [
+            'loss',
+            'loss_largest',
+            'loss_smallest',
+            'top1_largest',
+            'top1_smallest',
+        ],
+    )
     smallest = CHOICES[subnets[1][3]]
     self.assertEqual(smallest.rho, 0.25)
     x, labels = _batch()
