@@ -9,7 +9,14 @@ venv="${ADAPTANET_VENV:-.venv}"
 # The stamp names what was installed, and is written only once all of it was.
 stamp="$venv/installed-${extra:-run}"
 want="$(cksum setup.cfg)"
-if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
+is_installed() {
+  [[ "$(cat "$stamp" 2>/dev/null)" == "$want" ]]
+}
+install() {
+  # Of two first starts at once, one installs and the other waits. Where files
+  # cannot be locked, both install.
+  flock 9 || true
+  ! is_installed || return 0
   echo "Installing into $venv ..." >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     python="${PYTHON:-python3}"
@@ -24,7 +31,8 @@ if [[ "$(cat "$stamp" 2>/dev/null)" != "$want" ]]; then
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --editable ".${extra:+[$extra]}" || exit 1
   echo "$want" > "$stamp"
-fi
+}
+is_installed || install 9< setup.cfg
 source "$venv/bin/activate"
 # Memory in pages of 2 MB: on a CPU every step allocates its memory again, which
 # with pages of 4 kB took 11% of a resnet50 step (docs/performance-notes.md).

@@ -463,6 +463,69 @@ class NewestPythonTest(parameterized.TestCase):
     self.assertEqual(done.stdout, f'{self.folder}/python{version}\n')
 
 
+class EnvironmentTest(absltest.TestCase):
+  """Tests of launch/environment.sh with a stand-in for Python."""
+
+  def setUp(self):
+    super().setUp()
+    self.root = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    for name in ('launch/environment.sh', 'setup.cfg'):
+      (self.root / name).parent.mkdir(exist_ok=True)
+      shutil.copy(ROOT / name, self.root / name)
+    # Makes an environment of itself; installing takes a while.
+    self._write('python', """#!/usr/bin/env bash
+        echo "$*" >> calls
+        case "$*" in
+          *"-m venv"*)
+            mkdir -p "${@: -1}/bin"
+            cp python activate "${@: -1}/bin"
+            touch "${@: -1}/has_pip" ;;
+          *"pip --version") [[ -e .venv/has_pip ]] ;;
+          *"pip install"*) sleep .3; exit "${FAILS:-0}" ;;
+        esac""")
+    self._write('activate', 'VIRTUAL_ENV="$PWD/.venv"\n')
+
+  def _write(self, name, text):
+    (self.root / name).write_text(text)
+    (self.root / name).chmod(0o755)
+
+  def _start(self, **environment):
+    return subprocess.Popen(
+        ['bash', '-c', 'set -euo pipefail; source launch/environment.sh test'],
+        cwd=self.root,
+        env=os.environ | {'PYTHON': './python'} | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+  def _installed(self):
+    calls = (self.root / 'calls').read_text().splitlines()
+    return sum('pip install' in call for call in calls)
+
+  def test_of_two_first_starts_one_installs(self):
+    starts = [self._start(), self._start()]
+    texts = [start.communicate(timeout=30)[1] for start in starts]
+    self.assertEqual([start.returncode for start in starts], [0, 0], texts)
+    self.assertEqual(self._installed(), 1)
+    self.assertCountEqual(texts, ['Installing into .venv ...\n', ''])
+
+  def test_what_failed_is_installed_the_next_time_and_then_no_more(self):
+    codes = []
+    for fails in ('3', '0', '0'):
+      start = self._start(FAILS=fails)
+      start.communicate(timeout=30)
+      codes.append(start.returncode)
+    self.assertEqual(codes, [1, 0, 0])
+    self.assertEqual(self._installed(), 2)
+    calls = (self.root / 'calls').read_text()
+    self.assertEqual(calls.count('-m venv --clear'), 1)
+    # Other requirements are installed into the same environment.
+    with (self.root / 'setup.cfg').open('a') as file:
+      file.write('\n')
+    self._start().communicate(timeout=30)
+    self.assertEqual(self._installed(), 3)
+
+
 class LocalProcessesTest(parameterized.TestCase):
 
   def setUp(self):
