@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import time
 from typing import Any
@@ -306,8 +307,8 @@ class Report:
 
 def _command(name: str, arguments: Sequence[str]) -> str:
   """Returns the command of a benchmark, without the file that it writes."""
-  kept = [a for a in arguments if not a.startswith('--out=')]
-  return ' '.join(('python -m', f'benchmarks.{name}', *kept))
+  command = ' '.join(('python -m', f'benchmarks.{name}', *arguments))
+  return re.sub(r' --?out[= ]\S+', '', command)
 
 
 def _plain(value: Any) -> Any:

@@ -50,12 +50,15 @@ on() {
 # tell: a slice that is taken for deleted would still have to be paid for.
 exists() {
   [[ -z "${DRY_RUN:-}" ]] || return 1
-  local problem
-  problem="$(mktemp)"
+  local messages problem code=0
+  messages="$(mktemp)"
   state="$(gcloud compute tpus tpu-vm describe "$name" --zone="$ZONE" \
-    --format='value(state)' 2>"$problem")" && return
-  ! grep -q NOT_FOUND "$problem" || return 1
-  cat "$problem" >&2
+    --format='value(state)' 2>"$messages")" || code="$?"
+  problem="$(<"$messages")"
+  rm "$messages"
+  ((code)) || return 0
+  [[ "$problem" != *NOT_FOUND* ]] || return 1
+  echo "$problem" >&2
   exit 1
 }
 

@@ -84,7 +84,8 @@ class HarnessTest(parameterized.TestCase):
   def test_what_other_flags_have_measured_is_not_replaced(self):
     for argv, kept in (
         (['name', '--side=32', '--rounds=3'], 1),
-        (['name', '--rounds=3', '--side=32'], 2),
+        (['name', '--rounds=3', '--side=32', '--out=file'], 2),
+        (['name', '--out', 'file', '--rounds=3', '--side=32'], 3),
         (['name', '--rounds=3'], None),
     ):
       with mock.patch.object(sys, 'argv', argv):
@@ -96,7 +97,7 @@ class HarnessTest(parameterized.TestCase):
         else:
           with self.assertRaisesRegex(SystemExit, 'side=32.*partial; expected'):
             report.done()
-    self.assertEqual(self._found()['rows'][0]['place'], 2)
+    self.assertEqual(self._found()['rows'][0]['place'], 3)
     self.assertTrue(os.path.exists(f'{self.path}.partial'))
 
 
