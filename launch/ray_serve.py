@@ -23,6 +23,7 @@ from ray import serve
 
 from adaptanet_jax import commands, serve as serve_lib
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.serving import flags
 
 _COMMAND = 'launch.ray_serve'
 _NAME = 'adaptanet'
@@ -116,13 +117,13 @@ def parser() -> argparse.ArgumentParser:
   add('--gpus', type=float, default=0.0, help='GPUs of a replica')
   add('--host', default='127.0.0.1', help='address to listen at')
   add('--port', type=int, default=8000, help='port to listen at')
-  serve_lib.add_flags(found)
+  flags.add_service(found)
   return found
 
 
 def check(args: argparse.Namespace) -> str | None:
-  """Checks the flags; see `serve.check_flags`."""
-  serve_lib.check_ranges(
+  """Checks the flags; see `flags.check_service`."""
+  flags.check_ranges(
       args, ('max_replicas', 1, 10_000), ('min_replicas', 0, args.max_replicas),
       ('rate', 0.001, 1e6), ('ongoing', 1, 1_000_000), ('cpus', 0, 1024),
       ('gpus', 0, 1024), ('port', 1, 65535),
@@ -139,7 +140,7 @@ def check(args: argparse.Namespace) -> str | None:
         '--token_file; expected --require_token with it: the model of a '
         'replica cannot be changed, so a token is only for inference.'
     )
-  return serve_lib.check_flags(args)
+  return flags.check_service(args)
 
 
 def deploy(app: Any) -> None:

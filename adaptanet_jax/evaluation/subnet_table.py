@@ -68,6 +68,40 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
     return np.array([float(text) for text in texts])
 
 
+def best_within(table: SubnetTable, madds: float) -> Subnet:
+  """Returns the most accurate subnet within a budget of MAdds.
+
+  Accuracies are those estimated by `budget.expected_top1`.
+
+  Args:
+    table: the table of all subnets, with those accuracies.
+    madds: the budget, in multiply-accumulates for one image.
+
+  Raises:
+    UsageError: no subnet is that cheap, or nothing was measured on held-out
+      examples.
+  """
+  if 'expected_top1' not in table:
+    raise UsageError(
+        'Accuracies on held-out examples were not measured; expected an '
+        'AdaptaNet, no baseline, whose phases evaluation and policies are '
+        'done.'
+    )
+  try:
+    madds = float(madds)
+  except (TypeError, ValueError, OverflowError) as error:
+    raise UsageError(f'madds = {madds!r}; expected a number.') from error
+  costs, top1 = table['madds'], table['expected_top1']
+  within = list(zip(*np.nonzero(costs <= madds)))
+  if not within:
+    raise UsageError(
+        f'No subnet takes at most {madds:,.0f} MAdds; expected '
+        f'{costs.min():,} or more.'
+    )
+  # Many subnets may tie; then the costliest is the safest choice.
+  return Subnet.decode(max(within, key=lambda n: (top1[n], costs[n])))
+
+
 def write(
     workdir: str, table: SubnetTable, subnets: Sequence[Subnet] | None = None
 ) -> None:

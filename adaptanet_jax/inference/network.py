@@ -23,6 +23,7 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
   policies as policies_lib,
+  subnet_table,
 )
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference import pictures as pictures_lib
@@ -199,25 +200,7 @@ class Supernet:
       UsageError: no subnet is that cheap, or nothing was measured on held-out
         examples.
     """
-    if 'expected_top1' not in self.subnets:
-      raise UsageError(
-          'Accuracies on held-out examples were not measured; expected an '
-          'AdaptaNet, no baseline, whose phases evaluation and policies are '
-          'done.'
-      )
-    try:
-      madds = float(madds)
-    except (TypeError, ValueError, OverflowError) as error:
-      raise UsageError(f'madds = {madds!r}; expected a number.') from error
-    costs, top1 = self.subnets['madds'], self.subnets['expected_top1']
-    within = list(zip(*np.nonzero(costs <= madds)))
-    if not within:
-      raise UsageError(
-          f'No subnet takes at most {madds:,.0f} MAdds; expected '
-          f'{costs.min():,} or more.'
-      )
-    # Many subnets may tie; then the costliest is the safest choice.
-    return Subnet.decode(max(within, key=lambda n: (top1[n], costs[n])))
+    return subnet_table.best_within(self.subnets, madds)
 
   def classify(
       self,

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 import adaptanet_jax
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving import payloads, protocol
+from adaptanet_jax.serving import metadata, payloads, protocol
 from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.failures import failure
@@ -34,7 +34,6 @@ from adaptanet_jax.serving.refusals import (
   RequestError,
 )
 from adaptanet_jax.serving.service import Images, Service
-from adaptanet_jax.serving.tensors import INPUT
 
 # How much work a pixel, a logit in JSON, and a byte of a picture are, in bytes
 # of `Reader.aside`, which moves large work to a thread. A compressed profile
@@ -267,11 +266,7 @@ class _App:
     })
 
   async def _server(self, request: Request) -> Response:
-    return JSONResponse({
-        'name': 'adaptanet_jax',
-        'version': adaptanet_jax.__version__,
-        'extensions': ['binary_tensor_data'],
-    })
+    return JSONResponse(metadata.server())
 
   async def _live(self, request: Request) -> Response:
     return _state(self._service.is_live, 'live')
@@ -280,45 +275,10 @@ class _App:
     return _state(self._service.is_ready, 'ready')
 
   async def _model(self, request: Request) -> Response:
-    classes = len(self._service.engine.class_names)
-    profile = self._service.profile
-    return JSONResponse({
-        'name': self._service.name,
-        'versions': [protocol.VERSION],
-        'platform': 'adaptanet_jax',
-        'inputs': [{
-            'name': INPUT,
-            'datatype': 'UINT8',
-            'shape': [-1, *self._service.engine.image_shape],
-        }],
-        'outputs': [
-            {
-                'name': name,
-                'datatype': datatype,
-                'shape': [-1, classes] if name == 'logits' else [-1],
-            }
-            for name, datatype in protocol.OUTPUTS.items()
-        ],
-        'anchors': self._service.engine.anchor_shapes(),
-        'menu': [
-            {
-                'subnet': entry.name,
-                'accuracy': entry.accuracy,
-                'madds': entry.madds,
-                'images_per_second': rate,
-            }
-            for entry, rate in zip(profile.entries, profile.capacity.tolist())
-        ],
-    })
+    return JSONResponse(metadata.model(self._service))
 
   async def _index(self, request: Request) -> Response:
-    ready = self._service.is_ready
-    return JSONResponse([{
-        'name': self._service.name,
-        'version': protocol.VERSION,
-        'state': 'READY' if ready else 'UNAVAILABLE',
-        'reason': '',
-    }])
+    return JSONResponse(metadata.index(self._service))
 
   async def _load(self, request: Request) -> Response:
     """Loads the model again, or the one that the parameter `model` names."""

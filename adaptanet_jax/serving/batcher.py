@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 import logging
-import math
+import operator
 import threading
 import time
 from typing import Any
@@ -33,6 +33,7 @@ from adaptanet_jax.serving.controller import (
   seconds_needed,
 )
 from adaptanet_jax.serving.engine import Engine
+from adaptanet_jax.serving.health import Health
 from adaptanet_jax.serving.items import Answer, Batch, Item
 from adaptanet_jax.serving.refusals import (
   BatchError,
@@ -42,16 +43,10 @@ from adaptanet_jax.serving.refusals import (
 )
 
 REPLACED = 'Another model took its place.'
-# Failed batches in a row after which the server is not ready.
-_MOST_FAILURES = 3
 # Once not ready, it runs a blank image after each such time without requests:
 # nothing else would show that batches succeed again.
 _PROBE_SECONDS = 1.0
-# After as many more seconds of failures, only a new process may help.
-_MOST_UNREADY_SECONDS = 60.0
-# A batch hangs if it takes more than this many times its prediction and more
-# than this many seconds.
-_HANG_FACTOR, _HANG_SECONDS = 10.0, 10.0
+_DEADLINE = operator.attrgetter('deadline')
 
 
 class Batcher:
@@ -63,7 +58,7 @@ class Batcher:
     margin: how much longer batches take than measured.
     delay: seconds from the end of a batch until a response with its answers is
       made. Under load the event loop takes a while, and has to be in time, too.
-    failures: failed batches since the last one that succeeded.
+    health: whether batches succeed, and end.
     begun: batches begun so far.
   """
 
@@ -88,16 +83,14 @@ class Batcher:
     """
     self.engine, self.profile = engine, profile
     self.margin, self.delay = Margin(), Recent()
-    self.failures = self.begun = 0
-    self._unready_since = math.inf
+    self.health, self.begun = Health(), 0
     self._limit, self._on_batch, self._choose = queue_limit, on_batch, choose
     self._changed = threading.Condition()
     self._items: list[Item] = []  # In order of their deadlines.
     self._held = 0
     self._closing = False
-    # When the running batch should be done, and when it is overdue.
-    self._busy_until = self._overdue = 0.0
     self._running = 0
+    self._busy_until = 0.0  # When the running batch should be done.
     self._thread = threading.Thread(
         target=self._serve, name='batches', daemon=True
     )
@@ -120,19 +113,9 @@ class Batcher:
 
   @property
   def is_alive(self) -> bool:
-    """False if the thread died or hangs, or all batches have failed for long.
-    """
-    now = time.monotonic()
-    # Read in the reverse of the order in which `_begin` sets them.
-    hangs = self._running and now > self._overdue
-    fails = now > self._unready_since + _MOST_UNREADY_SECONDS
-    not_started = self._thread.ident is None
-    return (not_started or self._thread.is_alive()) and not (hangs or fails)
-
-  @property
-  def is_healthy(self) -> bool:
-    """Whether batches succeed."""
-    return self.failures < _MOST_FAILURES
+    """Whether the thread has not died, and its batches are not lost."""
+    lives = self._thread.ident is None or self._thread.is_alive()
+    return lives and not self.health.is_lost
 
   def submit(
       self,
@@ -169,7 +152,7 @@ class Batcher:
     with self._changed:
       self._check(now, deadline, len(items), allowed)
       for item in items:
-        bisect.insort(self._items, item, key=_deadline)
+        bisect.insort(self._items, item, key=_DEADLINE)
       self._changed.notify()
     for item in items:
       item.timer = self._loop.call_at(
@@ -227,7 +210,7 @@ class Batcher:
           lost += [item] if item.start else []
       self._leave_out(lost)
       self.engine, self.profile, self.margin = engine, profile, Margin()
-      self._note(False, time.monotonic())
+      self.health.note(False)
     for item in lost:
       self._fail(item, RefusedError(REPLACED, 1.0))
 
@@ -259,7 +242,7 @@ class Batcher:
     begins = None
     if waiting or self._running:
       begins = max(0.0, self._busy_until - now) if self._running else 0.0
-    ahead = bisect.bisect_right(self._items, deadline, key=_deadline)
+    ahead = bisect.bisect_right(self._items, deadline, key=_DEADLINE)
     needed = seconds_needed(
         self.profile,
         self.margin.mean(now),
@@ -302,7 +285,7 @@ class Batcher:
     """Runs batches until the batcher is closed; the thread's function."""
     while True:
       with self._changed:
-        while self.is_healthy and not (self._items or self._closing):
+        while self.health.is_ready and not (self._items or self._closing):
           self._changed.wait()
         if not (self._items or self._closing):
           self._changed.wait(_PROBE_SECONDS)
@@ -366,7 +349,7 @@ class Batcher:
     batch = Batch(self.engine, self.profile, self.margin, decision, items)
     now = time.monotonic()
     self._busy_until = now + self.margin.value(now) * batch.seconds
-    self._overdue = now + max(_HANG_FACTOR * batch.seconds, _HANG_SECONDS)
+    self.health.begin(batch.seconds)
     self._running = len(items)
     self.begun += 1
     return batch
@@ -386,19 +369,12 @@ class Batcher:
     with self._changed:
       batch.margin.record((done - started) / batch.seconds, done)
       self._running = 0
+      self.health.end()
       if batch.engine is self.engine:
-        self._note(bool(problem), done)
+        self.health.note(bool(problem))
     self._loop.call_soon_threadsafe(
         self._deliver, batch, answers, problem, done - started
     )
-
-  def _note(self, failed: bool, now: float) -> None:
-    """Notes whether a batch failed; the lock is held."""
-    self.failures = self.failures + 1 if failed else 0
-    if not failed:
-      self._unready_since = math.inf
-    elif self.failures == _MOST_FAILURES:
-      self._unready_since = now
 
   def _deliver(
       self, batch: Batch, answers: list[Answer], problem: str, seconds: float
@@ -414,10 +390,6 @@ class Batcher:
   def _fail(self, item: Item, error: Exception) -> None:
     if not item.future.done():
       item.future.set_exception(error)
-
-
-def _deadline(item: Item) -> float:
-  return item.deadline
 
 
 def _left_for(delay: float, seconds: float) -> float:

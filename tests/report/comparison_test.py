@@ -12,34 +12,13 @@ import numpy as np
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import subnet_table
-from adaptanet_jax.models.subnet import MIXED, Subnet
+from adaptanet_jax.models.subnet import Subnet
 from adaptanet_jax.report import comparison
 from adaptanet_jax.workdir import write_json
 from configs import common
+from tests.report.sections import figures
 
 _DATASET = {'name': 'digits', 'test_examples': 500}
-
-
-def _section(top1, *, norm='gn', madds=100):
-  """Returns a section whose widths cost 10, 7, 4 and 1 times `madds`."""
-  return {
-      'uniform': {
-          name: {'top1': top1 - n / 10, 'madds': madds * (10 - 3 * n)}
-          for n, name in enumerate(('1.0', '0.75', '0.5', '0.25'))
-      },
-      'mixed': {
-          str(s): {'top1': top1 - 0.2, 'madds': 5 * madds} for s in MIXED
-      },
-      'random': {
-          'mean': top1 - 0.15, 'std': 0.01, 'madds_mean': 5 * madds,
-      },
-      'exact': {
-          'mean': top1 - 0.15, 'min': top1 - 0.3, 'max': top1, 'subnets': 256,
-      },
-      'norm': norm,
-      'calibration': None,
-      'training': {'steps': 10, 'images': 640, 'seconds': 5.0},
-  }
 
 
 class ComparisonTest(parameterized.TestCase):
@@ -81,15 +60,15 @@ class ComparisonTest(parameterized.TestCase):
             ('0.25-0.25-0.25-0.25', 100, 0.6),
             ('0.25d-0.25-0.25-0.25', 50, 0.7),
         ),
-        supernet=_section(0.9),
-        delta=_section(0.8, madds=50),
+        supernet=figures(0.9),
+        delta=figures(0.8, madds=50),
     )
-    usnet = functools.partial(_section, norm='bn', madds=90)
+    usnet = functools.partial(figures, norm='bn', madds=90)
     self._workdir('usnet-0', usnet=usnet(0.92))
     longer = usnet(0.96)
     longer['training'] = {'steps': 20, 'images': 1280, 'seconds': 8.0}
     self._workdir('usnet-1', changes={'seed': 1}, usnet=longer)
-    self._workdir('gn', usnet=_section(0.5))
+    self._workdir('gn', usnet=figures(0.5))
     return comparison.collect(
         [ours, *comparison.find(f'{self.folder}/*')], _DATASET
     )
@@ -144,7 +123,7 @@ class ComparisonTest(parameterized.TestCase):
     )
 
   def test_what_differs_in_more_than_the_seed_is_another_column(self):
-    ours = self._workdir('ours', supernet=_section(0.9))
+    ours = self._workdir('ours', supernet=figures(0.9))
     for name, changes in (
         ('ieb-0', {}),
         ('ib-0', {'baseline.ensemble': 'ib'}),
@@ -155,7 +134,7 @@ class ComparisonTest(parameterized.TestCase):
         ('ours-1', {'seed': 1, 'delta.kind': 'separable'}),
     ):
       section = 'supernet' if name == 'ours-1' else 'dsnet'
-      self._workdir(name, changes=changes, **{section: _section(0.9)})
+      self._workdir(name, changes=changes, **{section: figures(0.9)})
     columns = comparison.collect(
         [ours, *comparison.find(f'{self.folder}/*')], _DATASET
     )
@@ -175,20 +154,20 @@ class ComparisonTest(parameterized.TestCase):
     )
 
   def test_batch_statistics_and_a_joint_phase_make_other_columns(self):
-    calibrated = [_section(0.9, norm='bn') for _ in range(2)]
+    calibrated = [figures(0.9, norm='bn') for _ in range(2)]
     for section, name in zip(calibrated, ('subnet', 'none')):
       section['calibration'] = name
     joint = {'joint.epochs': 1.0}
     workdirs = [
         self._workdir('first', usnet=calibrated[0]),
         self._workdir('second', changes={'seed': 1}, usnet=calibrated[1]),
-        self._workdir('ours', supernet=_section(0.9)),
-        self._workdir('again', changes=joint, supernet=_section(0.9)),
+        self._workdir('ours', supernet=figures(0.9)),
+        self._workdir('again', changes=joint, supernet=figures(0.9)),
         # Deltas train before it, and so decide what it trains.
         self._workdir(
             'other',
             changes=joint | {'delta.kind': 'separable'},
-            supernet=_section(0.9),
+            supernet=figures(0.9),
         ),
     ]
     columns = comparison.collect(workdirs, _DATASET)
@@ -205,98 +184,28 @@ class ComparisonTest(parameterized.TestCase):
     )
 
   def test_of_the_same_network_and_seed_the_first_is_taken(self):
-    ours = self._workdir('ours', supernet=_section(0.9))
-    copy = self._workdir('copy', supernet=_section(0.8))
+    ours = self._workdir('ours', supernet=figures(0.9))
+    copy = self._workdir('copy', supernet=figures(0.8))
     (column,) = comparison.collect([ours, copy], _DATASET)
     np.testing.assert_array_equal(column.values('x1.0'), [0.9])
     self.assertEqual(column.passed_over, [os.path.realpath(copy)])
 
   def test_of_a_run_that_is_left_out_nothing_counts(self):
-    ours = self._workdir('ours', supernet=_section(0.9))
-    torn = self._workdir('torn', changes={'seed': 1}, supernet=_section(0.8))
+    ours = self._workdir('ours', supernet=figures(0.9))
+    torn = self._workdir('torn', changes={'seed': 1}, supernet=figures(0.8))
     (pathlib.Path(torn) / 'subnets.csv').write_text('subnet,top1\n1.0,')
     problems = []
     (column,) = comparison.collect([torn, ours], _DATASET, problems)
     self.assertLen(problems, 1)
     self.assertEqual(column.seeds, [0])
-    self.assertEqual(column.sections, [_section(0.9)])
+    self.assertEqual(column.sections, [figures(0.9)])
     np.testing.assert_array_equal(column.values('x1.0'), [0.9])
     self.assertLen(column.subnets, 1)
 
-  def test_claims_by_hand(self):
-    # USNet (bn) has two seeds, 4 points apart: a standard error of 2.
-    rows = comparison.claims(self._columns(), 10_000).rows
-    self.assertEqual(
-        [f'{text}: {own} {other} {holds}' for text, own, other, holds in rows],
-        [
-            'ours (gn): runtime-random above its own x0.25: 75.00 60.00 yes',
-            'ours (gn): x1.0 comparable to USNet (bn): 90.00 94.00 undecided',
-            'ours (gn): x1.0 comparable to USNet (gn): 90.00 50.00 yes',
-            'ours (gn): x0.75 comparable to USNet (bn): 80.00 84.00 undecided',
-            'ours (gn): x0.75 comparable to USNet (gn): 80.00 40.00 yes',
-            'ours (gn): mixed subnets above USNet (bn): 70.00 74.00 no',
-            'ours (gn): mixed subnets above USNet (gn): 70.00 30.00 yes',
-        ],
-    )
-
-  @parameterized.parameters(
-      # The standard error is sqrt(2 * .09 / 100), 4.2 points.
-      (0.9, 0.9, 100, 'undecided'),
-      (0.9, 0.9, 10_000, 'yes'),  # 2 points of slack, an error of 0.4.
-      (0.88, 0.9, 10_000, 'undecided'),  # Two points below, the limit.
-      (0.87, 0.9, 10_000, 'no'),
-      (0.87, 0.9, 1_000, 'undecided'),  # An error of 1.4.
-  )
-  def test_what_is_within_a_standard_error_is_undecided(
-      self, ours, theirs, num_examples, expected
-  ):
-    columns = comparison.collect(
-        [
-            self._workdir('ours', supernet=_section(ours)),
-            self._workdir('usnet', usnet=_section(theirs)),
-        ],
-        _DATASET,
-    )
-    _, x1, *_ = comparison.claims(columns, num_examples).rows
-    self.assertIn('x1.0 comparable to', x1[0])
-    self.assertEqual(x1[-1], expected, str(x1))
-
-  @parameterized.parameters(
-      # Ours should have a smaller std than USNet*, a higher mean than DSNet*.
-      ('usnet_random', 'std', 0.02, True),
-      ('usnet_random', 'std', 0.005, False),
-      ('dsnet_random', 'mean', 0.7, True),
-      ('dsnet_random', 'mean', 0.8, False),
-  )
-  def test_claims_about_runtime_random(self, network, key, value, holds):
-    section = _section(0.9)
-    section['random'][key] = value
-    # What ten passes happened to show does not count beside the exact figure.
-    section['random'] |= {'exact_std': section['random']['std'], 'std': 0.01}
-    own = _section(0.9)
-    own['random']['exact_std'] = 0.01
-    ours = self._workdir('ours', supernet=own)
-    other = self._workdir('other', **{network: section})
-    columns = comparison.collect([ours, other], _DATASET)
-    *_, (text, _, theirs, found) = comparison.claims(columns, 10_000).rows
-    self.assertIn('runtime-random', text)
-    self.assertEqual(theirs, f'{100 * value:.2f}')
-    self.assertEqual(found, 'yes' if holds else 'no')
-
-  def test_a_deviation_over_ten_passes_decides_nothing(self):
-    ours = self._workdir('ours', supernet=_section(0.9))
-    section = _section(0.9)
-    section['random']['std'] = 0.5
-    other = self._workdir('other', usnet_random=section)
-    columns = comparison.collect([ours, other], _DATASET)
-    *_, row = comparison.claims(columns, 10_000).rows
-    self.assertEqual(row[1:], ['1.00', '50.00', 'undecided'])
-
-  def test_without_ours_nothing_is_claimed(self):
-    workdir = self._workdir('usnet-0', usnet=_section(0.9))
-    other = self._workdir('usnet-1', changes={'seed': 1}, usnet=_section(0.9))
+  def test_without_ours_there_is_no_table_of_claims(self):
+    workdir = self._workdir('usnet-0', usnet=figures(0.9))
+    other = self._workdir('usnet-1', changes={'seed': 1}, usnet=figures(0.9))
     columns = comparison.collect([workdir, other], _DATASET)
-    self.assertEmpty(comparison.claims(columns, 10_000).rows)
     titles = [t.title for t in comparison.tables(columns, _DATASET)]
     self.assertEqual(
         titles, ['Table II, all networks', 'At equal MAdds', 'Training']
@@ -307,7 +216,7 @@ class ComparisonTest(parameterized.TestCase):
     self.assertEqual(comparison.collect([], _DATASET), [])
 
   def test_a_workdir_named_twice_counts_once(self):
-    workdir = self._workdir('ours', supernet=_section(0.9))
+    workdir = self._workdir('ours', supernet=figures(0.9))
     found = comparison.find(f'{workdir}, {self.folder}/*')
     self.assertEqual(found, [os.path.realpath(workdir)])
     (column,) = comparison.collect([workdir, *found], _DATASET)
@@ -318,17 +227,17 @@ class ComparisonTest(parameterized.TestCase):
       comparison.find('/nowhere/*')
 
   def test_what_an_older_version_measured_is_refused(self):
-    section = _section(0.9)
+    section = figures(0.9)
     del section['norm'], section['training']
-    ours = self._workdir('ours', supernet=_section(0.9))
+    ours = self._workdir('ours', supernet=figures(0.9))
     old = self._workdir('old', supernet=section)
     with self.assertRaisesRegex(UsageError, 'old was measured by an older'):
       comparison.collect([ours, old], _DATASET)
 
   def test_other_data_are_refused(self):
-    ours = self._workdir('ours', supernet=_section(0.9))
+    ours = self._workdir('ours', supernet=figures(0.9))
     other = self._workdir(
-        'other', dataset={'name': 'cifar100'}, usnet=_section(0.9)
+        'other', dataset={'name': 'cifar100'}, usnet=figures(0.9)
     )
     with self.assertRaisesRegex(UsageError, "other has other data.*'cifar100'"):
       comparison.collect([ours, other], _DATASET)

@@ -12,7 +12,7 @@ from unittest import mock
 from absl.testing import absltest
 import numpy as np
 
-from adaptanet_jax.serving import batcher as batcher_lib, controller
+from adaptanet_jax.serving import batcher as batcher_lib, controller, health
 from adaptanet_jax.serving.batcher import Batcher
 from adaptanet_jax.serving.refusals import (
   BatchError,
@@ -201,14 +201,14 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     batcher = self._start()
     self.engine.problems = [ValueError('no'), np.nan, np.inf]
     for _ in range(3):
-      self.assertTrue(batcher.is_healthy)
+      self.assertTrue(batcher.health.is_ready)
       (future,) = self._submit(batcher, fakes.images(1))
       with self.assertRaises(BatchError):
         await future
-    self.assertFalse(batcher.is_healthy)
+    self.assertFalse(batcher.health.is_ready)
     self.assertTrue(batcher.is_alive)
     await self._submit(batcher, fakes.images(1))[0]
-    self.assertTrue(batcher.is_healthy)
+    self.assertTrue(batcher.health.is_ready)
 
   async def test_one_that_failed_tries_itself_while_nobody_asks(self):
     self.enter_context(
@@ -220,7 +220,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       (future,) = self._submit(batcher, fakes.images(1))
       with self.assertRaises(BatchError):
         await future
-    await _until(lambda: batcher.is_healthy)
+    await _until(lambda: batcher.health.is_ready)
     # Three requests and two probes failed, then one probe succeeded.
     self.assertLen(self.engine.batches, 6)
 
@@ -236,7 +236,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       with self.assertRaises(BatchError):
         await future
 
-    with mock.patch.object(batcher_lib, '_MOST_UNREADY_SECONDS', 0.0):
+    with mock.patch.object(health, '_MOST_UNREADY_SECONDS', 0.0):
       await fail()
       await fail()
       time.sleep(0.05)
@@ -246,8 +246,8 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       await _until(lambda: not batcher.is_alive)
     self.assertTrue(batcher.is_alive)  # A minute has not passed.
     self.engine.problems.clear()
-    await _until(lambda: batcher.is_healthy)
-    with mock.patch.object(batcher_lib, '_MOST_UNREADY_SECONDS', 0.0):
+    await _until(lambda: batcher.health.is_ready)
+    with mock.patch.object(health, '_MOST_UNREADY_SECONDS', 0.0):
       self.assertTrue(batcher.is_alive)
 
   async def test_of_more_than_the_controller_sees_none_is_lost(self):
@@ -275,7 +275,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     )
     with self.assertRaises(DeadlineError):
       await self._submit(batcher, fakes.images(1))[0]
-    self.assertEqual((batcher.begun, batcher.failures), (0, 0))
+    self.assertEqual((batcher.begun, batcher.health.failures), (0, 0))
 
   async def test_only_who_can_be_answered_by_no_other_is_given_up(self):
 
@@ -295,7 +295,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.assertEqual(ends[1].entry, 'wide')
 
   async def test_a_thread_that_hangs_is_not_alive(self):
-    with mock.patch.object(batcher_lib, '_HANG_SECONDS', 0.1):
+    with mock.patch.object(health, '_HANG_SECONDS', 0.1):
       batcher = self._start()
       self.engine.gate.clear()
       futures = self._submit(batcher, fakes.images(1))

@@ -30,6 +30,7 @@ from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import (
   engine as engine_lib,
+  flags,
   policies,
   profile as profile_lib,
 )
@@ -451,7 +452,7 @@ class ServeTest(parameterized.TestCase):
   def test_pictures_that_pillow_refuses_are_not_promised(self):
     args = serve_lib._parser().parse_args(['--model=x', '--max_pixels=0'])
     with self.assertRaises(UsageError) as caught:
-      serve_lib.check_flags(args)
+      flags.check_service(args)
     most = int(re.search(r'to (\d+)', str(caught.exception))[1])
     # Pillow warns at a limit, and refuses twice as many.
     self.assertLessEqual(most, 2 * Image.MAX_IMAGE_PIXELS)

@@ -150,7 +150,7 @@ class RayServeTest(parameterized.TestCase):
       thread.is_alive.return_value = False
       with self.assertRaisesRegex(RuntimeError, 'Batches fail'):
         replica.check_health()
-    service.batcher.failures = 3
+    service.batcher.health.failures = 3
     with self.assertRaisesRegex(RuntimeError, 'Batches fail'):
       replica.check_health()
 
