@@ -429,7 +429,7 @@ class ServeTest(parameterized.TestCase):
       (('--name=a/b',), "--name='a/b'; expected up to 100 letters"),
   )
   def test_what_does_not_do_is_one_line(self, flags, message):
-    process = self._run('--model=/nowhere', *flags)
+    process = self._run('--model=/nowhere', '--port=0', *flags)
     error = process.stderr.read()
     self.assertEqual(process.wait(60), 1)
     self.assertRegex(error, f'^adaptanet_jax.serve: .*{message}')
