@@ -22,6 +22,7 @@ import numpy as np
 
 from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.models.subnet import Subnet
 
 # Pictures that go through the network at once.
 _BATCH_SIZE = 64
@@ -77,8 +78,11 @@ def main(argv: list[str]) -> None:
   """Classifies files and prints what they show."""
   args = _parser().parse_args(argv)
   with commands.one_line_errors(_COMMAND):
+    # First what may be mistyped: to load JAX and the model takes seconds.
     files = find_files(args.files)
-    import adaptanet_jax  # Late: a mistyped file fails without loading JAX.
+    if args.subnet is not None:
+      Subnet.parse(args.subnet)
+    import adaptanet_jax
 
     net = adaptanet_jax.load(args.model)
     chosen: dict[str, Any] = {'policy': args.policy}

@@ -38,8 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> None:
   """Loads, measures and serves a model until it is asked to stop."""
   args = _parser().parse_args(argv)
-  # The first process of a container ignores signals that it does not handle.
-  signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+  _end_at_signals()
   with commands.one_line_errors(_COMMAND):
     flags.check_server(args)
     token = flags.check_service(args)
@@ -47,8 +46,24 @@ def main(argv: list[str]) -> None:
     listening = _bind(args.host, args.port)
     server = _create(args, token, listening)
   server.run(sockets=[listening])
+  if server.started:
+    print(f'{_COMMAND}: Stopped.', file=sys.stderr, flush=True)
   # A thread that nothing can end may still be loading a model.
   os._exit(0 if server.started else 1)
+
+
+def _end_at_signals() -> None:
+  """Lets signals end the process at once, until the server handles them."""
+  # The first process of a container ignores signals that it does not handle.
+  signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+  def interrupt(*_: Any) -> None:
+    os.write(2, f'{_COMMAND}: Interrupted.\n'.encode())
+    os._exit(128 + signal.SIGINT)
+
+  # In a callback of the garbage collector, a KeyboardInterrupt would be lost.
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -92,12 +107,7 @@ def _create(
 
   folder = profile.prepare(args.cache_dir)
   engine, measured, rest = _first(args, folder)
-  served = create_service(
-      args,
-      args.name or re.sub(r'[^A-Za-z0-9_.-]', '-', engine.name),
-      engine,
-      measured,
-  )
+  served = create_service(args, _name(args, engine.name), engine, measured)
 
   def load(model: str) -> Any:
     return profile.load(
@@ -118,6 +128,15 @@ def _create(
       ssl_certfile=args.ssl_certfile,
       ssl_keyfile=args.ssl_keyfile,
   )
+
+
+def _name(args: argparse.Namespace, own: str) -> str:
+  """Returns the name of a model in addresses; `own` is the one that it has."""
+  if args.name:
+    return str(args.name)
+  # What is no path is the name of an included model.
+  name = own if os.path.exists(args.model) else args.model
+  return re.sub(r'[^A-Za-z0-9_.-]', '-', name)
 
 
 def create_service(

@@ -56,9 +56,10 @@ class Paths:
 def check_path(workdir: str) -> None:
   """Raises UsageError if a workdir could not be one.
 
-  It may be a file. Or no checkpoint could be read from it: Orbax takes the path
-  for a pattern of `glob` when it puts a checkpoint's parts together; if that
-  pattern does not match itself, it silently leaves them out.
+  It may be a file, or have files that a run would replace, such as a bundle's.
+  Or no checkpoint could be read from it: Orbax takes the path for a pattern of
+  `glob` when it puts a checkpoint's parts together; if that pattern does not
+  match itself, it silently leaves them out.
   """
   path = os.path.abspath(workdir)
   if not fnmatch.fnmatchcase(path, path):
@@ -68,6 +69,18 @@ def check_path(workdir: str) -> None:
     )
   if os.path.exists(path) and not os.path.isdir(path):
     raise UsageError(f'--workdir={workdir} is a file; expected a folder.')
+  paths = Paths(path)
+  replaced = (
+      paths.metrics, paths.results, paths.subnets, paths.statistics,
+      paths.policies, paths.figures, paths.report,
+  )
+  found = [each for each in replaced if os.path.exists(each)]
+  if found and not os.path.exists(paths.config):  # It is written first.
+    raise UsageError(
+        f'--workdir={workdir} has {os.path.basename(found[0])} but no '
+        'config.json; expected a new folder, or the workdir of a run, whose '
+        'files may be replaced.'
+    )
 
 
 def write_text(path: str, text: str) -> None:
@@ -148,11 +161,14 @@ def new_folder(folder: str, *, index: str) -> Iterator[str]:
 
 
 def _check_empty(folder: str, *, but: str = '') -> None:
-  if os.path.lexists(folder) and (
-      not os.path.isdir(folder) or {*os.listdir(folder)} - {but}
-  ):
+  if not os.path.lexists(folder):
+    return
+  problem = 'a file'
+  if os.path.isdir(folder):
+    problem = 'not empty' if {*os.listdir(folder)} - {but} else ''
+  if problem:
     raise UsageError(
-        f'{folder} is not empty; expected a new or an empty folder.'
+        f'{folder} is {problem}; expected a new or an empty folder.'
     )
 
 

@@ -38,6 +38,17 @@ class PathsTest(parameterized.TestCase):
     with self.assertRaisesRegex(UsageError, 'workdir_test.py is a file; expec'):
       workdir.check_path(__file__)
 
+  @parameterized.parameters('policies.json', 'subnets.csv', 'report.html')
+  def test_what_no_run_has_made_is_not_replaced(self, name):
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    (folder / 'notes.txt').write_text('mine')
+    workdir.check_path(str(folder))
+    (folder / name).write_text('mine')
+    with self.assertRaisesRegex(UsageError, f'{name} but no config.json; exp'):
+      workdir.check_path(str(folder))
+    (folder / 'config.json').write_text('{}')
+    workdir.check_path(str(folder))
+
 
 class JsonTest(parameterized.TestCase):
 
@@ -104,6 +115,12 @@ class NewFolderTest(parameterized.TestCase):
     with workdir.new_folder(str(folder), index='index') as partial:
       for name in ('a', 'index', 'z'):
         pathlib.Path(partial, name).write_text(name)
+
+  def test_a_file_is_not_taken_for_a_folder(self):
+    (self.root / 'new').write_text('mine')
+    with self.assertRaisesRegex(UsageError, 'new is a file; expected a new'):
+      self._write(self.root / 'new')
+    self.assertEqual((self.root / 'new').read_text(), 'mine')
 
   def test_what_others_have_stays(self):
     theirs = self.root / 'new.partial'

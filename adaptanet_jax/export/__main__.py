@@ -48,6 +48,12 @@ def main(argv: list[str]) -> None:
     import adaptanet_jax  # Late: mistyped options fail before JAX loads.
 
     net = adaptanet_jax.load(args.model, calibration=args.calibration)
+    print(
+        'Writing the files, then running them beside JAX; this takes up to a '
+        'few minutes ...',
+        file=sys.stderr,
+        flush=True,
+    )
     net.export(
         args.out,
         format=args.format,

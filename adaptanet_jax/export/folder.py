@@ -150,8 +150,7 @@ def _check(format: str, memory: str) -> None:
   for package in needed:
     if importlib.util.find_spec(package) is None:
       raise UsageError(
-          f'{package} is not installed; expected what '
-          "`pip install '.[export]'` in the clone installs."
+          f"{package} is missing; run pip install '.[export]' in the clone."
       )
 
 

@@ -274,8 +274,8 @@ def examples(
   path = os.path.join(folder, _EXAMPLES)
   if not os.path.exists(path):
     raise UsageError(
-        f'{folder} has no {_EXAMPLES}; expected a bundle that was saved with '
-        'examples.'
+        f'{folder} has no {_EXAMPLES}; expected a model that was saved with '
+        "examples, such as 'digits'."
     )
   sums = read_json(os.path.join(folder, NETWORK)).get('sha256')
   _check_digest(path, dict(sums or {}).get(_EXAMPLES))

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.export import runtime_models
 from adaptanet_jax.inference import bundle
 from adaptanet_jax.inference.network import BACKENDS, Supernet
 
@@ -91,7 +92,12 @@ def _find(model: str) -> str:
   if not any(os.path.exists(os.path.join(path, name)) for name in _INDICES):
     path = bundle.packaged().get(path, path)
   if not os.path.isdir(path):
-    raise UsageError(f'There is no {path}; expected {_choices()}.')
+    raise UsageError(f'There is no model {path!r}; expected {_choices()}.')
+  if os.path.exists(os.path.join(path, runtime_models.INDEX)):
+    raise UsageError(
+        f'{path} is an exported network, which its own runtime.py runs; '
+        f'expected {_choices()}.'
+    )
   if not any(os.path.exists(os.path.join(path, name)) for name in _INDICES):
     raise UsageError(
         f'{path} has none of {", ".join(_INDICES)}; expected {_choices()}.'

@@ -175,6 +175,11 @@ class Supernet:
       x = self._stages.run_stage(x, n, choice)
     return self._stages.run_head(x)
 
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Names of the classes, by label."""
+    return self.about.class_names
+
   @functools.cached_property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """`(H, W, C)` of the four anchors."""

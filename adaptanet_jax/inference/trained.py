@@ -270,21 +270,21 @@ def _restore(
         'checkpoint. Run the command that trains it again.'
     )
   variables: Variables = {}
-  interrupted = []
+  unfinished = []
   for phase in phases.build_phases(config):
     name = phase.name
     if name not in trained:
       if os.path.isdir(Paths(workdir).checkpoints(name)):
-        interrupted.append(name)
+        unfinished.append(name)
     elif phase.network == 'student' and plan.is_usable(phase, trained):
       like, _ = loop.split_variables(shapes, phase.trains)
       with PhaseCheckpoints(trained[name], name, keep=1) as found:
         variables = trees.merge(variables, found.restore_variables(like))
-  if interrupted:
+  if unfinished:
     logging.warning(
-        'The training of %s was interrupted in %s: the network is loaded '
+        'The training of %s has not ended in %s: the network is loaded '
         'without it.',
-        ', '.join(interrupted),
+        ', '.join(unfinished),
         workdir,
     )
   return config, results, variables

@@ -20,8 +20,8 @@ def failure(error: Exception) -> Response:
     return Response(status_code=499)
   if isinstance(error, HTTPException):
     return JSONResponse(
-        {'error': f'{error.detail}; expected one of the paths and methods in '
-                  'docs/serving.md, such as POST /classify.'},
+        {'error': f'{error.detail}; expected GET /v2, POST /classify, or '
+                  "another path and method of the server's documentation."},
         error.status_code,
         error.headers,
     )

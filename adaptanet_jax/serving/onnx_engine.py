@@ -94,8 +94,7 @@ def _options() -> object:
     import onnxruntime
   except ImportError as error:
     raise UsageError(
-        'onnxruntime is not installed; expected pip install ".[export]" in the '
-        'clone.'
+        "onnxruntime is missing; run pip install '.[export]' in the clone."
     ) from error
   options = onnxruntime.SessionOptions()
   options.add_session_config_entry('session.intra_op.allow_spinning', '0')

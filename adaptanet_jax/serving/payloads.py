@@ -204,7 +204,7 @@ def _pixels(encoded: bytes, limits: Limits) -> int:
     raise RequestError(
         400,
         f'{found if encoded else "A picture has no bytes"}; expected the bytes '
-        f'of {_KINDS}.',
+        f'of {_KINDS}, as curl --data-binary @FILE sends them.',
     ) from error
   except Exception as error:  # Each format has errors of its own.
     raise RequestError(

@@ -251,12 +251,14 @@ def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
   """
   values: dict[str, Any] = dict(given)
   _check_names(values, PARAMETERS)
-  for name, kind in (('timeout', int), ('min_accuracy', float)):
+  for name, kind, unit in (
+      ('timeout', int, ' of microseconds'), ('min_accuracy', float, '')
+  ):
     try:
       values |= {name: kind(given[name])} if name in given else {}
     except ValueError as error:
       raise RequestError(
-          400, f'{name} is {short(given[name])}; expected a number.'
+          400, f'{name} is {short(given[name])}; expected a number{unit}.'
       ) from error
   return _parameters(values)
 

@@ -244,7 +244,8 @@ async def _until(deadline: float, coming: Awaitable[Images]) -> Images:
       return await coming
   except TimeoutError as error:
     raise DeadlineError(
-        'The deadline passed before the pictures were decoded.'
+        'The deadline passed before the pictures were decoded; expected a '
+        'longer timeout (in microseconds), or smaller pictures.'
     ) from error
 
 

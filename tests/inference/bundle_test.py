@@ -456,12 +456,18 @@ class BundleTest(parameterized.TestCase):
   @parameterized.parameters(
       (None, 'model = None; expected'),
       (3, 'model = 3; expected'),
-      ('/nowhere', 'There is no /nowhere; expected .*the folder of a bundle'),
+      ('/nowhere', "no model '/nowhere'; expected .*the folder of a bundle"),
       ('/', '/ has none of network.json, config.json; expected .*included'),
   )
   def test_what_is_no_model_is_refused_with_the_choices(self, model, message):
     with self.assertRaisesRegex(UsageError, message):
       adaptanet_jax.load(model)
+
+  def test_an_export_is_no_model(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    pathlib.Path(folder, 'export.json').write_text('{}')
+    with self.assertRaisesRegex(UsageError, 'which its own runtime.py runs'):
+      adaptanet_jax.load(folder)
 
   def test_a_model_that_comes_along_is_found_by_its_name(self):
     self.addCleanup(os.chdir, os.getcwd())

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -416,7 +417,7 @@ class ServeTest(parameterized.TestCase):
     self.assertEqual(process.wait(20), 0)
 
   @parameterized.parameters(
-      ((), 'There is no /nowhere; expected'),
+      ((), "There is no model '/nowhere'; expected"),
       (('--slo_ms=0',), '--slo_ms=0.0; expected a number from 1'),
       (('--require_token',), 'expected --token_file with it'),
       (('--token_file=/nowhere',), '/nowhere: No such file'),
@@ -435,14 +436,24 @@ class ServeTest(parameterized.TestCase):
     self.assertRegex(error, f'^adaptanet_jax.serve: .*{message}')
     self.assertLen(error.splitlines(), 1)
 
-  def test_a_signal_while_it_loads(self):
+  @parameterized.parameters((signal.SIGTERM, 0), (signal.SIGINT, 130))
+  def test_a_signal_while_it_loads(self, number, code):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     pipe = os.path.join(folder, 'pipe')
     os.mkfifo(pipe)
     process = self._run('--model=/nowhere', f'--token_file={pipe}')
     with open(pipe, 'wb'):  # Once the process reads it.
-      process.terminate()
-      self.assertEqual(process.wait(60), 0)
+      process.send_signal(number)
+      self.assertEqual(process.wait(60), code)
+
+  @parameterized.parameters(
+      ((), 'cifar100', 'cifar100'),  # An included model.
+      ((), str(testing.ROOT), 'cifar100-medium'),
+      (('--name=mine',), 'cifar100', 'mine'),
+  )
+  def test_the_name_in_addresses(self, flags, model, expected):
+    args = serve_lib._parser().parse_args([f'--model={model}', *flags])
+    self.assertEqual(serve_lib._name(args, 'cifar100:medium'), expected)
 
   @parameterized.parameters('a..b', 70 * 'a')
   def test_what_is_no_address(self, host):
