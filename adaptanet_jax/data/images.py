@@ -112,6 +112,8 @@ def decode(
       unsupported type.
   """
   with _reading(image) as picture:
+    if not isinstance(image, Image.Image):  # The caller's stays as it is.
+      _reduce(picture, max(shorter_side, shape[0]))
     turned = _turned(picture, _orientation(picture))
     pixels = np.asarray(_plain(turned, _mode(shape)))
   return resize(
@@ -164,6 +166,25 @@ def check(encoded: bytes) -> None:
   with _reading(encoded) as picture:
     picture.draft(None, (1, 1))  # The smallest size decodes fastest.
     _plain(picture, 'L')
+
+
+def _reduce(picture: Image.Image, side: int) -> None:
+  """Lets a JPEG be decoded at a half, a quarter or an eighth of its size.
+
+  That is up to ten times as fast, and changes pixels by a few of 255 levels. It
+  keeps twice the requested side, and is left out where the size is no multiple,
+  as all would be shifted by a fraction of a pixel.
+
+  Args:
+    picture: the picture, not decoded yet; of another format it stays whole.
+    side: what its shorter side is scaled to afterwards, in pixels.
+  """
+  width, height = picture.size
+  for factor in (8, 4, 2):
+    fits = width % factor == height % factor == 0
+    if fits and min(width, height) >= 2 * factor * side:
+      picture.draft(None, (width // factor, height // factor))
+      break
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.data.images."""
 
 import io
+from unittest import mock
 import zlib
 
 from absl.testing import absltest, parameterized
@@ -408,11 +409,35 @@ class DecodeTest(parameterized.TestCase):
     self.assertEqual((crop.shape, crop.dtype), ((32, 32, 3), np.uint8))
 
   def test_evaluation_sees_the_centre_of_the_scaled_image(self):
-    actual = images.decode(_photo(), (64, 64, 3), 80)
-    with Image.open(io.BytesIO(_photo())) as picture:
+    photo = _photo(file_format='PNG')
+    actual = images.decode(photo, (64, 64, 3), 80)
+    with Image.open(io.BytesIO(photo)) as picture:
       scaled = picture.resize((120, 80), Image.Resampling.BILINEAR)
     expected = np.asarray(scaled)[8:72, 28:92]
     np.testing.assert_array_equal(actual, expected)
+
+  @parameterized.parameters(
+      (424, 26, 0, (80, 53)),
+      (424, 20, 27, (160, 106)),  # An eighth would be less than twice 27.
+      (424, 107, 0, (640, 424)),
+      (420, 26, 0, (160, 105)),  # No multiple of 8.
+      (427, 26, 0, (640, 427)),
+  )
+  def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
+      self, height, side, shorter_side, size
+  ):
+    photo = Image.open(io.BytesIO(_photo())).crop((0, 0, 640, height))
+    encoded, shape = _encoded(photo, 'JPEG', quality=95), (side, side, 3)
+    with mock.patch.object(images, '_turned', wraps=images._turned) as turned:
+      actual = images.decode(encoded, shape, shorter_side)
+    self.assertEqual(turned.call_args.args[0].size, size)
+    # A picture that the caller has opened is decoded, and stays, whole.
+    with Image.open(io.BytesIO(encoded)) as picture:
+      whole = images.decode(picture, shape, shorter_side)
+      self.assertEqual(picture.size, (640, height))
+    apart = np.abs(actual.astype(int) - whole)
+    self.assertLess(apart.mean(), 1.0)
+    self.assertLessEqual(apart.max(), 6)
 
   def test_a_random_crop_is_a_part_of_the_image_decoded_at_any_size(self):
     """Compares with the crop cut and scaled from the whole decoded image."""
