@@ -49,8 +49,7 @@ def main(argv: list[str]) -> None:
 
     net = adaptanet_jax.load(args.model, calibration=args.calibration)
     print(
-        'Writing the files, then running them beside JAX; this takes up to a '
-        'few minutes ...',
+        'Writing the files and comparing them with JAX; this takes a while ...',
         file=sys.stderr,
         flush=True,
     )

@@ -65,6 +65,7 @@ class Supernet:
       calibrated: str = 'none',
       statistics: calibration_lib.Statistics = (),
       backend: str = BACKENDS[0],
+      fast_compile: bool = False,
   ) -> None:
     """Puts the variables on the device; users call `load` instead.
 
@@ -78,6 +79,7 @@ class Supernet:
       calibrated: which batch statistics it runs with, as for `load`.
       statistics: batch statistics of every subnet, unless that is 'none'.
       backend: one of `BACKENDS`.
+      fast_compile: see `compiler.options`; not for the back end 'switch'.
 
     Raises:
       UsageError: there is no such back end.
@@ -86,13 +88,15 @@ class Supernet:
       raise UsageError(
           f'Unknown backend {backend!r}; expected one of {", ".join(BACKENDS)}.'
       )
-    self.net, self.gates = net.folded, gates
+    self.net, self.gates, self._fast_compile = net.folded, gates, fast_compile
     self.variables = jax.device_put(net.fold(variables))
     self._stages = None
     if backend == 'auto':
       backend = 'stages' if jax.default_backend() == 'cpu' else 'switch'
     if backend == 'stages':
-      self._stages = stages.Stages(self.net, self.variables)
+      self._stages = stages.Stages(
+          self.net, self.variables, fast_compile=fast_compile
+      )
     self.subnets, self.policy_table = subnets, policy_table
     self.calibrated, self.statistics = calibrated, statistics
     self.about = about
@@ -101,7 +105,7 @@ class Supernet:
     return (
         f'<{self.about.name}: {self.net.num_subnets:,} subnets, '
         f'uint8{list(self.net.image_shape)} to '
-        f'{len(self.about.class_names)} classes>'
+        f'{len(self.class_names)} classes>'
     )
 
   def __call__(
@@ -268,7 +272,7 @@ class Supernet:
       logits, subnets = self.route(images, policy)
     shares = np.asarray(jax.nn.softmax(logits))
     return [
-        Answer(self.about.class_names[row.argmax()], float(row.max()), own)
+        Answer(self.class_names[row.argmax()], float(row.max()), own)
         for row, own in zip(shares, subnets)
     ]
 
@@ -352,7 +356,9 @@ class Supernet:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       chosen = dataclasses.replace(chosen, share=jnp.float32(share))
-    run = jitted.routed(self.net, self.gates, used)
+    run = jitted.routed(
+        self.net, self.gates, used, fast_compile=self._fast_compile
+    )
     logits, subnets, _ = run(self.variables, self.check(images), chosen)
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
 

@@ -38,7 +38,13 @@ def switched(net: ResNet) -> Any:
 
 
 @functools.cache
-def routed(net: ResNet, gates: GateSet, used: routing.Used) -> Any:
+def routed(
+    net: ResNet,
+    gates: GateSet,
+    used: routing.Used,
+    *,
+    fast_compile: bool = False,
+) -> Any:
   """Returns `routing.route` as a function of (variables, images, policy).
 
   Args:
@@ -46,6 +52,7 @@ def routed(net: ResNet, gates: GateSet, used: routing.Used) -> Any:
     gates: its gates.
     used: `Policy.used` of the policies that it is for. Most policies need few
       of the choices and gates, and others would only have to be compiled.
+    fast_compile: see `compiler.options`.
   """
 
   def run(
@@ -53,4 +60,4 @@ def routed(net: ResNet, gates: GateSet, used: routing.Used) -> Any:
   ) -> tuple[jax.Array, ...]:
     return routing.route(net, gates, variables, images, policy, used=used)
 
-  return compiler.jit(run)
+  return compiler.jit(run, fast_compile=fast_compile)

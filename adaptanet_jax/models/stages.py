@@ -13,6 +13,7 @@ each stage. A choice is compiled when it is first used.
 """
 
 from concurrent import futures
+import functools
 from typing import Any
 
 import jax
@@ -29,14 +30,18 @@ from adaptanet_jax.models.subnet import NUM_STAGES, StageChoice, Subnet
 class Stages:
   """All subnets of a network, as programs of their stages."""
 
-  def __init__(self, net: ResNet, variables: Variables) -> None:
+  def __init__(
+      self, net: ResNet, variables: Variables, *, fast_compile: bool = False
+  ) -> None:
     """Prepares the stages, without compiling any.
 
     Args:
       net: the network.
       variables: its collections.
+      fast_compile: see `compiler.options`.
     """
     self._net, self._variables = net, variables
+    self._jit = functools.partial(compiler.jit, fast_compile=fast_compile)
     self._params = {
         n: supernet.stage_variables(net, variables, n)['params']
         for n in stage_numbers()
@@ -49,13 +54,14 @@ class Stages:
     # Shapes of their outputs; and what subnets have all of their programs.
     self._outputs: dict[Any, jax.ShapeDtypeStruct] = {}
     self._ready: set[Any] = set()
-    self._head = compiler.jit(net.run_head)
+    self._head = self._jit(net.run_head)
     head = variables['params'][BACKBONE]['head']
     self._head_variables = {'params': {BACKBONE: {'head': head}}}
 
   def __reduce__(self) -> tuple[Any, ...]:
     """Leaves programs out of a copy, because they belong to a process."""
-    return Stages, (self._net, self._variables)
+    create = functools.partial(Stages, **self._jit.keywords)
+    return create, (self._net, self._variables)
 
   def __call__(
       self, images: jax.Array, subnet: Subnet, stats: Variables | None = None
@@ -178,7 +184,7 @@ class Stages:
 
     (output,) = traced.out_avals
     self._outputs[key] = jax.ShapeDtypeStruct(output.shape, output.dtype)
-    self._programs[key] = compiler.jit(run_with)
+    self._programs[key] = self._jit(run_with)
 
   def _stats_of(self, number: int, stats: Variables | None) -> Variables:
     if stats:
