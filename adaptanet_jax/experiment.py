@@ -37,7 +37,13 @@ from adaptanet_jax.training.checkpoints import (
   PhaseCheckpoints,
   has_checkpoints,
 )
-from adaptanet_jax.workdir import Paths, check_path, read_json, write_json
+from adaptanet_jax.workdir import (
+  Paths,
+  check_own,
+  check_path,
+  read_json,
+  write_json,
+)
 from adaptanet_jax.workspace import Workspace
 
 
@@ -64,6 +70,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
     if settings.selected_groups(config) == ('report',):
       _report(config, workdir, asked)
       return
+    check_own(workdir)
     dataset = sources.load(config)
     # Refuses workdirs of this command that cannot be compared. Any that cannot
     # be compared later, when the report is written, is left out of it.

@@ -134,8 +134,9 @@ def _name(args: argparse.Namespace, own: str) -> str:
   """Returns the name of a model in addresses; `own` is the one that it has."""
   if args.name:
     return str(args.name)
-  # What is no path is the name of an included model.
-  name = own if os.path.exists(args.model) else args.model
+  from adaptanet_jax.inference.load import is_included
+
+  name = args.model if is_included(args.model) else own
   return re.sub(r'[^A-Za-z0-9_.-]', '-', name)
 
 

@@ -56,10 +56,9 @@ class Paths:
 def check_path(workdir: str) -> None:
   """Raises UsageError if a workdir could not be one.
 
-  It may be a file, or have files that a run would replace, such as a bundle's.
-  Or no checkpoint could be read from it: Orbax takes the path for a pattern of
-  `glob` when it puts a checkpoint's parts together; if that pattern does not
-  match itself, it silently leaves them out.
+  It may be a file. Or no checkpoint could be read from it: Orbax takes the path
+  for a pattern of `glob` when it puts a checkpoint's parts together; if that
+  pattern does not match itself, it silently leaves them out.
   """
   path = os.path.abspath(workdir)
   if not fnmatch.fnmatchcase(path, path):
@@ -69,17 +68,30 @@ def check_path(workdir: str) -> None:
     )
   if os.path.exists(path) and not os.path.isdir(path):
     raise UsageError(f'--workdir={workdir} is a file; expected a folder.')
-  paths = Paths(path)
-  replaced = (
-      paths.metrics, paths.results, paths.subnets, paths.statistics,
-      paths.policies, paths.figures, paths.report,
+
+
+def check_own(workdir: str) -> None:
+  """Raises UsageError if a run would replace what no run has made.
+
+  A bundle and an export, for instance, have files of the same names. All
+  processes of a job call this, and all raise the error.
+
+  Args:
+    workdir: folder of the run, which writes its `config.json` first.
+  """
+  paths = Paths(workdir)
+  others = (
+      paths.metrics, paths.events, paths.results, paths.subnets,
+      paths.statistics, paths.policies, paths.figures, paths.report,
+      os.path.dirname(paths.checkpoints('any')),
   )
-  found = [each for each in replaced if os.path.exists(each)]
-  if found and not os.path.exists(paths.config):  # It is written first.
+  found = [os.path.basename(each) for each in others if os.path.exists(each)]
+  if processes.any_of(bool(found and not os.path.exists(paths.config))):
     raise UsageError(
-        f'--workdir={workdir} has {os.path.basename(found[0])} but no '
-        'config.json; expected a new folder, or the workdir of a run, whose '
-        'files may be replaced.'
+        f'--workdir={workdir} has no config.json of a run, but '
+        f'{" and ".join(found) or "files that only another process sees"}; '
+        'expected a new folder, or the workdir of a run, whose files may be '
+        'replaced.'
     )
 
 

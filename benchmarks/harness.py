@@ -14,7 +14,6 @@ import json
 import math
 import os
 import platform
-import re
 import sys
 import time
 from typing import Any
@@ -307,8 +306,14 @@ class Report:
 
 def _command(name: str, arguments: Sequence[str]) -> str:
   """Returns the command of a benchmark, without the file that it writes."""
-  command = ' '.join(('python -m', f'benchmarks.{name}', *arguments))
-  return re.sub(r' --?out[= ]\S+', '', command)
+  kept: list[str] = []
+  rest = iter(arguments)
+  for argument in rest:
+    if argument == '--out':
+      next(rest)
+    elif not argument.startswith('--out='):
+      kept.append(argument)
+  return ' '.join(('python -m', f'benchmarks.{name}', *kept))
 
 
 def _plain(value: Any) -> Any:

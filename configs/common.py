@@ -267,10 +267,10 @@ def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   c.model.architecture = 'resnet26x8'
   c.data.image_size = 16
   c.data.shorter_side = 0
-  # Three batches to train on; compiled fast, each step takes a while.
+  # Three batches to train on, because each step, compiled fast, takes a while.
   c.data.train_examples = 128
   c.data.test_examples = 32
-  # One batch: policies run every subnet on these images.
+  # Half a batch: policies run every subnet on these images.
   c.data.held_out = 0.125
   c.data.fake_if_missing = True
   c.model.stem = 'cifar'

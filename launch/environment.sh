@@ -12,10 +12,13 @@ want="$(cksum setup.cfg)"
 is_installed() {
   [[ "$(cat "$stamp" 2>/dev/null)" == "$want" ]]
 }
-install() {
+install_package() {
   # Of two first starts at once, one installs and the other waits. Where files
   # cannot be locked, both install.
-  flock 9 || true
+  flock -n 9 || {
+    echo "Another start may be installing into $venv; waiting for it ..." >&2
+    flock 9 || true
+  }
   ! is_installed || return 0
   echo "Installing into $venv ..." >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -32,7 +35,7 @@ install() {
     --editable ".${extra:+[$extra]}" || exit 1
   echo "$want" > "$stamp"
 }
-is_installed || install 9< setup.cfg
+is_installed || install_package 9> .venv.lock
 source "$venv/bin/activate"
 # Memory in pages of 2 MB: on a CPU every step allocates its memory again, which
 # with pages of 4 kB took 11% of a resnet50 step (docs/performance-notes.md).

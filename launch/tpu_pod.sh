@@ -91,7 +91,9 @@ case "$step" in
     fi
     ;;
   install)
-    archive="$(mktemp -d)/adaptanet_jax.tar.gz"
+    folder="$(mktemp -d)"
+    trap 'rm -r "$folder"' EXIT
+    archive="$folder/adaptanet_jax.tar.gz"
     do_it git archive --format=tar.gz --output="$archive" HEAD
     do_it gcloud compute tpus tpu-vm scp "$archive" "$name:adaptanet_jax.tar.gz" \
       --zone="$ZONE" --worker=all

@@ -38,16 +38,19 @@ class PathsTest(parameterized.TestCase):
     with self.assertRaisesRegex(UsageError, 'workdir_test.py is a file; expec'):
       workdir.check_path(__file__)
 
-  @parameterized.parameters('policies.json', 'subnets.csv', 'report.html')
+  @parameterized.parameters(
+      'policies.json', 'subnets.csv', 'report.html', 'tensorboard',
+      'checkpoints', 'figures',
+  )
   def test_what_no_run_has_made_is_not_replaced(self, name):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     (folder / 'notes.txt').write_text('mine')
-    workdir.check_path(str(folder))
-    (folder / name).write_text('mine')
-    with self.assertRaisesRegex(UsageError, f'{name} but no config.json; exp'):
-      workdir.check_path(str(folder))
+    workdir.check_own(str(folder))
+    (folder / name).mkdir()
+    with self.assertRaisesRegex(UsageError, f'of a run, but {name}; expected'):
+      workdir.check_own(str(folder))
     (folder / 'config.json').write_text('{}')
-    workdir.check_path(str(folder))
+    workdir.check_own(str(folder))
 
 
 class JsonTest(parameterized.TestCase):

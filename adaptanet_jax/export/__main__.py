@@ -48,11 +48,6 @@ def main(argv: list[str]) -> None:
     import adaptanet_jax  # Late: mistyped options fail before JAX loads.
 
     net = adaptanet_jax.load(args.model, calibration=args.calibration)
-    print(
-        'Writing the files and comparing them with JAX; this takes a while ...',
-        file=sys.stderr,
-        flush=True,
-    )
     net.export(
         args.out,
         format=args.format,

@@ -164,7 +164,7 @@ def _in_float32(net: Supernet) -> Supernet:
       about=net.about,
       calibrated=net.calibrated,
       statistics=net.statistics,
-      # This back end compiles only the branches that run; each runs twice.
+      # This back end compiles only the branches that run, each a few times.
       backend='stages',
       fast_compile=True,
   )
@@ -320,12 +320,11 @@ def _verify(
   images = _images(net)
   subnets = tried(chosen)
   worst = 0.0
-  # Compiling each choice takes most of an export's time. Only a terminal shows
-  # the bar.
-  trials = tqdm.tqdm(
-      subnets, desc='tried against JAX', unit='subnet', disable=None
+  # Compiling takes most of an export's time. Only a terminal shows the bars.
+  bar = functools.partial(
+      tqdm.tqdm, desc='tried against JAX', unit_scale=True, disable=None
   )
-  for subnet in trials:
+  for subnet in bar(subnets, unit='subnet'):
     expected = np.asarray(net(images, subnet))
     found = exported(images, str(subnet))
     apart = runtime.difference(found, expected)
@@ -336,7 +335,7 @@ def _verify(
           f'{apart:.1e} of the largest; expected at most {_TOLERANCE:.0e}. '
           'Nothing was written; is this version of the runtime at fault?'
       )
-  for policy in exported.policies:
+  for policy in bar(exported.policies, unit='policy'):
     _, routed = exported.route(images, policy)
     _, expected_subnets = net.route(images, policy)
     if routed != [str(subnet) for subnet in expected_subnets]:

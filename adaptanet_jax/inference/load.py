@@ -83,6 +83,12 @@ def examples(
   return trained.examples(path, count)
 
 
+def is_included(model: str) -> bool:
+  """Returns whether `load` takes a name for that of an included model."""
+  included = bundle.packaged().get(model)
+  return included is not None and _find(model) == included
+
+
 def _find(model: str) -> str:
   """Returns the folder of a model."""
   if not isinstance(model, str | os.PathLike):

@@ -79,7 +79,8 @@ class Supernet:
       calibrated: which batch statistics it runs with, as for `load`.
       statistics: batch statistics of every subnet, unless that is 'none'.
       backend: one of `BACKENDS`.
-      fast_compile: see `compiler.options`; not for the back end 'switch'.
+      fast_compile: for `route` and the back end 'stages', see
+        `compiler.options`.
 
     Raises:
       UsageError: there is no such back end.

@@ -71,7 +71,8 @@ def to_pixels(
   """Scales a picture and crops its centre; see `images.resize`.
 
   Args:
-    picture: a picture of any size and colours.
+    picture: a picture of any size and colours. A large JPEG is decoded at a
+      part of its size, as in evaluation; an open image is taken as it is.
     shape: `(H, W, C)` of the result, H = W.
     shorter_side: what the shorter side is scaled to before cropping; 0: H.
 

@@ -41,7 +41,7 @@ class Stages:
       fast_compile: see `compiler.options`.
     """
     self._net, self._variables = net, variables
-    self._jit = functools.partial(compiler.jit, fast_compile=fast_compile)
+    self._fast_compile = fast_compile
     self._params = {
         n: supernet.stage_variables(net, variables, n)['params']
         for n in stage_numbers()
@@ -54,13 +54,13 @@ class Stages:
     # Shapes of their outputs; and what subnets have all of their programs.
     self._outputs: dict[Any, jax.ShapeDtypeStruct] = {}
     self._ready: set[Any] = set()
-    self._head = self._jit(net.run_head)
+    self._head = compiler.jit(net.run_head, fast_compile=fast_compile)
     head = variables['params'][BACKBONE]['head']
     self._head_variables = {'params': {BACKBONE: {'head': head}}}
 
   def __reduce__(self) -> tuple[Any, ...]:
     """Leaves programs out of a copy, because they belong to a process."""
-    create = functools.partial(Stages, **self._jit.keywords)
+    create = functools.partial(Stages, fast_compile=self._fast_compile)
     return create, (self._net, self._variables)
 
   def __call__(
@@ -184,7 +184,9 @@ class Stages:
 
     (output,) = traced.out_avals
     self._outputs[key] = jax.ShapeDtypeStruct(output.shape, output.dtype)
-    self._programs[key] = self._jit(run_with)
+    self._programs[key] = compiler.jit(
+        run_with, fast_compile=self._fast_compile
+    )
 
   def _stats_of(self, number: int, stats: Variables | None) -> Variables:
     if stats:

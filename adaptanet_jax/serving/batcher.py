@@ -113,7 +113,8 @@ class Batcher:
 
   @property
   def is_alive(self) -> bool:
-    """Whether the thread has not died, and its batches are not lost."""
+    """False if the thread died or hangs, or all batches have failed for long.
+    """
     lives = self._thread.ident is None or self._thread.is_alive()
     return lives and not self.health.is_lost
 
@@ -285,7 +286,7 @@ class Batcher:
     """Runs batches until the batcher is closed; the thread's function."""
     while True:
       with self._changed:
-        while self.health.is_ready and not (self._items or self._closing):
+        while self.health.is_healthy and not (self._items or self._closing):
           self._changed.wait()
         if not (self._items or self._closing):
           self._changed.wait(_PROBE_SECONDS)

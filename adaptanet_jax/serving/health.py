@@ -26,13 +26,14 @@ class Health:
     self._unready_since = self._overdue = math.inf
 
   @property
-  def is_ready(self) -> bool:
+  def is_healthy(self) -> bool:
     """Whether batches succeed."""
     return self.failures < _MOST_FAILURES
 
   @property
   def is_lost(self) -> bool:
-    """Whether a batch hangs, or all have failed for long."""
+    """Whether only a new process may help: a batch hangs, or all have failed.
+    """
     given_up = self._unready_since + _MOST_UNREADY_SECONDS
     return time.monotonic() > min(self._overdue, given_up)
 

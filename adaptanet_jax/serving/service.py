@@ -106,7 +106,7 @@ class Service:
   def is_ready(self) -> bool:
     """Whether requests should be sent here."""
     batcher = self.batcher
-    return batcher.is_alive and batcher.health.is_ready and not self.draining
+    return batcher.is_alive and batcher.health.is_healthy and not self.draining
 
   async def answer(
       self,

@@ -84,7 +84,7 @@ class HarnessTest(parameterized.TestCase):
   def test_what_other_flags_have_measured_is_not_replaced(self):
     for argv, kept in (
         (['name', '--side=32', '--rounds=3'], 1),
-        (['name', '--rounds=3', '--side=32', '--out=file'], 2),
+        (['name', '--rounds=3', '--side=32', '--out=a file'], 2),
         (['name', '--out', 'file', '--rounds=3', '--side=32'], 3),
         (['name', '--rounds=3'], None),
     ):

@@ -417,27 +417,33 @@ class DecodeTest(parameterized.TestCase):
     np.testing.assert_array_equal(actual, expected)
 
   @parameterized.parameters(
-      (424, 26, 0, (80, 53)),
-      (424, 20, 27, (160, 106)),  # An eighth would be less than twice 27.
-      (424, 107, 0, (640, 424)),
-      (420, 26, 0, (160, 105)),  # No multiple of 8.
-      (427, 26, 0, (640, 427)),
+      ((640, 424), 26, 0, (80, 53)),
+      ((640, 424), 20, 27, (160, 106)),  # An eighth would be below twice 27.
+      ((640, 424), 107, 0, (640, 424)),
+      ((640, 420), 26, 0, (160, 105)),  # No multiple of 8.
+      ((640, 427), 26, 0, (640, 427)),
+      ((640, 144), 9, 0, (640, 144)),  # A strip.
+      ((424, 640), 26, 0, (53, 80), 'L'),
+      ((640, 424), 26, 0, (80, 53), 'CMYK'),
+      ((640, 424), 26, 0, (53, 80), 'RGB', 6),  # Lies on its side.
   )
   def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
-      self, height, side, shorter_side, size
+      self, size, side, shorter_side, decoded, mode='RGB', orientation=1
   ):
-    photo = Image.open(io.BytesIO(_photo())).crop((0, 0, 640, height))
-    encoded, shape = _encoded(photo, 'JPEG', quality=95), (side, side, 3)
-    with mock.patch.object(images, '_turned', wraps=images._turned) as turned:
+    with Image.open(io.BytesIO(_photo())) as photo:
+      cut = photo.crop((0, 0, *size)).convert(mode)
+    encoded = _encoded(cut, 'JPEG', quality=95, exif=_exif(orientation))
+    shape = (side, side, 3)
+    with mock.patch.object(images, '_plain', wraps=images._plain) as plain:
       actual = images.decode(encoded, shape, shorter_side)
-    self.assertEqual(turned.call_args.args[0].size, size)
+    self.assertEqual(plain.call_args.args[0].size, decoded)
     # A picture that the caller has opened is decoded, and stays, whole.
     with Image.open(io.BytesIO(encoded)) as picture:
       whole = images.decode(picture, shape, shorter_side)
-      self.assertEqual(picture.size, (640, height))
+      self.assertEqual(picture.size, size)
     apart = np.abs(actual.astype(int) - whole)
     self.assertLess(apart.mean(), 1.0)
-    self.assertLessEqual(apart.max(), 6)
+    self.assertLessEqual(apart.max(), 8)
 
   def test_a_random_crop_is_a_part_of_the_image_decoded_at_any_size(self):
     """Compares with the crop cut and scaled from the whole decoded image."""

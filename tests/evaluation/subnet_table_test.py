@@ -92,6 +92,25 @@ class SubnetTableTest(parameterized.TestCase):
     self.assertEqual(found.shape, (4, 4, 4, 4))
     self.assertEqual(found[1, 2, 3, 0], values[1, 2, 3, 0])
 
+  def test_the_best_within_a_budget(self):
+    shape = (4,) * 4
+    table = {'madds': np.full(shape, 9), 'expected_top1': np.zeros(shape)}
+    for code, madds, top1 in (
+        ((0, 1, 2, 3), 5, 0.9), ((3, 2, 1, 0), 4, 0.9), ((3, 3, 3, 3), 1, 0.5)
+    ):
+      table['madds'][code], table['expected_top1'][code] = madds, top1
+    # Of two that are as accurate, the costlier one.
+    for budget, expected in ((9, '1.0-0.75-0.5-0.25'), (5, '1.0-0.75-0.5-0.25'),
+                             (4.9, '0.25-0.5-0.75-1.0'),
+                             (1, '0.25-0.25-0.25-0.25')):
+      found = subnet_table.best_within(table, budget)
+      self.assertEqual(str(found), expected)
+    with self.assertRaisesRegex(UsageError, 'at most 0 MAdds; expected 1 or'):
+      subnet_table.best_within(table, 0)
+    del table['expected_top1']
+    with self.assertRaisesRegex(UsageError, 'were not measured; expected an'):
+      subnet_table.best_within(table, 9)
+
   def test_without_a_table_there_is_nothing_to_add_to(self):
     self.assertEqual(subnet_table.read(self.workdir), {})
     subnet_table.add_column(self.workdir, 'latency_ms', np.zeros((4,) * 4))

@@ -201,14 +201,14 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     batcher = self._start()
     self.engine.problems = [ValueError('no'), np.nan, np.inf]
     for _ in range(3):
-      self.assertTrue(batcher.health.is_ready)
+      self.assertTrue(batcher.health.is_healthy)
       (future,) = self._submit(batcher, fakes.images(1))
       with self.assertRaises(BatchError):
         await future
-    self.assertFalse(batcher.health.is_ready)
+    self.assertFalse(batcher.health.is_healthy)
     self.assertTrue(batcher.is_alive)
     await self._submit(batcher, fakes.images(1))[0]
-    self.assertTrue(batcher.health.is_ready)
+    self.assertTrue(batcher.health.is_healthy)
 
   async def test_one_that_failed_tries_itself_while_nobody_asks(self):
     self.enter_context(
@@ -220,7 +220,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       (future,) = self._submit(batcher, fakes.images(1))
       with self.assertRaises(BatchError):
         await future
-    await _until(lambda: batcher.health.is_ready)
+    await _until(lambda: batcher.health.is_healthy)
     # Three requests and two probes failed, then one probe succeeded.
     self.assertLen(self.engine.batches, 6)
 
@@ -246,7 +246,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       await _until(lambda: not batcher.is_alive)
     self.assertTrue(batcher.is_alive)  # A minute has not passed.
     self.engine.problems.clear()
-    await _until(lambda: batcher.health.is_ready)
+    await _until(lambda: batcher.health.is_healthy)
     with mock.patch.object(health, '_MOST_UNREADY_SECONDS', 0.0):
       self.assertTrue(batcher.is_alive)
 

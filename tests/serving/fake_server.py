@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from adaptanet_jax.serving import batcher
+from adaptanet_jax.serving import health
 from tests.serving import fakes
 
 
@@ -30,7 +30,7 @@ class _Engine(fakes.FakeEngine):
 
 def main():
   """Serves in the main thread, where signals arrive."""
-  batcher._HANG_SECONDS = 1.0
+  health._HANG_SECONDS = 1.0
   drain_seconds = 600.0 if 'drain' in sys.argv else 0.3
   running = fakes.Running(_Engine(), seconds=0.1, drain_seconds=drain_seconds)
 
