@@ -40,8 +40,10 @@ source "$venv/bin/activate"
 # Memory in pages of 2 MB: on a CPU every step allocates its memory again, which
 # with pages of 4 kB took 11% of a resnet50 step (docs/performance-notes.md).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
-# Compiled programs are kept, so that later runs start sooner.
+# Compiled programs are kept, also those that compile within a second, so that later
+# runs start sooner.
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$VIRTUAL_ENV/xla}"
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0}"
 
 # Replaces the shell by a module of this checkout. Paths in flags are relative to
 # the folder given first, the caller's; -P keeps Python from importing from it.
