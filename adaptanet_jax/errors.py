@@ -44,3 +44,10 @@ def first_line(error: Exception) -> str:
   # Some libraries colour their messages.
   text = ''.join(re.split(r'\x1b\[[0-9;]*m', text)).rstrip('.')
   return text[:200] or type(error).__name__
+
+
+def missing_package(name: object, extra: str) -> UsageError:
+  """Returns the error for a package that an extra of this one would install."""
+  return UsageError(
+      f"{name} is missing; run pip install '.[{extra}]' in the clone."
+  )

@@ -20,7 +20,7 @@ import sys
 from typing import Any
 
 from adaptanet_jax import commands
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, missing_package
 from adaptanet_jax.serving import flags
 
 _COMMAND = 'adaptanet_jax.serve'
@@ -99,9 +99,7 @@ def _create(
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
   except ImportError as error:
-    raise UsageError(
-        f"{error.name} is missing; run pip install '.[serve]' in the clone."
-    ) from error
+    raise missing_package(error.name, 'serve') from error
   # Imported late, to report a mistyped flag without loading JAX.
   from adaptanet_jax.serving import profile, server
 

@@ -171,7 +171,7 @@ def check(encoded: bytes) -> None:
 def _reduce(picture: Image.Image, side: int) -> None:
   """Lets a JPEG be decoded at a half, a quarter or an eighth of its size.
 
-  That is up to ten times as fast, and changes pixels mostly by a few of 255
+  That is several times as fast, and changes pixels mostly by a few of 255
   levels. Twice the requested side is kept. Pictures whose size is no multiple
   stay whole, and so do strips, of which `resize` cuts the middle: all would be
   shifted by a fraction of a pixel.

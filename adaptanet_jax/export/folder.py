@@ -29,7 +29,7 @@ import tqdm
 
 from adaptanet_jax import trees, versions
 from adaptanet_jax.data import images as images_lib
-from adaptanet_jax.errors import UsageError, some
+from adaptanet_jax.errors import UsageError, missing_package, some
 from adaptanet_jax.evaluation import calibration, cost, subnet_table
 from adaptanet_jax.export import (
   runtime,
@@ -149,9 +149,7 @@ def _check(format: str, memory: str) -> None:
   needed = () if format == 'stablehlo' else ('onnx', 'onnxruntime')
   for package in needed:
     if importlib.util.find_spec(package) is None:
-      raise UsageError(
-          f"{package} is missing; run pip install '.[export]' in the clone."
-      )
+      raise missing_package(package, 'export')
 
 
 def _in_float32(net: Supernet) -> Supernet:

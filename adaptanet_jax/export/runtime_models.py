@@ -200,6 +200,11 @@ KINDS: dict[str, Any] = {
 }
 
 
+def is_export(folder: str) -> bool:
+  """Returns whether a folder is an exported network."""
+  return os.path.exists(os.path.join(folder, INDEX))
+
+
 def read_about(folder: str) -> dict[str, Any]:
   """Reads `export.json`, and checks the files that it lists.
 
@@ -207,7 +212,7 @@ def read_about(folder: str) -> dict[str, Any]:
     ValueError: a file is missing, damaged or of another format.
   """
   path = os.path.join(folder, INDEX)
-  if not os.path.exists(path):
+  if not is_export(folder):
     raise ValueError(f'There is no {path}; expected an exported network.')
   try:
     with open(path, encoding='utf-8') as file:

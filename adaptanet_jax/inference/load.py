@@ -99,7 +99,7 @@ def _find(model: str) -> str:
     path = bundle.packaged().get(path, path)
   if not os.path.isdir(path):
     raise UsageError(f'There is no model {path!r}; expected {_choices()}.')
-  if os.path.exists(os.path.join(path, runtime_models.INDEX)):
+  if runtime_models.is_export(path):
     raise UsageError(
         f'{path} is an exported network, which its own runtime.py runs; '
         f'expected {_choices()}.'

@@ -9,10 +9,10 @@ import numpy as np
 from adaptanet_jax.models.subnet import MIXED
 from adaptanet_jax.report.tables import RANDOM, Column, Table
 
-# Relations in the paper's claims: the attribute of `Accuracy` to
-# compare, a factor, and a slack in percent. It holds if
-# factor * (ours - theirs) + slack > 0. The paper calls an x1.0 that is 0.6
-# below DSNet's comparable, and an x0.75 that is 1.75 below.
+# Relations in the paper's claims: the attribute of `Accuracy` to compare, a
+# factor, and a slack in percent. It holds if factor * (ours - theirs) + slack
+# > 0. The paper calls an x1.0 that is 0.6 below DSNet's comparable, and an
+# x0.75 that is 1.75 below.
 _RELATIONS = {
     'above': ('top1', 1.0, 0.0),
     'comparable to': ('top1', 1.0, 2.0),

@@ -20,6 +20,7 @@ import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
+from adaptanet_jax.export import runtime_models
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA
@@ -213,6 +214,6 @@ def load_engine(model: str, most: int = SIZES[-1]) -> Engine:
 
   sizes = tuple(n for n in SIZES if n <= most)
   folder = os.path.expanduser(model)
-  if onnx_engine.is_export(folder):
+  if runtime_models.is_export(folder):
     return onnx_engine.OnnxEngine(folder, sizes=sizes)
   return JaxEngine(load(model), sizes=sizes, source=model)

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported network, served by ONNX Runtime."""
 
-import os
 from typing import Any
 
 import numpy as np
 
-from adaptanet_jax.errors import UsageError
+from adaptanet_jax.errors import UsageError, missing_package
 from adaptanet_jax.evaluation import subnet_table
-from adaptanet_jax.export import runtime, runtime_models
+from adaptanet_jax.export import runtime
 from adaptanet_jax.serving import engine
 
 _KINDS = ('onnx', 'stages')
@@ -83,19 +82,12 @@ class OnnxEngine:
     }
 
 
-def is_export(folder: str) -> bool:
-  """Returns whether a folder is an exported network."""
-  return os.path.exists(os.path.join(folder, runtime_models.INDEX))
-
-
 def _options() -> object:
   """Returns session options with which idle threads leave the CPU to HTTP."""
   try:
     import onnxruntime
   except ImportError as error:
-    raise UsageError(
-        "onnxruntime is missing; run pip install '.[export]' in the clone."
-    ) from error
+    raise missing_package('onnxruntime', 'export') from error
   options = onnxruntime.SessionOptions()
   options.add_session_config_entry('session.intra_op.allow_spinning', '0')
   return options
