@@ -1,8 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of a run, with the paper's CIFAR-100 values as defaults.
+"""Every setting of a run, by default CIFAR-100 on the paper's schedule.
 
-Each configuration calls `get_config` and changes only what differs.
+Four defaults are not the paper's: `data.augment`, `data.held_out`,
+`policies.examples` and `gates.divergence`. Each configuration calls
+`get_config` and changes only what differs.
 """
 
 import ml_collections
@@ -73,7 +75,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.data.fake_classes = 10
 
   c.model = ml_collections.ConfigDict()
-  # resnet50, resnet26, resnet26x32, resnet26x16 or resnet26x8.
+  # resnet152, resnet101, resnet50, resnet26, resnet26x32, resnet26x16 or
+  # resnet26x8.
   c.model.architecture = 'resnet50'
   # cifar (3x3), cifar_half (3x3, stride 2) or imagenet (7x7, stride 2, pool).
   c.model.stem = 'cifar'
@@ -139,8 +142,8 @@ def get_config() -> ml_collections.ConfigDict:
   c.baseline.weight_decay = 1e-4
   # Share of the hard labels' target spread evenly over the classes.
   c.baseline.label_smoothing = 0.0
-  # Share of the old value in DSNet's moving average; smaller in the first steps
-  # n, (1 + n) / (10 + n), which reaches 0.997 after 3,000.
+  # Share of the old value in DSNet's moving average; at step n at most
+  # (1 + n) / (10 + n), which is the smaller one before step 2,990.
   c.baseline.average_decay = 0.997
   # What teaches DSNet's smallest subnet: ieb, the mean of the moving averages
   # of the others; or ib, that of the largest.
@@ -246,9 +249,8 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
   # averaged 96.6%, the lowest 91.2%, and with the paper's kind 95.0 and 85.0%
   # (seed 0, two CPU devices, 2026-11-29).
   c.delta.kind = 'stream'
-  # Substitutes have few weights and do not start from a teacher's: on digits
-  # those of the paper's kind reach 92.8% (x1.0) and 48.2% (x0.25) with 1e-3,
-  # 96.4% and 83.4% with 1e-2.
+  # Substitutes have few weights and do not start from a teacher's, so they need
+  # a higher rate (docs/results.md).
   c.delta.cascade.learning_rate = 1e-2
   c.delta.lock_in.learning_rate = 1e-2
   c.gates.learning_rate = 1e-3
@@ -261,8 +263,7 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
 
 
 def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-  """Shrinks a configuration to two minutes on two cores, most of it compiling.
-  """
+  """Shrinks a configuration to a few minutes, most of them compiling."""
   c.fast_compile = True
   c.model.architecture = 'resnet26x8'
   c.data.image_size = 16

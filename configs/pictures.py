@@ -7,7 +7,7 @@
 
 DIR has train/CLASS/* and test/CLASS/* (or val), or only CLASS/*, in which one
 picture in five is for testing; see adaptanet_jax/data/folder.py. This suits a
-few hundred to some ten thousand pictures, which are kept in memory at 64
+few hundred to about ten thousand pictures, which are kept in memory at 64
 pixels. For a million:
 
   python -m adaptanet_jax.main --config=configs/pictures.py:many \

@@ -30,6 +30,8 @@ def _architecture(depths: tuple[int, ...], planes: int) -> Architecture:
 
 # Names give the layers, 3 * blocks + 2, and the planes of stage 1 if not 64.
 ARCHITECTURES = {
+    'resnet152': _architecture((3, 8, 36, 3), 64),
+    'resnet101': _architecture((3, 4, 23, 3), 64),
     'resnet50': _architecture((3, 4, 6, 3), 64),
     'resnet26': _architecture((2, 2, 2, 2), 64),
     'resnet26x32': _architecture((2, 2, 2, 2), 32),

@@ -43,6 +43,8 @@ from adaptanet_jax.models.subnet import (
 # 95488, 16384 + 36864 + 16384 + 768 = 70400; head 256 * 10 + 10 = 2570.
 # 88 + 2496 + 10752 + 41984 + 165888 + 2570 = 223778.
 _NUM_PARAMS = {
+    'resnet152': 58_155_466,
+    'resnet101': 42_511_818,
     'resnet50': 23_519_690,
     'resnet26': 13_957_834,
     'resnet26x32': 3_502_442,
@@ -84,9 +86,14 @@ class ArchitectureTest(parameterized.TestCase):
     net = ResNet(name, 'cifar', 'gn', 10, (16, 16, 1))
     self.assertEqual(_num_params(net), _NUM_PARAMS[name])
 
-  def test_resnet50_has_the_parameters_of_torchvision(self):
-    net = ResNet('resnet50', 'imagenet', 'gn', 1000, (224, 224, 3))
-    self.assertEqual(_num_params(net), 25_557_032)
+  @parameterized.parameters(
+      ('resnet50', 25_557_032),
+      ('resnet101', 44_549_160),
+      ('resnet152', 60_192_808),
+  )
+  def test_has_as_many_parameters_as_that_of_torchvision(self, name, count):
+    net = ResNet(name, 'imagenet', 'gn', 1000, (224, 224, 3))
+    self.assertEqual(_num_params(net), count)
 
   def test_name_counts_the_layers(self):
     # Three layers in each block, the stem and the classifier.
