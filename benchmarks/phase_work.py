@@ -6,8 +6,8 @@ Running a stage forward counts its MAdds once; training it counts them three
 times (output, gradient of the input, gradient of the weights), frozen blocks of
 a delta stage included; the frozen teacher's stages after it, which pass on a
 gradient, count twice. When deltas train, the largest subnet runs, too. The
-figures are means over a thousand draws of subnets. Losses, norms, augmentation
-and evaluation are left out.
+figures are means over a thousand draws of subnets. Losses, norms, augmentation,
+evaluation and the gates' own work are left out.
 """
 
 import jax

@@ -15,10 +15,10 @@ is_installed() {
 install_package() {
   # Of two first starts at once, one installs and the other waits. Where files
   # cannot be locked, both install.
-  flock -n 9 || {
+  if command -v flock >/dev/null && ! flock -n 9; then
     echo "Another start may be installing into $venv; waiting for it ..." >&2
     flock 9 || true
-  }
+  fi
   ! is_installed || return 0
   echo "Installing into $venv ..." >&2
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then

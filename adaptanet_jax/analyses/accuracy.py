@@ -22,6 +22,7 @@ from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.subnet import (
+  EVERY_UNIFORM,
   LARGEST,
   UNIFORM,
   UNIFORM_DELTA,
@@ -39,7 +40,7 @@ _VALIDATED = {
     'teacher': (),
     'lock_in': UNIFORM,
     'delta_lock_in': UNIFORM_DELTA,
-    'joint': UNIFORM + UNIFORM_DELTA,
+    'joint': EVERY_UNIFORM,
     'baseline': UNIFORM,
 }
 # Groups of phases that train the weights of a supernet's widths.

@@ -14,17 +14,15 @@ from adaptanet_jax.evaluation import (
   cost,
   protocols,
 )
-from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA, Subnet
+from adaptanet_jax.models.subnet import EVERY_UNIFORM, Subnet
 from adaptanet_jax.programs import Program
 from adaptanet_jax.workspace import Workspace
-
-BOTH_UNIFORM = UNIFORM + UNIFORM_DELTA
 
 
 def gate_program(work: Workspace, variables: Any) -> Program:
   """Returns the program that runs all uniform subnets and reads all gates."""
   net = workspace.student_for(work.nets, variables)
-  predictor = protocols.subnets_predictor(net, BOTH_UNIFORM, work.gates)
+  predictor = protocols.subnets_predictor(net, EVERY_UNIFORM, work.gates)
   return common.program(work, predictor, variables)
 
 
@@ -74,7 +72,7 @@ def _bins_of_subnets(
 ) -> list[dict[str, Any]]:
   return [
       row
-      for subnet, *values in zip(BOTH_UNIFORM, confident, correct)
+      for subnet, *values in zip(EVERY_UNIFORM, confident, correct)
       for row in bin_rows(subnet, *values, num_bins=num_bins)
   ]
 

@@ -30,16 +30,18 @@ from adaptanet_jax.models import routing
 from adaptanet_jax.models.gates import CONFIDENCES, GateSet, gate_name
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.subnet import LARGEST, UNIFORM, UNIFORM_DELTA
+from adaptanet_jax.models.subnet import (
+  EVERY_UNIFORM,
+  LARGEST,
+  NUM_STAGES,
+  UNIFORM,
+)
 from adaptanet_jax.programs import Program
 from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace
 
 # How often each policy is timed.
 _ROUNDS = 3
-_UNIFORM_OF = {
-    'joint': UNIFORM + UNIFORM_DELTA, 'width': UNIFORM, 'depth': UNIFORM_DELTA
-}
 
 
 @functools.cache
@@ -98,11 +100,12 @@ def measure_policies(work: Workspace) -> None:
   }
   outputs = {key: run() for key, run in runners.items()}
   seconds = _median_seconds(runners)
+  table = subnet_table.read(work.workdir)
   measured: dict[str, Any] = {scope: {} for scope in made}
   for (scope, name), ran in outputs.items():
     entry = _policy_entry(work, observed, ran)
     entry['seconds'] = seconds[scope, name]
-    entry |= _at_equal_madds(work, scope, entry)
+    entry |= _at_equal_madds(table, scope, entry)
     if name == 'budget':
       entry |= found[scope]
     measured[scope][name] = entry
@@ -226,11 +229,11 @@ def _calibration_bias(
     splits['held_out'] = work.dataset.held_out
   splits['test'] = work.dataset.test
   variables = work.variables['student']
-  found: dict[str, dict[str, float]] = {str(s): {} for s in gating.BOTH_UNIFORM}
+  found: dict[str, dict[str, float]] = {str(s): {} for s in EVERY_UNIFORM}
   for name, split in splits.items():
     outputs = common.predict(work, program, variables, split)
     accuracies = (outputs['prediction'] == split.labels).mean(-1)
-    for subnet, top1 in zip(gating.BOTH_UNIFORM, accuracies):
+    for subnet, top1 in zip(EVERY_UNIFORM, accuracies):
       found[str(subnet)][name] = float(top1)
   return found
 
@@ -296,26 +299,47 @@ def _policy_entry(
 
 
 def _at_equal_madds(
-    work: Workspace, scope: str, entry: dict[str, Any]
+    table: subnet_table.SubnetTable, scope: str, entry: dict[str, Any]
 ) -> dict[str, float | None]:
   """Returns the accuracy of subnets chosen without gates at the same MAdds.
 
-  Once at all MAdds of the policy, which is the fair comparison, and once at
-  those of its stages alone, which shows the value of gates if they were free.
+  Args:
+    table: the table of all subnets; empty before the evaluation.
+    scope: one of `policies.SCOPES`.
+    entry: MAdds of the policy.
+
+  Returns:
+    At all MAdds of the policy: `mixture_top1`, of two uniform subnets chosen by
+    the images that the policy was made from, which is the fair comparison;
+    `uniform_top1`, of two chosen by the test split, an upper bound; and
+    `random_top1`, of random subnets. The last two with the suffix
+    `_free_gates` are at the MAdds of the stages alone, which shows the value
+    of gates if they were free.
   """
-  table = subnet_table.read(work.workdir)
   if not table:
     return {}
   costs, top1 = table['madds'], table['top1']
-  uniform = [tuple(subnet.encode()) for subnet in _UNIFORM_OF[scope]]
-  found: dict[str, float | None] = {}
+  # A row for each uniform subnet of the scope.
+  uniform = tuple(
+      np.repeat(policies.scope_indices(scope)[:, None], NUM_STAGES, 1).T
+  )
+
+  def mixture(madds: float, chosen_by: np.ndarray) -> float:
+    return mixtures.uniform_mixture(
+        costs[uniform].tolist(),
+        top1[uniform].tolist(),
+        madds,
+        chosen_by[uniform].tolist(),
+    )
+
+  found: dict[str, float | None] = {
+      'mixture_top1': mixture(entry['madds'], table['calibration_top1'])
+  }
   for suffix, madds in (
       ('', entry['madds']),
       ('_free_gates', entry['madds'] - entry['madds_gates']),
   ):
-    found[f'uniform_top1{suffix}'] = mixtures.uniform_mixture(
-        [(costs[code], float(top1[code])) for code in uniform], madds
-    )
+    found[f'uniform_top1{suffix}'] = mixture(madds, top1)
     found[f'random_top1{suffix}'] = mixtures.random_at(
         top1, costs, scope, madds
     )

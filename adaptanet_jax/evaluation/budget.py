@@ -58,9 +58,11 @@ class Found:
     mixture: the policy.
     kind: what it consists of: 'uniform' or 'fixed' subnets, or the kind of
       policy that it was made as, if it reads a gate.
-    gain: cross-validated gain in accuracy of the kind that it was made as over
-      mixtures of uniform subnets, as a share of right answers.
-    gain_error: the standard error of the gain.
+    gain: cross-validated gain in accuracy, as a share of right answers, of the
+      kind that it was made as, which may read gates, over mixtures of uniform
+      subnets; 0 if it consists of these. As the best of several kinds was
+      taken, it is rather too high.
+    gain_error: the standard error of the gain of one kind.
   """
 
   mixture: Mixture
@@ -161,7 +163,8 @@ def cross_validated(
 
   Returns:
     `float[N]`, the chance that each example is classified correctly, minus the
-    price of its MAdds beyond the limit, or plus that of MAdds left below it.
+    price of its MAdds beyond the limit, or plus that of MAdds left below it;
+    the price is 0 where even the most accurate rule stays below the limit.
   """
   num_examples = len(observed)
   order = np.random.default_rng(0).permutation(num_examples)

@@ -101,11 +101,14 @@ def energy_meter() -> Any:
     return
   import pynvml
 
-  # The first one that JAX sees.
-  index = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')[0]
+  # The first one that JAX sees, by its number or its UUID.
+  first = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')[0]
   try:
     pynvml.nvmlInit()
-    device = pynvml.nvmlDeviceGetHandleByIndex(int(index or 0))
+    if first.startswith('GPU-'):
+      device = pynvml.nvmlDeviceGetHandleByUUID(first)
+    else:
+      device = pynvml.nvmlDeviceGetHandleByIndex(int(first or 0))
     pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
   except (pynvml.NVMLError, ValueError):  # An AMD GPU, or one before Volta.
     yield None

@@ -14,30 +14,39 @@ from adaptanet_jax.models.subnet import NUM_STAGES
 
 
 def uniform_mixture(
-    points: Sequence[tuple[float, float]], madds: float
+    madds: Sequence[float],
+    top1: Sequence[float],
+    target: float,
+    chosen_by: Sequence[float] | None = None,
 ) -> float:
-  """Returns the best accuracy of a mixture of two uniform subnets.
+  """Returns the accuracy of the best mixture of two uniform subnets.
 
   Each example goes to one of the two at random, in the ratio that gives the
   mean MAdds: a point on the upper concave envelope of all subnets' points.
 
   Args:
-    points: MAdds and accuracy of each uniform subnet.
-    madds: mean MAdds of the mixture; clipped to the range of the points.
+    madds: MAdds of each uniform subnet.
+    top1: its accuracy.
+    target: mean MAdds of the mixture; clipped to the range of the subnets'.
+    chosen_by: accuracies that the two are chosen by; None: `top1` itself, and
+      the result is an upper bound for any choice.
 
   Returns:
     A share of right answers.
   """
-  ordered = sorted(points)
-  costs = [cost for cost, _ in ordered]
-  madds = min(max(madds, costs[0]), costs[-1])
-  best = 0.0
-  for low, low_top1 in ordered:
-    for high, high_top1 in ordered:
-      if low <= madds <= high:
-        share = (madds - low) / (high - low) if high > low else 0.0
-        best = max(best, low_top1 + share * (high_top1 - low_top1))
-  return best
+  chosen_by = top1 if chosen_by is None else chosen_by
+  points = sorted(zip(madds, chosen_by, top1, strict=True))
+  target = min(max(target, points[0][0]), points[-1][0])
+  # Accuracies that mixtures are chosen by, and their own.
+  mixed = []
+  for low, *first in points:
+    for high, *second in points:
+      if low <= target <= high:
+        share = (target - low) / (high - low) if high > low else 0.0
+        mixed.append([
+            a + share * (b - a) for a, b in zip(first, second, strict=True)
+        ])
+  return max(mixed, key=lambda pair: pair[0])[1]
 
 
 def random_at(

@@ -27,7 +27,7 @@ from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
 from adaptanet_jax.models.gates import GateSet, confidences
 from adaptanet_jax.models.parts import Variables
-from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.resnet import ResNet, anchor_name
 from adaptanet_jax.models.subnet import (
   LARGEST,
   MIXED,
@@ -109,7 +109,7 @@ def subnets_predictor(
       outputs = {'prediction': _classes(logits)}
       if gates:
         read = [
-            gates.run(variables, n, features[f'anchor{n}'])
+            gates.run(variables, n, features[anchor_name(n)])
             for n in gates.anchors
         ]
         outputs['confidence'] = jnp.stack([confidences(*r)[0] for r in read])

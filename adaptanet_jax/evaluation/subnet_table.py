@@ -24,8 +24,8 @@ from adaptanet_jax.workdir import Paths, write_text
 
 # Columns by name, each `[K, K, K, K]` and indexed by the subnets' codes.
 SubnetTable = dict[str, np.ndarray]
-# Columns of accuracies. The first are on images that nothing was trained on and
-# no figure is reported for.
+# Columns of accuracies. The first two are on the images that policies are made
+# from (config.policies.examples), the last on the test split.
 ACCURACIES = ('expected_top1', 'calibration_top1', 'top1')
 
 
@@ -71,7 +71,8 @@ def _numbers(texts: Sequence[str]) -> np.ndarray:
 def best_within(table: SubnetTable, madds: float) -> Subnet:
   """Returns the most accurate subnet within a budget of MAdds.
 
-  Accuracies are those estimated by `budget.expected_top1`.
+  Accuracies are those that `budget.expected_top1` estimates from the images
+  that policies are made from: held-out ones, unless the run was told otherwise.
 
   Args:
     table: the table of all subnets, with those accuracies.

@@ -146,6 +146,7 @@ class Subnet:
 LARGEST = Subnet.uniform(1.0)
 UNIFORM = tuple(Subnet.uniform(rho) for rho in WIDTHS)
 UNIFORM_DELTA = tuple(Subnet.uniform(rho, delta=True) for rho in WIDTHS)
+EVERY_UNIFORM = UNIFORM + UNIFORM_DELTA
 # The four stage-wise permutations of Table II.
 MIXED = tuple(
     Subnet.parse(name)

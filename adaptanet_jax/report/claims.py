@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from adaptanet_jax.models.subnet import MIXED
-from adaptanet_jax.report.tables import RANDOM, Column, Table
+from adaptanet_jax.report.paper import RANDOM
+from adaptanet_jax.report.tables import Column, Table
 
 # Relations in the paper's claims: the attribute of `Accuracy` to compare, a
 # factor, and a slack in percent. It holds if factor * (ours - theirs) + slack
@@ -28,6 +29,11 @@ _CLAIMS = (
 )
 
 
+def _square_error(values: np.ndarray) -> float:
+  """Returns the square of the standard error of a mean over seeds."""
+  return float(values.var(ddof=1) / len(values))
+
+
 def table(columns: Sequence[Column], num_examples: int) -> Table:
   """Checks the paper's claims on the networks that are there.
 
@@ -39,18 +45,22 @@ def table(columns: Sequence[Column], num_examples: int) -> Table:
     A table with a row for each claim; without rows if there is no supernet.
   """
 
-  def measured(column: Column, what: str, figure: str) -> tuple[float, float]:
-    """Returns a mean over seeds, and the square of its standard error."""
+  def measured(
+      column: Column, what: str, figure: str
+  ) -> tuple[np.ndarray, float]:
+    """Returns a figure by seed, and the square of its mean's standard error."""
     rows = [what] if what != 'mixed subnets' else [str(s) for s in MIXED]
     values = np.mean([column.values(row, figure) for row in rows], 0)
-    if np.isnan(values).any():  # Ten passes tell little about a deviation.
-      return float(column.values(what, 'std').mean()), np.inf
-    share = float(values.mean())
+    drawn = np.isnan(values).any()  # Older runs have no exact deviation.
+    if drawn:
+      values = column.values(what, 'std')
     if len(values) > 1:
-      return share, float(values.var(ddof=1) / len(values))
+      return values, _square_error(values)
+    if drawn:  # Ten passes tell little about a deviation.
+      return values, np.inf
     # One seed says nothing of others; what is left are the test images.
-    error = share * (1.0 - share) / num_examples if figure == 'top1' else 0.0
-    return share, error
+    square = values[0] * (1.0 - values[0]) / num_examples
+    return values, float(square) if figure == 'top1' else 0.0
 
   rows = []
 
@@ -61,14 +71,17 @@ def table(columns: Sequence[Column], num_examples: int) -> Table:
       other: tuple[Column, str],
   ) -> None:
     figure, factor, slack = _RELATIONS[relation]
-    (own, own_square), (theirs, square) = (
+    (values, own_square), (others, square) = (
         measured(*pair, figure) for pair in (one, other)
     )
-    own, theirs = 100.0 * own, 100.0 * theirs
+    square += own_square
+    if one[0] is other[0] and len(values) > 1:
+      # What a seed does to the whole network cancels out.
+      square = _square_error(values - others)
+    own, theirs = 100.0 * values.mean(), 100.0 * others.mean()
     margin = factor * (own - theirs) + slack
-    error = 100.0 * (own_square + square) ** 0.5
     verdict = 'undecided'
-    if abs(margin) > error:
+    if abs(margin) > 100.0 * square**0.5:
       verdict = 'yes' if margin > 0.0 else 'no'
     rows.append([text, f'{own:.2f}', f'{theirs:.2f}', verdict])
 
@@ -86,8 +99,9 @@ def table(columns: Sequence[Column], num_examples: int) -> Table:
   note = (
       'Comparable: at most two points below. Undecided: the distance to what '
       'is claimed is within one standard error, over seeds or, with one seed, '
-      'over test images. Deviations are exact, over all passes that could be '
-      'drawn, where Table II has those of the passes that were; with one seed '
-      'they are compared as they are.'
+      'over test images; within a network it is that of the difference. '
+      'Deviations are exact, over all passes that could be drawn, where Table '
+      'II has those of the passes that were (older runs only have these); with '
+      'one seed they are compared as they are.'
   )
   return Table('Claims of the paper', head, rows, note)

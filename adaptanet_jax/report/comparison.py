@@ -44,8 +44,8 @@ class Network(Column):
       with the same network and norm.
     seeds: the seeds of its runs.
     subnets: for each run, the table of the network's subnets.
-    passed_over: workdirs that were left out because another run has the same
-      seed.
+    passed_over: workdirs whose network was left out because another run has the
+      same one with the same seed.
   """
 
   norm: str
@@ -64,13 +64,17 @@ class Network(Column):
     Returns:
       Top-1 of each run, `float[seeds]`; None if all widths cost more.
     """
-    points = [
-        [(e['madds'], e['top1']) for e in section['uniform'].values()]
-        for section in self.sections
-    ]
-    if madds < min(points[0])[0]:
+    uniform = [section['uniform'].values() for section in self.sections]
+    if madds < min(entry['madds'] for entry in uniform[0]):
       return None
-    return np.array([mixtures.uniform_mixture(p, madds) for p in points])
+    return np.array([
+        mixtures.uniform_mixture(
+            [entry['madds'] for entry in entries],
+            [entry['top1'] for entry in entries],
+            madds,
+        )
+        for entries in uniform
+    ])
 
   def best_subnet(self, madds: float) -> np.ndarray | None:
     """Returns the highest accuracy of a subnet within some MAdds.
@@ -229,15 +233,18 @@ def _add(
 
 def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
   """Returns the settings, except the seed, that differ from a column's."""
-  # Later phases do not affect the widths of a supernet.
-  up_to = {'supernet': 'lock_in', 'delta': 'delta.lock_in'}.get(
+  # Later phases do not affect the widths of a supernet, unless a joint lock-in
+  # trains them with the deltas.
+  last = {'supernet': 'lock_in', 'delta': 'delta.lock_in'}.get(
       column.network, ''
   )
-  both = map(settings.flatten, (column.config, config))
-  joint = [one.get('joint.epochs') for one in both]
-  if up_to and any(joint):
-    up_to = 'joint'
-  found = settings.differing(column.config, config, up_to=up_to)
+  has_joint = any(
+      settings.flatten(one).get('joint.epochs')
+      for one in (column.config, config)
+  )
+  if last and has_joint:
+    last = 'joint'
+  found = settings.differing(column.config, config, up_to=last)
   differing = {key: new for key, (_, new) in found.items() if key != 'seed'}
   if section['calibration'] != column.sections[0]['calibration']:
     differing['evaluation.calibration'] = section['calibration']
@@ -251,14 +258,15 @@ def tables(columns: Sequence[Network], dataset: Row) -> list[Table]:
     columns: the networks, at least one.
     dataset: description of their data, as in results.json.
   """
+  data = paper.data_set_for(dataset['name'])
   full = table_ii(
       'Table II, all networks',
       columns,
       note=(
           'Where a network was trained with several seeds: mean ± standard '
-          'deviation over seeds.'
+          f'deviation over seeds. Paper: ResNet-50 on {data}.'
       ),
-      theirs=paper.TABLE_II[paper.data_set_for(dataset['name'])],
+      theirs=paper.TABLE_II[data],
   )
   made = [
       full,

@@ -18,10 +18,9 @@ from adaptanet_jax import processes
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.subnet import (
+  EVERY_UNIFORM,
   MIXED,
   NUM_STAGES,
-  UNIFORM,
-  UNIFORM_DELTA,
   WIDTHS,
   Subnet,
 )
@@ -35,7 +34,38 @@ _INK, _QUIET, _GRID = '#1f2933', '#8a94a0', '#e4e7eb'
 _BY_WIDTH = {1.0: '#0b3c6f', 0.75: '#1f77b4', 0.5: '#4fb0c6', 0.25: '#e8893a'}
 _FRONT = '#c2185b'
 _DPI = 160
-_NAMES = ('training', 'comparison', 'confidence', 'madds', 'latency')
+# By name of the figure: its title, and what it shows.
+CAPTIONS = {
+    'training': (
+        'Figure 3. Test accuracy while whole networks train.',
+        'Phases that train a single module have no accuracy of their own. '
+        'Networks with a BatchNorm run with the statistics of training here.',
+    ),
+    'comparison': (
+        'Accuracy against MAdds, all networks.',
+        'Lines: uniform widths. Crosses: the four mixed subnets. Means over '
+        'seeds.',
+    ),
+    'confidence': (
+        'Figure 4. Accuracy against confidence, gates by subnets.',
+        'Equal-frequency bins of each gate\'s confidence, by its variance, for '
+        'each uniform subnet; above the examples that the policies are made '
+        'from, below the test split.',
+    ),
+    'madds': (
+        'Accuracy against MAdds, all subnets.',
+        'On the front are the subnets that no cheaper one equals in accuracy. '
+        'It is chosen on the test split, and so an upper bound.',
+    ),
+    'latency': (
+        'Accuracy against latency, all subnets.',
+        'Milliseconds are sums over stages, each choice of each stage measured '
+        'in the one compiled program. Up to 96 of the subnets that look '
+        'fastest for their accuracy are measured as a whole, and the front is '
+        'that of these (in older runs, that of all sums). It is chosen on the '
+        'test split, and so an upper bound.',
+    ),
+}
 
 
 def draw_all(
@@ -78,7 +108,7 @@ def draw_all(
         1.0,
         front_of=None if front is None else list(front),
     )
-  for name in set(_NAMES) - set(drawn):  # What they showed is outdated.
+  for name in CAPTIONS.keys() - drawn.keys():  # What they showed is outdated.
     for kind in ('svg', 'png'):
       with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, f'{name}.{kind}'))
@@ -179,7 +209,7 @@ def draw_confidence(gates: Row) -> Figure:
   for column, (anchor, gate) in enumerate(gates.items()):
     for row, name in enumerate(('bins', 'bins_test')):
       axes = grid[row, column]
-      for subnet in map(str, UNIFORM + UNIFORM_DELTA):
+      for subnet in map(str, EVERY_UNIFORM):
         bins = [b for b in gate[name] if b['subnet'] == subnet]
         choice = str(Subnet.parse(subnet).stages[0])
         axes.plot(

@@ -6,6 +6,7 @@ It is made from the files in the workdir alone, so it can be made again.
 """
 
 from collections.abc import Sequence
+import functools
 import html
 import string
 from typing import Any
@@ -20,38 +21,6 @@ from adaptanet_jax.training.baseline_methods import METHODS, NETWORKS
 from adaptanet_jax.workdir import Paths, read_json, write_text
 
 Row = dict[str, Any]
-
-_CAPTIONS = {
-    'training': (
-        'Figure 3. Test accuracy while whole networks train.',
-        'Phases that train a single module have no accuracy of their own. '
-        'Networks with a BatchNorm run with the statistics of training here.',
-    ),
-    'comparison': (
-        'Accuracy against MAdds, all networks.',
-        'Lines: uniform widths. Crosses: the four mixed subnets. Means over '
-        'seeds.',
-    ),
-    'confidence': (
-        'Figure 4. Accuracy against confidence, gates by subnets.',
-        'Equal-frequency bins of each gate\'s confidence, by its variance, for '
-        'each uniform subnet; above the examples that the policies are made '
-        'from, below the test split.',
-    ),
-    'madds': (
-        'Accuracy against MAdds, all subnets.',
-        'On the front are the subnets that no cheaper one equals in accuracy. '
-        'It is chosen on the test split, and so an upper bound.',
-    ),
-    'latency': (
-        'Accuracy against latency, all subnets.',
-        'Milliseconds are sums over stages, each choice of each stage measured '
-        'in the one compiled program. Up to 96 of the subnets that look '
-        'fastest for their accuracy are measured as a whole, and the front is '
-        'that of these (in older runs, that of all sums). It is chosen on the '
-        'test split, and so an upper bound.',
-    ),
-}
 
 _PAGE = string.Template('''<!doctype html>
 <html lang="en">
@@ -115,21 +84,22 @@ def write(workdir: str, *, compare: str = '') -> None:
   drawn = figures.draw_all(
       results, MetricsLog(workdir).read(), subnets, columns, paths.figures
   )
+  figure = functools.partial(_figure, drawn, figures.CAPTIONS)
   parts = [
       _table(tables.run_table_ii(results)),
       _comparison(columns, results['dataset'], problems),
-      _figure('comparison', drawn),
+      figure('comparison'),
       _table(_calibration(results)),
-      _figure('training', drawn),
+      figure('training'),
       _table(_pareto_front(results, subnets)),
-      _figure('madds', drawn),
+      figure('madds'),
       _table(tables.table_iii(results)),
       _table(_bias(results)),
       _table(_gates(results)),
       _table(_gate_value(results)),
-      _figure('confidence', drawn),
+      figure('confidence'),
       _table(tables.table_i(results)),
-      _figure('latency', drawn),
+      figure('latency'),
       _table(_times(results)),
   ]
   text = _PAGE.substitute(
@@ -167,10 +137,12 @@ def _table(table: Table | None) -> str:
   return table.html() if table else ''
 
 
-def _figure(name: str, drawn: dict[str, str]) -> str:
+def _figure(
+    drawn: dict[str, str], captions: dict[str, tuple[str, str]], name: str
+) -> str:
   if name not in drawn:
     return ''
-  title, text = _CAPTIONS[name]
+  title, text = captions[name]
   # The ids in several SVGs on one page must differ.
   svg = drawn[name].replace('id="', f'id="{name}-')
   svg = svg.replace('"#', f'"#{name}-').replace('url(#', f'url(#{name}-')
@@ -193,9 +165,14 @@ def _comparison(
     problems: messages about runs that cannot be compared.
   """
   notes = [f'Not compared: {problem}' for problem in problems]
-  if passed_over := sorted({path for c in columns for path in c.passed_over}):
+  passed_over = [
+      f'{column.title} of {path}'
+      for column in columns
+      for path in column.passed_over
+  ]
+  if passed_over:
     notes.append(
-        'Left out, as another run is the same network with the same seed: '
+        'Left out, as another run has the same network with the same seed: '
         f'{", ".join(passed_over)}.'
     )
   parts = list(map(quiet, notes))

@@ -69,23 +69,26 @@ class PoliciesTest(made_up.MeasuredTestCase):
     np.testing.assert_array_equal(again, share)
 
   def test_free_gates_are_compared_at_the_madds_of_stages_alone(self):
-    self.assertEqual(
-        analysis._at_equal_madds(self.work, 'width', {'madds': 1}), {}
-    )
+    self.assertEqual(analysis._at_equal_madds({}, 'width', {'madds': 1}), {})
     costs = COSTS.madds_by_subnet()
     top1 = np.zeros((8,) * 4)
     for subnets, best in ((UNIFORM, 0.8), (UNIFORM_DELTA, 0.9)):
       for n, subnet in enumerate(subnets):
         top1[tuple(subnet.encode())] = best - n / 10
-    subnet_table.write(self.work.workdir, {'madds': costs, 'top1': top1})
+    held_out = (costs == 1116) * 1.0
+    table = {'madds': costs, 'top1': top1, 'calibration_top1': held_out}
     # Here narrower ones cost more: 1116, 2227, 3338, 4449 and so on.
     entry = {'madds': 4449, 'madds_gates': 4449 - 1116}
-    found = analysis._at_equal_madds(self.work, 'width', entry)
+    found = analysis._at_equal_madds(table, 'width', entry)
     self.assertAlmostEqual(found['uniform_top1'], 0.5)
     self.assertAlmostEqual(found['uniform_top1_free_gates'], 0.8)
-    found = analysis._at_equal_madds(self.work, 'joint', entry)
+    found = analysis._at_equal_madds(table, 'joint', entry)
     # From x1.0 at 1116 to x1.0d at 5560: three quarters of the way.
     self.assertAlmostEqual(found['uniform_top1'], 0.875)
+    # The images that policies are made from prefer x1.0 to all others, so most
+    # go there and the others to the costliest, x0.25d at 8893.
+    share = (4449 - 1116) / (8893 - 1116)
+    self.assertAlmostEqual(found['mixture_top1'], 0.8 - share * (0.8 - 0.6))
     self.assertAlmostEqual(found['uniform_top1_free_gates'], 0.8)
 
   def test_policies_are_made_from_the_configured_confidence(self):

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.evaluation.latency."""
 
 import itertools
+import os
 import sys
 import types
 from unittest import mock
@@ -52,7 +53,8 @@ class MeasureTest(parameterized.TestCase):
         latency.measure_energy(lambda: 0), {'watts': None, 'millijoules': None}
     )
 
-  def test_power_and_energy_are_those_of_one_network(self):
+  @parameterized.parameters('1,0', 'GPU-1a,GPU-2b')
+  def test_power_and_energy_are_those_of_one_network(self, visible):
     # A run takes 0.5 s; the GPU draws 100 W for one network, 300 for the other,
     # and says what it has used in all.
     now, used = [0.0], [7_000.0]
@@ -65,10 +67,12 @@ class MeasureTest(parameterized.TestCase):
         NVMLError=RuntimeError,
         nvmlInit=mock.Mock(),
         nvmlShutdown=mock.Mock(),
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetTotalEnergyConsumption=lambda index: used[0],
+        nvmlDeviceGetHandleByIndex=lambda index: (None, -2e6)[index],
+        nvmlDeviceGetHandleByUUID={'GPU-1a': 0.0}.get,
+        nvmlDeviceGetTotalEnergyConsumption=lambda device: used[0] + device,
     )
     with (
+        mock.patch.dict(os.environ, CUDA_VISIBLE_DEVICES=visible),
         mock.patch.dict(sys.modules, pynvml=nvml),
         mock.patch.object(jax, 'default_backend', return_value='gpu'),
         mock.patch.object(latency.time, 'perf_counter', lambda: now[0]),

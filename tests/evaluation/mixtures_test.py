@@ -17,9 +17,16 @@ class ComparisonTest(parameterized.TestCase):
   )
   def test_uniform_mixture_is_the_concave_envelope(self, madds, expected):
     # The point at 2 lies below the line from 1 to 3.
-    points = [(3.0, 0.8), (1.0, 0.4), (2.0, 0.5), (5.0, 0.9)]
-    actual = mixtures.uniform_mixture(points, madds)
+    costs, top1 = (3.0, 1.0, 2.0, 5.0), (0.8, 0.4, 0.5, 0.9)
+    actual = mixtures.uniform_mixture(costs, top1, madds)
     self.assertAlmostEqual(actual, expected)
+
+  def test_uniform_mixture_is_chosen_by_other_accuracies(self):
+    # By these the one at 2 is worth it, and from 2 to 3 both are mixed.
+    costs, top1, held_out = (3.0, 1.0, 2.0), (0.8, 0.4, 0.5), (0.7, 0.3, 0.6)
+    actual = mixtures.uniform_mixture(costs, top1, 2.5, held_out)
+    self.assertAlmostEqual(actual, 0.65)
+    self.assertAlmostEqual(mixtures.uniform_mixture(costs, top1, 2.5), 0.7)
 
   def test_random_is_the_mean_of_subnets_of_like_cost(self):
     madds = np.full((8,) * 4, 1000.0)

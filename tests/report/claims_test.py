@@ -79,6 +79,27 @@ class ClaimsTest(parameterized.TestCase):
     *_, row = claims.table(columns, 10_000).rows
     self.assertEqual(row[1:], ['1.00', '50.00', 'undecided'])
 
+  def test_over_several_seeds_it_decides(self):
+    # Theirs: 50 and 52, a standard error of 1; ours: twice 1.
+    sections = [figures(0.9), figures(0.9)]
+    for section, std in zip(sections, (0.5, 0.52)):
+      section['random']['std'] = std
+    columns = _columns(figures(0.9), usnet_random=sections)
+    columns[0].sections.append(figures(0.9))
+    *_, row = claims.table(columns, 10_000).rows
+    self.assertEqual(row[1:], ['1.00', '51.00', 'yes'])
+
+  def test_within_a_network_seeds_are_compared_one_by_one(self):
+    # Seeds differ by 20 points, and runtime-random is always 15 above x0.25.
+    columns = _columns(figures(0.9))
+    columns[0].sections.append(figures(0.7))
+    row, *_ = claims.table(columns, 10_000).rows
+    self.assertEqual(row[1:], ['65.00', '50.00', 'yes'])
+    # Once it is 15 above and once 25 below: -5, with an error of 20.
+    columns[0].sections[1]['random']['mean'] = 0.15
+    row, *_ = claims.table(columns, 10_000).rows
+    self.assertEqual(row[1:], ['45.00', '50.00', 'undecided'])
+
   def test_without_ours_nothing_is_claimed(self):
     column = Column(network='usnet', title='', sections=[figures(0.9)] * 2)
     self.assertEmpty(claims.table([column], 10_000).rows)

@@ -47,7 +47,8 @@ def _bins():
 
 def _results():
   entry = {'top1': 0.625, 'madds': 2_000_000, 'madds_executed': 2_500_000,
-           'seconds': 0.75, 'uniform_top1': 0.61, 'random_top1': None,
+           'seconds': 0.75, 'mixture_top1': 0.605, 'uniform_top1': 0.61,
+           'random_top1': None,
            'uniform_top1_free_gates': 0.6, 'random_top1_free_gates': 0.5}
   gate = {'top1': 0.3, 'madds': 250_000, 'rank_correlation': -0.5,
           'rank_correlation_test': None, 'bins': _bins(),
@@ -194,11 +195,10 @@ class PageTest(parameterized.TestCase):
       ('x0.5', ['52.00', '1.5', '52.00', '1.5', '67.80', '62.10']),
       ('runtime-random', ['40.00 ± 1.00', '0.9', '40.00 ± 1.00', '0.9',
                           '67.9 ± 1.8', '61.2 ± 2.7']),
-      ('joint/pull_up', ['62.50', '2.0', '2.5', '0.75', '', '61.00', '',
-                          '60.00', '50.00', '63.3',
-                          '445.1']),
-      ('joint/budget', ['62.50', '2.0', '2.5', '0.75', 'fixed', '61.00', '',
-                         '60.00', '50.00', '', '']),
+      ('joint/pull_up', ['62.50', '2.0', '2.5', '0.75', '', '60.50',
+                          '61.00', '', '60.00', '50.00', '63.3', '445.1']),
+      ('joint/budget', ['62.50', '2.0', '2.5', '0.75', 'fixed', '60.50',
+                         '61.00', '', '60.00', '50.00', '', '']),
       ('confidence of gate 1', ['0.50', '0.75', 'none']),
       ('0.25-0.25-0.25-0.25', ['99.00', '50.00', '51.00']),
       ('gate 1', ['30.00', '0.25', '-0.50', 'none']),

@@ -200,7 +200,7 @@ class ConsoleTest(parameterized.TestCase):
     values = _values()
     values['delta'] = values['supernet']
     entry = {'top1': 0.5, 'madds': 1_500_000, 'madds_executed': 2_000_000,
-             'seconds': 1.0, 'uniform_top1': 0.25, 'random_top1': None}
+             'seconds': 1.0, 'mixture_top1': 0.25, 'random_top1': None}
     values['policies'] = {'joint': {'pull_up': entry}}
     values['subnets'] = {'count': 4096, 'mean': 0.75, 'min': 0.25, 'max': 1.0}
     text = tables.console(values)
