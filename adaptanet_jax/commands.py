@@ -104,8 +104,13 @@ def parse_flags(argv: list[str]) -> list[str]:
   except (AttributeError, KeyError) as error:  # The config lacks a setting.
     # ml_collections quotes the name, and escapes the quotes with a suggestion.
     text = str(error).replace('\\', '')
-    # Of a name below a setting it tells the whole path.
-    found = re.search(r'lookup: .*\.(\w+)', text) or re.search(r"'(\w+)", text)
+    # Of a name below a setting it tells the whole path; a name that a
+    # configuration sets is a key.
+    found = (
+        re.search(r'lookup: .*\.(\w+)', text)
+        or re.search(r'Key "(\w+)"', text)
+        or re.search(r"'(\w+)", text)
+    )
     name = found[1] if found else text
     given = [arg for arg in argv if name in arg.split('=')[0].split('.')]
     hint = re.search(r'Did you mean "(\w+)"', text)

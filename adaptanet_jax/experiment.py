@@ -288,7 +288,7 @@ def _prepare(work: Workspace, phase: phases_lib.Phase) -> loop.PhaseStep:
   )
   if step.num_steps:
     work.programs.ahead(step.program)
-  for program in accuracy.validation_programs(work, phase):
+  if program := accuracy.validation_program(work, phase):
     work.programs.ahead(program)
   return step
 

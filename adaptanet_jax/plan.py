@@ -15,6 +15,7 @@ from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.dataset import differences
 from adaptanet_jax.errors import UsageError, some
 from adaptanet_jax.evaluation.results import Results
+from adaptanet_jax.models.resnet import DELTA
 from adaptanet_jax.training import phases as phases_lib
 from adaptanet_jax.training.checkpoints import has_checkpoints, is_complete
 from adaptanet_jax.workdir import Paths, read_json
@@ -100,8 +101,9 @@ def is_usable(
     phase: a phase that is done.
     trained: names of all phases that are done.
   """
-  # Delta substitutes can be run only once all stages have them.
-  return phase.group != 'delta' or 'delta_cascade4' in trained
+  return phase.group != 'delta' or not {*trained}.isdisjoint(
+      phases_lib.RUNS_AFTER[DELTA]
+  )
 
 
 def make_plan(
@@ -139,7 +141,8 @@ def make_plan(
       if task.action == 'train' and task.phase.epochs
   }
   pipeline.check_fits(batch_sizes, num_examples)
-  if batch_sizes or {'evaluation', 'policies'} & {*groups}:
+  # What was restored may lack its last accuracies.
+  if any(task.action != 'skip' for task in tasks):
     batch_sizes['config.evaluation.batch_size'] = config.evaluation.batch_size
   for name, batch_size in batch_sizes.items():
     pipeline.check_batch_size(name, batch_size, num_devices)
@@ -255,11 +258,18 @@ def check_same(
     )
   before, now = old.get('reuse', ''), config.reuse
   is_other = os.path.realpath(before) != os.path.realpath(now)
-  # One that is gone may have moved.
-  if now and is_other and os.path.exists(before):
+  if not (now and is_other):
+    return
+  if os.path.exists(before):  # One that is gone may have moved.
     raise UsageError(
         f'config.reuse = {now!r}, but {workdir} stands on the phases of '
         f'{before!r}; expected that one, or another --workdir.'
+    )
+  first = phases_lib.build_phases(config)[0].name
+  if not before and has_checkpoints(workdir, first):
+    raise UsageError(
+        f'config.reuse = {now!r}, but {workdir} has a {first!r} of its own; '
+        'expected no config.reuse, or another --workdir.'
     )
 
 

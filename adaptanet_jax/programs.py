@@ -45,7 +45,7 @@ class Programs:
 
   def __init__(self, *, fast_compile: bool = False) -> None:
     self._fast_compile = fast_compile
-    # In the order in which they will be needed.
+    # First in, first out: submit programs in the order they are needed in.
     self._executor = futures.ThreadPoolExecutor(_NUM_THREADS)
     self._futures: dict[Any, futures.Future[Any]] = {}
 

@@ -41,7 +41,7 @@ _MOST_EPOCHS = 1_000_000
 _OPTIONAL = {'baseline': {'network': ''}, 'joint': {'epochs': 0.0}}
 
 # Settings with a fixed set of values.
-CHOICES: dict[str, tuple[str, ...]] = {
+ALLOWED: Mapping[str, tuple[Any, ...]] = {
     'compute_dtype': ('auto', 'float32', 'bfloat16'),
     'data.augment': AUGMENTATIONS,
     'data.damaged': ('refuse', 'skip'),
@@ -55,6 +55,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'gates.divergence': DIVERGENCES,
     'policies.confidence': CONFIDENCES,
     'policies.examples': ('held_out', 'training'),
+    'policies.start': WIDTHS,
     'baseline.network': ('', *METHODS),
     'evaluation.calibration': CALIBRATIONS,
     'baseline.ensemble': ENSEMBLES,
@@ -92,7 +93,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     # A policy has a choice for each path of bins through three gates: 64 ** 3.
     'policies.bins': (1, 64),
     'policies.training_share': (0, 1),
-    'policies.start': (min(WIDTHS), max(WIDTHS)),
     'policies.budget': (0, 1),
     'latency.batch_size': (1, float('inf')),
     'latency.runs': (1, float('inf')),
@@ -141,15 +141,21 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
 def check(config: ml_collections.ConfigDict) -> None:
   """Raises UsageError for the first setting that is not valid."""
   values = flatten(config)
+  for key in (*ALLOWED, *RANGES):
+    if key not in values:
+      raise UsageError(
+          f'The configuration has no setting {key!r}; expected all of '
+          'configs/common.py.'
+      )
   for key, value in values.items():
     if value is None:
       raise UsageError(f'config.{key} = None; expected a value.')
   groups = selected_groups(config)
-  for key, choices in CHOICES.items():
+  for key, choices in ALLOWED.items():
     if values[key] not in choices:
       raise UsageError(
           f'config.{key} = {values[key]!r}; expected one of '
-          f'{", ".join(choice or "nothing" for choice in choices)}.'
+          f'{", ".join(str(choice) or "nothing" for choice in choices)}.'
       )
   for key, (low, high) in RANGES.items():
     if not (low <= values[key] <= high and math.isfinite(values[key])):
@@ -170,11 +176,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UsageError(
         f'config.data.shorter_side = {config.data.shorter_side}; expected 0 or '
         f'at least config.data.image_size = {config.data.image_size}.'
-    )
-  if config.policies.start not in WIDTHS:
-    raise UsageError(
-        f'config.policies.start = {config.policies.start}; expected one of '
-        f'{", ".join(map(str, WIDTHS))}.'
     )
   _check_gates(config, groups)
   network = config.baseline.network

@@ -175,7 +175,11 @@ def first_variables(work: Workspace, phase: Phase) -> Variables:
 def keep_trained(
     work: Workspace, phase: Phase, variables: Variables
 ) -> None:
-  """Keeps the variables of a phase's network, once the phase is done."""
+  """Keeps the variables of a phase's network, once the phase is done.
+
+  Its checkpoint has a teacher's channels in the order in which it was trained;
+  what the later phases get is sorted, if `model.sort_channels` says so.
+  """
   if phase.network == 'teacher' and work.config.model.sort_channels:
     variables = importance.sort_channels(work.nets.teacher, variables)
   work.variables[phase.network] = variables

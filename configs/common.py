@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every setting of a run, by default CIFAR-100 on the paper's schedule.
 
-Four defaults are not the paper's: `data.augment`, `data.held_out`,
-`policies.examples` and `gates.divergence`. Each configuration calls
-`get_config` and changes only what differs.
+Five defaults are not the paper's: `teacher.batch_size` (64 there),
+`data.augment`, `data.held_out`, `policies.examples` and `gates.divergence`.
+Each configuration calls `get_config` and changes only what differs.
 """
 
 import ml_collections
@@ -30,7 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Type of activations: float32, bfloat16, or auto: float32 on a CPU, bfloat16
   # otherwise.
   c.compute_dtype = 'auto'
-  # Whether programs should compile fast rather than run fast, for few steps.
+  # Whether programs should compile fast rather than run fast, for few steps;
+  # only on a CPU.
   c.fast_compile = False
   # Steps between two lines of metrics.jsonl.
   c.log_every_steps = 50
@@ -100,7 +101,7 @@ def get_config() -> ml_collections.ConfigDict:
   # Passes over the training split; with weights, 0 keeps them as they are.
   c.teacher.epochs = 200.0
   c.teacher.warmup_epochs = 5.0
-  # Images in a batch, over all devices.
+  # Images in a batch, over all devices; the paper has 64.
   c.teacher.batch_size = 128
   # Share of the target spread evenly over the classes.
   c.teacher.label_smoothing = 0.1
@@ -200,7 +201,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Steps between two checkpoints, and how many to keep for each phase.
   c.checkpoint.every_steps = 500
   c.checkpoint.keep = 2
-  return c
+  # A configuration that sets anything else has a mistyped name.
+  return c.lock()
 
 
 def _optimizer(

@@ -60,6 +60,23 @@ class ParseFlagsTest(parameterized.TestCase):
     self.assertLen(done.stderr.splitlines(), 1)
 
 
+  def test_a_configuration_that_mistypes_a_setting_is_refused(self):
+    path = self.create_tempfile('mine.py', (
+        'from configs import digits\n\n'
+        'def get_config():\n'
+        '  c = digits.get_config()\n'
+        '  c.lock_in.epoch = 3.0\n'
+        '  return c\n'
+    )).full_path
+    done = testing.run('/no/such/folder', f'--config={path}')
+    self.assertEqual(done.returncode, 1)
+    self.assertEqual(
+        done.stderr,
+        'adaptanet_jax: Unknown setting epoch; expected one that '
+        'configs/common.py declares, such as epochs.\n',
+    )
+
+
 class HelpTest(parameterized.TestCase):
 
   @parameterized.parameters(classify, serve)

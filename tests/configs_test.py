@@ -15,7 +15,7 @@ from adaptanet_jax import analyses, settings
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.baseline_methods import METHODS
-from adaptanet_jax.training.phases import BASELINE_GROUPS, GROUPS, SECTIONS
+from adaptanet_jax.training.phases import SECTIONS
 from configs import common
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -26,6 +26,10 @@ _FILES = sorted(
     if path.stem not in ('__init__', 'common', 'baselines')
 )
 _DECLARED = settings.flatten(common.get_config())
+_GROUPS = (
+    *('teacher', 'cascade', 'lock_in', 'delta', 'joint', 'gates'),
+    *('evaluation', 'policies', 'latency', 'report'),
+)
 
 
 def _get_config(name, arg=''):
@@ -215,15 +219,26 @@ class CheckTest(parameterized.TestCase):
   def test_the_defaults_pass(self):
     self.assertIsNone(settings.check(common.get_config()))
 
-  @parameterized.parameters(*settings.CHOICES)
+  @parameterized.parameters('teacher.norm', 'latency.runs')
+  def test_a_configuration_that_lacks_a_setting_is_refused(self, key):
+    config = common.get_config()
+    section, _, name = key.partition('.')
+    with config.unlocked():
+      del config[section][name]
+    with self.assertRaisesRegex(
+        UsageError, f"has no setting '{key}'; expected all of configs/common"
+    ):
+      settings.check(config)
+
+  @parameterized.parameters(*settings.ALLOWED)
   def test_a_value_that_is_no_choice_is_refused_with_the_choices(self, key):
     message = self.assert_refused(_with(key, 'no_such'), key, 'no_such')
-    for choice in settings.CHOICES[key]:
-      self.assertIn(choice or 'nothing', message)
+    for choice in settings.ALLOWED[key]:
+      self.assertIn(str(choice) or 'nothing', message)
 
   @parameterized.parameters(
-      *((key, value) for key in settings.CHOICES
-        for value in settings.CHOICES[key])
+      *((key, value) for key in settings.ALLOWED
+        for value in settings.ALLOWED[key])
   )
   def test_every_choice_passes(self, key, value):
     config = _with(key, value)
@@ -362,7 +377,7 @@ class CheckTest(parameterized.TestCase):
 class SelectedGroupsTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ('all', tuple(group for group in GROUPS if group != 'joint')),
+      ('all', tuple(group for group in _GROUPS if group != 'joint')),
       ('teacher', ('teacher',)),
       # The order is that in which phases run, not that of the setting.
       ('evaluation, teacher,lock_in', ('teacher', 'lock_in', 'evaluation')),
@@ -375,7 +390,7 @@ class SelectedGroupsTest(parameterized.TestCase):
 
   def test_a_joint_lock_in_is_there_if_it_has_epochs(self):
     config = _with('joint.epochs', 2.0)
-    self.assertEqual(settings.selected_groups(config), GROUPS)
+    self.assertEqual(settings.selected_groups(config), _GROUPS)
     names = [phase.name for phase in phases.build_phases(config)]
     self.assertEqual(names[-3:], ['delta_lock_in', 'joint', 'gates'])
     (joint,) = (p for p in phases.build_phases(config) if p.name == 'joint')
@@ -392,7 +407,9 @@ class SelectedGroupsTest(parameterized.TestCase):
 
   def test_a_baseline_has_groups_of_its_own(self):
     config = _with('baseline.network', 'dsnet')
-    self.assertEqual(settings.selected_groups(config), BASELINE_GROUPS)
+    self.assertEqual(
+        settings.selected_groups(config), ('baseline', 'evaluation', 'report')
+    )
     config.phases = 'baseline,gates'
     with self.assertRaisesRegex(
         UsageError, "Unknown phase 'gates'.*some of baseline, evaluation, rep"

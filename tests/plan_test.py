@@ -119,6 +119,17 @@ class PlanTest(absltest.TestCase):
     os.rename(first, config.reuse)  # The same one in another place.
     plan.check_same(old, config, own)
 
+  def test_a_workdir_with_a_teacher_of_its_own_reuses_no_other(self):
+    first, _ = self._workdir('first', 'teacher', *_CASCADE)
+    own, config = self._workdir('own', 'teacher')
+    old = config.to_dict()
+    plan.check_same(old, config, own)
+    config.reuse = first
+    plan.check_same(old, config, own)  # Nothing was saved yet.
+    self._save(own, 'teacher')
+    with self.assertRaisesRegex(UsageError, "own has a 'teacher' of its own"):
+      plan.check_same(old, config, own)
+
   def test_what_other_phases_stand_on_is_not_trained_again(self):
     workdir, config = self._workdir('own', 'teacher', 'cascade1', 'lock_in')
     # Modules 2 and 4 are gone, and the gates have stopped halfway. The deltas

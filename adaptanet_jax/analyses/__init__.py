@@ -24,10 +24,11 @@ from adaptanet_jax.analyses import accuracy, common, policies, timing
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.parts import Variables
+from adaptanet_jax.models.resnet import BACKBONE
 from adaptanet_jax.programs import Program
 from adaptanet_jax.report import page
 from adaptanet_jax.training.baseline_methods import METHODS
-from adaptanet_jax.training.phases import RUNNABLE, Phase
+from adaptanet_jax.training.phases import RUNS_AFTER, Phase
 from adaptanet_jax.workdir import Paths
 from adaptanet_jax.workspace import Workspace
 
@@ -71,7 +72,7 @@ ANALYSES = {
         accuracy.evaluate,
         accuracy.programs,
         # A supernet can be evaluated even before its lock-in.
-        tuple(RUNNABLE),
+        RUNS_AFTER[BACKBONE],
         ('supernet', 'delta', *METHODS, 'subnets', 'gates'),
         accuracy.settings,
         accuracy.files,

@@ -62,7 +62,8 @@ def validator(
   """
   if not _is_validated(work, phase):
     return None
-  (program,), test = validation_programs(work, phase), work.dataset.test
+  program, test = validation_program(work, phase), work.dataset.test
+  assert program  # There is one, as it is validated.
   names = [
       f'test_top1/{subnet.stages[0]}' for subnet in _VALIDATED[phase.name]
   ] or ['test_top1']
@@ -79,18 +80,18 @@ def _is_validated(work: Workspace, phase: Phase) -> bool:
   return work.config.evaluation.every_epoch and phase.name in _VALIDATED
 
 
-def validation_programs(work: Workspace, phase: Phase) -> list[Program]:
-  """Lists the program that measures a phase's network, if there is one."""
+def validation_program(work: Workspace, phase: Phase) -> Program | None:
+  """Returns the program that measures a phase's network, if there is one."""
   if phase.name == 'teacher':  # Measured at its end, at least.
-    return [_teacher_program(work)]
+    return _teacher_program(work)
   if not _is_validated(work, phase):
-    return []
+    return None
   subnets: tuple[Subnet, ...] = _VALIDATED[phase.name]
   predictor = protocols.subnets_predictor(
       phase.network_of(work.nets), subnets
   )
   variables, _ = workspace.variable_shapes(work.nets, work.gates, phase)
-  return [common.program(work, predictor, variables)]
+  return common.program(work, predictor, variables)
 
 
 def _teacher_program(work: Workspace) -> Program:

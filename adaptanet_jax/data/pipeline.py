@@ -27,7 +27,7 @@ _END = object()
 
 def check_batch_size(name: str, batch_size: int, num_devices: int) -> None:
   """Raises UsageError unless a batch splits evenly among all devices."""
-  if batch_size <= 0 or batch_size % num_devices:
+  if batch_size % num_devices:
     raise UsageError(
         f'{name} = {batch_size} is not divisible by the {num_devices} devices '
         f'in use; expected a positive multiple of {num_devices}.'

@@ -24,7 +24,7 @@ from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.gates import GATES
 from adaptanet_jax.models.layers import BATCH_NORMS
 from adaptanet_jax.models.parts import Variables
-from adaptanet_jax.models.resnet import ResNet
+from adaptanet_jax.models.resnet import BACKBONE, ResNet
 from adaptanet_jax.models.routing import routing_gates
 from adaptanet_jax.training import loop, phases
 from adaptanet_jax.training.baseline_methods import NETWORKS
@@ -263,10 +263,11 @@ def _restore(
   trained = plan.find_trained(
       config, workdir, results['dataset']['train_examples'], network='student'
   )
-  if phases.RUNNABLE.isdisjoint(trained):
+  first = phases.RUNS_AFTER[BACKBONE]
+  if not {*first} & trained.keys():
     raise UsageError(
         f'{workdir} has no network that can run yet; expected one whose phase '
-        f'{" or ".join(sorted(phases.RUNNABLE))} has ended, with its '
+        f'{" or ".join(first)} has ended, with its '
         'checkpoint. Run the command that trains it again.'
     )
   variables: Variables = {}

@@ -64,8 +64,8 @@ class VarGate(nn.Module):
     """
     x = anchor.astype(jnp.float32)
     for n in (1, 2):
-      halves = -(-min(x.shape[1:3]) // 2)
-      strides = 2 if halves >= self.resolution else 1
+      halved = -(-min(x.shape[1:3]) // 2)
+      strides = 2 if halved >= self.resolution else 1
       x = nn.Conv(
           CHANNELS,
           (2, 2),

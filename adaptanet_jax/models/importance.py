@@ -59,9 +59,14 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
     Collections of the same shapes that compute the same function.
   """
   flat = trees.flat(variables)
-  effective = trees.flat(net.fold(variables))
+  read = {
+      name: _effective(net, np.asarray(kernel, np.float64))
+      for name, kernel in flat.items()
+      if name.endswith('/kernel')
+  }
+  scales = {name: flat[name] for name in flat if name.endswith('/scale')}
   for channels in _all_channels(net):
-    order = _order(net, effective, channels)
+    order = _order(net, read | scales, channels)
     for name in flat:
       _, _, layer = name.partition(f'/{BACKBONE}/')
       parent = layer.rpartition('/')[0]
@@ -71,6 +76,20 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
       elif parent.removesuffix('/norm') in channels.writers:
         flat[name] = np.take(flat[name], order, -1)
   return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _effective(net: ResNet, kernel: np.ndarray) -> np.ndarray:
+  """Returns a kernel as it is convolved with.
+
+  In float64, so that near-equal channels get the same order on any machine: the
+  checkpoints of a teacher hold its own order, and it is sorted again whenever
+  it is restored.
+  """
+  if not NORMS[net.norm].folded or kernel.ndim < 4:  # The head's is not.
+    return kernel
+  inputs = (0, 1, 2)  # See `slimmable.standardize`.
+  kernel = kernel - kernel.mean(inputs, keepdims=True)
+  return kernel / np.sqrt(np.square(kernel).sum(inputs, keepdims=True) + 1e-8)
 
 
 def _all_channels(net: ResNet) -> Iterator[_Channels]:
@@ -108,8 +127,7 @@ def _order(
   params = f'params/{BACKBONE}'
   read = np.zeros(channels.total)
   for reader in channels.readers:
-    # In float64, so that near-equal channels keep their order on any machine.
-    kernel = np.abs(flat[f'{params}/{reader}/kernel'].astype(np.float64))
+    kernel = np.abs(flat[f'{params}/{reader}/kernel'])
     axes = tuple(a for a in range(kernel.ndim) if a != kernel.ndim - 2)
     read += kernel.sum(axes)
   scale = np.mean(

@@ -206,8 +206,9 @@ def train_phase(
       last = number == step.num_steps
       stop = preemption.NOTICE.reached()
       save = last or stop or number % config.checkpoint.every_steps == 0
+      ends_epoch = last or number % step.epoch_steps == 0
       saved = f'Phase {phase.name!r} is saved at step {number}.'
-      if save or number % config.log_every_steps == 0:
+      if save or ends_epoch or number % config.log_every_steps == 0:
         values = finite_values(phase, number, metrics)
         record(number, values)
         progress.show({'loss': values['loss']})
@@ -215,13 +216,12 @@ def train_phase(
         checkpoints.save(state)
       if stop:  # At once, before validation: there is little time left.
         raise preemption.Preempted(saved)
-      if validate and (last or number % step.epoch_steps == 0):
+      if validate and ends_epoch:
         try:
           with preemption.NOTICE.released():
             accuracies = validate(merged(frozen, state))
         except preemption.Preempted:
           if not save:
-            finite_values(phase, number, metrics)
             checkpoints.save(state)
           raise preemption.Preempted(saved) from None
         record(number, accuracies)

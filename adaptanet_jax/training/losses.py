@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of the teacher and of the anchors (Sec. III-B).
+"""Losses of the teacher, of the anchors (Sec. III-B) and of gates (III-C).
 
 B = batch, K = classes. Outputs are dicts of arrays with fixed names: the
 anchors from one stage on, and `logits`.

@@ -1,6 +1,8 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of a step: with labels (teacher) or with anchors (Eq. 1 to 3).
+"""Gradients of a step: with labels, with anchors (Eq. 1 to 3), or of gates.
+
+The first train a teacher, the last Var Gates (Eq. 4).
 
 B = batch, H = height, W = width, C = channels.
 """
@@ -38,8 +40,9 @@ class StepInputs:
 
   Attributes:
     frozen: the untrained part of the network that trains; gets no gradients.
-    teacher: collections of the teacher, `{}` if there is none. Gradients pass
-      through its layers, but its own parameters get none.
+    teacher: collections of the teacher, which for DSNet is the network's moving
+      average; `{}` if there is none. Gradients pass through its layers, but its
+      own parameters get none.
     images: `uint8[B, H, W, C]`, augmented.
     labels: `int32[B]`.
     rng: key of the step, the same on every device.
@@ -163,13 +166,14 @@ def anchor_gradients(
       (subnets, tuple(map(jnp.asarray, weights))),
       first_is_reference=space.has_largest,
   )
-  # Corners come first: the largest that trains, then the smallest.
+  # Corners come first, from the largest that trains to the smallest.
+  smallest = len(space.corners()) - 1
   return grads, stats, {
       'loss': metrics['loss'].sum(),
       'loss_largest': metrics['teacher_loss'][0],
-      'loss_smallest': metrics['teacher_loss'][1],
+      'loss_smallest': metrics['teacher_loss'][smallest],
       'top1_largest': metrics['top1'][0],
-      'top1_smallest': metrics['top1'][1],
+      'top1_smallest': metrics['top1'][smallest],
   }
 
 

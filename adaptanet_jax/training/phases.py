@@ -1,6 +1,12 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Training phases as data: what trains, on what, against what, for how long."""
+"""Training phases as data: what trains, on what, against what, for how long.
+
+A phase trains one part from its first step to its last, and has checkpoints of
+its own. Its settings are a section of the configuration; the four phases of a
+cascade share one. A group is what `config.phases` selects, and what users call
+a phase: the cascade, the deltas with their cascade and lock-in, an analysis.
+"""
 
 import dataclasses
 import functools
@@ -25,20 +31,9 @@ from adaptanet_jax.training.baselines import baseline_gradients
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.mdsr import SubnetSpace
 
-# What a run can do, in order; `config.phases` selects some of these.
-GROUPS = (
-    'teacher',
-    'cascade',
-    'lock_in',
-    'delta',
-    'joint',
-    'gates',
-    'evaluation',
-    'policies',
-    'latency',
-    'report',
-)
-BASELINE_GROUPS = ('baseline', 'evaluation', 'report')
+# What a run can do after training, in order.
+ANALYSES = ('evaluation', 'policies', 'latency', 'report')
+BASELINE_ANALYSES = ('evaluation', 'report')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +46,8 @@ class Phase:
     settings: batch size, optimizer and other settings of the phase.
     epochs: passes over the training split.
     trains: paths of the trained part of its network's parameters.
+    loss: what trains it: 'labels', 'anchors' (Eq. 1 to 3), 'gates' (Eq. 4) or
+      'baseline'.
     network: 'teacher' or 'student', the network whose part is trained.
     parts: parts of that network that exist so far: the backbone, and later the
       deltas and the gates.
@@ -66,6 +63,7 @@ class Phase:
   settings: ml_collections.FrozenConfigDict
   epochs: float
   trains: tuple[str, ...]
+  loss: str = 'anchors'
   network: str = 'student'
   parts: tuple[str, ...] = (BACKBONE,)
   space: SubnetSpace | None = None
@@ -74,16 +72,13 @@ class Phase:
 
   @property
   def group(self) -> str:
-    """One of `GROUPS` or `BASELINE_GROUPS`, the name in `config.phases`.
-
-    The phases `cascade1` to `cascade4` are one group, `cascade`.
-    """
-    return self.section.split('.')[0]
+    """The name in `config.phases`; `cascade` for `cascade1` to `cascade4`."""
+    return _group_of(self.section)
 
   @property
   def reads_teacher(self) -> bool:
     """Whether a step reads the frozen teacher."""
-    return self.group not in ('teacher', 'gates', 'baseline')
+    return self.loss == 'anchors'
 
   def network_of(self, nets: Networks) -> ResNet:
     """Returns the network that trains, with the parts that exist so far."""
@@ -110,8 +105,12 @@ class Phase:
     return max(1, round(self.epochs * self.epoch_steps(num_examples)))
 
 
-# The phases after which a supernet, or a baseline, can first be run.
-RUNNABLE = frozenset({'cascade4', 'baseline'})
+# By part: the phases after which it can first be run.
+RUNS_AFTER = {
+    BACKBONE: ('cascade4', 'baseline'),
+    # Substitutes can be run only once all stages have them.
+    DELTA: ('delta_cascade4',),
+}
 
 _DATA = tuple(
     f'data.{key}'
@@ -165,9 +164,13 @@ def dependencies(
 
 def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """Returns what a run can do, in order."""
-  if config.baseline.network:
-    return BASELINE_GROUPS
-  return tuple(g for g in GROUPS if g != 'joint' or config.joint.epochs)
+  groups = dict.fromkeys(map(_group_of, sections_of(config)))
+  is_baseline = bool(config.baseline.network)
+  return (*groups, *(BASELINE_ANALYSES if is_baseline else ANALYSES))
+
+
+def _group_of(section: str) -> str:
+  return section.split('.')[0]
 
 
 def sections_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
@@ -198,7 +201,13 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
   joint = dataclasses.replace(everything, vary='joint')
   deltas = (BACKBONE, DELTA)
   phases = (
-      _phase(config, 'teacher', network='teacher', trains=(BACKBONE,)),
+      _phase(
+          config,
+          'teacher',
+          network='teacher',
+          trains=(BACKBONE,),
+          loss='labels',
+      ),
       *_cascade(config, 'cascade', (BACKBONE,), 'width'),
       _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
       *_cascade(config, 'delta.cascade', deltas, 'delta'),
@@ -215,6 +224,7 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           'gates',
           parts=(*deltas, GATES),
           trains=(GATES,),
+          loss='gates',
           space=joint,
       ),
   )
@@ -236,6 +246,7 @@ def _baseline(config: ml_collections.ConfigDict) -> Phase:
       config,
       'baseline',
       trains=(BACKBONE,),
+      loss='baseline',
       average_decay=settings.average_decay if averaged else None,
   )
 
@@ -300,7 +311,7 @@ def objective_for(
   net = phase.network_of(nets)
   folded, settings = net.folded, phase.settings
   objective: objectives.Objective
-  if phase.group == 'baseline':
+  if phase.loss == 'baseline':
     objective = functools.partial(
         baseline_gradients,
         net=folded,
@@ -308,13 +319,14 @@ def objective_for(
         label_smoothing=settings.label_smoothing,
         ensemble=settings.ensemble,
     )
-  elif phase.space is None:
+  elif phase.loss == 'labels':
     objective = functools.partial(
         objectives.label_gradients,
         net=folded,
         label_smoothing=settings.label_smoothing,
     )
-  elif phase.group == 'gates':
+  elif phase.loss == 'gates':
+    assert phase.space, phase.name
     objective = functools.partial(
         objectives.gate_gradients,
         net=folded,
@@ -324,6 +336,7 @@ def objective_for(
         divergence=settings.divergence,
     )
   else:
+    assert phase.space, phase.name
     epoch_steps = phase.epoch_steps(num_examples)
     soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
     length = phase.num_steps(num_examples)

@@ -134,7 +134,7 @@ class AccuracyTest(absltest.TestCase):
       prediction[row, : 4 - row] = _LABELS[: 4 - row]
     with (
         mock.patch.object(
-            accuracy, 'validation_programs', lambda *_: [None]
+            accuracy, 'validation_program', lambda *_: object()
         ),
         mock.patch.object(
             accuracy.common,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from adaptanet_jax import trees
-from adaptanet_jax.models import importance
+from adaptanet_jax.models import importance, slimmable
 from adaptanet_jax.models.resnet import ResNet
 
 
@@ -58,6 +58,18 @@ class SortChannelsTest(parameterized.TestCase):
     self.assertEqual(
         _as_set(block['conv1']['kernel'][..., 0]), _as_set(written[..., -1])
     )
+
+  def test_it_standardizes_as_the_network_does(self):
+    kernel = np.random.default_rng(0).standard_normal((3, 3, 8, 4))
+    np.testing.assert_allclose(
+        importance._effective(_net('gn_ws'), kernel),
+        slimmable.standardize(jax.numpy.asarray(kernel)),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    head = kernel[0, 0]
+    for net, given in (('gn_ws', head), ('gn', kernel)):
+      self.assertIs(importance._effective(_net(net), given), given)
 
   def test_groups_of_a_norm_move_as_a_whole(self):
     net = _net('gn')

@@ -236,6 +236,20 @@ class LoopTest(parameterized.TestCase):
       self.assertIsNone(checkpoints.latest_step())
     self.assertFalse(any(np.isnan(row['loss']) for row in self._losses(phase)))
 
+  def test_asked_to_stop_while_it_measures_it_logs_its_last_step(self):
+    phase, step, _ = self._two_epochs('measuring')
+    self.config = self.config.copy_and_resolve_references()
+    self.config.log_every_steps = self.config.checkpoint.every_steps = 500
+
+    def validate(variables):
+      raise preemption.Preempted
+
+    with self.assertRaisesRegex(preemption.Preempted, f'at step {STEPS}'):
+      self._train(phase, None, step, validate)
+    self.assertEqual([row['step'] for row in self._losses(phase)], [STEPS])
+    with PhaseCheckpoints(self.workdir, phase.name, keep=1) as checkpoints:
+      self.assertEqual(checkpoints.latest_step(), STEPS)
+
   def _losses(self, phase):
     rows = MetricsLog(self.workdir).read()
     return [r for r in rows if r['phase'] == phase.name and 'loss' in r]

@@ -43,7 +43,7 @@ def _rates(num_steps, *, steps, steps_per_epoch, **changes):
 
 class MakeOptimizerTest(parameterized.TestCase):
 
-  @parameterized.parameters(*settings.CHOICES['teacher.optimizer'])
+  @parameterized.parameters(*settings.ALLOWED['teacher.optimizer'])
   def test_it_starts_from_zeros_as_the_first_state_of_a_phase(self, name):
     tx = optimizers.make_optimizer(
         _settings(optimizer=name, momentum=0.9), steps=9, steps_per_epoch=3
