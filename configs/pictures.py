@@ -61,6 +61,11 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.data.augment = 'resized_crop'
     c.model.architecture = 'resnet50'
     c.gates.resolution = 7
+  else:
+    c.model.norm = c.teacher.norm = 'gn_ws'
+    # Without it, some mixtures of blocks and deltas fail (docs/results.md).
+    c.joint.epochs = 12.0
+    c.joint.batch_size = 32
   if arg == 'many':
     c.data.held_out = 0.01
     c.teacher.epochs = 90.0
