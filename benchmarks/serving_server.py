@@ -8,8 +8,7 @@ import time
 import numpy as np
 
 from adaptanet_jax.serving.app import create_app
-from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.engine import SIZES
+from adaptanet_jax.serving.controller import SIZES, Entry, Profile
 from adaptanet_jax.serving.server import Server
 from adaptanet_jax.serving.service import Service
 from benchmarks import serving_load
@@ -23,7 +22,7 @@ class Blank:
     profile: a menu of 12 subnets that take equally long for any batch.
   """
 
-  name, sizes, policies, subnets = 'blank', SIZES, None, None
+  name, policies, subnets, weights = 'blank', None, None, ''
   shorter_side, precision, runnable, source = 0, 1e-7, (), ''
   class_names = tuple('0123456789')
 
@@ -40,9 +39,10 @@ class Blank:
     self.profile = Profile(entries, SIZES, times)
 
   def run(self, images, name, start=0):
-    del name, start
+    del start
     time.sleep(self._seconds)
-    return np.zeros((len(images), len(self.class_names)), np.float32)
+    logits = np.zeros((len(images), len(self.class_names)), np.float32)
+    return logits, [name] * len(images)
 
   def anchor_shapes(self):
     return ()

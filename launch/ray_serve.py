@@ -21,7 +21,7 @@ from typing import Any
 
 from ray import serve
 
-from adaptanet_jax import commands, serve as serve_lib
+from adaptanet_jax import commands
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving import flags
 
@@ -35,21 +35,14 @@ class Replica:
 
   def __init__(self, args: argparse.Namespace, token: str | None) -> None:
     # Imported here because the process that starts the replicas needs no JAX.
-    from adaptanet_jax.serving import profile
+    from adaptanet_jax.serving import start
 
-    engine, measured = profile.load(
-        args.model,
-        most=args.max_batch,
-        folder=profile.prepare(args.cache_dir),
-        names=args.menu,
-        policy=args.policy,
-    )
-    self._args, self._token = args, token
-    self._service = serve_lib.create_service(args, 'model', engine, measured)
+    self._service = start.create_service(args, 'model')
+    self._app = start.create_app(args, self._service, token=token)
 
   def __serve_build_asgi_app__(self) -> Any:
     """Returns the ASGI application; Ray calls this once."""
-    return serve_lib.create_app(self._args, self._service, token=self._token)
+    return self._app
 
   def check_health(self) -> None:
     """Raises if batches fail or never end, so that Ray replaces the replica.

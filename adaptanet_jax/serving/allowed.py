@@ -9,20 +9,34 @@ from adaptanet_jax.serving.refusals import RequestError, short
 
 
 def allowed_entries(
-    profile: Profile, parameters: dict[str, Any], start: int
+    weights: str, profile: Profile, parameters: dict[str, Any], start: int
 ) -> tuple[int, ...]:
   """Returns the positions of the entries that may answer.
 
   Args:
+    weights: those that are served, see `Engine`.
     profile: the menu.
     parameters: parameters of the request, see `protocol.PARAMETERS`.
     start: see `Engine.run`.
 
   Raises:
-    RequestError: no entry meets the parameters, or they exclude each other.
+    RequestError: no entry meets the parameters, or they exclude each other; the
+      weights are others, or an anchor does not tell which ones made it.
   """
   entries = profile.entries
   found = [n for n, e in enumerate(entries) if not e.policy]
+  if start and 'weights' not in parameters:
+    # The stages after an anchor would silently answer for another network.
+    raise RequestError(
+        400, 'An anchor needs the parameter weights, which names those that '
+        'made it; expected what GET /v2/models/NAME told as weights when the '
+        'network was put on the device.'
+    )
+  if parameters.get('weights', weights) != weights:
+    raise RequestError(
+        409, f'The weights are {short(parameters["weights"])}; expected '
+        f'{weights!r}, those that are served.'
+    )
   if start and 'min_accuracy' in parameters:
     raise RequestError(
         400, 'The accuracy of an answer to an anchor depends on what the '

@@ -31,6 +31,7 @@ from adaptanet_jax.serving.reader import Reader, drain
 from adaptanet_jax.serving.refusals import (
   Limits,
   NotAnsweredError,
+  RefusedError,
   RequestError,
 )
 from adaptanet_jax.serving.service import Images, Service
@@ -85,7 +86,7 @@ class _App:
             for path in (models, versions)
             for route in (
                 self._route(path, self._model),
-                self._route(path + '/ready', self._ready),
+                self._route(path + '/ready', self._model_ready),
             )
         ),
         self._route('/v2/repository/index', self._index, 'POST'),
@@ -102,11 +103,21 @@ class _App:
       try:
         self._check_model(request)
         response = await handler(request)
+      except asyncio.CancelledError:
+        if not self._service.draining:
+          raise
+        # The server ends, and has waited long enough.
+        ended = RefusedError('The server ends.', 1.0)
+        return self._counted(failure(ended), name)
       except Exception as error:
         return await self.refuse(request, error, route=name)
       return self._counted(response, name)
 
     return Route(path, run, methods=[method])
+
+  def close(self) -> None:
+    """Ends its threads once they are idle."""
+    self._reader.close()
 
   async def refuse(
       self, request: Request, error: Exception, *, route: str = 'unknown'
@@ -147,9 +158,9 @@ class _App:
       raise RequestError(
           401, 'A token is needed, and this server has none (--token_file).'
       )
-    given = request.headers.get('authorization', '')
-    wanted = f'Bearer {self._token}'
-    if not hmac.compare_digest(given.encode(), wanted.encode()):
+    scheme, _, given = request.headers.get('authorization', '').partition(' ')
+    is_token = hmac.compare_digest(given.encode(), self._token.encode())
+    if not is_token or scheme.lower() != 'bearer':
       raise RequestError(
           401, 'The token is missing or wrong; expected Authorization: Bearer.'
       )
@@ -274,6 +285,9 @@ class _App:
   async def _ready(self, request: Request) -> Response:
     return _state(self._service.is_ready, 'ready')
 
+  async def _model_ready(self, request: Request) -> Response:
+    return _state(self._service.is_ready, 'ready', name=self._service.name)
+
   async def _model(self, request: Request) -> Response:
     return JSONResponse(metadata.model(self._service))
 
@@ -315,7 +329,9 @@ class _App:
     return JSONResponse(
         self._service.metrics.last_minute()
         | {'waiting': batcher.waiting, 'margin': batcher.slowdown,
-           'seconds': self._service.seconds}
+           'seconds': self._service.seconds,
+           'weights': self._service.engine.weights,
+           'menu': [e.name for e in self._service.profile.entries]}
     )
 
   async def _live_page(self, request: Request) -> Response:
@@ -353,6 +369,7 @@ def create_app(
     service.start()
     yield
     service.batcher.close()
+    app.close()
 
   handlers = {HTTPException: app.refuse}
   found = Starlette(
@@ -363,8 +380,8 @@ def create_app(
   return found
 
 
-def _state(value: bool, name: str) -> Response:
-  return JSONResponse({name: value}, 200 if value else 503)
+def _state(value: bool, state: str, **more: str) -> Response:
+  return JSONResponse(more | {state: value}, 200 if value else 503)
 
 
 def _arrived(request: Request) -> float:

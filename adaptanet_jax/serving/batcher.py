@@ -102,8 +102,8 @@ class Batcher:
 
   @property
   def waiting(self) -> int:
-    """Number of images that wait."""
-    return len(self._items)
+    """Number of images that wait, or are decoded before they do."""
+    return len(self._items) + self._held
 
   @property
   def slowdown(self) -> float:
@@ -145,7 +145,9 @@ class Batcher:
     """
     now = time.monotonic()
     asked = parameters or {}
-    allowed = allowed_entries(self.profile, asked, start)
+    allowed = allowed_entries(
+        self.engine.weights, self.profile, asked, start
+    )
     items = [
         Item(image, start, deadline, asked, allowed, self._loop.create_future())
         for image in images
@@ -194,7 +196,7 @@ class Batcher:
     """Runs all batches from the next one on another engine.
 
     Called in the event loop. It refuses requests that nothing on the new menu
-    may answer, and anchors, which the first stages of the old model made.
+    may answer, and anchors of other weights.
 
     Args:
       engine: engine for images of the same shape.
@@ -204,11 +206,11 @@ class Batcher:
     with self._changed:
       for item in self._items:
         try:
-          item.allowed = allowed_entries(profile, item.parameters, item.start)
+          item.allowed = allowed_entries(
+              engine.weights, profile, item.parameters, item.start
+          )
         except RequestError:
           lost.append(item)
-        else:
-          lost += [item] if item.start else []
       self._leave_out(lost)
       self.engine, self.profile, self.margin = engine, profile, Margin()
       self.health.note(False)
@@ -235,7 +237,7 @@ class Batcher:
           f'There are {count} images; expected at most {self._limit}, the '
           'length of the queue (--queue_limit).',
       )
-    waiting = len(self._items) + self._held
+    waiting = self.waiting
     if waiting + count > self._limit:
       raise RefusedError(
           f'{waiting} images wait, and {self._limit} is the limit.', 1.0
@@ -373,9 +375,10 @@ class Batcher:
       self.health.end()
       if batch.engine is self.engine:
         self.health.note(bool(problem))
-    self._loop.call_soon_threadsafe(
-        self._deliver, batch, answers, problem, done - started
-    )
+    if not self._loop.is_closed():  # A server that ends waits only so long.
+      self._loop.call_soon_threadsafe(
+          self._deliver, batch, answers, problem, done - started
+      )
 
   def _deliver(
       self, batch: Batch, answers: list[Answer], problem: str, seconds: float

@@ -19,6 +19,10 @@ import math
 
 import numpy as np
 
+# Batch sizes. For a new shape a program would be compiled, for seconds, while
+# requests wait. So a batch is padded to one of these, and all programs have run
+# before the server reports that it is ready.
+SIZES = (1, 2, 4, 8, 16, 32)
 # Bounds of the margin. With an upper bound of 3, on a machine that other work
 # kept busy, a third of the answers were in time and no request was refused
 # (docs/serving.md).

@@ -10,6 +10,7 @@ import re
 import ssl
 
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.serving.controller import SIZES
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def add_service(parser: argparse.ArgumentParser) -> None:
       help='how many images may wait; default: %(default)s',
   )
   add(
-      '--max_batch', type=int, default=32, choices=(1, 2, 4, 8, 16, 32),
+      '--max_batch', type=int, default=32, choices=SIZES,
       help='how many images may run together; default: %(default)s',
   )
   add(
@@ -128,7 +129,8 @@ def _token(path: str | None) -> str | None:
     token = file.read().strip()
   if not re.fullmatch(rb'[!-~]{16,}', token):
     raise UsageError(
-        f'{path} holds no token; expected a line of at least 16 letters.'
+        f'{path} holds no token; expected a line of at least 16 '
+        'printable characters without spaces.'
     )
   return token.decode()
 

@@ -3,6 +3,7 @@
 """Items of the queue, their batches, and their answers."""
 
 import asyncio
+import bisect
 import dataclasses
 import time
 from typing import Any
@@ -45,7 +46,7 @@ class Item:
   """An image that waits.
 
   Attributes:
-    image: `uint8[H, W, C]`, or an anchor.
+    image: `uint8[H, W, C]`, or an anchor, `float16[H, W, C]`.
     start: number of the anchor; 0: an image.
     deadline: when its answer is due.
     parameters: parameters of its request, which say what entries may answer.
@@ -90,18 +91,22 @@ class Batch:
       BatchError: the logits are not finite.
     """
     entry, start = self.entry, self.items[0].start
-    images = np.stack([item.image for item in self.items])
-    if entry.policy:
-      logits, subnets = self.engine.route(images, entry.name)
-    else:
-      logits = self.engine.run(images, entry.name, start)
-      ran = '-'.join(entry.name.split('-')[start:])
-      subnets = [ran] * len(images)
-    if not np.isfinite(logits).all():
+    count, first = len(self.items), self.items[0].image
+    # Padded with zeros to the next size.
+    sizes = self.profile.sizes
+    images = np.zeros(
+        (sizes[bisect.bisect_left(sizes, count)], *first.shape),
+        np.float32 if start else first.dtype,
+    )
+    for n, item in enumerate(self.items):
+      images[n] = item.image
+    logits, subnets = self.engine.run(images, entry.name, start)
+    if not np.isfinite(logits[:count]).all():
       raise BatchError('The network gave numbers that are not finite.')
     accuracy = None if start else entry.accuracy
     ended = time.monotonic()
+    ran = ['-'.join(name.split('-')[start:]) for name in subnets[:count]]
     return [
         Answer(row, entry.name, subnet, accuracy, ended)
-        for row, subnet in zip(logits, subnets)
+        for row, subnet in zip(logits[:count], ran, strict=True)
     ]

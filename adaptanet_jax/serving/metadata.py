@@ -15,14 +15,14 @@ def server() -> dict[str, Any]:
   return {
       'name': 'adaptanet_jax',
       'version': adaptanet_jax.__version__,
-      'extensions': ['binary_tensor_data'],
+      'extensions': ['binary_tensor_data', 'model_repository'],
   }
 
 
 def model(service: Service) -> dict[str, Any]:
   """Returns the answer to `GET /v2/models/NAME`.
 
-  `anchors` and `menu` are beyond the protocol.
+  `weights`, `anchors` and `menu` are beyond the protocol.
 
   Args:
     service: the service of the model.
@@ -46,6 +46,7 @@ def model(service: Service) -> dict[str, Any]:
           }
           for name, datatype in protocol.OUTPUTS.items()
       ],
+      'weights': engine.weights,
       'anchors': engine.anchor_shapes(),
       'menu': [
           {

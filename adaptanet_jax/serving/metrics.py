@@ -11,9 +11,15 @@ import time
 from typing import Any
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+  CollectorRegistry,
+  Counter,
+  Gauge,
+  Histogram,
+  ProcessCollector,
+)
 
-from adaptanet_jax.serving.controller import Profile
+from adaptanet_jax.serving.controller import SIZES, Profile
 from adaptanet_jax.serving.items import Answer
 
 # What may become of an image; only the first meets its deadline.
@@ -25,7 +31,6 @@ _SECONDS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05),
     *(0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0),
 )
-_COUNTS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclasses.dataclass
@@ -59,6 +64,7 @@ class Metrics:
   def __init__(self) -> None:
     self._parts: deque[_Part] = deque(maxlen=_PARTS)
     self.registry = CollectorRegistry()
+    ProcessCollector(registry=self.registry)
 
     def make(kind: Any, name: str, about: str, *labels: str, **options: Any):
       return kind(
@@ -89,10 +95,12 @@ class Metrics:
         Histogram, 'batch_seconds', 'What a batch takes.', buckets=_SECONDS
     )
     self._batch_images = make(
-        Histogram, 'batch_images', 'Images of a batch.', buckets=_COUNTS
+        Histogram, 'batch_images', 'Images of a batch.', buckets=SIZES
     )
     self._failures = make(Counter, 'failed_batches', 'Batches that failed.')
-    self._queue = make(Gauge, 'queued_images', 'Images that wait.')
+    self._queue = make(
+        Gauge, 'queued_images', 'Images that wait, or are decoded.'
+    )
     self._margin = make(
         Gauge,
         'margin_ratio',
@@ -105,11 +113,17 @@ class Metrics:
         'Images a second of a subnet, as it was measured.',
         'subnet',
     )
+    self._model = make(
+        Gauge, 'model_info', 'The model that is served; always 1.',
+        'name', 'weights',
+    )
     for name in OUTCOMES:
       self._images.labels(name)  # Reported as 0 until one comes.
 
-  def describe(self, profile: Profile) -> None:
-    """Sets the capacity of each entry of the menu."""
+  def describe(self, name: str, weights: str, profile: Profile) -> None:
+    """Sets what is served, and the capacity of each entry of the menu."""
+    self._model.clear()
+    self._model.labels(name, weights).set(1)
     self._capacity.clear()
     for entry, rate in zip(profile.entries, profile.capacity):
       self._capacity.labels(entry.name).set(rate)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported network, served by ONNX Runtime."""
 
+import functools
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,6 @@ import numpy as np
 from adaptanet_jax.errors import UsageError, missing_package
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.export import runtime
-from adaptanet_jax.serving import engine
 
 _KINDS = ('onnx', 'stages')
 
@@ -21,12 +22,11 @@ class OnnxEngine:
   a batch by its first image, with fixed shares.
   """
 
-  def __init__(self, folder: str, *, sizes: tuple[int, ...]) -> None:
+  def __init__(self, folder: str) -> None:
     """Loads the models.
 
     Args:
       folder: folder that the network was exported to.
-      sizes: batch sizes in ascending order, from 1.
 
     Raises:
       UsageError: the folder is damaged, lacks some subnets, or is of a format
@@ -45,10 +45,10 @@ class OnnxEngine:
           f'{len(self._net.subnets):,} subnets; expected one of format '
           f'{" or ".join(_KINDS)} with all of them.'
       )
-    self.name, self.sizes = about['name'], sizes
+    self.name = about['name']
     height, width, colours = self._net.image_shape
     self.image_shape = height, width, colours
-    self.policies: dict[str, list[engine.Rule]] = {}
+    self.policies: dict[str, list[dict[str, Any]]] = {}
     self.class_names = tuple(self._net.class_names)
     self.shorter_side = about['shorter_side']
     self.precision = float(np.finfo(np.float32).eps)
@@ -58,16 +58,20 @@ class OnnxEngine:
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0
-  ) -> np.ndarray:
+  ) -> tuple[np.ndarray, list[str]]:
     """See `Engine`; `start` is 0."""
     assert not start, 'There are no anchors to start at.'
-    return self._net(engine.padded(images, self.sizes), name)[: len(images)]
+    return self._net(images, name), [name] * len(images)
 
-  def route(
-      self, images: np.ndarray, name: str
-  ) -> tuple[np.ndarray, list[str]]:
-    """See `Engine`; never called, because there are no policies."""
-    raise NotImplementedError
+  @functools.cached_property
+  def weights(self) -> str:
+    """See `Engine`: those of the models, whatever else is in the folder."""
+    digests = sorted(
+        (name, digest)
+        for name, digest in self._net.about['sha256'].items()
+        if name.endswith('.onnx')
+    )
+    return hashlib.sha256(repr(digests).encode()).hexdigest()[:16]
 
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """See `Engine`."""

@@ -31,8 +31,9 @@ from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.export import runtime_latency
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
 from adaptanet_jax.serving import policies
-from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.engine import Engine, load_engine
+from adaptanet_jax.serving.check import check
+from adaptanet_jax.serving.controller import SIZES, Entry, Profile
+from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.workdir import read_json, write_json
 
 MOST_ENTRIES = 12
@@ -73,36 +74,41 @@ def create(
     engine: Engine,
     *,
     folder: str,
+    sizes: tuple[int, ...] = SIZES,
     names: Sequence[str] = (),
     policy: str | None = None,
     begun: Callable[[], int] = lambda: 0,
 ) -> Profile:
   """Chooses a menu and times it, or reads the times if it was timed before.
 
-  Either way every program of the menu has run when it returns. Times are kept
-  unless so many batches ran meanwhile that they made them longer.
+  Either way every program of the menu has run, and was checked, when it
+  returns. Times are kept unless so many batches ran meanwhile that they made
+  them longer.
 
   Args:
     engine: runs the network.
     folder: folder of profiles.
+    sizes: batch sizes in ascending order, from 1.
     names: subnets of the menu; default: those of `choose_menu`.
     policy: policy whose rungs are on the menu, too; None: no policy.
     begun: returns how many batches of other engines have begun so far.
 
   Raises:
-    UsageError: the network has no accuracies, no such subnet or no such policy.
+    UsageError: the network has no accuracies, no such subnet or no such policy,
+      or `check` raises it.
   """
   # First of all, so that a wrong name costs no time and leaves no file.
   named = tuple(_entry(engine, name) for name in names)
   rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
-  path = _path(engine, folder, names, policy)
+  path = _path(engine, folder, sizes, names, policy)
   print(f'Loading the menu of {engine.name} ...', file=sys.stderr, flush=True)
   with _alone(path) as is_alone:
-    kept = _read(path, engine.sizes)
+    kept = _read(path, sizes)
     if not kept:
       keep = path if is_alone else None
-      return _measured(engine, keep, named, rungs, begun)
+      return _measured(engine, keep, sizes, named, rungs, begun)
   warm(engine, kept)
+  check(engine, kept.entries, sizes[-1])
   return kept
 
 
@@ -134,6 +140,7 @@ def _alone(path: str) -> Iterator[bool]:
 def _measured(
     engine: Engine,
     path: str | None,
+    sizes: tuple[int, ...],
     named: tuple[Entry, ...],
     rungs: tuple[Entry, ...],
     begun: Callable[[], int],
@@ -142,10 +149,11 @@ def _measured(
 
   Without a path, other processes may be measuring, and nothing is kept.
   """
-  entries = (named or choose_menu(engine)) + rungs
+  entries = (named or choose_menu(engine, sizes[-1])) + rungs
   before = begun()
-  profile = Profile(entries, engine.sizes, _time(engine, entries))
+  profile = Profile(entries, sizes, _time(engine, entries, sizes))
   ran, timed = begun() - before, _RUNS * profile.seconds.size
+  check(engine, entries, sizes[-1])
   if path and ran <= _MOST_BESIDE * timed:
     _keep(path, profile)
   else:
@@ -157,58 +165,31 @@ def _measured(
   return profile
 
 
-def load(
-    model: str,
-    *,
-    most: int,
-    folder: str,
-    names: Sequence[str],
-    policy: str | None,
-    begun: Callable[[], int] = lambda: 0,
-) -> tuple[Engine, Profile]:
-  """Returns the engine of a model and its profile, all programs warm.
-
-  Args:
-    model: see `load_engine`.
-    most: see `load_engine`.
-    folder: folder of profiles.
-    names: subnets of the menu; if empty, see `choose_menu`.
-    policy: see `create`.
-    begun: see `create`.
-
-  Raises:
-    UsageError: there is no such model, or it lacks what is asked for.
-  """
-  engine = load_engine(model, most)
-  return engine, create(
-      engine,
-      folder=folder,
-      names=names,
-      policy=policy,
-      begun=begun,
-  )
-
-
 def is_kept(
     engine: Engine,
     *,
     folder: str,
+    sizes: tuple[int, ...] = SIZES,
     names: Sequence[str] = (),
     policy: str | None = None,
 ) -> bool:
   """Returns whether `create` has measured such a menu before."""
-  return os.path.exists(_path(engine, folder, names, policy))
+  return os.path.exists(_path(engine, folder, sizes, names, policy))
 
 
 def _path(
-    engine: Engine, folder: str, names: Sequence[str], policy: str | None
+    engine: Engine,
+    folder: str,
+    sizes: tuple[int, ...],
+    names: Sequence[str],
+    policy: str | None,
 ) -> str:
   on = _digest(json.dumps(
       engine.described | {
           'version': adaptanet_jax.__version__,
           'processor': runtime_latency.processor(),
           'cores': splits.num_cores(),
-          'sizes': engine.sizes,
+          'sizes': sizes,
       },
       sort_keys=True,
   ))
@@ -228,17 +209,19 @@ def warm(engine: Engine, profile: Profile) -> None:
 
 
 def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
-  run = engine.route if entry.policy else engine.run
-  return functools.partial(run, _blank(engine, size), entry.name)
+  return functools.partial(engine.run, _blank(engine, size), entry.name)
 
 
-def choose_menu(engine: Engine) -> tuple[Entry, ...]:
+def choose_menu(
+    engine: Engine, most: int = SIZES[-1]
+) -> tuple[Entry, ...]:
   """Chooses the subnets of uniform width, and some of the `front`.
 
   If the engine can run only some subnets, some of these in place of the front.
 
   Args:
     engine: runs the network.
+    most: most images of a batch.
 
   Returns:
     At most 12 entries, in ascending order of accuracy.
@@ -247,7 +230,7 @@ def choose_menu(engine: Engine) -> tuple[Entry, ...]:
     UsageError: the network has no accuracies.
   """
   subnets = {str(subnet): _entry(engine, str(subnet)) for subnet in UNIFORM}
-  every = engine.runnable or front(engine)
+  every = engine.runnable or front(engine, most)
   others = [name for name in every if name not in subnets]
   room = MOST_ENTRIES - len(subnets)
   # Evenly spread along the front.
@@ -259,18 +242,19 @@ def choose_menu(engine: Engine) -> tuple[Entry, ...]:
   )
 
 
-def front(engine: Engine) -> list[str]:
+def front(engine: Engine, most: int = SIZES[-1]) -> list[str]:
   """Returns the Pareto front of time and accuracy, the fastest subnet first.
 
   The times of all subnets are estimated from those of single stages.
 
   Args:
     engine: runs the network.
+    most: most images of a batch.
 
   Raises:
     UsageError: the network has no accuracies.
   """
-  accuracies, times = _accuracies(engine), estimate(engine)
+  accuracies, times = _accuracies(engine), estimate(engine, most)
   return [
       str(Subnet.decode(np.array(np.unravel_index(position, times.shape))))
       for position in subnet_table.pareto_front(
@@ -279,16 +263,17 @@ def front(engine: Engine) -> list[str]:
   ]
 
 
-def estimate(engine: Engine) -> np.ndarray:
+def estimate(engine: Engine, most: int = SIZES[-1]) -> np.ndarray:
   """Estimates the times of all subnets from single changes to the largest.
 
   Args:
     engine: runs the network.
+    most: most images of a batch.
 
   Returns:
     Seconds `float[K, K, K, K]` for a batch of a medium size.
   """
-  size = min(_ESTIMATED_AT, engine.sizes[-1])
+  size = min(_ESTIMATED_AT, most)
   codes = latency.single_changes(len(_accuracies(engine)))
   milliseconds = _measure([
       functools.partial(
@@ -327,12 +312,14 @@ def _entry(engine: Engine, name: str) -> Entry:
   return Entry(name, accuracy, int(engine.subnets['madds'][code]))
 
 
-def _time(engine: Engine, entries: Sequence[Entry]) -> np.ndarray:
+def _time(
+    engine: Engine, entries: Sequence[Entry], sizes: Sequence[int]
+) -> np.ndarray:
   """Returns seconds `float[S, B]`, which never decrease with the size."""
   runs = [
       _runner(engine, entry, size)
       for entry in entries
-      for size in engine.sizes
+      for size in sizes
   ]
   seconds = 1e-3 * _measure(runs).reshape(len(entries), -1)
   return np.maximum.accumulate(seconds, 1)

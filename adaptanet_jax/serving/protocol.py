@@ -10,7 +10,7 @@ sentence, and no picture is decoded before its size is known.
 n = images, H = height, W = width, C = colours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
 import math
@@ -47,17 +47,44 @@ OUTPUTS = {
 JSON_LENGTH = 'inference-header-content-length'
 _DTYPES = {'INT32': '<i4', 'FP32': '<f4'}
 VERSION = '1'
-# Parameters that choose who answers, and when.
-PARAMETERS = ('timeout', 'subnet', 'policy', 'min_accuracy')
+# Most values of a request besides the pixels of its images.
+_OTHER_VALUES = 1000
+
+
+_MOST_MICROSECONDS = 60_000_000
+
+
+def _timeout(value: Any, name: str) -> None:
+  if type(value) is not int or not 0 < value <= _MOST_MICROSECONDS:
+    raise RequestError(
+        400,
+        f'{name} is {short(value)}; expected microseconds, 1 to '
+        f'{_MOST_MICROSECONDS}.',
+    )
+
+
+def _share(value: Any, name: str) -> None:
+  if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+    raise RequestError(
+        400, f'{name} is {short(value)}; expected a share, 0 to 1.'
+    )
+
+
+# Parameters that choose who answers, and when: what each is in a URL, and the
+# check of its value.
+PARAMETERS: dict[str, tuple[type, Callable[[Any, str], Any]]] = {
+    'timeout': (int, _timeout),
+    'subnet': (str, string),
+    'policy': (str, string),
+    'min_accuracy': (float, _share),
+    'weights': (str, string),
+}
 # Others that clients send. Only `binary_data_output` has an effect: it is the
 # default of `binary_data` of each output.
 _PASSED_OVER = (
     'binary_data_output', 'priority', 'sequence_id', 'sequence_start',
     'sequence_end',
 )
-_MOST_MICROSECONDS = 60_000_000
-# Most values of a request besides the pixels of its images.
-_OTHER_VALUES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +93,7 @@ class Request:
 
   Attributes:
     id: the client's name of the request, to be returned.
-    images: `uint8[n, H, W, C]`, `float32` anchors, or a tuple of encoded
+    images: `uint8[n, H, W, C]`, `float16` anchors, or a tuple of encoded
       pictures.
     start: number of the anchor; 0: images.
     parameters: those of `PARAMETERS` that were given.
@@ -130,7 +157,12 @@ def parse(
       images,
       start,
       {name: given[name] for name in PARAMETERS if name in given},
-      _outputs(values.get('outputs'), given.get('binary_data_output', False)),
+      _outputs(
+          values.get('outputs'),
+          # What an answer to an anchor is worth is not known.
+          [name for name in OUTPUTS if not (start and name == 'accuracy')],
+          given.get('binary_data_output', False),
+      ),
   )
 
 
@@ -191,28 +223,19 @@ def _check_names(values: Mapping[str, Any], known: Sequence[str]) -> None:
 
 def _parameters(given: Any) -> dict[str, Any]:
   values = mapping(given, 'parameters')
-  _check_names(values, PARAMETERS + _PASSED_OVER)
-  timeout = values.get('timeout', 1)
-  if type(timeout) is not int or not 0 < timeout <= _MOST_MICROSECONDS:
-    raise RequestError(
-        400,
-        f'timeout is {short(timeout)}; expected microseconds, 1 to '
-        f'{_MOST_MICROSECONDS}.',
-    )
-  least = values.get('min_accuracy', 0.0)
-  if type(least) not in (int, float) or not 0.0 <= least <= 1.0:
-    raise RequestError(
-        400, f'min_accuracy is {short(least)}; expected a share, 0 to 1.'
-    )
-  for name in ('subnet', 'policy'):
-    string(values.get(name, ''), name)
+  _check_names(values, (*PARAMETERS, *_PASSED_OVER))
+  for name, (_, check) in PARAMETERS.items():
+    if name in values:
+      check(values[name], name)
   boolean(values.get('binary_data_output', False), 'binary_data_output')
   return values
 
 
-def _outputs(given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
+def _outputs(
+    given: Any, default: Sequence[str], binary: bool
+) -> tuple[tuple[str, bool], ...]:
   if given is None or given == []:
-    return tuple((name, binary) for name in OUTPUTS)
+    return tuple((name, binary) for name in default)
   if not isinstance(given, list):
     raise RequestError(400, f'outputs is {short(given)}; expected a list.')
   found: dict[str, bool] = {}
@@ -249,17 +272,14 @@ def query_parameters(given: Mapping[str, str]) -> dict[str, Any]:
   Raises:
     RequestError: a name is unknown, or a value is not valid.
   """
-  values: dict[str, Any] = dict(given)
-  _check_names(values, PARAMETERS)
-  for name, kind, unit in (
-      ('timeout', int, ' of microseconds'), ('min_accuracy', float, '')
-  ):
+  _check_names(given, tuple(PARAMETERS))
+  values: dict[str, Any] = {}
+  for name, text in given.items():
+    kind, _ = PARAMETERS[name]
     try:
-      values |= {name: kind(given[name])} if name in given else {}
-    except ValueError as error:
-      raise RequestError(
-          400, f'{name} is {short(given[name])}; expected a number{unit}.'
-      ) from error
+      values[name] = kind(text)
+    except ValueError:  # The check says what is expected.
+      values[name] = text
   return _parameters(values)
 
 
@@ -312,14 +332,15 @@ def encode(
     else:
       output['data'] = values
     outputs.append(output)
-  subnets = columns['subnet']
+  subnets, accuracy = columns['subnet'], _mean(columns['accuracy'])
   text = json.dumps({
       'model_name': model,
       'model_version': VERSION,
       **({'id': request.id} if request.id else {}),
       'parameters': {
           'subnet': ','.join(subnets if len(set(subnets)) > 1 else subnets[:1]),
-          'accuracy': _mean(columns['accuracy']),
+          # That of an anchor's answer is not known, and null is not allowed.
+          **({} if accuracy is None else {'accuracy': accuracy}),
       },
       'outputs': outputs,
   }).encode()

@@ -111,6 +111,9 @@ class _Protocol(HttpToolsProtocol):
     if len(self.pipeline) > _MOST_PIPELINED:
       self.transport.abort()
 
+  def _unsupported_upgrade_warning(self) -> None:
+    """Logs nothing: `Reader` refuses such a request if it has a body."""
+
   def on_body(self, body: bytes) -> None:
     super().on_body(body)
     self._got_part = True

@@ -13,15 +13,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent import futures
 import functools
+import logging
 import threading
 import time
 from typing import Any
 
 import numpy as np
 
-from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving.allowed import allowed_entries
 from adaptanet_jax.serving.batcher import REPLACED, Batcher
+from adaptanet_jax.serving.check import fixed_images
 from adaptanet_jax.serving.controller import Decision, Profile, choose
 from adaptanet_jax.serving.engine import Engine
 from adaptanet_jax.serving.items import Answer
@@ -34,10 +35,6 @@ from adaptanet_jax.serving.refusals import (
 )
 
 Images = Sequence[np.ndarray]
-
-# How far an image's logits alone may be from those in a batch, as a share of
-# the largest: this, or so many steps of the type that computes them if more.
-_TOLERANCE, _TOLERANCE_STEPS = 1e-3, 8
 
 
 class Service:
@@ -73,7 +70,7 @@ class Service:
     """
     self.name, self.seconds, self.draining = name, seconds, False
     self.metrics = Metrics()
-    self.metrics.describe(profile)
+    self.metrics.describe(name, engine.weights, profile)
     self._replacing = asyncio.Lock()
     self.batcher = Batcher(
         engine,
@@ -135,7 +132,9 @@ class Service:
       BatchError: the network failed.
     """
     profile = self.profile
-    allowed = allowed_entries(profile, parameters, start)
+    allowed = allowed_entries(
+        self.engine.weights, profile, parameters, start
+    )
     deadline = arrived + 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
     self.metrics.arrived(count)
     try:
@@ -192,15 +191,17 @@ class Service:
     Requests are answered while the other one loads.
 
     Args:
-      load: returns the other model, all its programs warm; runs in a thread.
+      load: returns the other model, warm and checked, as `profile.create`
+        leaves it; runs in a thread.
 
     Returns:
       `agreement`, the share of some fixed images that the most accurate subnets
-      of both models give the same class; and `menu`.
+      of both models give the same class, None if the old one fails; and `menu`.
 
     Raises:
-      RequestError: another one is being loaded.
-      UsageError: it cannot be loaded, or does not fit; the old one stays.
+      RequestError: another one is being loaded, or it takes or gives something
+        else than the old one, which stays.
+      UsageError: it cannot be loaded; the old one stays.
     """
     if self._replacing.locked():
       raise RequestError(
@@ -212,13 +213,13 @@ class Service:
           functools.partial(self._compare, engine, profile)
       )
       self.batcher.swap(engine, profile)
-      self.metrics.describe(profile)
+      self.metrics.describe(self.name, engine.weights, profile)
     return {
         'agreement': agreement,
         'menu': [entry.name for entry in profile.entries],
     }
 
-  def _compare(self, engine: Engine, profile: Profile) -> float:
+  def _compare(self, engine: Engine, profile: Profile) -> float | None:
     old = self.engine
     for what, ours, theirs in (
         ('images', old.image_shape, engine.image_shape),
@@ -226,16 +227,18 @@ class Service:
         ('anchors', old.anchor_shapes(), engine.anchor_shapes()),
     ):
       if ours != theirs:
-        raise UsageError(f'The new model has other {what} than the old one.')
-    images = np.random.default_rng(0).integers(
-        0, 256, (engine.sizes[-1], *engine.image_shape), np.uint8
-    )
-    check(engine, profile, images)
-    new_labels, old_labels = (
-        each.run(images, menu.best.name).argmax(-1)
-        for each, menu in ((engine, profile), (old, self.profile))
-    )
-    return float(np.mean(new_labels == old_labels))
+        raise RequestError(
+            409, f'The new model has other {what} than the old one, which '
+            f'stays; expected the same {what}.'
+        )
+    images = fixed_images(engine, profile.sizes[-1])
+    labels, _ = engine.run(images, profile.best.name)
+    try:
+      old_labels, _ = old.run(images, self.profile.best.name)
+    except Exception as error:  # One that fails is a reason to replace it.
+      logging.warning('The old model cannot be compared: %s', error)
+      return None
+    return float(np.mean(labels.argmax(-1) == old_labels.argmax(-1)))
 
 
 async def _until(deadline: float, coming: Awaitable[Images]) -> Images:
@@ -275,32 +278,3 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
   threading.Thread(target=run, daemon=True).start()
   return await asyncio.wrap_future(future)
-
-
-def check(engine: Engine, profile: Profile, images: np.ndarray) -> None:
-  """Runs every subnet of a menu on a batch, and on its first image alone.
-
-  Args:
-    engine: runs the subnets.
-    profile: the menu.
-    images: `uint8[n, H, W, C]`, n at most the largest size.
-
-  Raises:
-    UsageError: logits are not finite, or an image's differ in a batch.
-  """
-  tolerance = max(_TOLERANCE, _TOLERANCE_STEPS * engine.precision)
-  for entry in profile.entries:
-    if entry.policy:
-      continue
-    together = engine.run(images, entry.name)
-    alone = engine.run(images[:1], entry.name)
-    if not np.isfinite(together).all():
-      raise UsageError(
-          f'Subnet {entry.name} gives numbers that are not finite.'
-      )
-    largest = np.abs(together).max()
-    if np.abs(together[:1] - alone).max() > tolerance * largest:
-      raise UsageError(
-          f'Subnet {entry.name} gives an image other logits in a batch than '
-          'alone.'
-      )

@@ -178,7 +178,8 @@ class BlankTest(parameterized.TestCase):
     names = [entry.name for entry in blank.profile.entries]
     self.assertLen(set(names), 12)
     self.assertIn(serving._WIDE, names)
-    self.assertEqual(blank.run(fakes.images(3), names[0]).shape, (3, 10))
+    logits, subnets = blank.run(fakes.images(3), names[0])
+    self.assertEqual((logits.shape, subnets), ((3, 10), names[:1] * 3))
 
 
 class LoadTest(parameterized.TestCase):

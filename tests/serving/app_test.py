@@ -164,7 +164,7 @@ class AppTest(fakes.HttpTest):
       ('POST', '/v2/models/other/infer', 404, "no model 'other'"),
       ('POST', '/v2/models/fake/versions/2/infer', 404, "of version '2'"),
       ('POST', '/v2/repository/models/fake/load', 401, 'The token is missing'),
-      ('POST', '/classify?timeout=x', 400, "timeout is 'x'; expected a num"),
+      ('POST', '/classify?timeout=x', 400, "timeout is 'x'; expected micro"),
   )
   def test_what_there_is_not(self, method, path, status, message):
     self.refused(self.running.ask(method, path), status, message)
@@ -221,7 +221,7 @@ class AppTest(fakes.HttpTest):
         fakes.Running(engine, service=service)
     )
     images = fakes.images(2)
-    expected, names = engine.route(images, '')
+    expected, names = engine.run(images, 'joint/budget@1.00')
     for seconds, accuracy in ((5.0, 0.8), (0.35, 0.7)):
       status, values = running.infer(
           images[:1], {'policy': 'joint/budget', 'timeout': int(1e6 * seconds)}

@@ -329,7 +329,10 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     (gone,) = self._submit(batcher, fakes.images(1), parameters=_NARROW)
     (stays,) = self._submit(batcher, fakes.images(1), parameters=_WIDE)
     (anchor,) = batcher.submit(
-        fakes.images(1), time.monotonic() + 5.0, _WIDE, start=1
+        fakes.images(1),
+        time.monotonic() + 5.0,
+        _WIDE | {'weights': self.engine.weights},
+        start=1,
     )
     menu = batcher_lib.Profile(
         fakes.ENTRIES[1:], fakes.SIZES, batcher.profile.seconds[1:]
@@ -361,6 +364,13 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     (waiting,) = self._submit(
         batcher, fakes.images(1), parameters={'min_accuracy': 0.5}
     )
+    # So is the network that began with this one.
+    (anchor,) = batcher.submit(
+        fakes.images(1),
+        time.monotonic() + 5.0,
+        _NARROW | {'weights': self.engine.weights},
+        start=1,
+    )
     worse = dataclasses.replace(fakes.ENTRIES[0], accuracy=0.3)
     batcher.swap(
         self.engine,
@@ -371,6 +381,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.engine.gate.set()
     self.assertEqual((await running).subnet, 'narrow')
     self.assertEqual((await waiting).subnet, 'wide')
+    self.assertEqual((await anchor).entry, 'narrow')
 
 
 if __name__ == '__main__':

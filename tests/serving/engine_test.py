@@ -20,6 +20,7 @@ from unittest import mock
 import urllib.request
 
 from absl.testing import absltest, parameterized
+import jax
 import numpy as np
 from PIL import Image
 import tritonclient.http as triton
@@ -30,10 +31,13 @@ from adaptanet_jax.errors import UsageError
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import (
+  controller,
   engine as engine_lib,
   flags,
+  items,
   policies,
   profile as profile_lib,
+  start,
 )
 from adaptanet_jax.serving.service import Service
 from tests import testing
@@ -56,39 +60,79 @@ class EngineTest(parameterized.TestCase):
     cls.net = bundle_test.supernet()
     cls.net.save(str(cls.root / 'bundle'))
     cls.engine = engine_lib.JaxEngine(
-        adaptanet_jax.load(str(cls.root / 'bundle')), sizes=_SIZES
+        adaptanet_jax.load(str(cls.root / 'bundle'))
     )
-    cls.profile = profile_lib.create(
-        cls.engine, folder=str(cls.root), names=_MENU
+    cls.profile = cls._create(names=_MENU)
+
+  @classmethod
+  def _create(cls, **options):
+    return profile_lib.create(
+        cls.engine, **{'folder': str(cls.root), 'sizes': _SIZES} | options
     )
 
-  @parameterized.parameters(*_MENU)
-  def test_padding_changes_nothing(self, name):
-    images = bundle_test.images(3)
+  @parameterized.product(name=_MENU, count=(1, 3, 16))
+  def test_padding_changes_nothing(self, name, count):
+    images = bundle_test.images(count)
+    batch = items.Batch(
+        self.engine,
+        self.profile,
+        controller.Margin(),
+        controller.Decision(0, _MENU.index(name), count),
+        [items.Item(x, 0, 0.0, {}, (), mock.Mock()) for x in images],
+    )
+    with mock.patch.object(self.engine, 'run', wraps=self.engine.run) as run:
+      answers = batch.run()
+    (padded, *_), _ = run.call_args
+    self.assertLen(padded, {1: 1, 3: 4, 16: 16}[count])
+    self.assertEqual([answer.subnet for answer in answers], [name] * count)
     np.testing.assert_allclose(
-        self.engine.run(images, name),
+        np.stack([answer.logits for answer in answers]),
         self.engine.net(images, name),
         atol=1e-4,
     )
 
-  def test_a_batch_that_is_too_large(self):
-    with self.assertRaisesRegex(ValueError, '17 images; expected at most 16'):
-      self.engine.run(bundle_test.images(17), _MENU[0])
+  @parameterized.parameters('together', 'alone')
+  def test_a_menu_that_gives_no_numbers_is_neither_served_nor_kept(self, where):
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    run = self.engine.run
+
+    def broken(images, name, start=0):
+      logits, subnets = run(images, name, start)
+      if images.any() and (len(images) > 1) == (where == 'together'):
+        logits = np.full_like(logits, np.nan)
+      return logits, subnets
+
+    for _ in range(2):
+      with mock.patch.object(self.engine, 'run', broken):
+        with self.assertRaisesRegex(UsageError, 'gives numbers that are not'):
+          self._create(folder=str(folder), names=_MENU[:1])
+      self.assertEmpty([*folder.glob('*.json')])
+    # Measured before, it is checked again.
+    self._create(folder=str(folder), names=_MENU[:1])
+    with mock.patch.object(self.engine, 'run', broken):
+      with self.assertRaisesRegex(UsageError, 'gives numbers that are not'):
+        self._create(folder=str(folder), names=_MENU[:1])
+
+  def test_weights_identify_a_network(self):
+    again = engine_lib.JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
+    self.assertEqual(again.weights, self.engine.weights)
+    self.assertEqual(again.described, self.engine.described)
+    variables = jax.tree.map(np.array, again.net.variables)
+    jax.tree.leaves(variables)[0][...] += 1e-3
+    with mock.patch.object(again.net, 'variables', variables):
+      other = engine_lib.JaxEngine(again.net)
+      self.assertNotEqual(other.weights, self.engine.weights)
 
   def test_what_was_measured_is_kept(self):
     self.assertEqual([e.name for e in self.profile.entries], list(_MENU))
     self.assertEqual(self.profile.seconds.shape, (3, 3))
     self.assertTrue((np.diff(self.profile.seconds) >= 0.0).all())
-    again = profile_lib.create(
-        self.engine, folder=str(self.root), names=_MENU
-    )
+    again = self._create(names=_MENU)
     np.testing.assert_array_equal(again.seconds, self.profile.seconds)
     # A damaged profile is measured again.
     (path,) = self.root.glob('profile-*.json')
     path.write_text('{"entries": []}')
-    again = profile_lib.create(
-        self.engine, folder=str(self.root), names=_MENU[:1]
-    )
+    again = self._create(names=_MENU[:1])
     self.assertEqual(again.seconds.shape, (1, 3))
 
   @parameterized.parameters((0, True), (3, True), (4, False))
@@ -97,9 +141,8 @@ class EngineTest(parameterized.TestCase):
     # One entry at three sizes, ten times each: a tenth of that may run beside.
     counts = iter([5, 5 + ran])
     with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
-      profile_lib.create(
-          self.engine, folder=folder, names=_MENU[:1],
-          begun=lambda: next(counts),
+      self._create(
+          folder=folder, names=_MENU[:1], begun=lambda: next(counts)
       )
     self.assertLen([*pathlib.Path(folder).glob('*.json')], int(kept))
 
@@ -122,9 +165,7 @@ class EngineTest(parameterized.TestCase):
     ):
       entries = profile_lib.choose_menu(self.engine)
       with self.assertRaisesRegex(UsageError, 'Subnet 1.0-1.0-1.0-0.5 has no'):
-        profile_lib.create(
-            self.engine, folder='', names=['1.0-1.0-1.0-0.5']
-        )
+        self._create(folder='', names=['1.0-1.0-1.0-0.5'])
     self.assertSameElements(
         [entry.name for entry in entries], [*names, '1.0d-1.0d-1.0d-1.0d']
     )
@@ -138,9 +179,7 @@ class EngineTest(parameterized.TestCase):
       time.sleep(0.3)
       return np.ones(len(runs))
 
-    create = functools.partial(
-        profile_lib.create, self.engine, folder=folder, names=_MENU[:1]
-    )
+    create = functools.partial(self._create, folder=folder, names=_MENU[:1])
     with (
         mock.patch.object(profile_lib, '_measure', measure),
         concurrent.futures.ThreadPoolExecutor(2) as pool,
@@ -168,8 +207,7 @@ class EngineTest(parameterized.TestCase):
       return 1000 * first.is_set() * (not is_measured.is_set())
 
     create = functools.partial(
-        profile_lib.create, self.engine, folder=folder, names=_MENU[:1],
-        begun=begun,
+        self._create, folder=folder, names=_MENU[:1], begun=begun
     )
     with (
         mock.patch.object(profile_lib, '_measure', measure),
@@ -184,11 +222,7 @@ class EngineTest(parameterized.TestCase):
     file = self.enter_context(tempfile.NamedTemporaryFile())
     with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
       with self.assertLogs('absl', 'WARNING') as logs:
-        profile = profile_lib.create(
-            self.engine,
-            folder=f'{file.name}/x',
-            names=_MENU[:1],
-        )
+        profile = self._create(folder=f'{file.name}/x', names=_MENU[:1])
     self.assertEqual(profile.entries[0].name, _MENU[0])
     self.assertIn('cannot be locked (Not a directory)', logs.output[0])
     self.assertIn('its times are not kept', logs.output[1])
@@ -202,7 +236,7 @@ class EngineTest(parameterized.TestCase):
         mock.patch.object(self.engine, 'run', side_effect=AssertionError),
         self.assertRaisesRegex(UsageError, message),
     ):
-      profile_lib.create(self.engine, folder=str(self.root), **asked)
+      self._create(**asked)
 
   def test_two_hundred_pictures_at_once_each_get_the_subnet_s_answer(self):
     images = bundle_test.images(200)
@@ -232,9 +266,7 @@ class EngineTest(parameterized.TestCase):
 
 
   def test_a_policy_chooses_for_each_and_its_rungs_are_on_the_menu(self):
-    engine = engine_lib.JaxEngine(
-        adaptanet_jax.load(str(self.root / 'bundle')), sizes=(4,)
-    )
+    engine = engine_lib.JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
     accuracies = engine.net.subnets['expected_top1']
     # Both rules of the policy are the same.
     (only,) = policies.rungs(engine, 'joint/budget', accuracies)
@@ -252,7 +284,7 @@ class EngineTest(parameterized.TestCase):
     expected = madds[np.ix_([2], [0, 7], [4, 1], [2])].mean()
     self.assertEqual(rungs[0].madds, round(expected))
     images = bundle_test.images(3)
-    logits, names = engine.route(images, rungs[1].name)
+    logits, names = engine.run(images, rungs[1].name)
     routed, subnets = self.net.route(images, 'joint/budget')
     np.testing.assert_allclose(logits, routed, atol=1e-4)
     self.assertEqual(names, [*map(str, subnets)])
@@ -264,11 +296,10 @@ class EngineTest(parameterized.TestCase):
     x = images
     for n in range(1, number + 1):
       x = net._stages.run_stage(x, n, net.parse(subnet).stages[n - 1])
-    expected = self.engine.run(images, subnet)
+    expected, _ = self.engine.run(images, subnet)
     anchor = np.asarray(x, np.float32)
-    np.testing.assert_allclose(
-        self.engine.run(anchor, subnet, number), expected, atol=1e-4
-    )
+    found, _ = self.engine.run(anchor, subnet, number)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
     # The same over HTTP, in float16.
     service = Service('fake', self.engine, self.profile, seconds=20.0)
     running = self.enter_context(
@@ -278,24 +309,34 @@ class EngineTest(parameterized.TestCase):
     self.addCleanup(client.close)
     tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'FP16')
     tensor.set_data_from_numpy(anchor.astype(np.float16))
-    found = client.infer('fake', [tensor], parameters={'subnet': subnet})
+    asked = {'subnet': subnet, 'weights': self.engine.weights}
+    self.assertEqual(
+        client.get_model_metadata('fake')['weights'], asked['weights']
+    )
+    found = client.infer('fake', [tensor], parameters=asked)
     np.testing.assert_allclose(
         found.as_numpy('logits'), expected, atol=0.02 * np.abs(expected).max()
     )
     # It names the stages that ran here, and claims no accuracy.
     ran = '-'.join(['0.25'] * (4 - number))
     self.assertEqual(found.as_numpy('subnet').tolist(), [ran.encode()] * 3)
-    self.assertEqual(
-        found.get_response()['parameters'], {'subnet': ran, 'accuracy': None}
-    )
-    self.assertTrue(np.isnan(found.as_numpy('accuracy')).all())
-    with self.assertRaisesRegex(Exception, 'expected no min_accuracy'):
-      client.infer('fake', [tensor], parameters={'min_accuracy': 0.1})
+    self.assertEqual(found.get_response()['parameters'], {'subnet': ran})
+    self.assertIsNone(found.as_numpy('accuracy'))
+    for changed, message in (
+        ({'min_accuracy': 0.1}, 'expected no min_accuracy'),
+        ({'weights': 'others'}, "are 'others'; expected '[0-9a-f]{16}'"),
+    ):
+      with self.assertRaisesRegex(Exception, message):
+        client.infer('fake', [tensor], parameters=asked | changed)
+    with self.assertRaisesRegex(Exception, 'needs the parameter weights'):
+      client.infer('fake', [tensor], parameters={'subnet': subnet})
     scaled = np.round(anchor / anchor.max() * 255.0).astype(np.uint8)
     tensor = triton.InferInput(f'anchor_{number}', anchor.shape, 'UINT8')
     tensor.set_data_from_numpy(scaled)
+    with self.assertRaisesRegex(Exception, 'The scale of an anchor is None'):
+      client.infer('fake', [tensor], parameters=asked)
     tensor._parameters['scale'] = float(anchor.max()) / 255.0
-    found = client.infer('fake', [tensor], parameters={'subnet': subnet})
+    found = client.infer('fake', [tensor], parameters=asked)
     np.testing.assert_allclose(
         found.as_numpy('logits'), expected, atol=0.1 * np.abs(expected).max()
     )
@@ -467,14 +508,12 @@ class ServeTest(parameterized.TestCase):
     self.addCleanup(os.chdir, os.getcwd())
     os.chdir(self.enter_context(tempfile.TemporaryDirectory()))
     os.mkdir('cifar100')  # `load` takes it for no model either.
-    for given, expected in (
-        (['--model=cifar100'], 'cifar100'),
-        (['--model=~'], 'cifar100-medium'),
-        (['--model=.'], 'cifar100-medium'),
-        (['--model=cifar100', '--name=mine'], 'mine'),
+    for model, expected in (
+        ('cifar100', 'cifar100'),
+        ('~', 'cifar100-medium'),
+        ('.', 'cifar100-medium'),
     ):
-      args = serve_lib._parser().parse_args(given)
-      self.assertEqual(serve_lib._name(args, 'cifar100:medium'), expected)
+      self.assertEqual(start.model_name(model, 'cifar100:medium'), expected)
 
   @parameterized.parameters('a..b', 70 * 'a')
   def test_what_is_no_address(self, host):

@@ -15,7 +15,6 @@ from PIL import Image
 
 from adaptanet_jax.serving.app import create_app
 from adaptanet_jax.serving.controller import Entry, Profile
-from adaptanet_jax.serving.engine import padded
 from adaptanet_jax.serving.refusals import Limits
 from adaptanet_jax.serving.server import Server
 from adaptanet_jax.serving.service import Service
@@ -71,17 +70,18 @@ class FakeEngine:
   """An engine of linear classifiers that can be made to wait or to fail.
 
   Attributes:
-    batches: name of the subnet and number of images of each batch that ran.
+    batches: name of the entry and number of images of each batch that ran,
+      without blank ones.
     gate: event that batches wait for.
     problems: raised, or returned in place of logits, by the next batches.
   """
 
   def __init__(self, seed=0):
     rng = np.random.default_rng(seed)
-    self.sizes, self.image_shape, self.class_names = SIZES, SHAPE, CLASSES
+    self.image_shape, self.class_names = SHAPE, CLASSES
     self.shorter_side, self.precision = 0, 1e-7
-    self.runnable, self.source = (), 'fake'
-    self.weights = {
+    self.runnable, self.source, self.weights = (), 'fake', f'seed {seed}'
+    self._kernels = {
         entry.name: rng.standard_normal((16, 5)).astype(np.float32)
         for entry in ENTRIES
     }
@@ -90,23 +90,24 @@ class FakeEngine:
     self.gate.set()
 
   def logits(self, images, name):
-    return images.reshape(len(images), -1) @ self.weights[name]
+    return images.reshape(len(images), -1) @ self._kernels[name]
 
   def run(self, images, name, start=0):
-    self.batches.append((name, len(images)))
+    self.batches.append((name, int(images.any((1, 2, 3)).sum())))
     self.gate.wait()
-    full = padded(images, self.sizes)
     if self.problems:
       problem = self.problems.pop(0)
       if isinstance(problem, BaseException):
         raise problem
-      return np.full((len(images), 5), problem, np.float32)
-    return self.logits(full, name)[: len(images)]
+      return np.full((len(images), 5), problem, np.float32), [name]
+    if '@' in name:
+      return self._route(images)
+    return self.logits(images, name), [name] * len(images)
 
-  def route(self, images, name):
+  def _route(self, images):
     names = [ENTRIES[int(image.sum()) % 2].name for image in images]
     return np.concatenate([
-        self.run(image[None], own) for image, own in zip(images, names)
+        self.logits(image[None], own) for image, own in zip(images, names)
     ]), names
 
   def anchor_shapes(self):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.serving.onnx_engine."""
 
-import copy
+import json
 import pathlib
 import shutil
 import tempfile
@@ -32,24 +32,32 @@ class OnnxEngineTest(parameterized.TestCase):
     cls.net = bundle_test.supernet()
     cls.folder = str(cls.root / 'exported')
     cls.net.export(cls.folder, policies=False, verify=False)
-    cls.engine = load_engine(cls.folder, 4)
+    cls.engine = load_engine(cls.folder)
 
-  def test_it_gives_the_network_s_answers_at_any_size(self):
-    self.assertEqual(self.engine.sizes, (1, 2, 4))
+  def test_it_gives_the_network_s_answers(self):
     images = bundle_test.images(3)
-    expected = self.net(images, _SUBNET)
-    other = copy.copy(self.engine)
-    other.sizes = (8,)
-    for engine in (self.engine, other):
-      np.testing.assert_allclose(
-          engine.run(images, _SUBNET), expected, atol=1e-4
-      )
+    logits, subnets = self.engine.run(images, _SUBNET)
+    np.testing.assert_allclose(logits, self.net(images, _SUBNET), atol=1e-4)
+    self.assertEqual(subnets, [_SUBNET] * 3)
+
+  def test_weights_are_those_of_its_models_alone(self):
+    folder = str(self.root / 'again')
+    self.net.export(folder, policies=False, verify=False)
+    path = pathlib.Path(folder, 'export.json')
+    about = json.loads(path.read_text())
+    changed = about['sha256'] | {'runtime.py': '0'}
+    again = load_engine(folder)
+    again._net.about['sha256'] = changed
+    self.assertEqual(again.weights, self.engine.weights)
+    other = load_engine(folder)
+    other._net.about['sha256'] = changed | {'model.onnx': '0'}
+    self.assertNotEqual(other.weights, self.engine.weights)
 
   def test_it_describes_the_model_as_the_other_engine_does(self):
     bundle = str(self.root / 'bundle')
     self.net.save(bundle)
-    other = load_engine(bundle, 4)
-    for name in ('name', 'sizes', 'image_shape', 'class_names', 'shorter_side'):
+    other = load_engine(bundle)
+    for name in ('name', 'image_shape', 'class_names', 'shorter_side'):
       self.assertEqual(getattr(self.engine, name), getattr(other, name))
     np.testing.assert_array_equal(
         self.engine.subnets['expected_top1'], other.subnets['expected_top1']

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 
 from absl.testing import absltest, parameterized
+import numpy as np
 
 from adaptanet_jax.serving import protocol
 from adaptanet_jax.serving.refusals import Limits, RequestError
@@ -20,6 +21,7 @@ class ProtocolTest(parameterized.TestCase):
         text + binary,
         str(len(text)) if length is None else length or None,
         shape=fakes.SHAPE,
+        anchors=[(1, 2, 2)],
         limits=Limits(**limits),
     )
 
@@ -30,13 +32,54 @@ class ProtocolTest(parameterized.TestCase):
       (16, bytes(16), '9' * 5000, "Content-Length is '9{20}'; expected"),
       (16, bytes(16), '-1', "Content-Length is '-1'"),
       (None, bytes(16), None, 'expected a tensor with binary_data_size'),
+      (16, bytes(16), None, 'has a scale, which only anchors have', 0.5),
   )
-  def test_bad_binary_tensors(self, size, binary, length, message):
+  def test_bad_binary_tensors(self, size, binary, length, message, scale=None):
     tensor = {'name': 'images', 'datatype': 'UINT8', 'shape': [1, 4, 4, 1]}
     if size is not None:
       tensor['parameters'] = {'binary_data_size': size}
+    if scale:
+      tensor['parameters']['scale'] = scale
     with self.assertRaisesRegex(RequestError, message):
       self._parse(tensor, binary, length)
+
+  def _anchor(self, datatype, values, **parameters):
+    values = np.array(values, {'UINT8': 'u1', 'FP16': '<f2'}[datatype])
+    binary = values.tobytes()
+    parameters['binary_data_size'] = len(binary)
+    return self._parse(
+        {
+            'name': 'anchor_1', 'datatype': datatype, 'shape': [1, 1, 2, 2],
+            'parameters': parameters,
+        },
+        binary,
+    )
+
+  @parameterized.parameters(
+      ('FP16', {}, [0.0, 1.0, 2.0, 255.0]),
+      ('FP16', {'scale': 0.5}, [0.0, 0.5, 1.0, 127.5]),
+      ('UINT8', {'scale': 1}, [0.0, 1.0, 2.0, 255.0]),
+      ('UINT8', {'scale': 0.25}, [0.0, 0.25, 0.5, 63.75]),
+  )
+  def test_an_anchor_is_its_numbers_times_a_scale(
+      self, datatype, parameters, expected
+  ):
+    asked = self._anchor(datatype, [0, 1, 2, 255], **parameters)
+    self.assertEqual((asked.start, asked.images.dtype), (1, np.float16))
+    np.testing.assert_array_equal(asked.images.ravel(), expected)
+    # What an answer to it is worth is not known.
+    self.assertNotIn('accuracy', dict(asked.outputs))
+
+  @parameterized.parameters(
+      ('UINT8', {}, 'The scale of an anchor is None; expected a number above'),
+      ('UINT8', {'Scale': 0.1}, "Unknown parameter 'Scale' of an anchor; .*sc"),
+      ('UINT8', {'scale': 0}, 'The scale of an anchor is 0'),
+      ('UINT8', {'scale': 1e3}, 'numbers that are not finite in 16 bits'),
+      ('FP16', {'scale': '1'}, "The scale of an anchor is '1'"),
+  )
+  def test_bad_anchors(self, datatype, parameters, message):
+    with self.assertRaisesRegex(RequestError, message):
+      self._anchor(datatype, [0, 1, 2, 255], **parameters)
 
   def test_what_is_no_array_takes_no_more_than_itself(self):
     # NumPy would give each of the thousand strings the space of the longest.

@@ -10,7 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving import app, profile
+from adaptanet_jax.serving import app, profile, start
 from adaptanet_jax.serving.refusals import Limits
 from tests.serving import fakes
 from tests.testing import ROOT
@@ -119,9 +119,12 @@ class RayServeTest(parameterized.TestCase):
         '--max_batch=8', '--cache_dir=/cache', '--require_token',
         '--max_pixels=99',
     )
-    loaded = fakes.FakeEngine(), fakes.profile()
+    loaded = fakes.FakeEngine()
     with (
-        mock.patch.object(profile, 'load', return_value=loaded) as load,
+        mock.patch.object(start, 'load_engine', return_value=loaded) as load,
+        mock.patch.object(
+            profile, 'create', return_value=fakes.profile()
+        ) as create,
         mock.patch.object(profile, 'prepare', side_effect=str) as prepare,
         mock.patch.object(app, 'create_app') as create_app,
     ):
@@ -130,12 +133,17 @@ class RayServeTest(parameterized.TestCase):
           replica.__serve_build_asgi_app__(), create_app.return_value
       )
     prepare.assert_called_once_with('/cache')
-    load.assert_called_once_with(
-        'x', most=8, folder='/cache', names=('a', 'b'), policy='p'
+    load.assert_called_once_with('x')
+    create.assert_called_once_with(
+        loaded,
+        folder='/cache',
+        sizes=(1, 2, 4, 8),
+        names=('a', 'b'),
+        policy='p',
     )
     (service,), options = create_app.call_args
     self.assertEqual((service.name, service.seconds), ('model', 0.07))
-    self.assertIs(service.engine, loaded[0])
+    self.assertIs(service.engine, loaded)
     self.assertEqual(
         options,
         {

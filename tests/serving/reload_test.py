@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.serving import payloads, service as service_lib
+from adaptanet_jax.serving import payloads
 from tests.serving import fakes
 
 
@@ -77,7 +77,7 @@ class LoadTest(parameterized.TestCase):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
     seen = []
     other.run = lambda images, name, start=0: (
-        seen.append(images) or other.logits(images, name)
+        seen.append(images) or (other.logits(images, name), [name])
     )
     status, _, _ = self.running.ask(
         'POST', '/classify', fakes.png(pixels),
@@ -157,16 +157,14 @@ class LoadTest(parameterized.TestCase):
         other.class_names = ('a', 'b')
       if model == 'anchors':
         other.anchor_shapes = lambda: ((2, 2, 4),)
-      if model == 'nan':
-        other.problems = [np.nan]
       return other, fakes.profile()
 
     self._start(load)
-    for model in (
-        'missing', 'full', 'large', 'nan', 'anchors', 'classes'
-    ):
+    for model in ('missing', 'full', 'large', 'anchors', 'classes'):
       status, _, body = self._load(model)
       self.assertEqual(status, 409)
+      if model in ('anchors', 'classes'):
+        self.assertIn(f'has other {model} than the old'.encode(), body)
       self.assertNotIn(b'secret', body)
       self.assertEqual(self._classify()[0], 200)
       self.assertEqual(self.running.engine.batches[-1], ('wide', 1))
@@ -189,15 +187,33 @@ class LoadTest(parameterized.TestCase):
     self.assertEqual(status, 401)
     self.assertIn(b'this server has none (--token_file)', body)
 
-  def test_how_far_logits_may_differ_depends_on_their_type(self):
-    engine, run = fakes.FakeEngine(), fakes.FakeEngine().run
-    engine.run = lambda images, name, start=0: (
-        run(images, name) * (1.01 if len(images) > 1 else 1.0)
-    )
-    with self.assertRaisesRegex(UsageError, 'other logits in a batch'):
-      service_lib.check(engine, fakes.profile(), fakes.images(4))
-    engine.precision = 2.0**-7  # The precision of bfloat16.
-    service_lib.check(engine, fakes.profile(), fakes.images(4))
+  def test_one_that_fails_can_be_replaced(self):
+    other = fakes.FakeEngine(seed=1)
+    self._start(lambda model: (other, fakes.profile()))
+    self.running.engine.problems = [RuntimeError('broken')]
+    status, _, body = self._load('x')
+    self.assertEqual(status, 200, body)
+    self.assertIsNone(json.loads(body)['agreement'])
+    self.assertIs(self.running.service.engine, other)
+
+  def test_requests_may_name_the_weights(self):
+    self._start(lambda model: (fakes.FakeEngine(seed=1), fakes.profile()))
+    running = self.running
+    head = {'Authorization': f'Bearer {fakes.TOKEN}'}
+    png = fakes.png(fakes.images(1)[0, ..., 0])
+
+    def ask():
+      return running.ask(
+          'POST', '/classify?weights=seed+0', png, head
+      )
+
+    self.assertEqual(ask()[0], 200)
+    self.assertEqual(self._load('x')[0], 200)
+    status, _, body = ask()
+    self.assertEqual(status, 409)
+    self.assertIn(b"The weights are 'seed 0'; expected 'seed 1'", body)
+    _, _, text = running.ask('GET', '/metrics')
+    self.assertIn(b'model_info{name="fake",weights="seed 1"} 1.0', text)
 
 
 if __name__ == '__main__':

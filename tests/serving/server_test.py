@@ -78,6 +78,18 @@ class ServerTest(parameterized.TestCase):
     self.assertEqual(answers, [200] * 4)
     self.assertEqual(process.wait(20), 0)
 
+  def test_what_it_cannot_finish_may_be_sent_elsewhere(self):
+    with mock.patch.object(server_lib, '_FINISH_SECONDS', 1):
+      running = self.enter_context(fakes.Running())
+    running.engine.gate.clear()
+    self.port, answers = running.port, []
+    client = threading.Thread(target=self._infer, args=(answers,))
+    client.start()
+    fakes.until(lambda: running.engine.batches)
+    running.server.handle_exit(signal.SIGINT, None)
+    client.join(20.0)
+    self.assertEqual(answers, [503])
+
   def test_a_second_signal_ends_it_at_once(self):
     process = self._start('drain')
     process.send_signal(signal.SIGTERM)

@@ -29,7 +29,7 @@ class _Engine(fakes.FakeEngine):
   def __init__(self):
     super().__init__()
     self.image_shape = (16, 16, 1)
-    self.weights = {'wide': np.ones((256, 5), np.float32)}
+    self._kernels = {'wide': np.ones((256, 5), np.float32)}
 
 
 class SnippetsTest(absltest.TestCase):
