@@ -72,23 +72,26 @@ def find_trained(
   networks = [phase.network for phase in phases]
   first = networks.index(network) if network in networks else 0
   early = {phase.name for phase in phases[: first + 1]}
-  chain = []
+
+  def has(place: str, names: Collection[str], name: str) -> bool:
+    return name in names and is_complete(place, name, steps[name])
+
+  places = []
   for place, names in itertools.chain(
       [(workdir, set(steps))], _reusable(config)
   ):
-    chain.append((place, names))
+    places.append((place, names))
     # What comes next would only have phases before these, and may be gone.
-    if any(is_complete(place, name, steps[name]) for name in early & names):
+    if any(has(place, names, name) for name in early):
       break
   trained: dict[str, str] = {}
+  # Workdirs further along than the one of a phase trained later phases on their
+  # own weights of it, which differ even if the settings are the same.
+  count = len(places)
   for name in steps:
-    for number, (place, names) in enumerate(chain):
-      if name in names and is_complete(place, name, steps[name]):
-        trained[name] = place
-        # Workdirs further along the chain trained later phases on their own
-        # weights of this one, which differ even if the settings are the same.
-        chain = chain[: number + 1]
-        break
+    found = [n for n in range(count) if has(*places[n], name)]
+    if found:
+      trained[name], count = places[found[0]][0], found[0] + 1
   return trained
 
 
@@ -101,9 +104,7 @@ def is_usable(
     phase: a phase that is done.
     trained: names of all phases that are done.
   """
-  return phase.group != 'delta' or not {*trained}.isdisjoint(
-      phases_lib.RUNS_AFTER[DELTA]
-  )
+  return phase.group != 'delta' or phases_lib.can_run(DELTA, trained)
 
 
 def make_plan(
@@ -141,8 +142,7 @@ def make_plan(
       if task.action == 'train' and task.phase.epochs
   }
   pipeline.check_fits(batch_sizes, num_examples)
-  # What was restored may lack its last accuracies.
-  if any(task.action != 'skip' for task in tasks):
+  if batch_sizes or {'evaluation', 'policies'} & {*groups}:
     batch_sizes['config.evaluation.batch_size'] = config.evaluation.batch_size
   for name, batch_size in batch_sizes.items():
     pipeline.check_batch_size(name, batch_size, num_devices)
@@ -257,7 +257,8 @@ def check_same(
         '--workdir.'
     )
   before, now = old.get('reuse', ''), config.reuse
-  is_other = os.path.realpath(before) != os.path.realpath(now)
+  # The real path of '' would be that of the current folder.
+  is_other = not before or os.path.realpath(before) != os.path.realpath(now)
   if not (now and is_other):
     return
   if os.path.exists(before):  # One that is gone may have moved.

@@ -18,7 +18,6 @@ in a third of the time or less; all its choices then have the same share.
 """
 
 import datetime
-import json
 import os
 import sys
 import time
@@ -50,6 +49,7 @@ from adaptanet_jax.training import (
   phases as phases_lib,
 )
 from adaptanet_jax.training.step import map_train_step
+from adaptanet_jax.workdir import read_json, write_json
 from benchmarks import harness, hlo, phase_work
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
@@ -308,8 +308,15 @@ def _keep(found):
       f'{found["phase"]}{stage}-{found["pixels"]}{images}.json',
   )
   os.makedirs(os.path.dirname(path), exist_ok=True)
-  with open(path, 'w', encoding='utf-8') as file:
-    file.write(f'{json.dumps(found, indent=1)}\n')
+  if os.path.exists(path):
+    old = read_json(path)
+    for key in ('config', 'architecture'):
+      if old[key] != found[key]:
+        sys.exit(
+            f'Not kept: {path} has figures of {key} {old[key]!r}; expected '
+            f'those of {found[key]!r}, or the file moved away.'
+        )
+  write_json(path, found)
   return path
 
 

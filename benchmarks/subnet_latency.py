@@ -48,7 +48,11 @@ _TORCH = ('eager', 'channels_last', 'compiled', 'onnx')
 _PEER_NAMES = (*_TORCH, 'exported', 'openvino')
 # Pairs whose ratios get columns of their own.
 _COMPARED = (
-    ('eager', 'switch'), ('eager', 'stages'), ('exported', 'stages')
+    ('eager', 'switch'),
+    ('eager', 'stages'),
+    ('exported', 'stages'),
+    ('exported', 'onnx'),
+    ('openvino', 'stages'),
 )
 _ARCHITECTURE = flags.DEFINE_string('architecture', 'resnet50', 'Network.')
 _SIDES = flags.DEFINE_multi_integer('side', [32, 224], 'Pixels.')
@@ -188,7 +192,7 @@ def _measure(report, side, batch_size):
       changed = harness.Ratio.of(times['changing'], repeated)
     ratios = [
         harness.Ratio.of(times[name], times[reference])
-        if name in times
+        if {name, reference} <= times.keys()
         else None
         for name, reference in (
             *((n, 'static') for n in ('switch', 'stages', *_PEER_NAMES)),

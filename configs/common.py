@@ -33,7 +33,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Whether programs should compile fast rather than run fast, for few steps;
   # only on a CPU.
   c.fast_compile = False
-  # Steps between two lines of metrics.jsonl.
+  # Most steps between two lines of metrics.jsonl, which also gets one at each
+  # checkpoint and at the end of each epoch.
   c.log_every_steps = 50
   # Whether to write the same metrics for TensorBoard; needs the extra
   # [tensorboard].

@@ -6,6 +6,8 @@ import contextlib
 import errno
 import io
 import os
+import pathlib
+import tempfile
 
 from absl.testing import absltest, parameterized
 
@@ -61,13 +63,15 @@ class ParseFlagsTest(parameterized.TestCase):
 
 
   def test_a_configuration_that_mistypes_a_setting_is_refused(self):
-    path = self.create_tempfile('mine.py', (
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    path = pathlib.Path(folder, 'mine.py')
+    path.write_text(
         'from configs import digits\n\n'
         'def get_config():\n'
         '  c = digits.get_config()\n'
         '  c.lock_in.epoch = 3.0\n'
         '  return c\n'
-    )).full_path
+    )
     done = testing.run('/no/such/folder', f'--config={path}')
     self.assertEqual(done.returncode, 1)
     self.assertEqual(

@@ -63,7 +63,7 @@ def validator(
   if not _is_validated(work, phase):
     return None
   program, test = validation_program(work, phase), work.dataset.test
-  assert program  # There is one, as it is validated.
+  assert program, phase.name
   names = [
       f'test_top1/{subnet.stages[0]}' for subnet in _VALIDATED[phase.name]
   ] or ['test_top1']

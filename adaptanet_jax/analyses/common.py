@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from adaptanet_jax import processes, programs, trees
+from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.dataset import Dataset
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.errors import UsageError
@@ -37,8 +38,17 @@ def program(
 
 
 def image_shapes(work: Workspace) -> jax.ShapeDtypeStruct:
-  """Returns the shape of a batch of images in evaluation."""
+  """Returns the shape of a batch of images in evaluation.
+
+  Raises:
+    UsageError: it does not split evenly among the devices. The plan checks this
+      only if a phase trains or an evaluation was asked for, but a phase that is
+      restored may lack its accuracies.
+  """
   batch_size = work.config.evaluation.batch_size
+  pipeline.check_batch_size(
+      'config.evaluation.batch_size', batch_size, jax.device_count()
+  )
   return programs.image_shapes(work.dataset.test, batch_size)
 
 

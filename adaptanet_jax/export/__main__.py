@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
   """Loads the network, and exports it."""
   args = _parser().parse_args(argv)
   with commands.one_line_errors(_COMMAND):
-    import adaptanet_jax  # Late: mistyped options fail before JAX loads.
+    import adaptanet_jax  # Late: a mistyped flag is reported at once.
 
     net = adaptanet_jax.load(args.model, calibration=args.calibration)
     net.export(

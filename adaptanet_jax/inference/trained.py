@@ -263,11 +263,10 @@ def _restore(
   trained = plan.find_trained(
       config, workdir, results['dataset']['train_examples'], network='student'
   )
-  first = phases.RUNS_AFTER[BACKBONE]
-  if not {*first} & trained.keys():
+  if not phases.can_run(BACKBONE, trained):
     raise UsageError(
         f'{workdir} has no network that can run yet; expected one whose phase '
-        f'{" or ".join(first)} has ended, with its '
+        f'{" or ".join(phases.RUNS_AFTER[BACKBONE])} has ended, with its '
         'checkpoint. Run the command that trains it again.'
     )
   variables: Variables = {}

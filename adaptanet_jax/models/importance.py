@@ -59,14 +59,13 @@ def sort_channels(net: ResNet, variables: Variables) -> Variables:
     Collections of the same shapes that compute the same function.
   """
   flat = trees.flat(variables)
-  read = {
+  effective = flat | {
       name: _effective(net, np.asarray(kernel, np.float64))
       for name, kernel in flat.items()
       if name.endswith('/kernel')
   }
-  scales = {name: flat[name] for name in flat if name.endswith('/scale')}
   for channels in _all_channels(net):
-    order = _order(net, read | scales, channels)
+    order = _order(net, effective, channels)
     for name in flat:
       _, _, layer = name.partition(f'/{BACKBONE}/')
       parent = layer.rpartition('/')[0]

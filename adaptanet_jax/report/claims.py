@@ -99,7 +99,8 @@ def table(columns: Sequence[Column], num_examples: int) -> Table:
   note = (
       'Comparable: at most two points below. Undecided: the distance to what '
       'is claimed is within one standard error, over seeds or, with one seed, '
-      'over test images; within a network it is that of the difference. '
+      'over test images; within a network of several seeds it is that of the '
+      'difference. '
       'Deviations are exact, over all passes that could be drawn, where Table '
       'II has those of the passes that were (older runs only have these); with '
       'one seed they are compared as they are.'

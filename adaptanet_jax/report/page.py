@@ -6,7 +6,6 @@ It is made from the files in the workdir alone, so it can be made again.
 """
 
 from collections.abc import Sequence
-import functools
 import html
 import string
 from typing import Any
@@ -84,22 +83,21 @@ def write(workdir: str, *, compare: str = '') -> None:
   drawn = figures.draw_all(
       results, MetricsLog(workdir).read(), subnets, columns, paths.figures
   )
-  figure = functools.partial(_figure, drawn, figures.CAPTIONS)
   parts = [
       _table(tables.run_table_ii(results)),
       _comparison(columns, results['dataset'], problems),
-      figure('comparison'),
+      _figure('comparison', drawn),
       _table(_calibration(results)),
-      figure('training'),
+      _figure('training', drawn),
       _table(_pareto_front(results, subnets)),
-      figure('madds'),
+      _figure('madds', drawn),
       _table(tables.table_iii(results)),
       _table(_bias(results)),
       _table(_gates(results)),
       _table(_gate_value(results)),
-      figure('confidence'),
+      _figure('confidence', drawn),
       _table(tables.table_i(results)),
-      figure('latency'),
+      _figure('latency', drawn),
       _table(_times(results)),
   ]
   text = _PAGE.substitute(
@@ -137,12 +135,13 @@ def _table(table: Table | None) -> str:
   return table.html() if table else ''
 
 
-def _figure(
-    drawn: dict[str, str], captions: dict[str, tuple[str, str]], name: str
-) -> str:
+def _figure(name: str, drawn: dict[str, str]) -> str:
   if name not in drawn:
     return ''
-  title, text = captions[name]
+  # What was drawn has loaded the plotting library.
+  from adaptanet_jax.report.figures import CAPTIONS
+
+  title, text = CAPTIONS[name]
   # The ids in several SVGs on one page must differ.
   svg = drawn[name].replace('id="', f'id="{name}-')
   svg = svg.replace('"#', f'"#{name}-').replace('url(#', f'url(#{name}-')

@@ -5,6 +5,8 @@
 ResNet-50 throughout; accuracies in percent, MAdds in millions.
 """
 
+import re
+
 from adaptanet_jax.models.subnet import MIXED, WIDTHS
 
 RANDOM = 'runtime-random'
@@ -72,5 +74,9 @@ def data_set_for(name: str) -> str:
   """Returns the paper's data set to compare a run's data set with.
 
   That is CIFAR-100 for sets that the paper does not have.
+
+  Args:
+    name: the set's, in which TFDS allows a configuration and a version.
   """
-  return 'ImageNet' if name == 'imagenet2012' else 'CIFAR-100'
+  own = re.split('[:/]', name)[0]
+  return 'ImageNet' if own == 'imagenet2012' else 'CIFAR-100'

@@ -8,7 +8,6 @@ else, from the operations to the evaluation, is shared with AdaptaNet.
 B = batch, K = classes, R = subnets.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -18,16 +17,11 @@ import optax
 
 from adaptanet_jax import trees
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.resnet import (
-  BACKBONE,
-  ResNet,
-  stage_numbers,
-)
+from adaptanet_jax.models.resnet import BACKBONE, ResNet
 from adaptanet_jax.training import losses
 from adaptanet_jax.training.baseline_methods import Method
 from adaptanet_jax.training.forward import (
-  Networks,
-  run_module,
+  run_network,
   scan_subnets,
   with_trained,
 )
@@ -68,16 +62,15 @@ def baseline_gradients(
   if method.moving_average:
     soft = _bootstrapped(net, inputs, subnets, ensemble)
     targets = jnp.concatenate([hard[None], soft])
-  run = functools.partial(
-      run_module, Networks(net, net), stages=stage_numbers(), moving=(BACKBONE,)
-  )
 
   def loss_fn(
       params: trees.Tree, stats: trees.Tree, in_place: jax.Array, subnet: Any
   ) -> tuple[jax.Array, Any]:
     choices, target = subnet
     variables = with_trained(inputs.frozen, params, stats)
-    outputs, stats = run(variables, {}, inputs.images, choices)
+    outputs, stats = run_network(
+        net, variables, inputs.images, choices, moving=(BACKBONE,)
+    )
     logits = outputs['logits']
     loss = optax.softmax_cross_entropy(
         logits, in_place if target is None else target

@@ -36,30 +36,31 @@ class Networks:
   student: ResNet
 
 
-def run_full(
-    net: ResNet, variables: Variables, x: jax.Array, *, first: int = 1,
+def run_network(
+    net: ResNet,
+    variables: Variables,
+    x: jax.Array,
+    choices: jax.Array | None = None,
+    *,
+    first: int = 1,
     moving: tuple[str, ...] = (),
 ) -> tuple[losses.Outputs, Variables]:
-  """Runs a network at full width from one stage to the logits.
+  """Runs a network from one stage to the logits.
 
   Args:
     net: the network.
     variables: its collections.
     x: `(B, H, W, C)` images if `first` is 1, otherwise the previous anchor.
+    choices: `int32[4]` branch indices; None for the largest subnet.
     first: first stage to run; 5 runs the head alone.
     moving: parts that use batch statistics and update the running ones.
 
   Returns:
     Anchors `first` to 4 and logits, by name; new batch statistics.
   """
-  outputs = {}
-  stats: Variables = {}
-  for n in range(first, NUM_STAGES + 1):
-    x, new = net.run_stage(variables, x, n, StageChoice(), moving=moving)
-    stats = trees.merge(stats, new)
-    outputs[anchor_name(n)] = x
-  outputs['logits'] = net.run_head(variables, x)
-  return outputs, stats
+  stages = range(first, NUM_STAGES + 1)
+  x, outputs, stats = _run_stages(net, variables, x, choices, stages, moving)
+  return outputs | {'logits': net.run_head(variables, x)}, stats
 
 
 def run_module(
@@ -88,26 +89,39 @@ def run_module(
     Anchors from the first of `stages` on and logits, by name; the student's
     new batch statistics.
   """
-  outputs = {}
-  stats: Variables = {}
-  for n in stages:
-    if choices is None:
-      x, new = nets.student.run_stage(
-          student, x, n, StageChoice(), moving=moving
-      )
-    else:
-      x, new = supernet.switch_stage(
-          nets.student, student, x, n, choices[n - 1], moving=moving
-      )
-    stats = trees.merge(stats, new)
-    outputs[anchor_name(n)] = x
+  x, outputs, stats = _run_stages(
+      nets.student, student, x, choices, stages, moving
+  )
   if stages[-1] == NUM_STAGES:
     rest = {'logits': nets.student.run_head(student, x)}
   else:
     # The teacher may have BatchNorm and the student GroupNorm, so the student's
     # code with the teacher's parameters would not do.
-    rest, _ = run_full(nets.teacher, teacher, x, first=stages[-1] + 1)
+    rest, _ = run_network(nets.teacher, teacher, x, first=stages[-1] + 1)
   return outputs | rest, stats
+
+
+def _run_stages(
+    net: ResNet,
+    variables: Variables,
+    x: jax.Array,
+    choices: jax.Array | None,
+    stages: range,
+    moving: tuple[str, ...],
+) -> tuple[jax.Array, losses.Outputs, Variables]:
+  """Returns the last anchor, all anchors by name, and new batch statistics."""
+  outputs: losses.Outputs = {}
+  stats: Variables = {}
+  for n in stages:
+    if choices is None:
+      x, new = net.run_stage(variables, x, n, StageChoice(), moving=moving)
+    else:
+      x, new = supernet.switch_stage(
+          net, variables, x, n, choices[n - 1], moving=moving
+      )
+    stats = trees.merge(stats, new)
+    outputs[anchor_name(n)] = x
+  return x, outputs, stats
 
 
 def scan_subnets(

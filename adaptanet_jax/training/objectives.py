@@ -27,8 +27,8 @@ from adaptanet_jax.training import losses, mdsr
 from adaptanet_jax.training.forward import (
   Metrics,
   Networks,
-  run_full,
   run_module,
+  run_network,
   scan_subnets,
   with_trained,
 )
@@ -87,7 +87,7 @@ def label_gradients(
 
   def loss_fn(params: trees.Tree) -> tuple[jax.Array, Any]:
     variables = with_trained(inputs.frozen, params, stats)
-    outputs, new_stats = run_full(
+    outputs, new_stats = run_network(
         net, variables, inputs.images, moving=(BACKBONE,)
     )
     logits = outputs['logits']
@@ -188,7 +188,7 @@ def _module_data(
 
   The outputs, by name, are those of these stages and of all later ones.
   """
-  targets, _ = run_full(nets.teacher, inputs.teacher, inputs.images)
+  targets, _ = run_network(nets.teacher, inputs.teacher, inputs.images)
   x = inputs.images
   if space.first > 1 and input_from == 'teacher':
     x = targets[anchor_name(space.first - 1)]

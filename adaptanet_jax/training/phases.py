@@ -8,6 +8,7 @@ cascade share one. A group is what `config.phases` selects, and what users call
 a phase: the cascade, the deltas with their cascade and lock-in, an analysis.
 """
 
+from collections.abc import Collection
 import dataclasses
 import functools
 from typing import Any
@@ -143,6 +144,11 @@ _DEPENDS = {
     'baseline': (*_FIRST, 'model.norm', 'baseline.'),
 }
 SECTIONS = tuple(_DEPENDS)
+
+
+def can_run(part: str, trained: Collection[str]) -> bool:
+  """Returns whether a part can be run after the phases of these names."""
+  return not {*RUNS_AFTER[part]}.isdisjoint(trained)
 
 
 def dependencies(

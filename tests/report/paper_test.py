@@ -12,6 +12,7 @@ class PaperTest(parameterized.TestCase):
   @parameterized.parameters(
       ('cifar100', 'CIFAR-100'),
       ('imagenet2012', 'ImageNet'),
+      ('imagenet2012:5.1.0', 'ImageNet'),
       # Ten classes of it, which are far easier.
       ('imagenette', 'CIFAR-100'),
       ('digits', 'CIFAR-100'),

@@ -4,6 +4,7 @@
 
 import dataclasses
 import functools
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
@@ -271,6 +272,26 @@ class AnchorGradientsTest(parameterized.TestCase):
       np.testing.assert_allclose(metrics[f'loss_{name}'], loss, rtol=1e-4)
       right = (np.argmax(found['logits'], -1) == labels).mean()
       self.assertEqual(metrics[f'top1_{name}'], right)
+
+
+  def test_the_smallest_is_the_last_corner(self):
+    space = mdsr.SubnetSpace(4, 4, 'joint')  # Corners x1, x.25, x1d, x.25d.
+    each = jnp.arange(5.0)
+    scanned = {'loss': each, 'teacher_loss': each, 'top1': each / 10}
+    with (
+        mock.patch.object(
+            objectives, '_module_data', return_value=(_batch()[0], {})
+        ),
+        mock.patch.object(
+            objectives, 'scan_subnets', return_value=({}, {}, scanned)
+        ),
+    ):
+      _, _, metrics = objectives.anchor_gradients(
+          {}, {}, _inputs(teacher={}, rng=jax.random.key(0)), nets=_NETS,
+          space=space, input_from='teacher', num_random=1, teacher_weight=_V,
+      )
+    self.assertEqual(float(metrics['loss_smallest']), 3.0)
+    self.assertAlmostEqual(float(metrics['top1_smallest']), 0.3)
 
 
 class RunModuleTest(parameterized.TestCase):
