@@ -253,7 +253,7 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
   # (seed 0, two CPU devices, 2026-11-29).
   c.delta.kind = 'stream'
   # Substitutes have few weights and do not start from a teacher's, so they need
-  # a higher rate (docs/results.md).
+  # a higher rate (docs/results-notes.md).
   c.delta.cascade.learning_rate = 1e-2
   c.delta.lock_in.learning_rate = 1e-2
   c.gates.learning_rate = 1e-3

@@ -29,12 +29,12 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   c.teacher.batch_size = 64
   # An epoch has only 16 steps.
   common.short_schedule(c)
-  # Subnets learn most in the lock-in (docs/results.md).
+  # Subnets learn most in the lock-in (docs/results-notes.md).
   for part in (c, c.delta):
     part.cascade.epochs = (4.0, 5.0, 6.0, 7.0)
   c.lock_in.epochs = 42.0
   c.delta.lock_in.epochs = 30.0
-  # Without it, some mixtures of blocks and deltas fail (docs/results.md).
+  # Without it, some mixtures of blocks and deltas fail (docs/results-notes.md).
   c.joint.epochs = 12.0
   c.gates.epochs = 10.0
   c.policies.budget = 0.5

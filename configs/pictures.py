@@ -63,7 +63,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.gates.resolution = 7
   else:
     c.model.norm = c.teacher.norm = 'gn_ws'
-    # Without it, some mixtures of blocks and deltas fail (docs/results.md).
+    # Without it, some mixtures of blocks and deltas fail
+    # (docs/results-notes.md).
     c.joint.epochs = 12.0
     c.joint.batch_size = 32
   if arg == 'many':
