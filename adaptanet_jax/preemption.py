@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ends a run that is asked to stop, after it has saved its state.
 
-A scheduler sends SIGTERM some seconds before it takes a machine away. Ctrl-C
+A scheduler sends SIGTERM a few seconds before it takes a machine away. Ctrl-C
 (SIGINT) asks a run of one process as well; a second one does not wait.
 """
 

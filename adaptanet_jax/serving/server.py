@@ -3,7 +3,7 @@
 """Runs an application until it is asked to stop, or until it has failed.
 
 After SIGTERM the server is not ready any more but still answers requests,
-because a load balancer takes some seconds to notice; then it finishes what has
+because a load balancer takes a few seconds to notice; then it finishes what has
 arrived, and ends. After SIGINT it does so at once. A second signal ends it
 immediately. If the thread that runs batches is dead or hangs, only a new
 process helps: the server ends with a status that says so.

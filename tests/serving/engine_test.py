@@ -37,7 +37,6 @@ from adaptanet_jax.serving import (
   items,
   policies,
   profile as profile_lib,
-  start,
 )
 from adaptanet_jax.serving.service import Service
 from tests import testing
@@ -503,17 +502,6 @@ class ServeTest(parameterized.TestCase):
     )
     self.assertEqual(done.returncode, 128 + signal.SIGINT)
     self.assertEqual(done.stderr, 'adaptanet_jax.serve: Interrupted.\n')
-
-  def test_the_name_in_addresses(self):
-    self.addCleanup(os.chdir, os.getcwd())
-    os.chdir(self.enter_context(tempfile.TemporaryDirectory()))
-    os.mkdir('cifar100')  # `load` takes it for no model either.
-    for model, expected in (
-        ('cifar100', 'cifar100'),
-        ('~', 'cifar100-medium'),
-        ('.', 'cifar100-medium'),
-    ):
-      self.assertEqual(start.model_name(model, 'cifar100:medium'), expected)
 
   @parameterized.parameters('a..b', 70 * 'a')
   def test_what_is_no_address(self, host):
