@@ -89,9 +89,9 @@ def find_trained(
   # own weights of it, which differ even if the settings are the same.
   count = len(places)
   for name in steps:
-    found = [n for n in range(count) if has(*places[n], name)]
-    if found:
-      trained[name], count = places[found[0]][0], found[0] + 1
+    found = next((n for n in range(count) if has(*places[n], name)), None)
+    if found is not None:
+      trained[name], count = places[found][0], found + 1
   return trained
 
 

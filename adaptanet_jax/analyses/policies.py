@@ -30,12 +30,7 @@ from adaptanet_jax.models import routing
 from adaptanet_jax.models.gates import CONFIDENCES, GateSet, gate_name
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
-from adaptanet_jax.models.subnet import (
-  EVERY_UNIFORM,
-  LARGEST,
-  NUM_STAGES,
-  UNIFORM,
-)
+from adaptanet_jax.models.subnet import EVERY_UNIFORM, LARGEST, UNIFORM
 from adaptanet_jax.programs import Program
 from adaptanet_jax.workdir import Paths, write_json
 from adaptanet_jax.workspace import Workspace
@@ -319,10 +314,7 @@ def _at_equal_madds(
   if not table:
     return {}
   costs, top1 = table['madds'], table['top1']
-  # A row for each uniform subnet of the scope.
-  uniform = tuple(
-      np.repeat(policies.scope_indices(scope)[:, None], NUM_STAGES, 1).T
-  )
+  uniform = tuple(policies.uniform_subnets(scope).T)
 
   def mixture(madds: float, chosen_by: np.ndarray) -> float:
     return mixtures.uniform_mixture(

@@ -31,6 +31,7 @@ from adaptanet_jax.evaluation.policies import (
   outcome,
   play,
   scope_indices,
+  uniform_subnets,
 )
 from adaptanet_jax.models.routing import ROUTING_GATES
 from adaptanet_jax.models.subnet import NUM_STAGES
@@ -233,7 +234,7 @@ def _price(mixture: Mixture, observed: Observed) -> float:
 
 def _fit_uniform(observed: Observed, *, scope: str) -> Solver:
   """Chooses among uniform subnets: few, so their accuracies are reliable."""
-  subnets = np.repeat(scope_indices(scope)[:, None], NUM_STAGES, 1)
+  subnets = uniform_subnets(scope)
   right = observed.correct[tuple(subnets.T)].mean(-1)
   return _best_of(observed, subnets, right)
 

@@ -298,6 +298,11 @@ def scope_indices(scope: str) -> np.ndarray:
   return np.array([choice.index for choice in SCOPES[scope]])
 
 
+def uniform_subnets(scope: str) -> np.ndarray:
+  """Returns the branch indices of a scope's uniform subnets, `int[k, 4]`."""
+  return np.repeat(scope_indices(scope)[:, None], NUM_STAGES, 1)
+
+
 def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
   """Converts a mixture and the borders of bins for use by `routing.route`."""
   first, second = mixture.first, mixture.second
