@@ -13,12 +13,14 @@
 #
 # On SIGTERM the running part saves and the script ends with 75; the same command
 # resumes. RUNS/slices.csv says when each part ran, for how long, and how it ended.
-# What a finished group of phases has trained is kept in
-# results/cifar100_medium/checkpoints, and copied from there if RUNS has nothing;
-# once a network is evaluated, only its results are kept. Checkpoints of `paper` and
-# `ours` stay until all is done, because other networks start from them.
+# What was trained until the end of a group of phases, or until the script was asked
+# to stop, is kept in results/cifar100_medium/checkpoints, and copied from there if
+# RUNS has nothing; once a network is evaluated, only its results are kept.
+# Checkpoints of `paper` and `ours` stay until all is done, because other networks
+# start from them.
 # Measure latencies later, on an idle machine: --config.phases=latency,report.
 set -euo pipefail
+shopt -s nullglob
 cd "$(dirname "$0")/.."
 base="${BASE:-cifar100:medium}" seed="${SEED:-0}"
 name="${base/:/_}"
@@ -34,8 +36,7 @@ mkdir -p "$runs"
 [[ -e "$log" ]] || echo 'started,run,phases,seconds,exit_code' > "$log"
 
 # Runs some phases in a workdir, unless they are done, then `keep` or `publish`, its
-# first argument; returns their exit status. What an unfinished phase has written
-# must not be kept: without the optimizer's state it could not be resumed.
+# first argument; returns their exit status.
 part() {
   local then="$1" run="$2" config="$3" phases="$4" started="$SECONDS" at code=0
   shift 4
@@ -46,25 +47,34 @@ part() {
   at="$(date -u +%Y-%m-%dT%H:%M)"
   stoppable launch/local.sh --config="$config" --workdir="$runs/$run" \
     --config.seed="$seed" --config.phases="$phases" "$@" || code="$?"
-  ((code)) || "$then" "$run"
+  case "$code,$then" in
+    0,*) "$then" "$run" ;;
+    75,keep) [[ ! -e "$runs/$run/metrics.jsonl" ]] || keep "$run" resumable ;;
+  esac
   echo "$at,$run,${phases//,/+},$((SECONDS - started)),$code" >> "$log"
   return "$code"
 }
 
-# Keeps the last checkpoint of each phase of a network, without the optimizer's
-# state.
+# Keeps the last checkpoint of each phase of a network. `resumable`, as a second
+# argument, keeps the optimizer's state too for the phase that trained last.
 keep() {
   # Complete before it gets its name, as the machine may be lost at any moment.
-  local to="$results/checkpoints/$1.part" phase
+  local to="$results/checkpoints/$1.part" phase step unfinished=''
+  [[ "${2:-}" != resumable ]] ||
+    unfinished="$(tail -n 1 "$runs/$1/metrics.jsonl" |
+      sed -E 's/.*"phase": "([^"]*)".*/\1/')"
   rm -rf "$to"
   publish "$1" "$to"
   for phase in "$runs/$1/checkpoints"/*; do
+    # Orbax writes a checkpoint under another name until it is complete.
+    step="$(find "$phase" -mindepth 1 -maxdepth 1 -regex '.*/[0-9]+' \
+      -printf '%f\n' | sort -n | tail -n 1)"
+    [[ -n "$step" ]] || continue
     mkdir -p "$to/checkpoints/$(basename "$phase")"
-    cp -r "$phase/$(find "$phase" -mindepth 1 -maxdepth 1 -printf '%f\n' |
-      grep -E '^[0-9]+$' | sort -n | tail -n 1)" \
-      "$to/checkpoints/$(basename "$phase")"
+    cp -r "$phase/$step" "$to/checkpoints/$(basename "$phase")"
   done
-  find "$to" -type d -name opt_state -prune -exec rm -rf {} +
+  find "$to" -type d -name opt_state \
+    ! -path "$to/checkpoints/$unfinished/*" -prune -exec rm -rf {} +
   # It says where the checkpoint was written.
   find "$to" -name commit_success.txt -exec truncate -s 0 {} +
   rm -rf "${to%.part}.old"
