@@ -32,13 +32,17 @@ from adaptanet_jax.training.phases import (
 )
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
+# Sections of the phases whose loss compares anchors.
+_ANCHORED = (*_CASCADES, 'lock_in', 'delta.lock_in', 'joint')
 
 # More are surely a mistake, and step numbers would not fit 32 bits.
 _MOST_EPOCHS = 1_000_000
 
 # What a configuration that lacks these means: it is of an older run, or of
 # another program.
-_OPTIONAL = {'baseline': {'network': ''}, 'joint': {'epochs': 0.0}}
+_ABSENT = {'baseline.network': '', 'joint.epochs': 0.0} | {
+    f'{section}.soft_weight': 0.0 for section in _ANCHORED
+}
 
 # Settings with a fixed set of values.
 ALLOWED: Mapping[str, tuple[Any, ...]] = {
@@ -105,6 +109,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
 } | {
     f'{section}.batch_size': (1, float('inf'))
     for section in (*SECTIONS, 'evaluation')
+} | {
+    f'{section}.soft_weight': (0, 1) for section in _ANCHORED
 }
 
 
@@ -292,10 +298,10 @@ def differing(
     The old and the new value of each setting that differs, by dotted key.
   """
   decisive: tuple[str, ...] = () if up_to else ('name',)
-  for config in (old, new):
-    whole = ml_collections.ConfigDict(_OPTIONAL | dict(config))
-    decisive += dependencies(whole, up_to)
-  old, new = flatten(old), flatten(new)
+  old, new = _ABSENT | flatten(old), _ABSENT | flatten(new)
+  for flat in (old, new):
+    nested = traverse_util.unflatten_dict(flat, sep='.')
+    decisive += dependencies(ml_collections.ConfigDict(nested), up_to)
   return {
       key: (old.get(key), new.get(key))
       for key in sorted(old.keys() | new.keys())

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # CIFAR-100 with the medium net: the paper's way, ours, ours before its joint lock-in,
-# USNet, DSNet, USNet*, DSNet*, then deltas of each kind, sorted channels and the
-# paper's norm with a shorter schedule, one after the other, on a machine that is
-# available for some hours at a time. Works through the parts that are not done yet,
-# until all are done or it is asked to stop:
+# ours with a soft cross-entropy in all lock-ins, USNet, DSNet, USNet*, DSNet*, then
+# deltas of each kind, sorted channels and the paper's norm with a shorter schedule,
+# one after the other, on a machine that is available for some hours at a time. Works
+# through the parts that are not done yet, until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -133,6 +133,12 @@ reuse="--config.reuse=$runs/paper-$seed"
 network ours "$ours" 'delta joint gates' evaluation,policies,report "$reuse" "$@"
 network no_joint "$ours" '' evaluation,report --config.reuse="$runs/ours-$seed" \
   --config.joint.epochs=0.0 "$@"
+soft=()
+for section in lock_in delta.lock_in joint; do
+  soft+=("--config.$section.soft_weight=0.9")
+done
+network soft "$ours" 'lock_in delta joint gates' evaluation,policies,report \
+  "$reuse" "${soft[@]}" "$@"
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done

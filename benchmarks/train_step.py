@@ -189,11 +189,13 @@ def _torch_runner(step, config, batch):
         step.subnets,
         settings.label_smoothing,
     )
-  to_teacher, to_largest, _ = mdsr.loss_weights(
+  weights = mdsr.loss_weights(
       len(step.subnets),
       config.mdsr.teacher_weight,
+      soft_weight=0.0,
       has_largest=step.phase.space.has_largest,
   )
+  to_teacher, to_largest, _ = map(np.asarray, weights)
   return functools.partial(
       torch_peer.anchor_step,
       step.nets.student,

@@ -34,6 +34,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     part.cascade.batch_size = batch_size
     part.lock_in.epochs = 8.0
     part.lock_in.batch_size = batch_size
+    part.cascade.soft_weight = part.lock_in.soft_weight = 0.5
   c.mdsr.soft_epochs = 1.0
   c.gates.batch_size = batch_size
   c.gates.resolution = 7

@@ -498,14 +498,17 @@ class DifferingKeysTest(parameterized.TestCase):
         settings.differences(new, old), ['mdsr.num_random: 3 -> None']
     )
 
-  def test_an_older_run_may_lack_sections(self):
+  def test_what_an_older_run_lacks_was_off(self):
     old, new = common.get_config().to_dict(), common.get_config()
-    del old['joint']
+    del old['joint'], old['lock_in']['soft_weight']
     self.assertEmpty(settings.differences(old, new))
     new.joint.epochs = 2.0
-    self.assertIn(
-        'joint.epochs: None -> 2.0', settings.differences(old, new)
+    new.lock_in.soft_weight = 0.5
+    self.assertContainsSubset(
+        ['joint.epochs: 0.0 -> 2.0', 'lock_in.soft_weight: 0.0 -> 0.5'],
+        settings.differences(old, new),
     )
+    self.assertEmpty(settings.differences(old, new, up_to='cascade'))
     # A file of that name that another program wrote.
     self.assertIn('seed: None -> 0', settings.differences({}, new))
 

@@ -279,6 +279,14 @@ class Cifar100MediumTest(parameterized.TestCase):
         f'no_joint-0 {ours} evaluation,report --config.reuse='
         f'{backbone.parent / "ours-0"} --config.joint.epochs=0.0 --more'
     ]
+    soft = ' '.join(
+        f'--config.{section}.soft_weight=0.9'
+        for section in ('lock_in', 'delta.lock_in', 'joint')
+    )
+    expected += [
+        f'soft-0 {ours} {phases} {reuse} {soft} --more'
+        for phases in ('lock_in', 'delta', 'joint', 'gates', *measured)
+    ]
     for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
       expected += [
@@ -315,9 +323,9 @@ class Cifar100MediumTest(parameterized.TestCase):
         sorted(
             f'{name}-0'
             for name in (
-                'paper', 'ours', 'no_joint', 'usnet', 'dsnet', 'usnet_random',
-                'dsnet_random', 'conv3x3', 'stream', 'separable', 'bottleneck',
-                'sorted', 'plain_gn',
+                'paper', 'ours', 'no_joint', 'soft', 'usnet', 'dsnet',
+                'usnet_random', 'dsnet_random', 'conv3x3', 'stream',
+                'separable', 'bottleneck', 'sorted', 'plain_gn',
             )
         ),
     )

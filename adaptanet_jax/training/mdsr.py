@@ -111,24 +111,29 @@ def draw_subnets(
 
 
 def loss_weights(
-    num_subnets: int, teacher_weight: float, *, has_largest: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    num_subnets: int,
+    teacher_weight: float,
+    soft_weight: jax.typing.ArrayLike,
+    *,
+    has_largest: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns each subnet's weights in Eq. 3, and in a soft cross-entropy.
 
   Args:
     num_subnets: number of subnets of a step.
     teacher_weight: v, the share of the teacher against the largest subnet.
+    soft_weight: share of the soft cross-entropy against Eq. 3, a scalar.
     has_largest: whether the first of these is the largest subnet.
 
   Returns:
     `float32[num_subnets]` weights of the loss to the teacher, of the loss to
-    the largest subnet, and of the soft cross-entropy to the teacher, where the
-    largest has weight 0.
+    the largest subnet, and of the soft cross-entropy to the teacher.
   """
   share = 1.0 / (num_subnets - has_largest)
   to_teacher = np.full(num_subnets, teacher_weight * share, np.float32)
   to_largest = np.full(num_subnets, (1 - teacher_weight) * share, np.float32)
-  to_soft = np.full(num_subnets, share, np.float32)
   if has_largest:
-    to_teacher[0], to_largest[0], to_soft[0] = 1.0, 0.0, 0.0
-  return to_teacher, to_largest, to_soft
+    to_teacher[0], to_largest[0] = 1.0, 0.0
+  soft = jnp.asarray(soft_weight, jnp.float32)
+  to_soft = jnp.full(num_subnets, soft / num_subnets)
+  return (1.0 - soft) * to_teacher, (1.0 - soft) * to_largest, to_soft

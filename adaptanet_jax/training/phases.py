@@ -344,8 +344,7 @@ def objective_for(
   else:
     assert phase.space, phase.name
     epoch_steps = phase.epoch_steps(num_examples)
-    soft_steps = round(config.mdsr.soft_epochs * epoch_steps)
-    length = phase.num_steps(num_examples)
+    soft_steps = round((config.mdsr.soft_epochs or phase.epochs) * epoch_steps)
     objective = functools.partial(
         objectives.anchor_gradients,
         nets=Networks(nets.teacher.folded, folded),
@@ -353,7 +352,8 @@ def objective_for(
         input_from=phase.input_from,
         num_random=config.mdsr.num_random,
         teacher_weight=config.mdsr.teacher_weight,
-        soft_from=max(0, length - soft_steps) if soft_steps else None,
+        soft_weight=settings.soft_weight,
+        soft_from=max(0, phase.num_steps(num_examples) - soft_steps),
     )
   # The teacher of a baseline, if any, is its own moving average.
   teacher = nets.teacher if phase.reads_teacher else net

@@ -157,26 +157,37 @@ class LossWeightsTest(parameterized.TestCase):
       (3, 0.0, 0.0, 0.5),
   )
   def test_values_of_equation_3(self, size, v, to_teacher, to_largest):
-    weights = mdsr.loss_weights(size, v, has_largest=True)
+    weights = mdsr.loss_weights(size, v, 0.0, has_largest=True)
     self.assertEqual({weight.dtype.name for weight in weights}, {'float32'})
     np.testing.assert_allclose(weights[0], [1.0] + [to_teacher] * (size - 1))
     np.testing.assert_allclose(weights[1], [0.0] + [to_largest] * (size - 1))
-    # In a soft cross-entropy the largest has no weight; the others share 1.
-    soft = 1.0 / (size - 1)
-    np.testing.assert_allclose(weights[2], [0.0] + [soft] * (size - 1))
+    np.testing.assert_array_equal(weights[2], 0.0)
 
   @parameterized.product(size=(3, 5, 256), v=(0.0, 0.3, 1.0))
   def test_all_others_together_weigh_as_much_as_the_largest(self, size, v):
-    to_teacher, to_largest, _ = mdsr.loss_weights(size, v, has_largest=True)
-    self.assertAlmostEqual(to_teacher.sum() + to_largest.sum(), 2.0, places=5)
+    to_teacher, to_largest, _ = mdsr.loss_weights(
+        size, v, 0.0, has_largest=True
+    )
+    self.assertAlmostEqual(
+        float(to_teacher.sum() + to_largest.sum()), 2.0, places=5
+    )
+
+  def test_a_soft_cross_entropy_takes_its_share(self):
+    to_teacher, to_largest, to_soft = mdsr.loss_weights(
+        3, 0.25, 0.75, has_largest=True
+    )
+    np.testing.assert_allclose(to_teacher, [0.25, 0.03125, 0.03125])
+    np.testing.assert_allclose(to_largest, [0.0, 0.09375, 0.09375])
+    # The mean over all three.
+    np.testing.assert_allclose(to_soft, [0.25, 0.25, 0.25])
 
   def test_without_the_largest_the_others_share_one(self):
     to_teacher, to_largest, to_soft = mdsr.loss_weights(
-        5, 0.25, has_largest=False
+        5, 0.25, 0.5, has_largest=False
     )
-    np.testing.assert_allclose(to_soft, [0.2] * 5)
-    np.testing.assert_allclose(to_teacher, [0.05] * 5)
-    np.testing.assert_allclose(to_largest, [0.15] * 5)
+    np.testing.assert_allclose(to_soft, [0.1] * 5)
+    np.testing.assert_allclose(to_teacher, [0.025] * 5)
+    np.testing.assert_allclose(to_largest, [0.075] * 5)
 
 
 if __name__ == '__main__':

@@ -185,6 +185,8 @@ class ObjectiveTest(parameterized.TestCase):
       ('cascade2', 'mdsr.teacher_weight', 0.75, 'teacher_weight'),
       ('lock_in', 'mdsr.num_random', 5, 'num_random'),
       ('cascade3', 'cascade.input', 'teacher', 'input_from'),
+      ('cascade4', 'cascade.soft_weight', 0.5, 'soft_weight'),
+      ('delta_lock_in', 'delta.lock_in.soft_weight', 0.5, 'soft_weight'),
       ('gates', 'mdsr.num_random', 5, 'num_random'),
       ('gates', 'gates.divergence', 'literal', 'divergence'),
   )
@@ -208,7 +210,7 @@ class ObjectiveTest(parameterized.TestCase):
 
   @parameterized.parameters(
       # Seven epochs of ten batches of 64.
-      (0.0, None), (1.0, 60), (1.5, 55), (7.0, 0), (9.0, 0)
+      (0.0, 0), (0.01, 70), (1.0, 60), (1.5, 55), (7.0, 0), (9.0, 0)
   )
   def test_the_soft_loss_is_that_of_the_last_epochs(self, epochs, first):
     found = self._objective('lock_in', **{'mdsr.soft_epochs': epochs})
