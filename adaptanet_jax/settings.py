@@ -40,9 +40,8 @@ _MOST_EPOCHS = 1_000_000
 
 # What a configuration that lacks these means: it is of an older run, or of
 # another program.
-_ABSENT = {'baseline.network': '', 'joint.epochs': 0.0} | {
-    f'{section}.soft_weight': 0.0 for section in _ANCHORED
-}
+_ABSENT = {'baseline.network': '', 'joint.epochs': 0.0}
+_SOFT_WEIGHTS = {f'{section}.soft_weight': 0.0 for section in _ANCHORED}
 
 # Settings with a fixed set of values.
 ALLOWED: Mapping[str, tuple[Any, ...]] = {
@@ -109,9 +108,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 } | {
     f'{section}.batch_size': (1, float('inf'))
     for section in (*SECTIONS, 'evaluation')
-} | {
-    f'{section}.soft_weight': (0, 1) for section in _ANCHORED
-}
+} | dict.fromkeys(_SOFT_WEIGHTS, (0, 1))
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,6 +179,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise UsageError(
         f'config.data.shorter_side = {config.data.shorter_side}; expected 0 or '
         f'at least config.data.image_size = {config.data.image_size}.'
+    )
+  if config.mdsr.soft_epochs and not any(map(values.get, _SOFT_WEIGHTS)):
+    raise UsageError(
+        f'config.mdsr.soft_epochs = {config.mdsr.soft_epochs}, but no phase '
+        f'has a soft loss; expected 0, or one of {", ".join(_SOFT_WEIGHTS)} '
+        'above 0.'
     )
   _check_gates(config, groups)
   network = config.baseline.network
@@ -298,7 +301,7 @@ def differing(
     The old and the new value of each setting that differs, by dotted key.
   """
   decisive: tuple[str, ...] = () if up_to else ('name',)
-  old, new = _ABSENT | flatten(old), _ABSENT | flatten(new)
+  old, new = _completed(old), _completed(new)
   for flat in (old, new):
     nested = traverse_util.unflatten_dict(flat, sep='.')
     decisive += dependencies(ml_collections.ConfigDict(nested), up_to)
@@ -307,6 +310,13 @@ def differing(
       for key in sorted(old.keys() | new.keys())
       if key.startswith(decisive) and old.get(key) != new.get(key)
   }
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings by dotted key, with those that older runs lack."""
+  flat = _ABSENT | flatten(config)
+  # Before there were weights, epochs alone chose a soft cross-entropy.
+  return flat if flat.get('mdsr.soft_epochs') else _SOFT_WEIGHTS | flat
 
 
 def differences(

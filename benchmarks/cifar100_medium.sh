@@ -13,9 +13,9 @@
 #
 # On SIGTERM the running part saves and the script ends with 75; the same command
 # resumes. RUNS/slices.csv says when each part ran, for how long, and how it ended.
-# What was trained until the end of a group of phases, or until the script was asked
-# to stop, is kept in results/cifar100_medium/checkpoints, and copied from there if
-# RUNS has nothing; once a network is evaluated, only its results are kept.
+# What has been trained by the end of a group of phases, or by the time the script is
+# asked to stop, is kept in results/cifar100_medium/checkpoints, and copied from there
+# if RUNS has nothing; once a network is evaluated, only its results are kept.
 # Checkpoints of `paper` and `ours` stay until all is done, because other networks
 # start from them.
 # Measure latencies later, on an idle machine: --config.phases=latency,report.
@@ -47,22 +47,21 @@ part() {
   at="$(date -u +%Y-%m-%dT%H:%M)"
   stoppable launch/local.sh --config="$config" --workdir="$runs/$run" \
     --config.seed="$seed" --config.phases="$phases" "$@" || code="$?"
-  case "$code,$then" in
-    0,*) "$then" "$run" ;;
-    75,keep) [[ ! -e "$runs/$run/metrics.jsonl" ]] || keep "$run" resumable ;;
-  esac
+  ((code)) || "$then" "$run"
   echo "$at,$run,${phases//,/+},$((SECONDS - started)),$code" >> "$log"
+  if [[ "$code,$then" == 75,keep && -e "$runs/$run/metrics.jsonl" ]]; then
+    keep "$run"
+  fi
   return "$code"
 }
 
-# Keeps the last checkpoint of each phase of a network. `resumable`, as a second
-# argument, keeps the optimizer's state too for the phase that trained last.
+# Keeps the last checkpoint of each phase of a network; the optimizer's state only of
+# the phase that trained last, which may not be finished.
 keep() {
   # Complete before it gets its name, as the machine may be lost at any moment.
-  local to="$results/checkpoints/$1.part" phase step unfinished=''
-  [[ "${2:-}" != resumable ]] ||
-    unfinished="$(tail -n 1 "$runs/$1/metrics.jsonl" |
-      sed -E 's/.*"phase": "([^"]*)".*/\1/')"
+  local to="$results/checkpoints/$1.part" phase step last
+  last="$(sed -nE 's/.*"phase": "([^"]*)".*/\1/p' "$runs/$1/metrics.jsonl" |
+    tail -n 1)"
   rm -rf "$to"
   publish "$1" "$to"
   for phase in "$runs/$1/checkpoints"/*; do
@@ -74,7 +73,7 @@ keep() {
     cp -r "$phase/$step" "$to/checkpoints/$(basename "$phase")"
   done
   find "$to" -type d -name opt_state \
-    ! -path "$to/checkpoints/$unfinished/*" -prune -exec rm -rf {} +
+    ! -path "$to/checkpoints/$last/*" -prune -exec rm -rf {} +
   # It says where the checkpoint was written.
   find "$to" -name commit_success.txt -exec truncate -s 0 {} +
   rm -rf "${to%.part}.old"

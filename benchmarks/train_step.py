@@ -191,8 +191,8 @@ def _torch_runner(step, config, batch):
     )
   weights = mdsr.loss_weights(
       len(step.subnets),
-      config.mdsr.teacher_weight,
-      soft_weight=0.0,
+      teacher_weight=config.mdsr.teacher_weight,
+      soft_weight=0.0,  # As in these phases of configs/cifar100.py.
       has_largest=step.phase.space.has_largest,
   )
   to_teacher, to_largest, _ = map(np.asarray, weights)

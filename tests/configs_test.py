@@ -368,6 +368,31 @@ class CheckTest(parameterized.TestCase):
       else:
         self.assertNotEmpty(phases.build_phases(config))
 
+  def test_soft_epochs_without_a_weight_are_refused(self):
+    config = _with('mdsr.soft_epochs', 1.0)
+    with self.assertRaisesRegex(
+        UsageError,
+        r'mdsr\.soft_epochs = 1\.0, but .*; expected 0, or one of cascade\.sof',
+    ):
+      settings.check(config)
+    config.delta.cascade.soft_weight = 0.5
+    self.assertIsNone(settings.check(config))
+
+  def test_every_phase_that_compares_anchors_may_have_a_soft_loss(self):
+    config = _with('joint.epochs', 1.0)
+    self.assertEqual(
+        {
+            phase.section
+            for phase in phases.build_phases(config)
+            if phase.loss == 'anchors'
+        },
+        {
+            key.removesuffix('.soft_weight')
+            for key in settings.flatten(config)
+            if key.endswith('.soft_weight')
+        },
+    )
+
   def test_an_unknown_phase_is_refused(self):
     with self.assertRaisesRegex(UsageError, 'joint needs config.joint.epochs'):
       settings.check(_with('phases', 'joint'))
@@ -509,6 +534,14 @@ class DifferingKeysTest(parameterized.TestCase):
         settings.differences(old, new),
     )
     self.assertEmpty(settings.differences(old, new, up_to='cascade'))
+
+  def test_an_older_run_may_have_had_a_soft_loss_by_epochs_alone(self):
+    old, new = common.get_config().to_dict(), common.get_config()
+    del old['lock_in']['soft_weight']
+    old['mdsr']['soft_epochs'] = new.mdsr.soft_epochs = 1.0
+    self.assertEqual(
+        settings.differences(old, new), ['lock_in.soft_weight: None -> 0.0']
+    )
     # A file of that name that another program wrote.
     self.assertIn('seed: None -> 0', settings.differences({}, new))
 

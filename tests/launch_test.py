@@ -205,15 +205,20 @@ def _write_python(folder, name, *, version, has_ensurepip=True):
   path.chmod(0o755)
 
 
-# A program that trains one more phase at each call, and stops once if told to.
+# A program that trains one more phase at each call, unless that is trained, and
+# stops once if told to, if told so before its first checkpoint.
 _PART = """#!/usr/bin/env bash
 set -eu
 workdir="${2#--workdir=}" phases="${4#--config.phases=}"
 echo "$(basename "$workdir") $1 $phases ${*:5}"
 if [[ "$phases" == "$(cat "$(dirname "$0")/stop" 2>/dev/null)" ]]; then
   rm "$(dirname "$0")/stop"
-  mkdir -p "$workdir/checkpoints/$phases"/{4/{variables,opt_state},8.tmp}
+  mkdir -p "$workdir/checkpoints/$phases/8.tmp"
+  [[ -e "$(dirname "$0")/early" ]] ||
+    mkdir -p "$workdir/checkpoints/$phases/4"/{variables,opt_state}
   code=75
+elif [[ -e "$workdir/checkpoints/$phases/16" ]]; then
+  exit 0
 else
   mkdir -p "$workdir/checkpoints/$phases"/{8,16}/{variables,opt_state}
   touch "$workdir/checkpoints/$phases/16/variables/weights"
@@ -401,15 +406,27 @@ class Cifar100MediumTest(parameterized.TestCase):
     (self.folder / 'launch' / 'stop').write_text('lock_in')
     self._run()
     shutil.rmtree(self.folder / 'runs')
-    (self.folder / 'launch' / 'stop').write_text('teacher')
-    # The script asks for the teacher again; the program would find it trained.
-    self.assertEqual(self._run().returncode, 75)
+    # The script asks for the teacher again, and the program finds it trained.
+    # Asked to stop before its own first checkpoint, it loses nothing.
+    (self.folder / 'launch' / 'stop').write_text('lock_in')
+    (self.folder / 'launch' / 'early').touch()
+    done = self._run()
+    self.assertEqual(done.returncode, 75)
+    self.assertLen(done.stdout.splitlines(), 3)
     workdir = self.folder / 'runs' / 'cifar100_medium' / 'paper-0'
-    self.assertTrue((workdir / 'checkpoints' / 'cascade').exists())
-    self.assertTrue(
-        (workdir / 'checkpoints' / 'lock_in' / '4' / 'opt_state').exists()
-    )
-    self.assertIn('cascade', (workdir / 'metrics.jsonl').read_text())
+    for place in (workdir, self.results / 'checkpoints' / 'paper-0'):
+      self.assertTrue((place / 'checkpoints' / 'cascade' / '16').exists())
+      self.assertTrue(
+          (place / 'checkpoints' / 'lock_in' / '4' / 'opt_state').exists()
+      )
+      self.assertIn('cascade', (place / 'metrics.jsonl').read_text())
+
+  def test_before_its_first_checkpoint_a_phase_has_nothing_to_keep(self):
+    (self.folder / 'launch' / 'stop').write_text('cascade')
+    (self.folder / 'launch' / 'early').touch()
+    self.assertEqual(self._run().returncode, 75)
+    kept = self.results / 'checkpoints' / 'paper-0' / 'checkpoints'
+    self.assertEqual([path.name for path in kept.iterdir()], ['teacher'])
 
   def test_on_another_machine_a_network_knows_what_it_has_reused(self):
     (self.folder / 'launch' / 'stop').write_text('gates')

@@ -112,9 +112,9 @@ def draw_subnets(
 
 def loss_weights(
     num_subnets: int,
+    *,
     teacher_weight: float,
     soft_weight: jax.typing.ArrayLike,
-    *,
     has_largest: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns each subnet's weights in Eq. 3, and in a soft cross-entropy.

@@ -110,8 +110,8 @@ def anchor_gradients(
     input_from: str,
     num_random: int,
     teacher_weight: float,
-    soft_weight: float = 0.0,
-    soft_from: int = 0,
+    soft_weight: float,
+    soft_from: int,
 ) -> Gradients:
   """Gradients of Eq. 3 for the subnets that this step draws.
 
@@ -124,10 +124,10 @@ def anchor_gradients(
     input_from: see `phases.Phase`.
     num_random: number of random subnets besides the corners.
     teacher_weight: v of Eq. 3.
-    soft_weight: share of the loss that is a cross-entropy to the teacher's
-      probabilities, the mean over the subnets. The paper (Sec. V-B) leaves out
-      the largest. Here it has its part, because otherwise it loses accuracy
-      (docs/results-notes.md).
+    soft_weight: share of the loss given to a cross-entropy to the teacher's
+      probabilities, averaged over the subnets. Paper (Sec. V-B): without the
+      largest. Here: with it, because it then loses less accuracy (CIFAR-100,
+      one seed; docs/results-notes.md).
     soft_from: the step from which it counts.
   """
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
@@ -160,8 +160,8 @@ def anchor_gradients(
 
   weights = mdsr.loss_weights(
       len(subnets),
-      teacher_weight,
-      jnp.where(inputs.step < soft_from, 0.0, soft_weight),
+      teacher_weight=teacher_weight,
+      soft_weight=jnp.where(inputs.step < soft_from, 0.0, soft_weight),
       has_largest=space.has_largest,
   )
   grads, stats, metrics = scan_subnets(

@@ -125,6 +125,8 @@ class LoopTest(parameterized.TestCase):
           input_from=phase.input_from,
           num_random=3,
           teacher_weight=0.5,
+          soft_weight=0.0,
+          soft_from=0,
       )
 
     # An earlier run took 100 seconds, and made no checkpoint.

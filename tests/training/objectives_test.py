@@ -213,6 +213,8 @@ class AnchorGradientsTest(parameterized.TestCase):
             input_from='student',
             num_random=1,
             teacher_weight=_V,
+            soft_weight=0.0,
+            soft_from=0,
         )
     )(student['params'], {}, _inputs(teacher=_variables(0), rng=rng))
     run = jax.jit(functools.partial(supernet.forward, _NET))
@@ -290,6 +292,7 @@ class AnchorGradientsTest(parameterized.TestCase):
       _, _, metrics = objectives.anchor_gradients(
           {}, {}, _inputs(teacher={}, rng=jax.random.key(0)), nets=_NETS,
           space=space, input_from='teacher', num_random=1, teacher_weight=_V,
+          soft_weight=0.0, soft_from=0,
       )
     self.assertEqual(float(metrics['loss_smallest']), 3.0)
     self.assertAlmostEqual(float(metrics['top1_smallest']), 0.3)
@@ -353,6 +356,8 @@ class DeltaGradientsTest(parameterized.TestCase):
             input_from='student',
             num_random=3,
             teacher_weight=_V,
+            soft_weight=0.0,
+            soft_from=0,
         )
     )(own, {}, _inputs({'params': rest}, teacher, rng))
 

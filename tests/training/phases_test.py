@@ -210,11 +210,15 @@ class ObjectiveTest(parameterized.TestCase):
 
   @parameterized.parameters(
       # Seven epochs of ten batches of 64.
-      (0.0, 0), (0.01, 70), (1.0, 60), (1.5, 55), (7.0, 0), (9.0, 0)
+      (0.0, 0), (0.01, 69), (1.0, 60), (1.5, 55), (7.0, 0), (9.0, 0)
   )
   def test_the_soft_loss_is_that_of_the_last_epochs(self, epochs, first):
     found = self._objective('lock_in', **{'mdsr.soft_epochs': epochs})
     self.assertEqual(found.keywords['soft_from'], first)
+
+  def test_the_soft_loss_may_be_that_of_a_phase_of_one_step(self):
+    found = self._objective('lock_in', **{'lock_in.epochs': 0.001})
+    self.assertEqual(found.keywords['soft_from'], 0)
 
 
 if __name__ == '__main__':
