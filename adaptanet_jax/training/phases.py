@@ -343,11 +343,10 @@ def objective_for(
     )
   else:
     assert phase.space, phase.name
-    length = phase.num_steps(num_examples)
-    soft_epochs = config.mdsr.soft_epochs
-    soft_steps = length
-    if soft_epochs:
-      soft_steps = max(1, round(soft_epochs * phase.epoch_steps(num_examples)))
+    soft_from = 0
+    if soft_epochs := config.mdsr.soft_epochs:
+      soft_steps = round(soft_epochs * phase.epoch_steps(num_examples))
+      soft_from = max(0, phase.num_steps(num_examples) - max(1, soft_steps))
     objective = functools.partial(
         objectives.anchor_gradients,
         nets=Networks(nets.teacher.folded, folded),
@@ -356,7 +355,7 @@ def objective_for(
         num_random=config.mdsr.num_random,
         teacher_weight=config.mdsr.teacher_weight,
         soft_weight=settings.soft_weight,
-        soft_from=max(0, length - soft_steps),
+        soft_from=soft_from,
     )
   # The teacher of a baseline, if any, is its own moving average.
   teacher = nets.teacher if phase.reads_teacher else net
