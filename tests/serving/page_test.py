@@ -24,7 +24,11 @@ const document = { createElement: node, body: null,
 const window = {}, location = { search: '' }, setInterval = nothing;
 const getComputedStyle = () => ({}), ask = fetch;
 let base = 'http://127.0.0.1:1';
-fetch = (path, options) => ask(base + path, options);
+const asked = [];
+fetch = (path, options) => {
+  asked.push(path);
+  return ask(base + path, options);
+};
 const until = async holds => {
   while (!holds()) await new Promise(done => setTimeout(done, 20));
 };
@@ -49,6 +53,7 @@ _STORY = """
   base = 'http://127.0.0.1:1';
   await classify({ name: 'a.png' });
   told.gone = text('said');
+  told.described = asked.filter(path => path === '/v2/models/fake').length;
   console.log(JSON.stringify(told));
   process.exit();
 })();
@@ -81,6 +86,7 @@ class PageTest(absltest.TestCase):
         'idle': True,
         'busy': False,
         'gone': 'a.png: the server did not answer',
+        'described': 1,
     })
 
 
