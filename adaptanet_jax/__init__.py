@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """AdaptaNet in JAX: networks that change their width and depth while they run.
 
-`load` returns a trained network as a function of images, and `examples` returns
-images that it was tested on; both raise `UsageError` if an argument is not
-valid. They are defined in `inference`.
+  net = adaptanet_jax.load('digits')
+  images, labels = adaptanet_jax.examples('digits')
+  logits = net(images, net.within(madds=5e6))
+
+`load` returns a trained network, a function of images, and `examples` returns
+some of its test images; both raise `UsageError` if an argument is not valid.
+They are defined in `inference`.
 """
 
 import importlib

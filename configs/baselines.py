@@ -6,21 +6,27 @@
       --workdir=/tmp/usnet
 
 The argument is the network (usnet, usnet_random, dsnet, dsnet_random), a comma
-and a configuration of AdaptaNet (digits, cifar100 or imagenet, or a variant of
-one, such as cifar100:small or digits:smoke). The baseline takes the data and
-network of that configuration; DSNet also takes its norm. It makes as many
-passes over the data as its teacher, cascade, lock-in and joint lock-in
-together, and as many gradient steps if these share one batch size, as in
-digits, cifar100:small and cifar100:medium.
+and a configuration of AdaptaNet (digits, pictures, cifar100 or imagenet, or a
+variant of one, such as cifar100:small or digits:smoke). The baseline takes the
+data and network of that configuration; DSNet also takes its norm. It starts
+from random weights and makes as many passes over the data as the teacher,
+cascade, lock-in and joint lock-in together, and as many gradient steps if these
+share one batch size, as in digits, pictures, cifar100:small and
+cifar100:medium.
 Settings on the command line are applied later and change only one side: if you
 change --config.teacher.epochs, change --config.baseline.epochs accordingly.
 """
 
 import ml_collections
 
-from configs import cifar100, digits, imagenet
+from configs import cifar100, digits, imagenet, pictures
 
-_CONFIGS = {'digits': digits, 'cifar100': cifar100, 'imagenet': imagenet}
+_CONFIGS = {
+    'digits': digits,
+    'pictures': pictures,
+    'cifar100': cifar100,
+    'imagenet': imagenet,
+}
 _NETWORKS = ('usnet', 'usnet_random', 'dsnet', 'dsnet_random')
 
 

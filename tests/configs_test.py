@@ -168,7 +168,7 @@ class BaselinesTest(parameterized.TestCase):
 
   @parameterized.product(
       network=tuple(METHODS),
-      base=('digits', 'cifar100:small', 'imagenet:smoke'),
+      base=('digits', 'pictures', 'cifar100:small', 'imagenet:smoke'),
   )
   def test_it_has_the_data_the_network_and_the_epochs_of_its_base(
       self, network, base
@@ -198,7 +198,7 @@ class BaselinesTest(parameterized.TestCase):
     with self.assertRaisesRegex(
         ValueError,
         rf'baselines\.py has no variant {arg!r}; expected.*usnet, '
-        'usnet_random, dsnet, dsnet_random and one of digits, cifar100, imag',
+        'usnet_random, dsnet, dsnet_random and one of digits, pictures, cifa',
     ):
       _get_config('baselines', arg)
 

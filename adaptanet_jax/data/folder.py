@@ -101,8 +101,8 @@ def load(data: ml_collections.ConfigDict) -> Dataset:
     The data set.
 
   Raises:
-    MissingDataError: the folder does not exist.
-    UsageError: the folder is empty or has another layout.
+    MissingDataError: no folder is named.
+    UsageError: the folder does not exist, is empty or has another layout.
   """
   shape = _shape(data)
   names, train, test = _list(data)
@@ -157,7 +157,9 @@ def _list(
   """Returns the names of the classes, and the pictures of both splits."""
   folder = os.path.abspath(os.path.expanduser(data.dir))
   if not data.dir or not os.path.isdir(folder):
-    raise MissingDataError(
+    # Made-up pictures may replace those that nobody named, not a mistyped name.
+    kind = UsageError if data.dir else MissingDataError
+    raise kind(
         f'config.data.dir = {data.dir!r} is not a folder; expected one of '
         'pictures, DIR/CLASS/* or DIR/train/CLASS/* with DIR/test/CLASS/* '
         'beside it: --config.data.dir=DIR.'

@@ -229,10 +229,10 @@ class FolderTest(parameterized.TestCase):
     self.assertEqual(found.class_names, ('china', '\udcff\udcfe'))
     self.assertGreater(np.bincount(found.train.labels).min(), 10)
 
-  @parameterized.parameters('', '/no/such/folder')
-  def test_a_folder_that_is_not_there_is_refused(self, folder):
+  @parameterized.parameters(('', MissingDataError), ('/no/such', UsageError))
+  def test_a_folder_that_is_not_there_is_refused(self, folder, kind):
     with self.assertRaisesRegex(
-        MissingDataError, f"config.data.dir = '{folder}' is not a folder.*DIR/C"
+        kind, f"config.data.dir = '{folder}' is not a folder.*DIR/C"
     ):
       self._load(dir=folder)
 
@@ -240,7 +240,9 @@ class FolderTest(parameterized.TestCase):
     (self.folder / 'x.zip').write_bytes(b'')
     self._assert_refused('is not a folder', dir=str(self.folder / 'x.zip'))
 
-  def test_a_missing_folder_is_replaced_by_fake_data_if_asked(self):
+  def test_fake_data_replace_no_folder_but_not_a_mistyped_one(self):
+    with self.assertRaisesRegex(UsageError, "dir = '/no/such' is not a fo"):
+      self._load(dir='/no/such', fake_if_missing=True)
     with self.assertLogs('absl', 'WARNING'):
       found = self._load(dir='', fake_if_missing=True, train_examples=20)
     self.assertEqual(found.name, 'fake')
