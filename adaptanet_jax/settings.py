@@ -38,10 +38,20 @@ _ANCHORED = (*_CASCADES, 'lock_in', 'delta.lock_in', 'joint')
 # More are surely a mistake, and step numbers would not fit 32 bits.
 _MOST_EPOCHS = 1_000_000
 
-# What a configuration that lacks these means: it is of an older run, or of
-# another program.
-_ABSENT = {'baseline.network': '', 'joint.epochs': 0.0}
 _SOFT_WEIGHTS = {f'{section}.soft_weight': 0.0 for section in _ANCHORED}
+# What a run did that is older than one of these settings.
+_ABSENT = {
+    'data.damaged': 'refuse',
+    'data.held_out': 0.0,
+    'data.shorter_side': 0,
+    'model.sort_channels': False,
+    'teacher.weights': '',
+    'joint.epochs': 0.0,
+    'baseline.network': '',
+    'mdsr.soft_epochs': 0.0,
+    'policies.confidence': 'variance',
+    'policies.examples': 'training',
+} | _SOFT_WEIGHTS
 
 # Settings with a fixed set of values.
 ALLOWED: Mapping[str, tuple[Any, ...]] = {
@@ -301,10 +311,10 @@ def differing(
     The old and the new value of each setting that differs, by dotted key.
   """
   decisive: tuple[str, ...] = () if up_to else ('name',)
-  old, new = _completed(old), _completed(new)
-  for flat in (old, new):
-    nested = traverse_util.unflatten_dict(flat, sep='.')
-    decisive += dependencies(ml_collections.ConfigDict(nested), up_to)
+  old, new = completed(old), completed(new)
+  for config in (old, new):
+    decisive += dependencies(config, up_to)
+  old, new = flatten(old), flatten(new)
   return {
       key: (old.get(key), new.get(key))
       for key in sorted(old.keys() | new.keys())
@@ -312,11 +322,18 @@ def differing(
   }
 
 
-def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the settings by dotted key, with those that older runs lack."""
-  flat = _ABSENT | flatten(config)
-  # Before there were weights, epochs alone chose a soft cross-entropy.
-  return flat if flat.get('mdsr.soft_epochs') else _SOFT_WEIGHTS | flat
+def completed(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Returns a run's configuration with the settings that it is older than.
+
+  What another program wrote as a single value, and a run as a section, is left
+  out.
+  """
+  flat = _ABSENT | {
+      key: value
+      for key, value in flatten(config).items()
+      if not any(absent.startswith(f'{key}.') for absent in _ABSENT)
+  }
+  return ml_collections.ConfigDict(traverse_util.unflatten_dict(flat, sep='.'))
 
 
 def differences(

@@ -11,7 +11,7 @@ import types
 
 from absl.testing import absltest, parameterized
 
-from adaptanet_jax import analyses, settings
+from adaptanet_jax import analyses, settings, workspace
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.training import phases
 from adaptanet_jax.training.baseline_methods import METHODS
@@ -535,15 +535,29 @@ class DifferingKeysTest(parameterized.TestCase):
     )
     self.assertEmpty(settings.differences(old, new, up_to='cascade'))
 
-  def test_an_older_run_may_have_had_a_soft_loss_by_epochs_alone(self):
-    old, new = common.get_config().to_dict(), common.get_config()
-    del old['lock_in']['soft_weight']
-    old['mdsr']['soft_epochs'] = new.mdsr.soft_epochs = 1.0
-    self.assertEqual(
-        settings.differences(old, new), ['lock_in.soft_weight: None -> 0.0']
+  @parameterized.parameters({}, {'data': 'x', 'joint': 3, 'baseline': None})
+  def test_what_another_program_wrote_differs(self, **old):
+    self.assertIn(
+        'seed: None -> 0', settings.differences(old, common.get_config())
     )
-    # A file of that name that another program wrote.
-    self.assertIn('seed: None -> 0', settings.differences({}, new))
+
+  def test_old_runs_have_all_that_a_network_is_made_from(self):
+    old = common.get_config().to_dict()
+    for section, keys in {
+        'data': ('damaged', 'held_out', 'shorter_side', 'workers'),
+        'teacher': ('weights',),
+        'model': ('sort_channels',),
+        'policies': ('confidence', 'examples', 'training_share'),
+    }.items():
+      for key in keys:
+        del old[section][key]
+    del old['joint'], old['mdsr']['soft_epochs']
+    config = settings.completed(old)
+    names = [phase.name for phase in phases.build_phases(config)]
+    self.assertContainsSubset(['delta_lock_in', 'gates'], names)
+    self.assertNotIn('joint', names)
+    nets, _ = workspace.networks(config, 10, (16, 16, 3))
+    self.assertEqual(nets.student.delta, 'conv3x3')
 
   @parameterized.parameters(
       # Settings that only a baseline uses, or only ours, may differ in the

@@ -237,15 +237,14 @@ def _networks(
 
 def _read(workdir: str) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
   """Returns the configuration and the results of a run."""
-  for name in ('config.json', 'results.json'):
-    if not os.path.exists(os.path.join(workdir, name)):
+  paths = Paths(workdir)
+  for path in (paths.config, paths.results):
+    if not os.path.exists(path):
       raise UsageError(
-          f'{workdir} has no {name}; expected the workdir of a run.'
+          f'{workdir} has no {os.path.basename(path)}; expected the workdir of '
+          'a run.'
       )
-  config = ml_collections.ConfigDict(read_json(Paths(workdir).config))
-  if 'damaged' not in config.data:  # The run is older than this setting.
-    config.data.damaged = 'refuse'
-  return config, read_json(Paths(workdir).results)
+  return settings.completed(read_json(paths.config)), read_json(paths.results)
 
 
 def _restore(

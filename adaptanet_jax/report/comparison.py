@@ -239,7 +239,7 @@ def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
       column.network, ''
   )
   has_joint = any(
-      settings.flatten(one).get('joint.epochs')
+      settings.completed(one).joint.epochs
       for one in (column.config, config)
   )
   if last and has_joint:
