@@ -324,6 +324,7 @@ def main(argv):
   """Compiles one step; prints and keeps its figures."""
   del argv
   config, topology = _CONFIG.value, _TOPOLOGY.value
+  phase_work.check(config)
   phases = {phase.name: phase for phase in phases_lib.build_phases(config)}
   if _PHASE.value not in phases:
     raise app.UsageError(

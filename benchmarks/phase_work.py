@@ -10,6 +10,7 @@ figures are means over a thousand draws of subnets. Losses, norms, augmentation,
 evaluation and the gates' own work are left out.
 """
 
+from absl import app
 import jax
 import numpy as np
 
@@ -26,6 +27,12 @@ def draw(phase, num_random):
       lambda rng: mdsr.draw_subnets(rng, phase.space, num_random)
   )
   return np.asarray(draw_one(rngs))
+
+
+def check(config):
+  """Raises UsageError for a configuration whose work is not counted here."""
+  if config.baseline.network:
+    raise app.UsageError('Expected a configuration of AdaptaNet.')
 
 
 def madds_per_image(phase, nets, num_random):

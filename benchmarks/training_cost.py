@@ -16,8 +16,7 @@ from ml_collections import config_flags
 
 from adaptanet_jax import workspace
 from adaptanet_jax.training import phases as phases_lib
-from benchmarks import accelerators_table
-from benchmarks.phase_work import madds_per_image
+from benchmarks import accelerators_table, phase_work
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
 _NUM_TRAIN = flags.DEFINE_integer(
@@ -34,8 +33,7 @@ def main(argv):
   """Prints one table."""
   del argv
   config = _CONFIG.value
-  if config.baseline.network:
-    raise app.UsageError('Expected a configuration of AdaptaNet.')
+  phase_work.check(config)
   side = config.data.image_size or 32
   nets, _ = workspace.networks(config, _NUM_CLASSES.value, (side, side, 3))
   held_out = round(config.data.held_out * _NUM_TRAIN.value)
@@ -53,7 +51,7 @@ def main(argv):
   for phase in phases_lib.build_phases(config):
     size = phase.settings.batch_size
     steps = phase.num_steps(num_train)
-    each = madds_per_image(phase, nets, config.mdsr.num_random)
+    each = phase_work.madds_per_image(phase, nets, config.mdsr.num_random)
     madds = each * steps * size
     hours, mark = 2 * madds / (tflops * 1e12) / 3600, ''
     if phase.name in estimates:

@@ -28,7 +28,7 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
     config: the whole configuration; only its `data` section is read.
 
   Returns:
-    The data set. Its splits are first cut to `data.train_examples` and
+    The data set. Its splits have the first `data.train_examples` and
     `data.test_examples` where these are not 0; then the share `data.held_out`
     of the training split is set apart.
 
@@ -37,20 +37,13 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
   """
   data = config.data
   if data.name == 'digits':
-    dataset = _digits(data.image_size, data.shorter_side)
+    dataset = _digits(data)
   elif data.name == 'fake':
     dataset = _fake(data)
   else:
     dataset = _own_or_fake(data)
-  train, held_out = _hold_out(
-      _first(dataset.train, data.train_examples), data.held_out
-  )
-  return dataclasses.replace(
-      dataset,
-      train=train,
-      test=_first(dataset.test, data.test_examples),
-      held_out=held_out,
-  )
+  train, held_out = _hold_out(dataset.train, data.held_out)
+  return dataclasses.replace(dataset, train=train, held_out=held_out)
 
 
 def load_test(
@@ -76,12 +69,6 @@ def load_test(
   return _module(data).load_test(data)
 
 
-def _first(split: Split, count: int) -> Split:
-  if not 0 < count < len(split):
-    return split
-  return split.subset(np.arange(count))
-
-
 def _hold_out(split: Split, share: float) -> tuple[Split, Split | None]:
   """Splits off a random share, the same one for every run and network."""
   count = round(share * len(split))
@@ -93,15 +80,18 @@ def _hold_out(split: Split, share: float) -> tuple[Split, Split | None]:
   )
 
 
-def _in_memory(images: np.ndarray, labels: np.ndarray) -> Split:
-  return InMemorySplit(labels.astype(np.int32), images.__getitem__)
+def _in_memory(images: np.ndarray, labels: np.ndarray, count: int = 0) -> Split:
+  """Returns a split of the first `count` examples; 0: of all."""
+  return InMemorySplit(
+      labels[: count or None].astype(np.int32), images.__getitem__
+  )
 
 
 def _module(data: ml_collections.ConfigDict) -> types.ModuleType:
   return folder if data.name == folder.NAME else tfds
 
 
-def _digits(image_size: int, shorter_side: int) -> Dataset:
+def _digits(data: ml_collections.ConfigDict) -> Dataset:
   """Loads scikit-learn's 1,797 scanned digits; 500 are the test split."""
   from sklearn import (
     datasets,
@@ -112,7 +102,7 @@ def _digits(image_size: int, shorter_side: int) -> Dataset:
   # The scans are 8x8 with 17 shades.
   pixels = (scans.reshape(-1, 8, 8, 1) * (255 / 16)).round().astype(np.uint8)
   images = np.stack(
-      [resize(image, image_size or 8, shorter_side) for image in pixels]
+      [resize(one, data.image_size or 8, data.shorter_side) for one in pixels]
   )
   train, test, train_labels, test_labels = model_selection.train_test_split(
       images, labels, test_size=500, random_state=0, stratify=labels
@@ -121,8 +111,8 @@ def _digits(image_size: int, shorter_side: int) -> Dataset:
       'digits',
       tuple(map(str, range(10))),
       images.shape[1:],
-      _in_memory(train, train_labels),
-      _in_memory(test, test_labels),
+      _in_memory(train, train_labels, data.train_examples),
+      _in_memory(test, test_labels, data.test_examples),
   )
 
 

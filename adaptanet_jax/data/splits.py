@@ -270,6 +270,7 @@ def _end_after_parent() -> None:
   os._exit(1)
 
 
-@functools.cache
+# A run has two sources; programs that open many should not keep them all.
+@functools.lru_cache(maxsize=4)
 def _opened(open_source: Callable[[], Source]) -> Source:
   return open_source()

@@ -52,7 +52,8 @@ class Phase:
     network: 'teacher' or 'student', the network whose part is trained.
     parts: parts of that network that exist so far: the backbone, and later the
       deltas and the gates.
-    space: the subnets that are run; None for the full network only.
+    space: the subnets that are run; None for the full network only, and for a
+      baseline, whose method draws them.
     input_from: whose anchor the first trained stage reads, 'student' or
       'teacher'; only read if `space` starts after stage 1.
     average_decay: decay of the network's moving average, which then is its

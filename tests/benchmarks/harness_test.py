@@ -170,17 +170,23 @@ class BenchmarksTest(parameterized.TestCase):
     with open(path, encoding='utf-8') as file:
       self.assertLen(json.load(file)['rows'], 5)
 
-  def test_a_chip_of_another_clock_is_refused(self):
+  @parameterized.parameters(
+      ('digits.py:smoke', 'v6e:2x2', 'expected h100, or a slice of v5e'),
+      # Its work would be counted wrongly.
+      ('baselines.py:usnet,digits', 'h100', 'a configuration of AdaptaNet'),
+  )
+  def test_what_cannot_be_estimated_is_refused(self, name, topology, message):
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'benchmarks.accelerators'),
-            *('--config=configs/digits.py:smoke', '--topology=v6e:2x2'),
+            *(f'--config=configs/{name}', f'--topology={topology}'),
+            '--phase=baseline',
         ],
         capture_output=True,
         text=True,
     )
     self.assertEqual(done.returncode, 1)
-    self.assertIn('expected h100, or a slice of v5e', done.stderr)
+    self.assertIn(message, done.stderr)
 
 
 if __name__ == '__main__':
