@@ -143,10 +143,10 @@ def main(argv):
   profile = Profile(every.entries[:count], every.sizes, every.seconds[:count])
   images, labels = _examples(engine)
   runs = {
-      'x1.0': (choose, [names.index(_WIDE)]),
-      'x0.25': (choose, [names.index(_NARROW)]),
-      'slackfit': (serving_simulator.slack_fit, None),
-      'ours': (choose, None),
+      'x1.0': (choose, (names.index(_WIDE),)),
+      'x0.25': (choose, (names.index(_NARROW),)),
+      'slackfit': (serving_simulator.slack_fit, ()),
+      'ours': (choose, ()),
   }
   slo = 1e-3 * _SLO.value
   wide = profile.capacity[names.index(_WIDE)]

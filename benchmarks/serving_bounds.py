@@ -30,7 +30,7 @@ def best_fixed(
   found = []
   for entry in range(len(profile.entries)):
     outcomes = serving_simulator.simulate(
-        arrivals, profile, slo=slo, http=http, allowed=[entry]
+        arrivals, profile, slo=slo, http=http, allowed=(entry,)
     )
     right = profile.accuracies[outcomes.entries]
     found.append(serving_simulator.summary(outcomes, right, slo=slo))

@@ -48,7 +48,7 @@ def simulate(
     slo: float,
     http: float = 0.0,
     chooser: Chooser = choose,
-    allowed: Sequence[int] | None = None,
+    allowed: tuple[int, ...] = (),
 ) -> Outcomes:
   """Simulates the requests of a trace.
 
@@ -58,8 +58,9 @@ def simulate(
     slo: seconds from a request's arrival to its deadline.
     http: seconds for the HTTP of a request, which delay its batch.
     chooser: the controller.
-    allowed: see `choose`.
+    allowed: see `choose`; empty: all.
   """
+  allowed = allowed or profile.every
   count = len(arrivals)
   latencies, entries = np.full(count, np.nan), np.full(count, -1)
   refused = np.zeros(count, bool)
@@ -108,7 +109,7 @@ def slack_fit(
     deadlines: Sequence[float],
     profile: Profile,
     margin: float,
-    allowed: Sequence[int] | None = None,
+    allowed: tuple[int, ...],
 ) -> Decision | None:
   """Chooses as SuperServe does: by the slack of the most urgent request.
 

@@ -4,7 +4,7 @@
 
 It is a pure function of the waiting requests and the measured times. The server
 calls it between two batches, when a supernet can change its subnet at no cost,
-and so does the simulator of `benchmarks.serving`.
+and so does `benchmarks.serving_simulator`.
 
 S = subnets of the menu, B = batch sizes, N = requests that wait.
 """
@@ -76,6 +76,11 @@ class Profile:
     return np.array([entry.accuracy for entry in self.entries])
 
   @functools.cached_property
+  def every(self) -> tuple[int, ...]:
+    """Positions of all entries, where all may be chosen."""
+    return tuple(range(len(self.entries)))
+
+  @functools.cached_property
   def capacity(self) -> np.ndarray:
     """Images per second of each entry at its best size, `float[S]`."""
     return (np.array(self.sizes) / self.seconds).max(-1)
@@ -119,7 +124,7 @@ def seconds_needed(
     *,
     ahead: int,
     begins: float | None,
-    allowed: Sequence[int] | None = None,
+    allowed: tuple[int, ...],
 ) -> float:
   """Estimates how long a request that arrives now would take at least.
 
@@ -141,15 +146,14 @@ def seconds_needed(
   """
   if begins is None:
     margin = 1.0
-  known = None if allowed is None else tuple(allowed)
-  return (begins or 0.0) + margin * _least_seconds(profile, ahead, known)
+  return (begins or 0.0) + margin * _least_seconds(profile, ahead, allowed)
 
 
 @functools.lru_cache(maxsize=4096)
 def _least_seconds(
-    profile: Profile, count: int, allowed: tuple[int, ...] | None
+    profile: Profile, count: int, allowed: tuple[int, ...]
 ) -> float:
-  times = profile.seconds if allowed is None else profile.seconds[list(allowed)]
+  times = profile.seconds[list(allowed)]
   full, rest = np.divmod(count, profile.sizes)
   last = times[:, np.searchsorted(profile.sizes, rest)]
   return float((full * times + np.where(rest, last, 0.0)).min())
@@ -160,7 +164,7 @@ def choose(
     deadlines: Sequence[float],
     profile: Profile,
     margin: float,
-    allowed: Sequence[int] | None = None,
+    allowed: tuple[int, ...],
 ) -> Decision | None:
   """Chooses the subnet and the size of the next batch.
 
@@ -181,13 +185,13 @@ def choose(
     deadlines: deadlines of all that wait, ascending; only the first 256 count.
     profile: the menu and its times.
     margin: factor on all times, see `Margin.value`.
-    allowed: positions in the menu that may be chosen; default: all.
+    allowed: positions in the menu that may be chosen.
 
   Returns:
     The decision; None if no request can be answered in time, even without the
     margin.
   """
-  order = _order(profile, None if allowed is None else tuple(allowed))
+  order = _order(profile, allowed)
   # Equivalent to multiplying all times by the margin.
   left = np.array(deadlines[:HORIZON]) - now
   slack = left / margin
@@ -219,13 +223,12 @@ def _fastest(
     profile: Profile,
     count: int,
     left: float,
-    allowed: Sequence[int] | None,
+    allowed: tuple[int, ...],
 ) -> int:
   """Returns, of the entries in time for one, the fastest for all that wait."""
-  rows = range(len(profile.entries)) if allowed is None else allowed
   most = min(count, profile.sizes[-1])
   return min(
-      (row for row in rows if profile.seconds[row, 0] <= left),
+      (row for row in allowed if profile.seconds[row, 0] <= left),
       key=lambda row: profile.predicted(row, most),
   )
 
@@ -256,10 +259,9 @@ class _Order:
 
 
 @functools.lru_cache(maxsize=64)
-def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
-  entries = range(len(profile.entries)) if allowed is None else allowed
+def _order(profile: Profile, allowed: tuple[int, ...]) -> _Order:
   pairs = sorted(
-      itertools.product(entries, range(len(profile.sizes))),
+      itertools.product(allowed, range(len(profile.sizes))),
       key=lambda pair: (
           -profile.entries[pair[0]].accuracy,
           -profile.entries[pair[0]].madds,
@@ -275,7 +277,7 @@ def _order(profile: Profile, allowed: tuple[int, ...] | None) -> _Order:
       profile.accuracies[rows],
       np.concatenate([np.full_like(done, np.inf), done], 1),
       np.arange(len(pairs)) * 2 * HORIZON + HORIZON,
-      float(profile.seconds[list(entries), 0].min()),
+      float(profile.seconds[list(allowed), 0].min()),
   )
 
 

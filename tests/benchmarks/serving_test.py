@@ -97,11 +97,11 @@ class SimulatorTest(parameterized.TestCase):
   def test_slack_fit_takes_the_slowest_that_the_slack_admits(self):
     menu = fakes.profile(0.01)
     for slack, expected in ((1.0, ('wide', 8)), (0.008, ('narrow', 8))):
-      decision = serving_simulator.slack_fit(0.0, [slack], menu, 1.0)
+      decision = serving_simulator.slack_fit(0.0, [slack], menu, 1.0, ())
       self.assertEqual(
           (menu.entries[decision.entry].name, decision.size), expected
       )
-    self.assertIsNone(serving_simulator.slack_fit(0.0, [0.001], menu, 1.0))
+    self.assertIsNone(serving_simulator.slack_fit(0.0, [0.001], menu, 1.0, ()))
 
   def test_the_best_subnet_in_hindsight(self):
     menu = fakes.profile(0.01)

@@ -24,6 +24,7 @@ _PROFILE = Profile(
     _SIZES,
     np.array([[1.0, 1.5, 2.5], [0.25, 0.375, 0.5]]),
 )
+_EVERY = _PROFILE.every
 
 
 def _naive(now, deadlines, profile, margin, rows=None):
@@ -90,7 +91,7 @@ class ChooseTest(parameterized.TestCase):
     hypothesis.assume(len(set(profile.entries)) == len({
         (e.accuracy, e.madds) for e in profile.entries
     }))
-    decision = choose(0.0, deadlines, profile, margin)
+    decision = choose(0.0, deadlines, profile, margin, profile.every)
     expected = _naive(0.0, deadlines, profile, margin)
     if expected is None:
       self.assertIsNone(decision)
@@ -104,9 +105,10 @@ class ChooseTest(parameterized.TestCase):
   def test_only_what_is_left_of_the_time_counts(self, problem, start):
     deadlines, profile, margin = problem
     self.assertEqual(
-        choose(0.0, deadlines, profile, margin),
+        choose(0.0, deadlines, profile, margin, profile.every),
         choose(
-            float(start), [d + start for d in deadlines], profile, margin
+            float(start), [d + start for d in deadlines], profile, margin,
+            profile.every,
         ),
     )
 
@@ -130,7 +132,7 @@ class ChooseTest(parameterized.TestCase):
       ([0.3, 0.7, 0.7], (0, 1, 1)),
   )
   def test_by_hand(self, deadlines, expected):
-    decision = choose(0.0, deadlines, _PROFILE, 1.0)
+    decision = choose(0.0, deadlines, _PROFILE, 1.0, _EVERY)
     self.assertEqual(
         (decision.given_up, decision.entry, decision.size), expected
     )
@@ -142,18 +144,18 @@ class ChooseTest(parameterized.TestCase):
     self.assertEqual(_PROFILE.predicted(0, count), seconds)
 
   def test_only_what_is_allowed_is_chosen(self):
-    self.assertEqual(choose(0.0, [2.0], _PROFILE, 1.0, [1]).entry, 1)
+    self.assertEqual(choose(0.0, [2.0], _PROFILE, 1.0, (1,)).entry, 1)
     # A request that only wide may answer is given up if wide is too slow.
-    self.assertIsNone(choose(0.0, [0.5], _PROFILE, 1.0, [0]))
+    self.assertIsNone(choose(0.0, [0.5], _PROFILE, 1.0, (0,)))
 
   @parameterized.parameters(
       # Ten times as long, narrow would be done after 2.5 s.
-      ([2.0], None, (0, 1, 1)),
-      ([2.0], [0], (0, 0, 1)),
+      ([2.0], _EVERY, (0, 1, 1)),
+      ([2.0], (0,), (0, 0, 1)),
       # Narrow answers two of them one by one, and all together.
-      ([0.6] * 4, None, (0, 1, 4)),
-      ([0.2, 0.3], None, (1, 1, 1)),
-      ([0.2], None, None),
+      ([0.6] * 4, _EVERY, (0, 1, 4)),
+      ([0.2, 0.3], _EVERY, (1, 1, 1)),
+      ([0.2], _EVERY, None),
   )
   def test_a_margin_that_leaves_no_time_is_left_out(
       self, deadlines, allowed, expected
@@ -171,12 +173,13 @@ class ChooseTest(parameterized.TestCase):
         _SIZES,
         np.array([[0.25, 1.0, 2.0], [0.625, 0.75, 1.0]]),
     )
-    decision = choose(0.0, [0.375] * 4, profile, 3.0)
+    decision = choose(0.0, [0.375] * 4, profile, 3.0, profile.every)
     self.assertEqual((decision.given_up, decision.entry), (0, 0))
 
   def test_the_higher_the_load_the_cheaper_the_subnet(self):
     decisions = [
-        choose(0.0, [4.0] * count, _PROFILE, 1.0) for count in range(1, 40)
+        choose(0.0, [4.0] * count, _PROFILE, 1.0, _EVERY)
+        for count in range(1, 40)
     ]
     accuracies = [_PROFILE.accuracies[d.entry] for d in decisions]
     self.assertEqual(accuracies, sorted(accuracies, reverse=True))
@@ -188,14 +191,14 @@ class SecondsNeededTest(parameterized.TestCase):
 
   @parameterized.parameters(
       # One alone takes .25 s; full batches of four, 8 a second.
-      (1, None, 0.5 + 1.5 * 0.25),
-      (16, None, 0.5 + 1.5 * 2.0),
+      (1, _EVERY, 0.5 + 1.5 * 0.25),
+      (16, _EVERY, 0.5 + 1.5 * 2.0),
       # Four full batches, and one alone.
-      (17, None, 0.5 + 1.5 * 2.25),
-      (800, None, 0.5 + 1.5 * 100.0),
+      (17, _EVERY, 0.5 + 1.5 * 2.25),
+      (800, _EVERY, 0.5 + 1.5 * 100.0),
       # The wide subnet takes 1 s, and full batches 1.6 a second.
-      (1, [0], 0.5 + 1.5 * 1.0),
-      (16, [0], 0.5 + 1.5 * 10.0),
+      (1, (0,), 0.5 + 1.5 * 1.0),
+      (16, (0,), 0.5 + 1.5 * 10.0),
   )
   def test_by_hand(self, ahead, allowed, expected):
     actual = seconds_needed(
