@@ -30,6 +30,7 @@ the labels of the images, if the model comes with labelled images. Shares are
 per cent; latencies are milliseconds from when a request was due.
 """
 
+import dataclasses
 import sys
 
 from absl import app, flags
@@ -134,12 +135,15 @@ def main(argv):
   del argv
   folder = profile_lib.prepare(_CACHE.value)
   engine = load_engine(_MODEL.value)
-  kept = profile_lib.create(engine, folder=folder)
+  asked = profile_lib.Asked(folder)
+  kept = profile_lib.create(engine, asked)
   names = [entry.name for entry in kept.entries]
   count = len(names)
   names += [n for n in profile_lib.front(engine) if n not in names]
   # One measurement of all: the menu must not seem faster than what bounds it.
-  every = profile_lib.create(engine, folder=folder, names=names)
+  every = profile_lib.create(
+      engine, dataclasses.replace(asked, names=tuple(names))
+  )
   profile = Profile(every.entries[:count], every.sizes, every.seconds[:count])
   images, labels = _examples(engine)
   runs = {

@@ -29,7 +29,6 @@ from adaptanet_jax.serving.controller import (
   Margin,
   Profile,
   Recent,
-  choose,
   seconds_needed,
 )
 from adaptanet_jax.serving.engine import Engine
@@ -67,9 +66,9 @@ class Batcher:
       engine: Engine,
       profile: Profile,
       *,
-      queue_limit: int = 256,
-      choose: Callable[..., Decision | None] = choose,
-      on_batch: Callable[[int, float, bool], None] = lambda *ran: None,
+      queue_limit: int,
+      choose: Callable[..., Decision | None],
+      on_batch: Callable[[int, float, bool], None],
   ) -> None:
     """Does not start the thread yet.
 

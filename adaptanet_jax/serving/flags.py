@@ -11,6 +11,7 @@ import ssl
 
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.serving.controller import SIZES
+from adaptanet_jax.serving.refusals import Limits
 
 
 def add_server(parser: argparse.ArgumentParser) -> None:
@@ -73,11 +74,11 @@ def add_service(parser: argparse.ArgumentParser) -> None:
       help='inference needs the token as well',
   )
   add(
-      '--max_body_mb', type=float, default=16.0,
+      '--max_body_mb', type=float, default=Limits.body / 2**20,
       help='size limit of a request; default: %(default)g',
   )
   add(
-      '--max_pixels', type=int, default=2**24,
+      '--max_pixels', type=int, default=Limits.pixels,
       help='limit for all pictures of a request together; default: %(default)s',
   )
 

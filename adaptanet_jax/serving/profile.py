@@ -70,14 +70,39 @@ def prepare(cache_dir: str | None) -> str:
   return folder
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+  """What a menu should have.
+
+  Attributes:
+    folder: folder of profiles.
+    sizes: batch sizes in ascending order, from 1.
+    names: subnets of the menu; empty: those of `choose_menu`.
+    policy: policy whose rungs are on the menu, too; None: no policy.
+  """
+
+  folder: str
+  sizes: tuple[int, ...] = SIZES
+  names: tuple[str, ...] = ()
+  policy: str | None = None
+
+  def path(self, engine: Engine) -> str:
+    """Returns the file for the times of such a menu of a network."""
+    on = _digest(json.dumps(
+        engine.described | {
+            'version': adaptanet_jax.__version__,
+            'processor': runtime_latency.processor(),
+            'cores': splits.num_cores(),
+            'sizes': self.sizes,
+        },
+        sort_keys=True,
+    ))
+    asked = _digest(f'{on} {",".join(self.names)} {self.policy}')
+    return os.path.join(self.folder, f'profile-{asked[:16]}.json')
+
+
 def create(
-    engine: Engine,
-    *,
-    folder: str,
-    sizes: tuple[int, ...] = SIZES,
-    names: Sequence[str] = (),
-    policy: str | None = None,
-    begun: Callable[[], int] = lambda: 0,
+    engine: Engine, asked: Asked, begun: Callable[[], int] = lambda: 0
 ) -> Profile:
   """Chooses a menu and times it, or reads the times if it was timed before.
 
@@ -87,10 +112,7 @@ def create(
 
   Args:
     engine: runs the network.
-    folder: folder of profiles.
-    sizes: batch sizes in ascending order, from 1.
-    names: subnets of the menu; default: those of `choose_menu`.
-    policy: policy whose rungs are on the menu, too; None: no policy.
+    asked: what the menu should have.
     begun: returns how many batches of other engines have begun so far.
 
   Raises:
@@ -98,9 +120,11 @@ def create(
       or `check` raises it.
   """
   # First of all, so that a wrong name costs no time and leaves no file.
-  named = tuple(_entry(engine, name) for name in names)
-  rungs = policies.rungs(engine, policy, _accuracies(engine)) if policy else ()
-  path = _path(engine, folder, sizes, names, policy)
+  named = tuple(_entry(engine, name) for name in asked.names)
+  rungs: tuple[Entry, ...] = ()
+  if asked.policy:
+    rungs = policies.rungs(engine, asked.policy, _accuracies(engine))
+  path, sizes = asked.path(engine), asked.sizes
   print(f'Loading the menu of {engine.name} ...', file=sys.stderr, flush=True)
   with _alone(path) as is_alone:
     kept = _read(path, sizes)
@@ -165,36 +189,9 @@ def _measured(
   return profile
 
 
-def is_kept(
-    engine: Engine,
-    *,
-    folder: str,
-    sizes: tuple[int, ...] = SIZES,
-    names: Sequence[str] = (),
-    policy: str | None = None,
-) -> bool:
+def is_kept(engine: Engine, asked: Asked) -> bool:
   """Returns whether `create` has measured such a menu before."""
-  return os.path.exists(_path(engine, folder, sizes, names, policy))
-
-
-def _path(
-    engine: Engine,
-    folder: str,
-    sizes: tuple[int, ...],
-    names: Sequence[str],
-    policy: str | None,
-) -> str:
-  on = _digest(json.dumps(
-      engine.described | {
-          'version': adaptanet_jax.__version__,
-          'processor': runtime_latency.processor(),
-          'cores': splits.num_cores(),
-          'sizes': sizes,
-      },
-      sort_keys=True,
-  ))
-  asked = _digest(f'{on} {",".join(names)} {policy}')
-  return os.path.join(folder, f'profile-{asked[:16]}.json')
+  return os.path.exists(asked.path(engine))
 
 
 def _digest(text: str) -> str:

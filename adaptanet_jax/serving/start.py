@@ -4,12 +4,12 @@
 
 import argparse
 from collections.abc import Callable
+import dataclasses
 import functools
 import logging
 import re
 import socket
 import sys
-from typing import Any
 
 from starlette.applications import Starlette
 
@@ -43,16 +43,16 @@ def create_server(
   Raises:
     UsageError: the model cannot be served.
   """
-  options = _menu_options(args)
+  asked = _asked(args)
   engine = load_engine(args.model)
-  measured, rest = _first(engine, args, options)
+  measured, rest = _first(engine, asked)
   name = args.name or model_name(args.model, engine.name)
   service = _service(args, name, engine, measured)
 
   def load(model: str) -> tuple[Engine, Profile]:
     other = load_engine(model or service.engine.source)
     return other, profile.create(
-        other, **options, begun=lambda: service.batcher.begun
+        other, asked, lambda: service.batcher.begun
     )
 
   return Server(
@@ -76,9 +76,8 @@ def create_service(args: argparse.Namespace, name: str) -> Service:
   Raises:
     UsageError: the model cannot be served.
   """
-  options = _menu_options(args)
   engine = load_engine(args.model)
-  return _service(args, name, engine, profile.create(engine, **options))
+  return _service(args, name, engine, profile.create(engine, _asked(args)))
 
 
 def create_app(
@@ -118,14 +117,13 @@ def model_name(model: str, own: str) -> str:
   return re.sub(r'[^A-Za-z0-9_.-]', '-', name)
 
 
-def _menu_options(args: argparse.Namespace) -> dict[str, Any]:
-  """Returns the arguments of `profile.create` that the flags name."""
-  return {
-      'folder': profile.prepare(args.cache_dir),
-      'sizes': tuple(size for size in SIZES if size <= args.max_batch),
-      'names': args.menu,
-      'policy': args.policy,
-  }
+def _asked(args: argparse.Namespace) -> profile.Asked:
+  return profile.Asked(
+      folder=profile.prepare(args.cache_dir),
+      sizes=tuple(size for size in SIZES if size <= args.max_batch),
+      names=args.menu,
+      policy=args.policy,
+  )
 
 
 def _service(
@@ -141,18 +139,18 @@ def _service(
 
 
 def _first(
-    engine: Engine, args: argparse.Namespace, options: dict[str, Any]
+    engine: Engine, asked: profile.Asked
 ) -> tuple[Profile, _Rest | None]:
   """Returns the menu to start with, and what measures the whole one, if any."""
-  create = functools.partial(profile.create, engine)
-  if args.menu or args.policy or profile.is_kept(engine, **options):
-    return create(**options), None
-  few = {
-      'sizes': tuple(sorted({1, args.max_batch})),
-      'names': (str(UNIFORM[-1]), str(UNIFORM[0])),
-  }
-  return create(**options | few), lambda begun: (
-      engine, create(**options, begun=begun)
+  if asked.names or asked.policy or profile.is_kept(engine, asked):
+    return profile.create(engine, asked), None
+  few = dataclasses.replace(
+      asked,
+      sizes=tuple(sorted({1, asked.sizes[-1]})),
+      names=(str(UNIFORM[-1]), str(UNIFORM[0])),
+  )
+  return profile.create(engine, few), lambda begun: (
+      engine, profile.create(engine, asked, begun)
   )
 
 

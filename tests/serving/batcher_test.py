@@ -36,6 +36,11 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
   def _start(self, *, seconds=1e-3, **options):
     self.engine = fakes.FakeEngine()
     self.addCleanup(self.engine.gate.set)
+    options = {
+        'queue_limit': 256,
+        'choose': controller.choose,
+        'on_batch': lambda *ran: None,
+    } | options
     batcher = Batcher(self.engine, fakes.profile(seconds), **options)
     batcher.start(asyncio.get_running_loop())
     self.addCleanup(batcher.close)

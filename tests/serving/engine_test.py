@@ -64,10 +64,9 @@ class EngineTest(parameterized.TestCase):
     cls.profile = cls._create(names=_MENU)
 
   @classmethod
-  def _create(cls, **options):
-    return profile_lib.create(
-        cls.engine, **{'folder': str(cls.root), 'sizes': _SIZES} | options
-    )
+  def _create(cls, begun=lambda: 0, **asked):
+    asked = {'folder': str(cls.root), 'sizes': _SIZES} | asked
+    return profile_lib.create(cls.engine, profile_lib.Asked(**asked), begun)
 
   @parameterized.product(name=_MENU, count=(1, 3, 16))
   def test_padding_changes_nothing(self, name, count):

@@ -67,7 +67,9 @@ class OnnxEngineTest(parameterized.TestCase):
   def test_it_is_served(self):
     times = np.random.default_rng(0).random((8,) * 4)
     with mock.patch.object(profile_lib, 'estimate', return_value=times):
-      profile = profile_lib.create(self.engine, folder=str(self.root))
+      profile = profile_lib.create(
+          self.engine, profile_lib.Asked(str(self.root))
+      )
     names = [entry.name for entry in profile.entries]
     self.assertContainsSubset(map(str, UNIFORM), names)
     service = Service('fake', self.engine, profile, seconds=20.0)
@@ -83,12 +85,10 @@ class OnnxEngineTest(parameterized.TestCase):
 
   def test_policies_are_refused(self):
     with self.assertRaisesRegex(UsageError, 'none, for the model has none'):
-      profile_lib.create(
-          self.engine,
-          folder=str(self.root),
-          names=[_SUBNET],
-          policy='joint/budget',
+      asked = profile_lib.Asked(
+          str(self.root), names=(_SUBNET,), policy='joint/budget'
       )
+      profile_lib.create(self.engine, asked)
 
   def test_what_cannot_be_served_is_refused(self):
     folder = str(self.root / 'static')

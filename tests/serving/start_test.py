@@ -29,9 +29,9 @@ class StartTest(parameterized.TestCase):
     engine, menus = fakes.FakeEngine(), []
     engine.name = 'cifar100:medium'
 
-    def create(own, **options):
+    def create(own, asked):
       self.assertIs(own, engine)
-      menus.append(options)
+      menus.append(asked)
       return fakes.profile()
 
     args = serve._parser().parse_args(
@@ -75,7 +75,7 @@ class StartTest(parameterized.TestCase):
       self, flags, is_kept, expected
   ):
     _, menus = self._create(*flags, is_kept=is_kept)
-    self.assertEqual(menus, [expected])
+    self.assertEqual(menus, [start.profile.Asked(**expected)])
 
 
 if __name__ == '__main__':
