@@ -195,7 +195,7 @@ def variable_shapes(
   net = phase.network_of(nets)
   variables = net.shapes()
   if GATES in phase.parts:
-    variables = trees.merge(variables, gates.shapes(net.anchor_shapes()))
+    variables = trees.merge(variables, gates.shapes(net.anchor_shapes))
   return variables, nets.teacher.shapes() if phase.reads_teacher else {}
 
 
@@ -225,7 +225,7 @@ def _draw(work: Workspace, part: str) -> Variables:
   student = work.nets.student
   init: Any = student.init_delta
   if part == GATES:
-    shapes = student.anchor_shapes()
+    shapes = student.anchor_shapes
     init = functools.partial(work.gates.init, anchor_shapes=shapes)
   return _init(init, work.config.seed, part)
 

@@ -158,7 +158,7 @@ def _lower_stage(net, number, devices, images_per_chip):
     return by_params, losses.mean_squared_error(by_x, jnp.zeros_like(by_x))
 
   leading = (len(devices), images_per_chip)
-  anchors = (net.image_shape, *net.anchor_shapes())
+  anchors = (net.image_shape, *net.anchor_shapes)
   dtype = jnp.uint8 if number == 1 else net.dtype
   mapped = over_devices(
       run, in_axes=(None, None, 0, 0), out_axes=None, on=devices

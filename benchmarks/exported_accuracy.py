@@ -16,8 +16,7 @@ import sys
 from absl import app, flags
 
 import adaptanet_jax
-from adaptanet_jax.data.splits import num_cores
-from adaptanet_jax.export import runtime
+from adaptanet_jax.export import runtime, runtime_latency
 from adaptanet_jax.models.subnet import NUM_STAGES
 from benchmarks import harness
 
@@ -42,7 +41,7 @@ def main(argv):
   net = runtime.load(
       _EXPORTED.value, sess_options=harness.session_options(1)
   )
-  pool = futures.ThreadPoolExecutor(num_cores())
+  pool = futures.ThreadPoolExecutor(runtime_latency.num_cores())
   images, labels = adaptanet_jax.examples(_WORKDIR.value)
   report = harness.Report(
       'exported_accuracy',

@@ -23,7 +23,6 @@ import jax
 import numpy as np
 
 from adaptanet_jax import compiler, trees, versions
-from adaptanet_jax.data.splits import num_cores
 from adaptanet_jax.export import runtime, runtime_latency
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
@@ -331,7 +330,7 @@ def device() -> dict[str, Any]:
       'kind': jax.devices()[0].device_kind,
       'count': jax.device_count(),
       'host': runtime_latency.processor(),
-      'cores': num_cores(),
+      'cores': runtime_latency.num_cores(),
       'python': platform.python_version(),
       'versions': versions.installed(_PACKAGES),
   }

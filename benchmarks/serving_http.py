@@ -79,7 +79,9 @@ def main(argv):
     report.add(str(rate), [cpu, f'{spread:.0%}', batch, latency, answered])
   profile = Blank((16, 16, 1)).profile
   now = time.monotonic()
-  decide = functools.partial(choose, now, profile=profile, margin=1.0)
+  decide = functools.partial(
+      choose, now, profile=profile, margin=1.0, allowed=profile.every
+  )
   assert decide([now + 0.05])
   times = harness.time_in_turns({
       count: functools.partial(decide, now + np.linspace(0.05, 0.1, count))

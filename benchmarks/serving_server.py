@@ -24,6 +24,7 @@ class Blank:
 
   name, policies, subnets, weights = 'blank', None, None, ''
   shorter_side, precision, runnable, source = 0, 1e-7, (), ''
+  anchor_shapes = ()
   class_names = tuple('0123456789')
 
   def __init__(self, image_shape, *, seconds=1e-3):
@@ -43,9 +44,6 @@ class Blank:
     time.sleep(self._seconds)
     logits = np.zeros((len(images), len(self.class_names)), np.float32)
     return logits, [name] * len(images)
-
-  def anchor_shapes(self):
-    return ()
 
 
 class Served:

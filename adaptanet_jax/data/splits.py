@@ -19,6 +19,7 @@ import numpy as np
 
 from adaptanet_jax.data import images
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.export.runtime_latency import num_cores
 
 Batch = dict[str, np.ndarray]
 Decoded = TypeVar('Decoded')
@@ -31,13 +32,6 @@ Request = Callable[[int], tuple[np.ndarray, list[Seed]]]
 _BATCHES_AHEAD = 2
 # More threads would wait for each other, and their batches take memory.
 _MOST_THREADS = 16
-
-
-def num_cores() -> int:
-  """Returns the number of cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 class DamagedError(UsageError):

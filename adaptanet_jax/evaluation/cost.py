@@ -120,7 +120,7 @@ def cost_table(net: ResNet) -> CostTable:
 @functools.cache
 def gate_madds(gates: GateSet, net: ResNet) -> dict[int, int]:
   """Counts the MAdds of each gate, by the number of its anchor."""
-  shapes = net.anchor_shapes()
+  shapes = net.anchor_shapes
   variables = gates.shapes(shapes)
   return {
       n: _count(

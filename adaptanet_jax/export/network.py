@@ -12,7 +12,6 @@ B = batch, C = channels, H = height, W = width.
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -66,10 +65,10 @@ class Network:
   params: Arrays
   statistics: Callable[[StageChoice], Arrays]
 
-  @functools.cached_property
+  @property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """`(H, W, C)` of the output of each stage."""
-    return self.net.anchor_shapes()
+    return self.net.anchor_shapes
 
   def at(self, graph: Graph, choice: StageChoice) -> 'Layers':
     """Returns the layers of the network under a choice of a stage."""

@@ -163,9 +163,16 @@ def _device(surroundings: dict[str, str]) -> dict[str, str]:
   """Describes the device that times are valid for."""
   return {
       'processor': processor(),
-      'cores': str(os.cpu_count()),
+      'cores': str(num_cores()),
       **surroundings,
   }
+
+
+def num_cores() -> int:
+  """Returns the number of cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Not on macOS.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -307,7 +307,7 @@ def _shapes(
   """Returns the shapes of all leaves by path."""
   shapes = net.shapes()
   if gates:
-    shapes = trees.merge(shapes, gates.shapes(net.anchor_shapes()))
+    shapes = trees.merge(shapes, gates.shapes(net.anchor_shapes))
   return {
       name: leaf.shape
       for name, leaf in traverse_util.flatten_dict(shapes, sep='/').items()

@@ -185,10 +185,10 @@ class Supernet:
     """Names of the classes, by label."""
     return self.about.class_names
 
-  @functools.cached_property
+  @property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """`(H, W, C)` of the four anchors."""
-    return self.net.anchor_shapes()
+    return self.net.anchor_shapes
 
   @property
   def can_finish(self) -> bool:

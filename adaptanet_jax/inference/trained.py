@@ -257,7 +257,7 @@ def _restore(
   config, results = _read(workdir)
   nets, gates = _networks(config, results)
   shapes = trees.merge(
-      nets.student.shapes(), gates.shapes(nets.student.anchor_shapes())
+      nets.student.shapes(), gates.shapes(nets.student.anchor_shapes)
   )
   trained = plan.find_trained(
       config, workdir, results['dataset']['train_examples'], network='student'

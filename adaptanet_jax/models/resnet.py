@@ -177,16 +177,10 @@ class ResNet:
       return variables
     return _fold(variables)
 
+  @property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
-    """Returns `(H, W, C)` of the four anchors."""
-    variables = self.shapes()
-    images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
-
-    def features(variables, images):
-      return self.forward(variables, images, LARGEST)[1]
-
-    anchors = jax.eval_shape(features, variables, images)
-    return tuple(anchors[anchor_name(n)].shape[1:] for n in stage_numbers())
+    """`(H, W, C)` of the four anchors."""
+    return _anchor_shapes(self)
 
   def init(self, rng: jax.Array) -> Variables:
     """Draws the variables of the backbone."""
@@ -367,6 +361,17 @@ def _shapes(net: ResNet) -> Variables:
   # If the trace of a mapped program is the first to ask, JAX adds that
   # program's layout, with which no other program could be compiled.
   return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
+
+
+@functools.cache
+def _anchor_shapes(net: ResNet) -> tuple[tuple[int, int, int], ...]:
+  images = jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32)
+
+  def features(variables, images):
+    return net.forward(variables, images, LARGEST)[1]
+
+  anchors = jax.eval_shape(features, net.shapes(), images)
+  return tuple(anchors[anchor_name(n)].shape[1:] for n in stage_numbers())
 
 
 def _strides(number: int) -> int:

@@ -138,7 +138,7 @@ def run_stage_by_sample(
       functools.partial(_run_chunk, net, own, number, choice, x)
       for choice in branches
   ]
-  shape = net.anchor_shapes()[number - 1]
+  shape = net.anchor_shapes[number - 1]
   idle = len(runs)
   runs.append(lambda _: jnp.zeros((chunk_size, *shape), net.dtype))
   slots, takes, chunk_choices = _chunks(choices, len(used), chunk_size)

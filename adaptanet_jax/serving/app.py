@@ -224,7 +224,7 @@ class _App:
           body,
           request.headers.get(protocol.JSON_LENGTH),
           shape=engine.image_shape,
-          anchors=engine.anchor_shapes(),
+          anchors=engine.anchor_shapes,
           limits=self._limits,
       )
       answers = await self._answers(

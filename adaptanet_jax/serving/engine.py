@@ -70,8 +70,9 @@ class Engine(Protocol):
       Logits, `float32[n, classes]`, and the subnet of each image.
     """
 
+  @property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
-    """Returns the shapes of the anchors that `run` may start at."""
+    """`(H, W, C)` of the anchors that `run` may start at."""
 
   @property
   def described(self) -> dict[str, Any]:
@@ -122,6 +123,7 @@ class JaxEngine:
       logits = self.net(images, name)
     return np.asarray(logits, np.float32), [*map(str, subnets)]
 
+  @property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """See `Engine`."""
     return self.net.anchor_shapes[:-1] if self.net.can_finish else ()

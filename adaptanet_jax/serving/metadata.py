@@ -47,7 +47,7 @@ def model(service: Service) -> dict[str, Any]:
           for name, datatype in protocol.OUTPUTS.items()
       ],
       'weights': engine.weights,
-      'anchors': engine.anchor_shapes(),
+      'anchors': engine.anchor_shapes,
       'menu': [
           {
               'subnet': entry.name,

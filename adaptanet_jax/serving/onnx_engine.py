@@ -73,6 +73,7 @@ class OnnxEngine:
     )
     return hashlib.sha256(repr(digests).encode()).hexdigest()[:16]
 
+  @property
   def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
     """See `Engine`."""
     return ()

@@ -25,7 +25,6 @@ import jax
 import numpy as np
 
 import adaptanet_jax
-from adaptanet_jax.data import splits
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
 from adaptanet_jax.export import runtime_latency
@@ -92,7 +91,7 @@ class Asked:
         engine.described | {
             'version': adaptanet_jax.__version__,
             'processor': runtime_latency.processor(),
-            'cores': splits.num_cores(),
+            'cores': runtime_latency.num_cores(),
             'sizes': self.sizes,
         },
         sort_keys=True,

@@ -224,7 +224,7 @@ class Service:
     for what, ours, theirs in (
         ('images', old.image_shape, engine.image_shape),
         ('classes', old.class_names, engine.class_names),
-        ('anchors', old.anchor_shapes(), engine.anchor_shapes()),
+        ('anchors', old.anchor_shapes, engine.anchor_shapes),
     ):
       if ours != theirs:
         raise RequestError(

@@ -192,7 +192,7 @@ class ProgramTest(parameterized.TestCase):
   def test_finds_the_switch_of_a_stage_and_of_its_gradient(self):
     net = ResNet('resnet26x8', 'cifar', 'gn', 10, (8, 8, 3))
     variables = supernet.stage_variables(net, net.shapes(), 2)
-    x = jax.ShapeDtypeStruct((2, *net.anchor_shapes()[0]), jnp.float32)
+    x = jax.ShapeDtypeStruct((2, *net.anchor_shapes[0]), jnp.float32)
 
     def run(variables, x, choice):
       def loss(variables, x):

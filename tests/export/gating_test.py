@@ -50,7 +50,7 @@ class GatesTest(parameterized.TestCase):
   def test_a_gate_is_as_confident_as_in_jax(
       self, confidence, number, num_classes
   ):
-    shapes = _NET.anchor_shapes()
+    shapes = _NET.anchor_shapes
     gates = GateSet((1, 2, 3), num_classes, 3, confidence=confidence)
     variables = trees.draw_like(gates.shapes(shapes), seed=number)
     own = gating.Gates(

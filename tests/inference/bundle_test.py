@@ -67,7 +67,7 @@ def _about():
 
 def supernet():
   """Returns a network of random weights, with all that a run produces."""
-  gates = _TRAINED_GATES.shapes(_NET.anchor_shapes())
+  gates = _TRAINED_GATES.shapes(_NET.anchor_shapes)
   shapes = trees.merge(_NET.shapes(), gates)
   rule = policies.Rule.by_bin(2, np.array([[0, 7], [4, 1], [2, 2]]))
   edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]

@@ -63,11 +63,6 @@ def _shapes(net):
   return jax.eval_shape(net.init, jax.random.key(0))
 
 
-@functools.cache
-def _anchor_shapes(net):
-  return net.anchor_shapes()
-
-
 def _num_params(net):
   return sum(leaf.size for leaf in jax.tree.leaves(_shapes(net)['params']))
 
@@ -125,7 +120,7 @@ class ArchitectureTest(parameterized.TestCase):
   )
   def test_anchor_shapes(self, name, stem, side, expected):
     net = ResNet(name, stem, 'gn', 10, (side, side, 3))
-    self.assertEqual(net.anchor_shapes(), expected)
+    self.assertEqual(net.anchor_shapes, expected)
 
   @parameterized.parameters(
       ('architecture', ARCHITECTURES), ('stem', STEMS), ('norm', NORMS)
@@ -191,7 +186,7 @@ class ForwardTest(parameterized.TestCase):
     self.assertEqual(
         list(features), ['anchor1', 'anchor2', 'anchor3', 'anchor4']
     )
-    for feature, shape in zip(features.values(), _anchor_shapes(net)):
+    for feature, shape in zip(features.values(), net.anchor_shapes):
       chex.assert_shape(feature, (2, *shape))
       self.assertEqual(feature.dtype, jnp.bfloat16)
     chex.assert_shape(logits, (2, 10))
@@ -242,7 +237,7 @@ class ForwardTest(parameterized.TestCase):
   @parameterized.product(number=(1, 2, 3, 4), choice=CHOICES[:4])
   def test_every_choice_of_a_stage_has_its_anchor_shape(self, number, choice):
     net = ResNet('resnet50', 'imagenet', 'gn', 10, (64, 64, 3))
-    shapes = ((64, 64, 3), *_anchor_shapes(net))
+    shapes = ((64, 64, 3), *net.anchor_shapes)
     run = functools.partial(net.run_stage, number=number, choice=choice)
     images = jax.ShapeDtypeStruct((2, *shapes[number - 1]), jnp.float32)
     anchor, stats = jax.eval_shape(run, _shapes(net), images)

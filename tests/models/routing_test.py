@@ -25,7 +25,7 @@ _NUM_IMAGES = 21
 
 @functools.cache
 def _variables():
-  gates = _GATES.shapes(_NET.anchor_shapes())
+  gates = _GATES.shapes(_NET.anchor_shapes)
   return trees.draw_like(trees.merge(_NET.shapes(), gates))
 
 

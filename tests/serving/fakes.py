@@ -81,6 +81,7 @@ class FakeEngine:
     self.image_shape, self.class_names = SHAPE, CLASSES
     self.shorter_side, self.precision = 0, 1e-7
     self.runnable, self.source, self.weights = (), 'fake', f'seed {seed}'
+    self.anchor_shapes = ()
     self._kernels = {
         entry.name: rng.standard_normal((16, 5)).astype(np.float32)
         for entry in ENTRIES
@@ -109,9 +110,6 @@ class FakeEngine:
     return np.concatenate([
         self.logits(image[None], own) for image, own in zip(images, names)
     ]), names
-
-  def anchor_shapes(self):
-    return ()
 
 
 class Running:

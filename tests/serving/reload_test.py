@@ -156,7 +156,7 @@ class LoadTest(parameterized.TestCase):
       if model == 'classes':
         other.class_names = ('a', 'b')
       if model == 'anchors':
-        other.anchor_shapes = lambda: ((2, 2, 4),)
+        other.anchor_shapes = ((2, 2, 4),)
       return other, fakes.profile()
 
     self._start(load)

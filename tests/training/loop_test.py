@@ -67,7 +67,7 @@ class LoopTest(parameterized.TestCase):
             trees.draw_like(
                 jax.eval_shape(DELTA_NET.init_delta, jax.random.key(0))
             ),
-            trees.draw_like(GATE_SET.shapes(NET.anchor_shapes())),
+            trees.draw_like(GATE_SET.shapes(NET.anchor_shapes)),
         )
     )
     cls.phases = {p.name: p for p in phases.build_phases(cls.config)}

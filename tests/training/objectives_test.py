@@ -336,7 +336,7 @@ _GATES = GateSet((1, 4), 5, 4)
 
 @functools.cache
 def _with_deltas_and_gates():
-  gates = _GATES.shapes(_NET.anchor_shapes())
+  gates = _GATES.shapes(_NET.anchor_shapes)
   return trees.draw_like(trees.merge(_DELTA_NET.shapes(), gates), seed=4)
 
 
