@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The exception for errors that a user, not a developer, can correct."""
+"""Errors that a user, not a developer, can correct, and their messages."""
 
 import errno
 import numbers

@@ -110,11 +110,12 @@ def gather(tree: Any) -> Any:
   """
   if jax.process_count() == 1:
     return tree
-  return jax.tree.map(
-      # `(P, ..., n)` to `(..., P, n)`.
-      lambda x: np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1),
-      multihost_utils.process_allgather(tree),
-  )
+  return jax.tree.map(joined, multihost_utils.process_allgather(tree))
+
+
+def joined(x: np.ndarray) -> np.ndarray:
+  """Joins the last axes of parts, `[parts, ..., n]` to `[..., parts * n]`."""
+  return np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)
 
 
 def any_of(flag: bool) -> bool:
@@ -190,15 +191,15 @@ def _locked(folder: str) -> Iterator[bool]:
     yield True
     return
   is_ours = False
-  try:
-    with file:
-      is_ours = _take(file)
+  with file:
+    is_ours = _take(file)
+    try:
       yield is_ours
-  finally:
-    # A process without the lock leaves the folder to the one that has it.
-    if is_new and is_ours and os.listdir(folder) == [_LOCK]:
-      os.remove(path)
-      os.rmdir(folder)
+    finally:
+      # A process without the lock leaves the folder to the one that has it.
+      if is_new and is_ours and os.listdir(folder) == [_LOCK]:
+        os.remove(path)
+        os.rmdir(folder)
 
 
 def _take(file: IO[str]) -> bool:
@@ -208,8 +209,9 @@ def _take(file: IO[str]) -> bool:
   except BlockingIOError:
     return False
   except OSError:
-    pass  # Some shared file systems have no locks.
-  return True
+    return True  # Some shared file systems have no locks.
+  # Who had the lock may have removed the file with the folder since.
+  return os.fstat(file.fileno()).st_nlink > 0
 
 
 @contextlib.contextmanager

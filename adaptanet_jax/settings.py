@@ -63,7 +63,11 @@ ALLOWED: Mapping[str, tuple[Any, ...]] = {
     # Smaller widths would cut through the groups of gn32.
     'model.norm': tuple(norm for norm in NORMS if norm != 'gn32'),
     # A teacher has one width, so it needs no norm with parts for each width.
-    'teacher.norm': ('gn', 'gn_ws', 'gn32', 'ln', 'bn'),
+    'teacher.norm': tuple(
+        norm
+        for norm, kind in NORMS.items()
+        if not (kind.own_affine or kind.own_statistics)
+    ),
     'delta.kind': tuple(delta.KINDS),
     'gates.divergence': DIVERGENCES,
     'policies.confidence': CONFIDENCES,

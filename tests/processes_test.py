@@ -371,6 +371,14 @@ class ProcessesTest(parameterized.TestCase):
     with processes.sole_user(folder):  # The first one has ended.
       pass
 
+  def test_the_lock_of_a_folder_that_is_gone_is_not_taken(self):
+    folder = self.enterContext(tempfile.TemporaryDirectory())
+    path = os.path.join(folder, 'lock')
+    with open(path, 'w', encoding='ascii') as file:
+      self.assertTrue(processes._take(file))
+      os.remove(path)
+      self.assertFalse(processes._take(file))
+
   def test_a_folder_is_made_and_goes_again_if_nothing_came_of_it(self):
     parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     for kept in (False, True):

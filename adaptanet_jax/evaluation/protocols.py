@@ -204,12 +204,8 @@ def predict(
       preemption.NOTICE.check()
       images = devices.to_devices(batch.pop('image'))
       outputs = devices.from_devices(predictor(variables, images, more))
-      # `(D, ..., B)` to `(..., D * B)`.
       row = processes.gather(
-          jax.tree.map(
-              lambda x: np.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1),
-              outputs | batch,
-          )
+          jax.tree.map(processes.joined, outputs | batch)
       )
       if keep:
         _keep(keep, len(rows) + 1, row)

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Network(Column):
+class SeedsColumn(Column):
   """A network that was trained once for each seed: a column of Table II.
 
   Attributes:
@@ -142,7 +142,7 @@ def _raise_or_note(error: Exception, problems: list[str] | None) -> None:
 
 def collect(
     workdirs: Sequence[str], dataset: Row, problems: list[str] | None = None
-) -> list[Network]:
+) -> list[SeedsColumn]:
   """Reads the networks of some runs and groups them into columns.
 
   If several runs have the same network and seed, the first one is taken.
@@ -160,7 +160,7 @@ def collect(
     UsageError: a run has other data, was measured by an older version or lacks
       a file, and `problems` is None.
   """
-  columns: list[Network] = []
+  columns: list[SeedsColumn] = []
   for path in dict.fromkeys(map(os.path.realpath, workdirs)):
     try:
       _add_run(columns, path, dataset)
@@ -171,7 +171,7 @@ def collect(
   return columns
 
 
-def _add_run(columns: list[Network], workdir: str, dataset: Row) -> None:
+def _add_run(columns: list[SeedsColumn], workdir: str, dataset: Row) -> None:
   results = read_json(Paths(workdir).results)
   if other := differences(results.get('dataset', {}), dataset):
     raise UsageError(
@@ -189,7 +189,7 @@ def _add_run(columns: list[Network], workdir: str, dataset: Row) -> None:
 
 
 def _add(
-    columns: list[Network], workdir: str, network: str, section: Row
+    columns: list[SeedsColumn], workdir: str, network: str, section: Row
 ) -> None:
   """Adds a run to the column of the same network and settings, or a new one."""
   if 'training' not in section:
@@ -211,7 +211,7 @@ def _add(
     column = same[differs.index(())]
   else:
     others = differs[0] if differs else ()
-    column = Network(
+    column = SeedsColumn(
         network=network,
         title=f'{NETWORKS[network]} ({", ".join((section["norm"], *others))})',
         norm=section['norm'],
@@ -231,7 +231,7 @@ def _add(
   column.subnets.append(table)
 
 
-def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
+def _differs(column: SeedsColumn, config: Row, section: Row) -> tuple[str, ...]:
   """Returns the settings, except the seed, that differ from a column's."""
   # Later phases do not affect the widths of a supernet, unless a joint lock-in
   # trains them with the deltas.
@@ -251,7 +251,7 @@ def _differs(column: Network, config: Row, section: Row) -> tuple[str, ...]:
   return tuple(f'{key}={value}' for key, value in differing.items())
 
 
-def tables(columns: Sequence[Network], dataset: Row) -> list[Table]:
+def tables(columns: Sequence[SeedsColumn], dataset: Row) -> list[Table]:
   """Returns the tables that compare networks: Table II in full, and more.
 
   Args:
@@ -277,7 +277,7 @@ def tables(columns: Sequence[Network], dataset: Row) -> list[Table]:
   return [table for table in made if table.rows]
 
 
-def budgets(columns: Sequence[Network]) -> list[int]:
+def budgets(columns: Sequence[SeedsColumn]) -> list[int]:
   """Returns the MAdds of all uniform subnets, from highest to lowest."""
   found = {
       entry['madds']
@@ -287,7 +287,7 @@ def budgets(columns: Sequence[Network]) -> list[int]:
   return sorted(found, reverse=True)
 
 
-def _at_equal_madds(columns: Sequence[Network]) -> Table:
+def _at_equal_madds(columns: Sequence[SeedsColumn]) -> Table:
   rows = [
       [
           f'{madds / 1e6:,.3f}',  # Some differ by little.
@@ -307,8 +307,8 @@ def _at_equal_madds(columns: Sequence[Network]) -> Table:
   return Table('At equal MAdds', head, rows, note)
 
 
-def _training(columns: Sequence[Network]) -> Table:
-  def mean(column: Network, key: str) -> str:
+def _training(columns: Sequence[SeedsColumn]) -> Table:
+  def mean(column: SeedsColumn, key: str) -> str:
     values = [section['training'][key] for section in column.sections]
     return f'{np.mean(values):,.0f}'
 

@@ -154,7 +154,9 @@ def _figure(name: str, drawn: dict[str, str]) -> str:
 
 
 def _comparison(
-    columns: Sequence[comparison.Network], dataset: Row, problems: Sequence[str]
+    columns: Sequence[comparison.SeedsColumn],
+    dataset: Row,
+    problems: Sequence[str],
 ) -> str:
   """Returns the comparison of networks of several runs, as HTML.
 

@@ -41,7 +41,8 @@ class Entry:
   Attributes:
     name: name of a subnet, such as `1.0-0.5d-0.25-1.0`, or of a rung of a
       policy, such as `joint/budget@0.50`, see `policies`.
-    accuracy: share of held-out images that it gets right.
+    accuracy: share of images that it gets right, of those held out or, if
+      nothing was measured on such, of the test split.
     madds: multiply-accumulates for one image.
   """
 

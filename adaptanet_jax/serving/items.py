@@ -29,8 +29,8 @@ class Answer:
     entry: name of the entry of the menu that ran.
     subnet: subnet that ran: the entry, or the choice of its policy; for an
       anchor only the stages that ran here.
-    accuracy: the entry's share of right answers on held-out images; None for an
-      anchor, because it depends on what the device ran.
+    accuracy: accuracy of the entry, as it was measured; None for an anchor,
+      because it depends on what the device ran.
     ended: when its batch ended, on the clock of the deadlines.
   """
 

@@ -83,7 +83,7 @@ class Metrics:
     self._accuracy = make(
         Counter,
         'answered_accuracy',
-        'Sum over answered images of their subnets\' held-out accuracies.',
+        'Sum over answered images of their subnets\' measured accuracies.',
     )
     self._latency = make(
         Histogram,
