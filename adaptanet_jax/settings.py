@@ -27,13 +27,17 @@ from adaptanet_jax.training.losses import DIVERGENCES
 from adaptanet_jax.training.phases import (
   SECTIONS,
   dependencies,
-  groups_of,
+  group_of,
   sections_of,
 )
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
 # Sections of the phases whose loss compares anchors.
 _ANCHORED = (*_CASCADES, 'lock_in', 'delta.lock_in', 'joint')
+
+# What a run can do after training, in order.
+_AFTER_TRAINING = ('evaluation', 'policies', 'latency', 'report')
+_AFTER_BASELINE = ('evaluation', 'report')
 
 # More are surely a mistake, and step numbers would not fit 32 bits.
 _MOST_EPOCHS = 1_000_000
@@ -140,7 +144,8 @@ def selected_groups(config: ml_collections.ConfigDict) -> tuple[str, ...]:
   Raises:
     UsageError: `config.phases` names an unknown one.
   """
-  groups = groups_of(config)
+  after = _AFTER_BASELINE if config.baseline.network else _AFTER_TRAINING
+  groups = (*dict.fromkeys(map(group_of, sections_of(config))), *after)
   if config.phases == 'all':
     return groups
   names = [name.strip() for name in config.phases.split(',')]

@@ -32,10 +32,6 @@ from adaptanet_jax.training.baselines import baseline_gradients
 from adaptanet_jax.training.forward import Networks
 from adaptanet_jax.training.mdsr import SubnetSpace
 
-# What a run can do after training, in order.
-ANALYSES = ('evaluation', 'policies', 'latency', 'report')
-BASELINE_ANALYSES = ('evaluation', 'report')
-
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -75,7 +71,7 @@ class Phase:
   @property
   def group(self) -> str:
     """The name in `config.phases`; `cascade` for `cascade1` to `cascade4`."""
-    return _group_of(self.section)
+    return group_of(self.section)
 
   @property
   def reads_teacher(self) -> bool:
@@ -169,14 +165,8 @@ def dependencies(
   return tuple(key for section in sections for key in _DEPENDS[section])
 
 
-def groups_of(config: ml_collections.ConfigDict) -> tuple[str, ...]:
-  """Returns what a run can do, in order."""
-  groups = dict.fromkeys(map(_group_of, sections_of(config)))
-  is_baseline = bool(config.baseline.network)
-  return (*groups, *(BASELINE_ANALYSES if is_baseline else ANALYSES))
-
-
-def _group_of(section: str) -> str:
+def group_of(section: str) -> str:
+  """Returns the name in `config.phases` of a section's phases."""
   return section.split('.')[0]
 
 
