@@ -110,30 +110,43 @@ def draw_subnets(
   )
 
 
-def loss_weights(
-    num_subnets: int,
-    *,
-    teacher_weight: float,
-    soft_weight: jax.typing.ArrayLike,
-    has_largest: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns each subnet's weights in Eq. 3, and in a soft cross-entropy.
+@dataclasses.dataclass(frozen=True)
+class Weighting:
+  """How the terms of a step's loss are weighted.
 
-  Args:
-    num_subnets: number of subnets of a step.
-    teacher_weight: v, the share of the teacher against the largest subnet.
-    soft_weight: share of the soft cross-entropy against Eq. 3, a scalar.
-    has_largest: whether the first of these is the largest subnet.
-
-  Returns:
-    `float32[num_subnets]` weights of the loss to the teacher, of the loss to
-    the largest subnet, and of the soft cross-entropy to the teacher.
+  Attributes:
+    teacher_weight: v of Eq. 3, the share of the teacher against the largest
+      subnet.
+    soft_weight: share of a soft cross-entropy to the teacher against Eq. 3, its
+      mean over the subnets. Paper (Sec. V-B): without the largest. Here: with
+      it, because it then loses less accuracy (CIFAR-100, one seed;
+      docs/results-notes.md).
+    soft_from: the step from which the soft cross-entropy counts.
   """
-  share = 1.0 / (num_subnets - has_largest)
-  to_teacher = np.full(num_subnets, teacher_weight * share, np.float32)
-  to_largest = np.full(num_subnets, (1 - teacher_weight) * share, np.float32)
-  if has_largest:
-    to_teacher[0], to_largest[0] = 1.0, 0.0
-  soft = jnp.asarray(soft_weight, jnp.float32)
-  to_soft = jnp.full(num_subnets, soft / num_subnets)
-  return (1.0 - soft) * to_teacher, (1.0 - soft) * to_largest, to_soft
+
+  teacher_weight: float
+  soft_weight: float = 0.0
+  soft_from: int = 0
+
+  def at(
+      self, step: jax.typing.ArrayLike, num_subnets: int, *, has_largest: bool
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns each subnet's weights in Eq. 3, and in the soft cross-entropy.
+
+    Args:
+      step: number of the step, from 0.
+      num_subnets: number of subnets of the step.
+      has_largest: whether the first of these is the largest subnet.
+
+    Returns:
+      `float32[num_subnets]` weights of the loss to the teacher, of the loss to
+      the largest subnet, and of the soft cross-entropy to the teacher.
+    """
+    v, share = self.teacher_weight, 1.0 / (num_subnets - has_largest)
+    to_teacher = np.full(num_subnets, v * share, np.float32)
+    to_largest = np.full(num_subnets, (1 - v) * share, np.float32)
+    if has_largest:
+      to_teacher[0], to_largest[0] = 1.0, 0.0
+    soft = jnp.where(step < self.soft_from, 0.0, self.soft_weight)
+    to_soft = jnp.full(num_subnets, soft / num_subnets, jnp.float32)
+    return (1.0 - soft) * to_teacher, (1.0 - soft) * to_largest, to_soft

@@ -109,9 +109,7 @@ def anchor_gradients(
     space: mdsr.SubnetSpace,
     input_from: str,
     num_random: int,
-    teacher_weight: float,
-    soft_weight: float,
-    soft_from: int,
+    weighting: mdsr.Weighting,
 ) -> Gradients:
   """Gradients of Eq. 3 for the subnets that this step draws.
 
@@ -123,12 +121,7 @@ def anchor_gradients(
     space: the subnets to draw from.
     input_from: see `phases.Phase`.
     num_random: number of random subnets besides the corners.
-    teacher_weight: v of Eq. 3.
-    soft_weight: share of the loss given to a cross-entropy to the teacher's
-      probabilities, averaged over the subnets. Paper (Sec. V-B): without the
-      largest. Here: with it, because it then loses less accuracy (CIFAR-100,
-      one seed; docs/results-notes.md).
-    soft_from: the step from which it counts.
+    weighting: weights of its terms.
   """
   subnets = mdsr.draw_subnets(inputs.rng, space, num_random)
   x, targets = _module_data(inputs, nets, space, input_from, subnets)
@@ -153,16 +146,13 @@ def anchor_gradients(
         variables, inputs.teacher, x, choices, moving=tuple(params)
     )
     loss, metrics = _module_loss(
-        outputs, targets, largest, weights, has_soft=soft_weight > 0
+        outputs, targets, largest, weights, has_soft=weighting.soft_weight > 0
     )
     metrics['top1'] = losses.top1(outputs['logits'], inputs.labels)
     return loss, (outputs, stats, metrics)
 
-  weights = mdsr.loss_weights(
-      len(subnets),
-      teacher_weight=teacher_weight,
-      soft_weight=jnp.where(inputs.step < soft_from, 0.0, soft_weight),
-      has_largest=space.has_largest,
+  weights = weighting.at(
+      inputs.step, len(subnets), has_largest=space.has_largest
   )
   grads, stats, metrics = scan_subnets(
       loss_fn,

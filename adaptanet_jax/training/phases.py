@@ -30,7 +30,7 @@ from adaptanet_jax.training import objectives
 from adaptanet_jax.training.baseline_methods import METHODS
 from adaptanet_jax.training.baselines import baseline_gradients
 from adaptanet_jax.training.forward import Networks
-from adaptanet_jax.training.mdsr import SubnetSpace
+from adaptanet_jax.training.mdsr import SubnetSpace, Weighting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,9 +344,9 @@ def objective_for(
         space=phase.space,
         input_from=phase.input_from,
         num_random=config.mdsr.num_random,
-        teacher_weight=config.mdsr.teacher_weight,
-        soft_weight=settings.soft_weight,
-        soft_from=soft_from,
+        weighting=Weighting(
+            config.mdsr.teacher_weight, settings.soft_weight, soft_from
+        ),
     )
   # The teacher of a baseline, if any, is its own moving average.
   teacher = nets.teacher if phase.reads_teacher else net

@@ -20,7 +20,7 @@ from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.programs import Programs
 from adaptanet_jax.progress import MetricsLog
-from adaptanet_jax.training import loop, objectives, phases
+from adaptanet_jax.training import loop, mdsr, objectives, phases
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.forward import Networks
 from configs import digits
@@ -124,9 +124,7 @@ class LoopTest(parameterized.TestCase):
           space=phase.space,
           input_from=phase.input_from,
           num_random=3,
-          teacher_weight=0.5,
-          soft_weight=0.0,
-          soft_from=0,
+          weighting=mdsr.Weighting(0.5),
       )
 
     # An earlier run took 100 seconds, and made no checkpoint.

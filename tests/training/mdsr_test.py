@@ -147,7 +147,7 @@ class DrawSubnetsTest(parameterized.TestCase):
     )
 
 
-class LossWeightsTest(parameterized.TestCase):
+class WeightingTest(parameterized.TestCase):
 
   @parameterized.parameters(
       # The largest has 1, the others v / (|eta| - 1), (1 - v) / (|eta| - 1).
@@ -157,9 +157,7 @@ class LossWeightsTest(parameterized.TestCase):
       (3, 0.0, 0.0, 0.5),
   )
   def test_values_of_equation_3(self, size, v, to_teacher, to_largest):
-    weights = mdsr.loss_weights(
-        size, teacher_weight=v, soft_weight=0.0, has_largest=True
-    )
+    weights = mdsr.Weighting(v).at(0, size, has_largest=True)
     self.assertEqual({weight.dtype.name for weight in weights}, {'float32'})
     np.testing.assert_allclose(weights[0], [1.0] + [to_teacher] * (size - 1))
     np.testing.assert_allclose(weights[1], [0.0] + [to_largest] * (size - 1))
@@ -167,25 +165,29 @@ class LossWeightsTest(parameterized.TestCase):
 
   @parameterized.product(size=(3, 5, 256), v=(0.0, 0.3, 1.0))
   def test_all_others_together_weigh_as_much_as_the_largest(self, size, v):
-    to_teacher, to_largest, _ = mdsr.loss_weights(
-        size, teacher_weight=v, soft_weight=0.0, has_largest=True
+    to_teacher, to_largest, _ = mdsr.Weighting(v).at(
+        0, size, has_largest=True
     )
     self.assertAlmostEqual(
         float(to_teacher.sum() + to_largest.sum()), 2.0, places=5
     )
 
-  def test_a_soft_cross_entropy_takes_its_share(self):
-    to_teacher, to_largest, to_soft = mdsr.loss_weights(
-        3, teacher_weight=0.25, soft_weight=0.75, has_largest=True
-    )
+  def test_a_soft_cross_entropy_takes_its_share_once_it_counts(self):
+    weighting = mdsr.Weighting(0.25, soft_weight=0.75, soft_from=7)
+    for early, only in zip(
+        weighting.at(6, 3, has_largest=True),
+        mdsr.Weighting(0.25).at(6, 3, has_largest=True),
+    ):
+      np.testing.assert_array_equal(early, only)
+    to_teacher, to_largest, to_soft = weighting.at(7, 3, has_largest=True)
     np.testing.assert_allclose(to_teacher, [0.25, 0.03125, 0.03125])
     np.testing.assert_allclose(to_largest, [0.0, 0.09375, 0.09375])
     # The mean over all three.
     np.testing.assert_allclose(to_soft, [0.25, 0.25, 0.25])
 
   def test_without_the_largest_the_others_share_one(self):
-    to_teacher, to_largest, to_soft = mdsr.loss_weights(
-        5, teacher_weight=0.25, soft_weight=0.5, has_largest=False
+    to_teacher, to_largest, to_soft = mdsr.Weighting(0.25, 0.5).at(
+        0, 5, has_largest=False
     )
     np.testing.assert_allclose(to_soft, [0.1] * 5)
     np.testing.assert_allclose(to_teacher, [0.025] * 5)

@@ -86,9 +86,7 @@ def _gradients(student, teacher, rng, step=0):
       space=_SPACE,
       input_from='student',
       num_random=3,
-      teacher_weight=_V,
-      soft_weight=0.25,
-      soft_from=_SOFT_FROM,
+      weighting=mdsr.Weighting(_V, 0.25, _SOFT_FROM),
   )
   return grads, metrics
 
@@ -212,9 +210,7 @@ class AnchorGradientsTest(parameterized.TestCase):
             space=space,
             input_from='student',
             num_random=1,
-            teacher_weight=_V,
-            soft_weight=0.0,
-            soft_from=0,
+            weighting=mdsr.Weighting(_V),
         )
     )(student['params'], {}, _inputs(teacher=_variables(0), rng=rng))
     run = jax.jit(functools.partial(supernet.forward, _NET))
@@ -291,8 +287,8 @@ class AnchorGradientsTest(parameterized.TestCase):
     ):
       _, _, metrics = objectives.anchor_gradients(
           {}, {}, _inputs(teacher={}, rng=jax.random.key(0)), nets=_NETS,
-          space=space, input_from='teacher', num_random=1, teacher_weight=_V,
-          soft_weight=0.0, soft_from=0,
+          space=space, input_from='teacher', num_random=1,
+          weighting=mdsr.Weighting(_V),
       )
     self.assertEqual(float(metrics['loss_smallest']), 3.0)
     self.assertAlmostEqual(float(metrics['top1_smallest']), 0.3)
@@ -355,9 +351,7 @@ class DeltaGradientsTest(parameterized.TestCase):
             space=space,
             input_from='student',
             num_random=3,
-            teacher_weight=_V,
-            soft_weight=0.0,
-            soft_from=0,
+            weighting=mdsr.Weighting(_V),
         )
     )(own, {}, _inputs({'params': rest}, teacher, rng))
 

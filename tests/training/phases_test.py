@@ -170,15 +170,18 @@ class DependenciesTest(parameterized.TestCase):
 
 class ObjectiveTest(parameterized.TestCase):
 
-  def _objective(self, name, *, num_examples=640, **changes):
-    """Returns a phase's objective, a `functools.partial`."""
+  def _arguments(self, name, *, num_examples=640, **changes):
+    """Returns the keyword arguments of a phase's objective."""
     config = common.get_config()
     config.update_from_flattened_dict(changes)
     built = {phase.name: phase for phase in phases.build_phases(config)}
     nets, gates = workspace.networks(config, 10, (8, 8, 1))
-    return phases.objective_for(
+    arguments = phases.objective_for(
         config, built[name], nets, gates, num_examples=num_examples
-    )
+    ).keywords
+    if weighting := arguments.get('weighting'):
+      arguments |= dataclasses.asdict(weighting)
+    return arguments
 
   @parameterized.parameters(
       ('teacher', 'teacher.label_smoothing', 0.25, 'label_smoothing'),
@@ -191,21 +194,21 @@ class ObjectiveTest(parameterized.TestCase):
       ('gates', 'gates.divergence', 'literal', 'divergence'),
   )
   def test_settings_reach_it(self, name, key, value, argument):
-    found = self._objective(name, **{key: value})
-    self.assertEqual(found.keywords[argument], value)
-    self.assertNotEqual(self._objective(name).keywords[argument], value)
+    found = self._arguments(name, **{key: value})
+    self.assertEqual(found[argument], value)
+    self.assertNotEqual(self._arguments(name)[argument], value)
 
   @parameterized.parameters(
       ('label_smoothing', 0.25), ('ensemble', 'ib')
   )
   def test_settings_reach_a_baseline(self, key, value):
     network = {'baseline.network': 'dsnet'}
-    found = self._objective(
+    found = self._arguments(
         'baseline', **network, **{f'baseline.{key}': value}
     )
-    self.assertEqual(found.keywords[key], value)
+    self.assertEqual(found[key], value)
     self.assertNotEqual(
-        self._objective('baseline', **network).keywords[key], value
+        self._arguments('baseline', **network)[key], value
     )
 
   @parameterized.parameters(
@@ -213,12 +216,12 @@ class ObjectiveTest(parameterized.TestCase):
       (0.0, 0), (0.01, 69), (1.0, 60), (1.5, 55), (7.0, 0), (9.0, 0)
   )
   def test_the_soft_loss_is_that_of_the_last_epochs(self, epochs, first):
-    found = self._objective('lock_in', **{'mdsr.soft_epochs': epochs})
-    self.assertEqual(found.keywords['soft_from'], first)
+    found = self._arguments('lock_in', **{'mdsr.soft_epochs': epochs})
+    self.assertEqual(found['soft_from'], first)
 
   def test_the_soft_loss_may_be_that_of_a_phase_of_one_step(self):
-    found = self._objective('lock_in', **{'lock_in.epochs': 0.001})
-    self.assertEqual(found.keywords['soft_from'], 0)
+    found = self._arguments('lock_in', **{'lock_in.epochs': 0.001})
+    self.assertEqual(found['soft_from'], 0)
 
 
 if __name__ == '__main__':
