@@ -39,7 +39,7 @@ import numpy as np
 import adaptanet_jax
 from adaptanet_jax.serving import profile as profile_lib
 from adaptanet_jax.serving.controller import Profile, choose
-from adaptanet_jax.serving.engine import load_engine
+from adaptanet_jax.serving.engines import load_engine
 from benchmarks import (
   harness,
   serving_bounds,

@@ -189,11 +189,9 @@ def _torch_runner(step, config, batch):
         step.subnets,
         settings.label_smoothing,
     )
-  weights = mdsr.loss_weights(
-      len(step.subnets),
-      teacher_weight=config.mdsr.teacher_weight,
-      soft_weight=0.0,  # As in these phases of configs/cifar100.py.
-      has_largest=step.phase.space.has_largest,
+  # As in these phases of configs/cifar100.py, without a soft cross-entropy.
+  weights = mdsr.Weighting(config.mdsr.teacher_weight).at(
+      0, len(step.subnets), has_largest=step.phase.space.has_largest
   )
   to_teacher, to_largest, _ = map(np.asarray, weights)
   return functools.partial(

@@ -11,6 +11,7 @@ import numpy as np
 from adaptanet_jax.errors import UsageError, missing_package
 from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.export import runtime
+from adaptanet_jax.serving.engine import Rule
 
 _KINDS = ('onnx', 'stages')
 
@@ -48,7 +49,7 @@ class OnnxEngine:
     self.name = about['name']
     height, width, colours = self._net.image_shape
     self.image_shape = height, width, colours
-    self.policies: dict[str, list[dict[str, Any]]] = {}
+    self.policies: dict[str, list[Rule]] = {}
     self.class_names = tuple(self._net.class_names)
     self.shorter_side = about['shorter_side']
     self.precision = float(np.finfo(np.float32).eps)

@@ -18,7 +18,8 @@ from adaptanet_jax.inference.load import is_included
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import app, profile
 from adaptanet_jax.serving.controller import SIZES, Profile
-from adaptanet_jax.serving.engine import Engine, load_engine
+from adaptanet_jax.serving.engine import Engine
+from adaptanet_jax.serving.engines import load_engine
 from adaptanet_jax.serving.refusals import Limits, RequestError
 from adaptanet_jax.serving.server import Server
 from adaptanet_jax.serving.service import Service

@@ -129,7 +129,7 @@ class Weighting:
   soft_from: int = 0
 
   def at(
-      self, step: jax.typing.ArrayLike, num_subnets: int, *, has_largest: bool
+      self, step: jax.Array | int, num_subnets: int, *, has_largest: bool
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns each subnet's weights in Eq. 3, and in the soft cross-entropy.
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of adaptanet_jax.serving.engine, profile and policies."""
+"""Tests of adaptanet_jax.serving.jax_engine, profile and policies."""
 
 import concurrent.futures
 import functools
@@ -32,12 +32,12 @@ from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import (
   controller,
-  engine as engine_lib,
   flags,
   items,
   policies,
   profile as profile_lib,
 )
+from adaptanet_jax.serving.jax_engine import JaxEngine
 from adaptanet_jax.serving.service import Service
 from tests import testing
 from tests.inference import bundle_test
@@ -58,7 +58,7 @@ class EngineTest(parameterized.TestCase):
     cls.addClassCleanup(shutil.rmtree, cls.root)
     cls.net = bundle_test.supernet()
     cls.net.save(str(cls.root / 'bundle'))
-    cls.engine = engine_lib.JaxEngine(
+    cls.engine = JaxEngine(
         adaptanet_jax.load(str(cls.root / 'bundle'))
     )
     cls.profile = cls._create(names=_MENU)
@@ -112,13 +112,13 @@ class EngineTest(parameterized.TestCase):
         self._create(folder=str(folder), names=_MENU[:1])
 
   def test_weights_identify_a_network(self):
-    again = engine_lib.JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
+    again = JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
     self.assertEqual(again.weights, self.engine.weights)
     self.assertEqual(again.described, self.engine.described)
     variables = jax.tree.map(np.array, again.net.variables)
     jax.tree.leaves(variables)[0][...] += 1e-3
     with mock.patch.object(again.net, 'variables', variables):
-      other = engine_lib.JaxEngine(again.net)
+      other = JaxEngine(again.net)
       self.assertNotEqual(other.weights, self.engine.weights)
 
   def test_what_was_measured_is_kept(self):
@@ -147,7 +147,7 @@ class EngineTest(parameterized.TestCase):
   @parameterized.parameters(('uniform', 8), ('subnet', 0), ('none', 0))
   def test_statistics_decide_what_can_run(self, calibrated, count):
     with mock.patch.object(self.net, 'calibrated', calibrated):
-      runnable = engine_lib.JaxEngine(self.net).runnable
+      runnable = JaxEngine(self.net).runnable
     self.assertLen(set(runnable), count)
     for name in runnable:
       self.assertLen(set(self.net.parse(name).stages), 1)
@@ -264,7 +264,7 @@ class EngineTest(parameterized.TestCase):
 
 
   def test_a_policy_chooses_for_each_and_its_rungs_are_on_the_menu(self):
-    engine = engine_lib.JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
+    engine = JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
     accuracies = engine.net.subnets['expected_top1']
     # Both rules of the policy are the same.
     (only,) = policies.rungs(engine, 'joint/budget', accuracies)
@@ -343,7 +343,7 @@ class EngineTest(parameterized.TestCase):
 class MenuTest(parameterized.TestCase):
 
   def test_it_is_a_front_of_few_with_the_uniform_widths(self):
-    engine = engine_lib.JaxEngine(bundle_test.supernet())
+    engine = JaxEngine(bundle_test.supernet())
     rng = np.random.default_rng(0)
     times = rng.random((8,) * 4)
     self.enter_context(
@@ -366,7 +366,7 @@ class MenuTest(parameterized.TestCase):
         )
 
   def test_estimates_add_up(self):
-    engine = engine_lib.JaxEngine(bundle_test.supernet())
+    engine = JaxEngine(bundle_test.supernet())
     milliseconds = np.arange(29.0) + 100.0
     self.enter_context(
         mock.patch.object(

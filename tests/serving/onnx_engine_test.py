@@ -14,7 +14,7 @@ import numpy as np
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import profile as profile_lib
-from adaptanet_jax.serving.engine import load_engine
+from adaptanet_jax.serving.engines import load_engine
 from adaptanet_jax.serving.service import Service
 from tests.inference import bundle_test
 from tests.serving import fakes

@@ -136,10 +136,9 @@ class RayServeTest(parameterized.TestCase):
     load.assert_called_once_with('x')
     create.assert_called_once_with(
         loaded,
-        folder='/cache',
-        sizes=(1, 2, 4, 8),
-        names=('a', 'b'),
-        policy='p',
+        start.profile.Asked(
+            '/cache', sizes=(1, 2, 4, 8), names=('a', 'b'), policy='p'
+        ),
     )
     (service,), options = create_app.call_args
     self.assertEqual((service.name, service.seconds), ('model', 0.07))
