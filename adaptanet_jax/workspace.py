@@ -152,8 +152,7 @@ def networks(
 
 def student_for(nets: Networks, variables: Variables) -> ResNet:
   """Returns the student, without delta substitutes if `variables` has none."""
-  has_delta = DELTA in variables['params']
-  return nets.student if has_delta else nets.student.without_delta
+  return nets.student_with(delta=DELTA in variables['params'])
 
 
 def first_variables(work: Workspace, phase: Phase) -> Variables:

@@ -156,7 +156,7 @@ def of_subnet(
   Raises:
     UsageError: the statistics of the subnet were never calibrated.
   """
-  if calibration == 'uniform' and len(set(subnet.stages)) > 1:
+  if calibration == 'uniform' and not subnet.is_uniform:
     raise UsageError(
         f'The batch statistics of subnet {subnet} were not calibrated, only '
         'those of subnets that run all stages alike; expected one of these, '

@@ -40,7 +40,6 @@ from adaptanet_jax.export import (
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.subnet import (
   LARGEST,
-  NUM_STAGES,
   StageChoice,
   Subnet,
   all_subnets,
@@ -194,7 +193,7 @@ def _chosen(
   elif format == 'static':
     chosen = [LARGEST]
   elif net.calibrated == 'uniform':
-    chosen = [Subnet((choice,) * NUM_STAGES) for choice in net.net.choices]
+    chosen = list(net.net.uniform)
   else:
     chosen = list(all_subnets(net.net.choices))
   if format == 'static' and len(chosen) > 1:
@@ -202,7 +201,7 @@ def _chosen(
         f'{len(chosen)} subnets, and format static has one; expected one, or '
         "format='onnx'."
     )
-  mixed = [str(s) for s in chosen if len(set(s.stages)) > 1]
+  mixed = [str(s) for s in chosen if not s.is_uniform]
   if net.calibrated == 'uniform' and mixed:
     raise UsageError(
         f'The batch statistics of {some(mixed)} were not calibrated, only '
@@ -244,7 +243,7 @@ def _statistics(
     if net.calibrated != 'none':
       # The statistics of the one subnet with this choice: see `_chosen`.
       (subnet,) = chosen if net.calibrated == 'subnet' else (
-          Subnet((choice,) * NUM_STAGES),
+          net.net.uniform[choice.index],
       )
       found = calibration.of_subnet(net.statistics, subnet, net.calibrated)
       variables = trees.merge(variables, found)

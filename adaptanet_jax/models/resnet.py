@@ -110,6 +110,11 @@ class ResNet:
     return CHOICES if self.delta else WIDTH_CHOICES
 
   @property
+  def uniform(self) -> tuple[Subnet, ...]:
+    """The subnets that run all stages alike, in the order of `choices`."""
+    return tuple(Subnet((choice,) * NUM_STAGES) for choice in self.choices)
+
+  @property
   def num_subnets(self) -> int:
     """Number of the combinations of `choices`."""
     return len(self.choices) ** NUM_STAGES

@@ -138,6 +138,11 @@ class Subnet:
       )
     return cls(tuple(by_index[int(index)] for index in indices))
 
+  @property
+  def is_uniform(self) -> bool:
+    """Whether all stages run alike."""
+    return len(set(self.stages)) == 1
+
   def encode(self) -> np.ndarray:
     """Returns the branch indices of the four switches, `int32[4]`."""
     return np.array([stage.index for stage in self.stages], np.int32)

@@ -13,7 +13,6 @@ import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.inference.network import Supernet
-from adaptanet_jax.models.subnet import UNIFORM, UNIFORM_DELTA
 from adaptanet_jax.serving.engine import Rule
 
 
@@ -44,8 +43,7 @@ class JaxEngine:
     self.precision = float(jnp.finfo(net.net.dtype).eps)
     self.runnable: tuple[str, ...] = ()
     if net.calibrated == 'uniform':
-      runs_delta = UNIFORM_DELTA if net.net.delta else ()
-      self.runnable = tuple(map(str, UNIFORM + runs_delta))
+      self.runnable = tuple(map(str, net.net.uniform))
 
   def run(
       self, images: np.ndarray, name: str, start: int = 0

@@ -35,6 +35,10 @@ class Networks:
   teacher: ResNet
   student: ResNet
 
+  def student_with(self, *, delta: bool) -> ResNet:
+    """Returns the student with or without delta substitutes."""
+    return self.student if delta else self.student.without_delta
+
 
 def run_network(
     net: ResNet,

@@ -82,8 +82,7 @@ class Phase:
     """Returns the network that trains, with the parts that exist so far."""
     if self.network == 'teacher':
       return nets.teacher
-    has_delta = DELTA in self.parts
-    return nets.student if has_delta else nets.student.without_delta
+    return nets.student_with(delta=DELTA in self.parts)
 
   def epoch_steps(self, num_examples: int) -> int:
     """Returns the number of full batches in an epoch.
