@@ -32,8 +32,6 @@ from adaptanet_jax.training.phases import (
 )
 
 _CASCADES = tuple(name for name in SECTIONS if name.endswith('cascade'))
-# Sections of the phases whose loss compares anchors.
-_ANCHORED = (*_CASCADES, 'lock_in', 'delta.lock_in', 'joint')
 
 # What a run can do after training, in order.
 _AFTER_TRAINING = ('evaluation', 'policies', 'latency', 'report')
@@ -42,7 +40,11 @@ _AFTER_BASELINE = ('evaluation', 'report')
 # More are surely a mistake, and step numbers would not fit 32 bits.
 _MOST_EPOCHS = 1_000_000
 
-_SOFT_WEIGHTS = {f'{section}.soft_weight': 0.0 for section in _ANCHORED}
+_SOFT_WEIGHTS = {
+    f'{name}.soft_weight': 0.0
+    for name, section in SECTIONS.items()
+    if section.loss == 'anchors'
+}
 # What a run did that is older than one of these settings.
 _ABSENT = {
     'data.damaged': 'refuse',

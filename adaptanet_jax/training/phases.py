@@ -61,7 +61,7 @@ class Phase:
   settings: ml_collections.FrozenConfigDict
   epochs: float
   trains: tuple[str, ...]
-  loss: str = 'anchors'
+  loss: str
   network: str = 'student'
   parts: tuple[str, ...] = (BACKBONE,)
   space: SubnetSpace | None = None
@@ -126,20 +126,33 @@ _DATA = tuple(
     )
 )
 _FIRST = ('seed', *_DATA, 'model.architecture', 'model.stem')
-# By section of the configuration, in the order of training: prefixes of the
-# dotted keys of the settings that decide what its phases train. The settings of
-# earlier sections decide it, too.
-_DEPENDS = {
-    'teacher': (*_FIRST, 'baseline.network', 'teacher.'),
-    'cascade': ('model.', 'mdsr.', 'cascade.'),
-    'lock_in': ('lock_in.',),
-    'delta.cascade': ('delta.kind', 'delta.cascade.'),
-    'delta.lock_in': ('delta.lock_in.',),
-    'joint': ('joint.',),
-    'gates': ('gates.',),
-    'baseline': (*_FIRST, 'model.norm', 'baseline.'),
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+  """A section of the configuration, with settings of training phases.
+
+  Attributes:
+    depends: prefixes of the dotted keys of the settings that decide what its
+      phases train; those of earlier sections decide it, too.
+    loss: see `Phase`.
+  """
+
+  depends: tuple[str, ...]
+  loss: str = 'anchors'
+
+
+# In the order of training.
+SECTIONS = {
+    'teacher': Section((*_FIRST, 'baseline.network', 'teacher.'), 'labels'),
+    'cascade': Section(('model.', 'mdsr.', 'cascade.')),
+    'lock_in': Section(('lock_in.',)),
+    'delta.cascade': Section(('delta.kind', 'delta.cascade.')),
+    'delta.lock_in': Section(('delta.lock_in.',)),
+    'joint': Section(('joint.',)),
+    'gates': Section(('gates.',), 'gates'),
+    'baseline': Section((*_FIRST, 'model.norm', 'baseline.'), 'baseline'),
 }
-SECTIONS = tuple(_DEPENDS)
 
 
 def can_run(part: str, trained: Collection[str]) -> bool:
@@ -159,9 +172,14 @@ def dependencies(
   Returns:
     Prefixes of their dotted keys.
   """
-  last = SECTIONS.index(up_to or SECTIONS[-1])
-  sections = [s for s in sections_of(config) if SECTIONS.index(s) <= last]
-  return tuple(key for section in sections for key in _DEPENDS[section])
+  order = [*SECTIONS]
+  counted = order[: order.index(up_to) + 1] if up_to else order
+  return tuple(
+      key
+      for section in sections_of(config)
+      if section in counted
+      for key in SECTIONS[section].depends
+  )
 
 
 def group_of(section: str) -> str:
@@ -202,7 +220,6 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           'teacher',
           network='teacher',
           trains=(BACKBONE,),
-          loss='labels',
       ),
       *_cascade(config, 'cascade', (BACKBONE,), 'width'),
       _phase(config, 'lock_in', trains=(BACKBONE,), space=everything),
@@ -220,7 +237,6 @@ def build_phases(config: ml_collections.ConfigDict) -> tuple[Phase, ...]:
           'gates',
           parts=(*deltas, GATES),
           trains=(GATES,),
-          loss='gates',
           space=joint,
       ),
   )
@@ -231,7 +247,11 @@ def _phase(
     config: ml_collections.ConfigDict, section: str, **fields: Any
 ) -> Phase:
   settings = ml_collections.FrozenConfigDict(section_of(config, section))
-  defaults = {'name': section.replace('.', '_'), 'epochs': settings.epochs}
+  defaults = {
+      'name': section.replace('.', '_'),
+      'epochs': settings.epochs,
+      'loss': SECTIONS[section].loss,
+  }
   return Phase(section=section, settings=settings, **(defaults | fields))
 
 
@@ -242,7 +262,6 @@ def _baseline(config: ml_collections.ConfigDict) -> Phase:
       config,
       'baseline',
       trains=(BACKBONE,),
-      loss='baseline',
       average_decay=settings.average_decay if averaged else None,
   )
 
