@@ -80,8 +80,6 @@ def supernet_of(net: ResNet, variables: Variables) -> Supernet:
       net,
       None,
       variables,
-      subnets={},
-      policy_table={},
       about=About(
           name=net.architecture,
           class_names=tuple(map(str, range(net.num_classes))),

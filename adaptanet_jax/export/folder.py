@@ -152,15 +152,9 @@ def _check(format: str, memory: str) -> None:
 
 
 def _in_float32(net: Supernet) -> Supernet:
-  return Supernet(
-      dataclasses.replace(net.net, dtype='float32', axis_name=None),
-      net.gates,
-      net.variables,
-      subnets=net.subnets,
-      policy_table=net.policy_table,
-      about=net.about,
-      calibrated=net.calibrated,
-      statistics=net.statistics,
+  return dataclasses.replace(
+      net,
+      net=dataclasses.replace(net.net, dtype='float32', axis_name=None),
       # This back end compiles only the branches that run, each a few times.
       backend='stages',
       fast_compile=True,

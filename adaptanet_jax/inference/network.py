@@ -38,69 +38,57 @@ from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 BACKENDS = ('auto', 'switch', 'stages')
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Supernet:
-  """All subnets of a run as one function.
+  """All subnets of a run as one function; `load` returns one.
 
   Attributes:
     net: static half of the network.
     gates: static half of its Var Gates; None for a baseline and before the
       gates are trained.
-    variables: collections of both.
-    subnets: the table of all subnets, `{}` if they were not measured.
-    policy_table: contents of `policies.json`, `{}` if there are none.
+    variables: collections of both, on the device.
+    about: description of the network.
+    subnets: the table of all subnets, for `within`; `{}` if they were not
+      measured.
+    policy_table: contents of `policies.json`, for `route`; `{}` if there are
+      none.
     calibrated: which batch statistics it runs with, as for `load`.
     statistics: batch statistics of every subnet, unless that is 'none'.
-    about: description of the network.
+    backend: one of `BACKENDS`.
+    fast_compile: for `route` and the back end 'stages', see `compiler.options`.
+
+  Raises:
+    UsageError: there is no such back end.
   """
 
-  def __init__(
-      self,
-      net: ResNet,
-      gates: GateSet | None,
-      variables: Variables,
-      *,
-      subnets: SubnetTable,
-      policy_table: dict[str, Any],
-      about: About,
-      calibrated: str = 'none',
-      statistics: calibration_lib.Statistics = (),
-      backend: str = BACKENDS[0],
-      fast_compile: bool = False,
-  ) -> None:
-    """Puts the variables on the device; users call `load` instead.
+  net: ResNet
+  gates: GateSet | None
+  variables: Variables
+  _: dataclasses.KW_ONLY
+  about: About
+  subnets: SubnetTable = dataclasses.field(default_factory=dict)
+  policy_table: dict[str, Any] = dataclasses.field(default_factory=dict)
+  calibrated: str = 'none'
+  statistics: calibration_lib.Statistics = ()
+  backend: str = BACKENDS[0]
+  fast_compile: bool = False
 
-    Args:
-      net: static half of the network.
-      gates: static half of its Var Gates, if any.
-      variables: collections of both.
-      subnets: the table of all subnets, for `within`.
-      policy_table: contents of `policies.json`, for `route`.
-      about: description of the network.
-      calibrated: which batch statistics it runs with, as for `load`.
-      statistics: batch statistics of every subnet, unless that is 'none'.
-      backend: one of `BACKENDS`.
-      fast_compile: for `route` and the back end 'stages', see
-        `compiler.options`.
-
-    Raises:
-      UsageError: there is no such back end.
-    """
-    if backend not in BACKENDS:
+  def __post_init__(self) -> None:
+    """Folds the variables and puts them on the device."""
+    if self.backend not in BACKENDS:
       raise UsageError(
-          f'Unknown backend {backend!r}; expected one of {", ".join(BACKENDS)}.'
+          f'Unknown backend {self.backend!r}; expected one of '
+          f'{", ".join(BACKENDS)}.'
       )
-    self.net, self.gates, self._fast_compile = net.folded, gates, fast_compile
-    self.variables = jax.device_put(net.fold(variables))
+    self.variables = jax.device_put(self.net.fold(self.variables))
+    self.net = self.net.folded
+    if self.backend == 'auto':
+      self.backend = 'stages' if jax.default_backend() == 'cpu' else 'switch'
     self._stages = None
-    if backend == 'auto':
-      backend = 'stages' if jax.default_backend() == 'cpu' else 'switch'
-    if backend == 'stages':
+    if self.backend == 'stages':
       self._stages = stages.Stages(
-          self.net, self.variables, fast_compile=fast_compile
+          self.net, self.variables, fast_compile=self.fast_compile
       )
-    self.subnets, self.policy_table = subnets, policy_table
-    self.calibrated, self.statistics = calibrated, statistics
-    self.about = about
 
   def __repr__(self) -> str:
     return (
@@ -358,7 +346,7 @@ class Supernet:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       chosen = dataclasses.replace(chosen, share=jnp.float32(share))
     run = jitted.routed(
-        self.net, self.gates, used, fast_compile=self._fast_compile
+        self.net, self.gates, used, fast_compile=self.fast_compile
     )
     logits, subnets, _ = run(self.variables, self.check(images), chosen)
     return logits, [Subnet.decode(row) for row in np.asarray(subnets)]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of exported folders, and of the runtime that they contain."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -67,17 +68,13 @@ def supernet():
       np.sort(rng.normal(0.0, 0.3, (8**n, 2)), -1).astype(np.float32)
       for n in (1, 2, 3)
   ]
-  return Supernet(
-      net.net,
-      net.gates,
-      net.variables,
-      subnets=net.subnets,
+  return dataclasses.replace(
+      net,
       policy_table=policies.to_json(
           {'joint': dict(zip(('pull_up', 'budget'), mixtures))},
           edges,
           net.gates.confidence,
       ),
-      about=net.about,
   )
 
 

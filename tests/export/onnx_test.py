@@ -69,8 +69,6 @@ def supernet(net, **options):
       net,
       None,
       trees.draw_like(net.shapes(), seed=1),
-      subnets={},
-      policy_table={},
       about=dataclasses.replace(
           bundle_test._about(),
           class_names=tuple(map(str, range(net.num_classes))),

@@ -95,7 +95,6 @@ def calibrated(calibration='subnet', subnets=None):
       None,
       drawn,
       subnets=subnets or {},
-      policy_table={},
       about=_about(),
       calibrated=calibration,
       statistics=() if calibration == 'none' else tuple(
@@ -404,10 +403,7 @@ class BundleTest(parameterized.TestCase):
         ),
     ):
       about = dataclasses.replace(_about(), trained=trained_, accuracies={})
-      net = Supernet(
-          _NET, None, self.net.variables, subnets={}, policy_table={},
-          about=about,
-      )
+      net = Supernet(_NET, None, self.net.variables, about=about)
       folder = self.root / label
       net.save(str(folder))
       card = (folder / 'README.md').read_text()
@@ -434,7 +430,8 @@ class BundleTest(parameterized.TestCase):
         dataclasses.replace(_NET, delta=None, anchors=False),
         None,
         trees.draw_like(dataclasses.replace(_NET, delta=None).shapes()),
-        subnets={}, policy_table={}, about=_about(), backend='stages',
+        about=_about(),
+        backend='stages',
     )
     with self.assertRaisesRegex(UsageError, 'without anchors cannot be split'):
       without.finish(np.zeros((1, 8, 8, 32)), 1, _SUBNETS[0])
