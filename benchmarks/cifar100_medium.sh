@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # CIFAR-100 with the medium net: the paper's way, ours, ours before its joint lock-in,
-# ours with a soft cross-entropy in all lock-ins, USNet, DSNet, USNet*, DSNet*, then
-# deltas of each kind, sorted channels and the paper's norm with a shorter schedule,
-# one after the other, on a machine that is available for some hours at a time. Works
-# through the parts that are not done yet, until all are done or it is asked to stop:
+# ours with the error of the anchors alone, USNet, DSNet, USNet*, DSNet*, then deltas
+# of each kind, sorted channels and the paper's norm with a shorter schedule, one after
+# the other, on a machine that is available for some hours at a time. Works through the
+# parts that are not done yet, until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -123,26 +123,29 @@ network() {
 
 ours="configs/${base/:/.py:}"
 [[ "$base" == *:* ]] || ours="configs/$base.py"
+# On CIFAR-100 the paper's losses are the error of the anchors.
+anchors=()
+for section in lock_in delta.lock_in joint; do
+  anchors+=("--config.$section.soft_weight=0.0")
+done
 # The paper's substitutes, and no training beyond its own.
 paper=(--config.delta.kind=conv3x3 --config.delta.lock_in.epochs=20.0
   --config.joint.epochs=0.0)
 network paper "$ours" 'teacher cascade lock_in delta gates' \
-  evaluation,policies,report "${paper[@]}" "$@"
-reuse="--config.reuse=$runs/paper-$seed"
-network ours "$ours" 'delta joint gates' evaluation,policies,report "$reuse" "$@"
-network no_joint "$ours" '' evaluation,report --config.reuse="$runs/ours-$seed" \
+  evaluation,policies,report "${paper[@]}" "${anchors[@]}" "$@"
+from_paper="--config.reuse=$runs/paper-$seed"
+from_ours="--config.reuse=$runs/ours-$seed"
+network ours "$ours" 'lock_in delta joint gates' evaluation,policies,report \
+  "$from_paper" "$@"
+network no_joint "$ours" '' evaluation,report "$from_ours" \
   --config.joint.epochs=0.0 "$@"
-soft=()
-for section in lock_in delta.lock_in joint; do
-  soft+=("--config.$section.soft_weight=0.9")
-done
-network soft "$ours" 'lock_in delta joint gates' evaluation,policies,report \
-  "$reuse" "${soft[@]}" "$@"
+network anchors "$ours" 'delta joint gates' evaluation,policies,report \
+  "$from_paper" "${anchors[@]}" "$@"
 for name in usnet dsnet usnet_random dsnet_random; do
   network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
 done
-# Kinds of deltas on the same backbone, and the paper's way with sorted channels and
-# with its own norm: all with the same short schedule for the deltas, a sixth of the
+# Kinds of deltas on ours' backbone, and the paper's kind with sorted channels and with
+# the paper's norm: all with the same short schedule for the deltas, a sixth of the
 # paper's steps.
 short=('--config.delta.cascade.epochs=0.5,0.5,0.5,0.5'
   --config.delta.lock_in.epochs=3.0 --config.joint.epochs=0.0)
@@ -152,9 +155,9 @@ variant() {
   network "$name" "$ours" "$groups" evaluation,report "${short[@]}" "$@"
 }
 for kind in conv3x3 stream separable bottleneck; do
-  variant "$kind" delta "$reuse" --config.delta.kind="$kind" "$@"
+  variant "$kind" delta "$from_ours" --config.delta.kind="$kind" "$@"
 done
-variant sorted 'cascade lock_in delta' "$reuse" --config.delta.kind=conv3x3 \
+variant sorted 'cascade lock_in delta' "$from_paper" --config.delta.kind=conv3x3 \
   --config.model.sort_channels=True "$@"
 variant plain_gn 'teacher cascade lock_in delta' --config.delta.kind=conv3x3 \
   --config.model.norm=gn --config.teacher.norm=gn "$@"

@@ -261,12 +261,18 @@ class Cifar100MediumTest(parameterized.TestCase):
     done = self._run()
     self.assertEqual(done.returncode, 0, done.stderr)
     ours = '--config=configs/cifar100.py:medium'
+    anchors = ' '.join(
+        f'--config.{section}.soft_weight=0.0'
+        for section in ('lock_in', 'delta.lock_in', 'joint')
+    )
     paper = (
         '--config.delta.kind=conv3x3 --config.delta.lock_in.epochs=20.0 '
-        '--config.joint.epochs=0.0'
+        f'--config.joint.epochs=0.0 {anchors}'
     )
-    backbone = self.folder / 'runs' / 'cifar100_medium' / 'paper-0'
-    reuse = f'--config.reuse={backbone}'
+    runs = self.folder / 'runs' / 'cifar100_medium'
+    from_paper, from_ours = (
+        f'--config.reuse={runs / name}' for name in ('paper-0', 'ours-0')
+    )
     short = (
         '--config.delta.cascade.epochs=0.5,0.5,0.5,0.5 '
         '--config.delta.lock_in.epochs=3.0 --config.joint.epochs=0.0'
@@ -278,19 +284,14 @@ class Cifar100MediumTest(parameterized.TestCase):
             'teacher', 'cascade', 'lock_in', 'delta', 'gates', *measured
         )
     ] + [
-        f'ours-0 {ours} {phases} {reuse} --more'
-        for phases in ('delta', 'joint', 'gates', *measured)
-    ] + [
-        f'no_joint-0 {ours} evaluation,report --config.reuse='
-        f'{backbone.parent / "ours-0"} --config.joint.epochs=0.0 --more'
-    ]
-    soft = ' '.join(
-        f'--config.{section}.soft_weight=0.9'
-        for section in ('lock_in', 'delta.lock_in', 'joint')
-    )
-    expected += [
-        f'soft-0 {ours} {phases} {reuse} {soft} --more'
+        f'ours-0 {ours} {phases} {from_paper} --more'
         for phases in ('lock_in', 'delta', 'joint', 'gates', *measured)
+    ] + [
+        f'no_joint-0 {ours} evaluation,report {from_ours} '
+        '--config.joint.epochs=0.0 --more'
+    ] + [
+        f'anchors-0 {ours} {phases} {from_paper} {anchors} --more'
+        for phases in ('delta', 'joint', 'gates', *measured)
     ]
     for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
@@ -300,13 +301,13 @@ class Cifar100MediumTest(parameterized.TestCase):
       ]
     for name, groups, settings in (
         *(
-            (kind, ['delta'], f'{reuse} --config.delta.kind={kind}')
+            (kind, ['delta'], f'{from_ours} --config.delta.kind={kind}')
             for kind in ('conv3x3', 'stream', 'separable', 'bottleneck')
         ),
         (
             'sorted',
             ['cascade', 'lock_in', 'delta'],
-            f'{reuse} --config.delta.kind=conv3x3 '
+            f'{from_paper} --config.delta.kind=conv3x3 '
             '--config.model.sort_channels=True',
         ),
         (
@@ -328,7 +329,7 @@ class Cifar100MediumTest(parameterized.TestCase):
         sorted(
             f'{name}-0'
             for name in (
-                'paper', 'ours', 'no_joint', 'soft', 'usnet', 'dsnet',
+                'paper', 'ours', 'no_joint', 'anchors', 'usnet', 'dsnet',
                 'usnet_random', 'dsnet_random', 'conv3x3', 'stream',
                 'separable', 'bottleneck', 'sorted', 'plain_gn',
             )
