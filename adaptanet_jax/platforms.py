@@ -14,14 +14,14 @@ from typing import Any
 import jax
 from jax import lax
 
-from adaptanet_jax.export import runtime_latency
+from adaptanet_jax import machine
 
 
 def device_kind() -> str:
   """Returns the name of this machine's devices; JAX calls all CPUs 'cpu'."""
   device = jax.devices()[0]
   if device.platform == 'cpu':
-    return runtime_latency.processor()
+    return machine.processor()
   return device.device_kind
 
 

@@ -190,16 +190,21 @@ def _locked(folder: str) -> Iterator[bool]:
       raise
     yield True
     return
-  is_ours = False
   with file:
     is_ours = _take(file)
+    if is_ours and not os.path.exists(path):
+      # Who had the lock before has removed it, and the folder: make them again.
+      with _locked(folder) as is_ours:
+        yield is_ours
+      return
     try:
       yield is_ours
     finally:
       # A process without the lock leaves the folder to the one that has it.
       if is_new and is_ours and os.listdir(folder) == [_LOCK]:
         os.remove(path)
-        os.rmdir(folder)
+        with contextlib.suppress(OSError):  # Another one may just have come.
+          os.rmdir(folder)
 
 
 def _take(file: IO[str]) -> bool:
@@ -209,9 +214,8 @@ def _take(file: IO[str]) -> bool:
   except BlockingIOError:
     return False
   except OSError:
-    return True  # Some shared file systems have no locks.
-  # Who had the lock may have removed the file with the folder since.
-  return os.fstat(file.fileno()).st_nlink > 0
+    pass  # Some shared file systems have no locks.
+  return True
 
 
 @contextlib.contextmanager

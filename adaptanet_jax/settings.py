@@ -50,6 +50,7 @@ _ABSENT = {
     'data.damaged': 'refuse',
     'data.held_out': 0.0,
     'data.shorter_side': 0,
+    'data.workers': 0,
     'model.sort_channels': False,
     'teacher.weights': '',
     'joint.epochs': 0.0,
@@ -57,7 +58,7 @@ _ABSENT = {
     'mdsr.soft_epochs': 0.0,
     'policies.confidence': 'variance',
     'policies.examples': 'training',
-} | _SOFT_WEIGHTS
+}
 
 # Settings with a fixed set of values.
 ALLOWED: Mapping[str, tuple[Any, ...]] = {
@@ -339,11 +340,14 @@ def completed(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
   What another program wrote as a single value, and a run as a section, is left
   out.
   """
-  flat = _ABSENT | {
+  added = _ABSENT | _SOFT_WEIGHTS
+  flat = {
       key: value
       for key, value in flatten(config).items()
-      if not any(absent.startswith(f'{key}.') for absent in _ABSENT)
+      if not any(other.startswith(f'{key}.') for other in added)
   }
+  # Before there were weights, epochs alone chose another soft cross-entropy.
+  flat = (_ABSENT if flat.get('mdsr.soft_epochs') else added) | flat
   return ml_collections.ConfigDict(traverse_util.unflatten_dict(flat, sep='.'))
 
 

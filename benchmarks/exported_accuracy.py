@@ -16,7 +16,8 @@ import sys
 from absl import app, flags
 
 import adaptanet_jax
-from adaptanet_jax.export import runtime, runtime_latency
+from adaptanet_jax import machine
+from adaptanet_jax.export import runtime
 from adaptanet_jax.models.subnet import NUM_STAGES
 from benchmarks import harness
 
@@ -41,7 +42,7 @@ def main(argv):
   net = runtime.load(
       _EXPORTED.value, sess_options=harness.session_options(1)
   )
-  pool = futures.ThreadPoolExecutor(runtime_latency.num_cores())
+  pool = futures.ThreadPoolExecutor(machine.num_cores())
   images, labels = adaptanet_jax.examples(_WORKDIR.value)
   report = harness.Report(
       'exported_accuracy',

@@ -22,8 +22,8 @@ from absl import flags
 import jax
 import numpy as np
 
-from adaptanet_jax import compiler, trees, versions
-from adaptanet_jax.export import runtime, runtime_latency
+from adaptanet_jax import compiler, machine, trees, versions
+from adaptanet_jax.export import runtime
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
 from adaptanet_jax.models.parts import Variables
@@ -327,8 +327,8 @@ def device() -> dict[str, Any]:
       'platform': jax.default_backend(),
       'kind': jax.devices()[0].device_kind,
       'count': jax.device_count(),
-      'host': runtime_latency.processor(),
-      'cores': runtime_latency.num_cores(),
+      'host': machine.processor(),
+      'cores': machine.num_cores(),
       'python': platform.python_version(),
       'versions': versions.installed(_PACKAGES),
   }

@@ -25,7 +25,7 @@ from sklearn import datasets
 
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import InMemorySplit, Split, StreamedSplit
-from adaptanet_jax.export.runtime_latency import num_cores
+from adaptanet_jax.machine import num_cores
 
 if __name__ == '__main__':  # Worker processes need not load JAX.
   from benchmarks import harness

@@ -535,10 +535,20 @@ class DifferingKeysTest(parameterized.TestCase):
     )
     self.assertEmpty(settings.differences(old, new, up_to='cascade'))
 
-  @parameterized.parameters({}, {'data': 'x', 'joint': 3, 'baseline': None})
+  @parameterized.parameters(
+      {}, {'data': 'x', 'joint': 3, 'lock_in': 4, 'baseline': None}
+  )
   def test_what_another_program_wrote_differs(self, **old):
     self.assertIn(
         'seed: None -> 0', settings.differences(old, common.get_config())
+    )
+
+  def test_an_older_run_may_have_had_a_soft_loss_by_epochs_alone(self):
+    old, new = common.get_config().to_dict(), common.get_config()
+    del old['lock_in']['soft_weight']
+    old['mdsr']['soft_epochs'] = new.mdsr.soft_epochs = 1.0
+    self.assertEqual(
+        settings.differences(old, new), ['lock_in.soft_weight: None -> 0.0']
     )
 
   def test_old_runs_have_all_that_a_network_is_made_from(self):
@@ -558,6 +568,8 @@ class DifferingKeysTest(parameterized.TestCase):
     self.assertNotIn('joint', names)
     nets, _ = workspace.networks(config, 10, (16, 16, 3))
     self.assertEqual(nets.student.delta, 'conv3x3')
+    # What reading the test split again takes.
+    self.assertEqual((config.data.damaged, config.data.workers), ('refuse', 0))
 
   @parameterized.parameters(
       # Settings that only a baseline uses, or only ours, may differ in the

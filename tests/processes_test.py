@@ -371,13 +371,28 @@ class ProcessesTest(parameterized.TestCase):
     with processes.sole_user(folder):  # The first one has ended.
       pass
 
-  def test_the_lock_of_a_folder_that_is_gone_is_not_taken(self):
-    folder = self.enterContext(tempfile.TemporaryDirectory())
-    path = os.path.join(folder, 'lock')
-    with open(path, 'w', encoding='ascii') as file:
-      self.assertTrue(processes._take(file))
-      os.remove(path)
-      self.assertFalse(processes._take(file))
+  def test_a_folder_that_its_last_user_removes_meanwhile_is_made_again(self):
+    folder = os.path.join(
+        self.enterContext(tempfile.TemporaryDirectory()), 'runs'
+    )
+    take = processes._take
+
+    def remove(file):
+      if removing:
+        shutil.rmtree(removing.pop())
+      return take(file)
+
+    removing = [folder]
+    with (
+        mock.patch.object(processes, '_take', remove),
+        processes.sole_user(folder),
+    ):
+      self.assertEmpty(removing)
+      self.assertLen(os.listdir(folder), 1)
+      with self.assertRaisesRegex(UsageError, 'in use by another run'):
+        with processes.sole_user(folder):
+          self.fail('Two runs have it.')
+    self.assertTrue(os.path.isdir(os.path.dirname(folder)))
 
   def test_a_folder_is_made_and_goes_again_if_nothing_came_of_it(self):
     parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))

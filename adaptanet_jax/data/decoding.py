@@ -24,7 +24,7 @@ from adaptanet_jax.data.splits import (
   end_with_run,
 )
 from adaptanet_jax.errors import UsageError, some
-from adaptanet_jax.export.runtime_latency import num_cores
+from adaptanet_jax.machine import num_cores
 
 # Most bytes of pixels to keep; a larger split is decoded as batches need it.
 MAX_BYTES_IN_MEMORY = 8 * 2**30

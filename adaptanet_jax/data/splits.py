@@ -19,7 +19,7 @@ import numpy as np
 
 from adaptanet_jax.data import images
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.export.runtime_latency import num_cores
+from adaptanet_jax.machine import num_cores
 
 Batch = dict[str, np.ndarray]
 Decoded = TypeVar('Decoded')

@@ -22,7 +22,7 @@ from adaptanet_jax.data.dataset import Dataset, MissingDataError
 from adaptanet_jax.data.images import ON_HOST
 from adaptanet_jax.data.splits import DamagedError, Split
 from adaptanet_jax.errors import UsageError, first_line
-from adaptanet_jax.export.runtime_latency import num_cores
+from adaptanet_jax.machine import num_cores
 
 
 class TfdsSource:

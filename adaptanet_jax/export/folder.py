@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import tqdm
 
-from adaptanet_jax import trees, versions
+from adaptanet_jax import machine, trees, versions
 from adaptanet_jax.data import images as images_lib
 from adaptanet_jax.errors import UsageError, missing_package, some
 from adaptanet_jax.evaluation import calibration, cost, subnet_table
@@ -53,6 +53,7 @@ _PACKAGES = ('jax', 'jaxlib', 'onnx', 'onnxruntime', 'numpy')
 _MODULES = {
     'runtime.py': runtime,
     'runtime_latency.py': runtime_latency,
+    'runtime_machine.py': machine,
     'runtime_models.py': runtime_models,
     'runtime_pictures.py': images_lib,
 }

@@ -25,9 +25,9 @@ import jax
 import numpy as np
 
 import adaptanet_jax
+from adaptanet_jax import machine
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation import latency, subnet_table
-from adaptanet_jax.export import runtime_latency
 from adaptanet_jax.models.subnet import UNIFORM, Subnet
 from adaptanet_jax.serving import policies
 from adaptanet_jax.serving.check import check
@@ -90,8 +90,8 @@ class Asked:
     on = _digest(json.dumps(
         engine.described | {
             'version': adaptanet_jax.__version__,
-            'processor': runtime_latency.processor(),
-            'cores': runtime_latency.num_cores(),
+            'processor': machine.processor(),
+            'cores': machine.num_cores(),
             'sizes': self.sizes,
         },
         sort_keys=True,

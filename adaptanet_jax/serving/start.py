@@ -77,8 +77,9 @@ def create_service(args: argparse.Namespace, name: str) -> Service:
   Raises:
     UsageError: the model cannot be served.
   """
+  asked = _asked(args)  # First: what loading compiles is kept, too.
   engine = load_engine(args.model)
-  return _service(args, name, engine, profile.create(engine, _asked(args)))
+  return _service(args, name, engine, profile.create(engine, asked))
 
 
 def create_app(

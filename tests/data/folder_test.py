@@ -232,9 +232,10 @@ class FolderTest(parameterized.TestCase):
   @parameterized.parameters(('', MissingDataError), ('/no/such', UsageError))
   def test_a_folder_that_is_not_there_is_refused(self, folder, kind):
     with self.assertRaisesRegex(
-        kind, f"config.data.dir = '{folder}' is not a folder.*DIR/C"
-    ):
+        UsageError, f"config.data.dir = '{folder}' is not a folder.*DIR/C"
+    ) as caught:
       self._load(dir=folder)
+    self.assertIs(type(caught.exception), kind)
 
   def test_a_file_for_a_folder_is_refused(self):
     (self.folder / 'x.zip').write_bytes(b'')

@@ -264,7 +264,6 @@ class TfdsTest(parameterized.TestCase):
     whole = self._tiny('tiny_fixed')
     with (
         mock.patch.object(decoding, '_CHUNK', 2),
-        mock.patch.object(os, 'cpu_count', return_value=1),
         mock.patch.object(
             futures, 'ProcessPoolExecutor', wraps=futures.ProcessPoolExecutor
         ) as pool,

@@ -29,7 +29,8 @@ from tests.inference import bundle_test
 
 _FILES = (
     *('export.json', 'subnets.csv', 'example.npz', 'runtime.py'),
-    *('runtime_latency.py', 'runtime_models.py', 'runtime_pictures.py'),
+    *('runtime_latency.py', 'runtime_machine.py', 'runtime_models.py'),
+    'runtime_pictures.py',
 )
 SUBNETS = ('1.0-1.0-1.0-1.0', '0.25-0.5d-0.75-1.0d')
 # Runs a folder's runtime with some packages hidden, as if not installed.

@@ -18,6 +18,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+from adaptanet_jax import machine
 from adaptanet_jax.errors import UsageError
 from adaptanet_jax.export import (
   folder as folder_lib,
@@ -142,9 +143,7 @@ class RuntimeTest(folder_test.ExportTestCase):
     few, patient = (onnxruntime.SessionOptions() for _ in range(2))
     few.intra_op_num_threads = 3
     patient.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    with mock.patch.object(
-        runtime_latency, 'processor', return_value='another'
-    ):
+    with mock.patch.object(machine, 'processor', return_value='another'):
       moved = runtime.load(str(folder))
     for net, message in (
         (moved, "do not hold here: processor was '.*' and is 'another'; expec"),
@@ -168,36 +167,6 @@ class RuntimeTest(folder_test.ExportTestCase):
     (folder / 'latency.json').write_text('{')
     with self.assertRaisesRegex(ValueError, 'latency.json is damaged'):
       runtime.load(str(folder)).within(milliseconds=2.0)
-
-  @parameterized.parameters(
-      ('model name\t: A 9\nmodel\t\t: 85\nmodel name\t: A 9\n', 'A 9'),
-      # An ARM core.
-      (
-          'CPU implementer\t: 0x41\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\n',
-          'CPU implementer 0x41, CPU part 0xd0c, CPU variant 0x3',
-      ),
-      # A Mac.
-      (None, 'Apple M9'),
-      # Without a name, the machine's has to do.
-      ('processor\t: 0\n', 'riscv of here'),
-  )
-  def test_the_name_of_a_processor(self, text, expected):
-    opened = mock.mock_open(read_data=text)
-    if text is None:
-      opened.side_effect = FileNotFoundError
-    brand = mock.Mock(stdout='Apple M9\n')
-    asked = brand if text is None else FileNotFoundError
-    with (
-        mock.patch.object(runtime_latency, 'open', opened, create=True),
-        mock.patch.object(
-            runtime_latency.subprocess, 'run', side_effect=[asked]
-        ),
-        mock.patch.multiple(
-            runtime_latency.platform,
-            processor=lambda: 'riscv', node=lambda: 'here',
-        ),
-    ):
-      self.assertEqual(runtime_latency.processor(), expected)
 
   def test_a_few_subnets_are_timed_each(self):
     folder = self.root / 'few'

@@ -77,6 +77,17 @@ class StartTest(parameterized.TestCase):
     _, menus = self._create(*flags, is_kept=is_kept)
     self.assertEqual(menus, [start.profile.Asked(**expected)])
 
+  def test_the_rest_of_a_new_menu_is_all_that_was_asked_for(self):
+    asked, engine = start.profile.Asked('/cache'), fakes.FakeEngine()
+    with (
+        mock.patch.object(start.profile, 'is_kept', return_value=False),
+        mock.patch.object(start.profile, 'create') as create,
+    ):
+      _, rest = start._first(engine, asked)
+      begun = mock.Mock()
+      self.assertEqual(rest(begun), (engine, create.return_value))
+    create.assert_called_with(engine, asked, begun)
+
 
 if __name__ == '__main__':
   absltest.main()
