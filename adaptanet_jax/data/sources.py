@@ -80,7 +80,9 @@ def _hold_out(split: Split, share: float) -> tuple[Split, Split | None]:
   )
 
 
-def _in_memory(images: np.ndarray, labels: np.ndarray, count: int = 0) -> Split:
+def _in_memory(
+    images: np.ndarray, labels: np.ndarray, *, count: int = 0
+) -> Split:
   """Returns a split of the first `count` examples; 0: of all."""
   return InMemorySplit(
       labels[: count or None].astype(np.int32), images.__getitem__
@@ -111,8 +113,8 @@ def _digits(data: ml_collections.ConfigDict) -> Dataset:
       'digits',
       tuple(map(str, range(10))),
       images.shape[1:],
-      _in_memory(train, train_labels, data.train_examples),
-      _in_memory(test, test_labels, data.test_examples),
+      _in_memory(train, train_labels, count=data.train_examples),
+      _in_memory(test, test_labels, count=data.test_examples),
   )
 
 

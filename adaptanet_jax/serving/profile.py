@@ -101,7 +101,7 @@ class Asked:
 
 
 def create(
-    engine: Engine, asked: Asked, begun: Callable[[], int] = lambda: 0
+    engine: Engine, asked: Asked, *, begun: Callable[[], int] = lambda: 0
 ) -> Profile:
   """Chooses a menu and times it, or reads the times if it was timed before.
 

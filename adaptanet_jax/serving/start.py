@@ -53,7 +53,7 @@ def create_server(
   def load(model: str) -> tuple[Engine, Profile]:
     other = load_engine(model or service.engine.source)
     return other, profile.create(
-        other, asked, lambda: service.batcher.begun
+        other, asked, begun=lambda: service.batcher.begun
     )
 
   return Server(
@@ -152,7 +152,7 @@ def _first(
       names=(str(UNIFORM[-1]), str(UNIFORM[0])),
   )
   return profile.create(engine, few), lambda begun: (
-      engine, profile.create(engine, asked, begun)
+      engine, profile.create(engine, asked, begun=begun)
   )
 
 

@@ -125,6 +125,7 @@ class Weighting:
   """
 
   teacher_weight: float
+  _: dataclasses.KW_ONLY
   soft_weight: float = 0.0
   soft_from: int = 0
 

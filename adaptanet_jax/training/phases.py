@@ -363,7 +363,9 @@ def objective_for(
         input_from=phase.input_from,
         num_random=config.mdsr.num_random,
         weighting=Weighting(
-            config.mdsr.teacher_weight, settings.soft_weight, soft_from
+            config.mdsr.teacher_weight,
+            soft_weight=settings.soft_weight,
+            soft_from=soft_from,
         ),
     )
   # The teacher of a baseline, if any, is its own moving average.

@@ -65,8 +65,10 @@ class EngineTest(parameterized.TestCase):
 
   @classmethod
   def _create(cls, begun=lambda: 0, **asked):
-    asked = {'folder': str(cls.root), 'sizes': _SIZES} | asked
-    return profile_lib.create(cls.engine, profile_lib.Asked(**asked), begun)
+    asked = profile_lib.Asked(
+        **{'folder': str(cls.root), 'sizes': _SIZES} | asked
+    )
+    return profile_lib.create(cls.engine, asked, begun=begun)
 
   @parameterized.product(name=_MENU, count=(1, 3, 16))
   def test_padding_changes_nothing(self, name, count):

@@ -86,7 +86,7 @@ class StartTest(parameterized.TestCase):
       _, rest = start._first(engine, asked)
       begun = mock.Mock()
       self.assertEqual(rest(begun), (engine, create.return_value))
-    create.assert_called_with(engine, asked, begun)
+    create.assert_called_with(engine, asked, begun=begun)
 
 
 if __name__ == '__main__':

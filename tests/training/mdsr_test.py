@@ -186,7 +186,7 @@ class WeightingTest(parameterized.TestCase):
     np.testing.assert_allclose(to_soft, [0.25, 0.25, 0.25])
 
   def test_without_the_largest_the_others_share_one(self):
-    to_teacher, to_largest, to_soft = mdsr.Weighting(0.25, 0.5).at(
+    to_teacher, to_largest, to_soft = mdsr.Weighting(0.25, soft_weight=0.5).at(
         0, 5, has_largest=False
     )
     np.testing.assert_allclose(to_soft, [0.1] * 5)

@@ -86,7 +86,9 @@ def _gradients(student, teacher, rng, step=0):
       space=_SPACE,
       input_from='student',
       num_random=3,
-      weighting=mdsr.Weighting(_V, 0.25, _SOFT_FROM),
+      weighting=mdsr.Weighting(
+          _V, soft_weight=0.25, soft_from=_SOFT_FROM
+      ),
   )
   return grads, metrics
 
