@@ -161,5 +161,5 @@ def _stage(
 
 def _anchor(described: Network, number: int, name: str = '') -> Map:
   """Describes a stage's output, which has one shape for all its choices."""
-  *sides, channels = described.anchor_shapes[number - 1]
+  *sides, channels = described.net.anchor_shapes[number - 1]
   return Map(name, channels, (sides[0], sides[1]))

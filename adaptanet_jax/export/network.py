@@ -65,11 +65,6 @@ class Network:
   params: Arrays
   statistics: Callable[[StageChoice], Arrays]
 
-  @property
-  def anchor_shapes(self) -> tuple[tuple[int, int, int], ...]:
-    """`(H, W, C)` of the output of each stage."""
-    return self.net.anchor_shapes
-
   def at(self, graph: Graph, choice: StageChoice) -> 'Layers':
     """Returns the layers of the network under a choice of a stage."""
     return Layers(

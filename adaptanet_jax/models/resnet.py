@@ -36,6 +36,7 @@ from adaptanet_jax.models.parts import (
 )
 from adaptanet_jax.models.subnet import (
   CHOICES,
+  EVERY_UNIFORM,
   LARGEST,
   NUM_STAGES,
   WIDTH_CHOICES,
@@ -112,7 +113,7 @@ class ResNet:
   @property
   def uniform(self) -> tuple[Subnet, ...]:
     """The subnets that run all stages alike, in the order of `choices`."""
-    return tuple(Subnet((choice,) * NUM_STAGES) for choice in self.choices)
+    return EVERY_UNIFORM[: len(self.choices)]
 
   @property
   def num_subnets(self) -> int:

@@ -43,8 +43,6 @@ class Phase:
     settings: batch size, optimizer and other settings of the phase.
     epochs: passes over the training split.
     trains: paths of the trained part of its network's parameters.
-    loss: what trains it: 'labels', 'anchors' (Eq. 1 to 3), 'gates' (Eq. 4) or
-      'baseline'.
     network: 'teacher' or 'student', the network whose part is trained.
     parts: parts of that network that exist so far: the backbone, and later the
       deltas and the gates.
@@ -61,7 +59,6 @@ class Phase:
   settings: ml_collections.FrozenConfigDict
   epochs: float
   trains: tuple[str, ...]
-  loss: str
   network: str = 'student'
   parts: tuple[str, ...] = (BACKBONE,)
   space: SubnetSpace | None = None
@@ -72,6 +69,11 @@ class Phase:
   def group(self) -> str:
     """The name in `config.phases`; `cascade` for `cascade1` to `cascade4`."""
     return group_of(self.section)
+
+  @property
+  def loss(self) -> str:
+    """What trains it, see `Section`."""
+    return SECTIONS[self.section].loss
 
   @property
   def reads_teacher(self) -> bool:
@@ -135,7 +137,8 @@ class Section:
   Attributes:
     depends: prefixes of the dotted keys of the settings that decide what its
       phases train; those of earlier sections decide it, too.
-    loss: see `Phase`.
+    loss: what trains them: 'labels', 'anchors' (Eq. 1 to 3), 'gates' (Eq. 4) or
+      'baseline'.
   """
 
   depends: tuple[str, ...]
@@ -247,11 +250,7 @@ def _phase(
     config: ml_collections.ConfigDict, section: str, **fields: Any
 ) -> Phase:
   settings = ml_collections.FrozenConfigDict(section_of(config, section))
-  defaults = {
-      'name': section.replace('.', '_'),
-      'epochs': settings.epochs,
-      'loss': SECTIONS[section].loss,
-  }
+  defaults = {'name': section.replace('.', '_'), 'epochs': settings.epochs}
   return Phase(section=section, settings=settings, **(defaults | fields))
 
 
