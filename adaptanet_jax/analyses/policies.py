@@ -43,8 +43,9 @@ _ROUNDS = 3
 def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   """Returns a predictor that routes images as a policy says.
 
-  It returns `prediction`, the `subnet` of each image and whether it `reads`
-  each gate. The policy is an argument, so all policies share one program.
+  It returns `prediction`, the subnets that each image `ran` under, and whether
+  it `reads` each gate. The policy is an argument, so all policies share one
+  program.
   """
 
   def predict(
@@ -53,11 +54,15 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
       images: jax.Array,
       policy: routing.Policy,
   ) -> dict[str, jax.Array]:
-    logits, subnets, reads = routing.route(
+    logits, ran, reads = routing.route(
         folded, gates, variables, images, policy
     )
     prediction = logits.argmax(-1).astype(jnp.int32)
-    return {'prediction': prediction, 'subnet': subnets.T, 'reads': reads.T}
+    return {
+        'prediction': prediction,
+        'ran': ran.transpose(1, 2, 0),
+        'reads': reads.T,
+    }
 
   return protocols.map_predictor(net, predict)
 
@@ -74,7 +79,7 @@ def programs(work: Workspace, variables: Any) -> dict[str, Program]:
       'routed': common.program(
           work, routed_predictor(net, gates), variables, shapes
       ),
-      # The program of the evaluation; only its predictions are used.
+      # The program of the evaluation; what it reads of gates is not used.
       'uniform': gating.gate_program(work, variables),
   }
 
@@ -86,7 +91,9 @@ def measure_policies(work: Workspace) -> None:
   # The settings were checked, and the plan includes training the gates.
   assert gates is not None, config.gates.anchors
   runs = programs(work, work.variables['student'])
-  observed, value = _observe(work, gates, runs['tree'])
+  uniform = _run_uniform(work, runs['uniform'])
+  margins = uniform[config.policies.examples]['margin']
+  observed, value = _observe(work, gates, runs['tree'], margins)
   made, found = _make_policies(work, observed)
   runners = {
       (scope, name): _runner(work, runs['routed'], observed, mixture)
@@ -111,7 +118,7 @@ def measure_policies(work: Workspace) -> None:
   work.results.update(
       policies=measured,
       gate_value=value,
-      calibration_bias=_calibration_bias(work, runs['uniform']),
+      calibration_bias=_calibration_bias(uniform),
   )
 
 
@@ -154,9 +161,15 @@ def _make_policies(
 
 
 def _observe(
-    work: Workspace, gates: GateSet, program: Program
+    work: Workspace, gates: GateSet, program: Program, margins: np.ndarray
 ) -> tuple[policies.Observed, dict[str, Any]]:
   """Runs the policies' examples under every subnet.
+
+  Args:
+    work: the run.
+    gates: gates that policies read.
+    program: `tree` of `programs`.
+    margins: margins of the uniform subnets on these examples, `float32[K, N]`.
 
   Returns:
     The observations for policies, and the entry `gate_value` of results.json.
@@ -187,6 +200,7 @@ def _observe(
       [confidences[..., own, :] for confidences in every.values()],
       stage_madds,
       np.array([gate_madds[n] for n in gates.anchors]),
+      margins,
       num_bins=work.config.policies.bins,
   )
   value = {
@@ -211,26 +225,44 @@ def _oracle(work: Workspace, correct: np.ndarray) -> dict[str, float]:
   )
 
 
-def _calibration_bias(
+def _run_uniform(
     work: Workspace, program: Program
-) -> dict[str, dict[str, float]]:
-  """Measures uniform subnets on training images and on others.
+) -> dict[str, dict[str, np.ndarray]]:
+  """Runs all uniform subnets on training images and on others.
 
-  The difference is the bias of choosing among subnets by training images, as
-  the paper does.
+  Returns:
+    By split, whether answers are `right`, `bool[K, N]`, and their `margin`,
+    `float32[K, N]`.
   """
   splits = {'training': common.training_share(work)}
   if work.dataset.held_out:
     splits['held_out'] = work.dataset.held_out
   splits['test'] = work.dataset.test
-  variables = work.variables['student']
-  found: dict[str, dict[str, float]] = {str(s): {} for s in EVERY_UNIFORM}
+  found = {}
   for name, split in splits.items():
-    outputs = common.predict(work, program, variables, split)
-    accuracies = (outputs['prediction'] == split.labels).mean(-1)
-    for subnet, top1 in zip(EVERY_UNIFORM, accuracies):
-      found[str(subnet)][name] = float(top1)
+    outputs = common.predict(work, program, work.variables['student'], split)
+    found[name] = {
+        'right': outputs['prediction'] == split.labels,
+        'margin': outputs['margin'],
+    }
   return found
+
+
+def _calibration_bias(
+    uniform: dict[str, dict[str, np.ndarray]]
+) -> dict[str, dict[str, float]]:
+  """Returns the accuracies of uniform subnets on training images and on others.
+
+  The difference is the bias of choosing among subnets by training images, as
+  the paper does.
+  """
+  return {
+      str(subnet): {
+          name: float(outputs['right'][place].mean())
+          for name, outputs in uniform.items()
+      }
+      for place, subnet in enumerate(EVERY_UNIFORM)
+  }
 
 
 def _runner(
@@ -271,25 +303,30 @@ def _policy_entry(
 ) -> dict[str, Any]:
   """Returns the accuracy and the cost of a policy, by its outputs."""
   test, batch_size = work.dataset.test, work.config.evaluation.batch_size
-  subnets, reads = outputs['subnet'].T, outputs['reads'].T
+  ran, reads = outputs['ran'].transpose(2, 0, 1), outputs['reads'].T
+  again = ran[:, 1, 0] >= 0
   # A stage runs padded chunks. A gate runs for all images of a device if one of
-  # them reads it. The head runs once per image.
+  # them reads it, and so does the head for a second look.
   costs = cost.cost_table(work.supernet)
   share = batch_size // jax.device_count()
-  executed = len(test) * costs.head[0].madds
+  executed = 0
   for start in range(0, len(test), share):
     part = slice(start, start + share)
-    executed += routing.executed(
-        costs.stage_madds(), subnets[part], batch_size=share
-    )
+    looks = ran[part, 0], ran[part, 1][again[part]]
+    for subnets in looks[: 1 + again[part].any()]:
+      executed += len(ran[part]) * costs.head[0].madds
+      executed += routing.executed(
+          costs.stage_madds(), subnets, batch_size=share
+      )
     read = reads[part].any(0) @ observed.gate_madds
     executed += len(reads[part]) * int(read)
-  madds = policies.madds_of(observed, subnets, reads)
+  madds = policies.madds_of(observed, ran, reads)
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),
       'madds': round(float(madds.mean())),
       'madds_gates': round(float((reads @ observed.gate_madds).mean())),
       'madds_executed': round(executed / len(test)),
+      'again': float(again.mean()),
   }
 
 

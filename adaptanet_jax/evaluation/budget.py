@@ -9,7 +9,9 @@ subnets. A richer kind of policy replaces it only if its paired, cross-validated
 gain exceeds the standard error of that gain; otherwise its gates are not read
 and cost nothing.
 
-Given a price per MAdd, each kind returns the rule that maximises the expected
+Second looks run all examples under one uniform subnet, and those whose answer
+is least clear once more under another, as many as the budget allows. Every
+other kind returns, given a price per MAdd, the rule that maximises the expected
 share of right answers minus the price of its MAdds. Two rules at nearly the
 same price, one within the budget and one beyond, are mixed to use it exactly.
 
@@ -20,6 +22,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +34,7 @@ from adaptanet_jax.evaluation.policies import (
   outcome,
   play,
   scope_indices,
+  second_look,
   uniform_subnets,
 )
 from adaptanet_jax.models.routing import ROUTING_GATES
@@ -47,8 +51,9 @@ _EXAMPLES_OF_A_LEAF = 50
 
 # Maps a price, in right answers per MAdd, to the rule that is best at it.
 Solver = Callable[[float], Rule]
-# A kind of policy: makes a solver from observed examples.
-Kind = Callable[[Observed], Solver]
+# A kind of policy: makes one from observed examples, within a limit on the mean
+# MAdds; None if there is none.
+Kind = Callable[[Observed, float], Mixture | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Found:
 
   Attributes:
     mixture: the policy.
-    kind: what it consists of: 'uniform' or 'fixed' subnets, or the kind of
-      policy that it was made as, if it reads a gate.
+    kind: what it consists of: 'uniform' or 'fixed' subnets; or the kind of
+      policy that it was made as, if it reads a gate or looks twice.
     gain: cross-validated gain in accuracy, as a share of right answers, of the
       kind that it was made as, which may read gates, over mixtures of uniform
       subnets; 0 if it consists of these. As the best of several kinds was
@@ -87,7 +92,7 @@ def budget(
   """
   by_name = kinds(scope, observed.num_bins, len(observed))
   start, *richer = by_name
-  policy = at_budget(by_name[start](observed), observed, limit)
+  policy = by_name[start](observed, limit)
   if policy is None:
     return None
   if len(observed) < 2:  # None is left to judge other kinds on.
@@ -101,7 +106,7 @@ def budget(
       chosen, best = name, values
       gain, error = _mean_and_error(values - uniform)
   if chosen != start:
-    policy = at_budget(by_name[chosen](observed), observed, limit)
+    policy = by_name[chosen](observed, limit)
     assert policy is not None, chosen  # Includes uniform subnets.
   made_of = _made_of(policy, observed) or chosen
   if made_of == start:
@@ -110,11 +115,13 @@ def budget(
 
 
 def _made_of(mixture: Mixture, observed: Observed) -> str | None:
-  """Names the subnets of a policy that reads no gate; None if it reads one.
+  """Names the subnets of a policy; None if it reads a gate or looks twice.
 
-  A kind of policy may read gates, or run subnets that are not uniform, but the
-  rules that it gives at a budget need not.
+  A kind of policy may do so, or run subnets that are not uniform, but what it
+  gives at a budget need not.
   """
+  if mixture.margin:
+    return None
   every = [play(observed, rule) for rule, share in mixture.rules if share]
   if any(reads.any() for _, reads in every):
     return None
@@ -136,9 +143,17 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> dict[str, Kind]:
     num_bins: b.
     num_examples: N.
   """
+  def priced(fit: Callable[..., Solver], **how: Any) -> Kind:
+    fit = functools.partial(fit, scope=scope, **how)
+    return lambda observed, limit: at_budget(fit(observed), observed, limit)
+
   found: dict[str, Kind] = {
-      'uniform': functools.partial(_fit_uniform, scope=scope),
-      'fixed': functools.partial(_fit_fixed, scope=scope),
+      'uniform': priced(_fit_uniform),
+      'fixed': priced(_fit_fixed),
+      'second look': functools.partial(_look_twice, scope=scope, ends=True),
+      'second look, any two': functools.partial(
+          _look_twice, scope=scope, ends=False
+      ),
   }
   gates = [(gate,) for gate in ROUTING_GATES] + [ROUTING_GATES]
   for read, count in itertools.product(gates, _JOINED_BINS):
@@ -146,8 +161,8 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> dict[str, Kind]:
     if count > num_bins or num_examples < leaves * _EXAMPLES_OF_A_LEAF:
       continue
     gate = f'gates {read[0]}-{read[-1]}' if len(read) > 1 else f'gate {read[0]}'
-    found[f'{gate} ({count} bins)'] = functools.partial(
-        gate_trees.fit, scope=scope, gates=read, count=count
+    found[f'{gate} ({count} bins)'] = priced(
+        gate_trees.fit, gates=read, count=count
     )
   return found
 
@@ -164,8 +179,9 @@ def cross_validated(
 
   Returns:
     `float[N]`, the chance that each example is classified correctly, minus the
-    price of its MAdds beyond the limit, or plus that of MAdds left below it;
-    the price is 0 where even the most accurate rule stays below the limit.
+    price of its MAdds beyond what the policy takes on the examples that it was
+    made from, or plus that of MAdds left below it; the price is 0 where even
+    the most accurate rule stays below the limit.
   """
   num_examples = len(observed)
   order = np.random.default_rng(0).permutation(num_examples)
@@ -173,11 +189,11 @@ def cross_validated(
   for fold in range(FOLDS):
     apart = order[fold::FOLDS]
     rest = observed.take(np.delete(order, np.s_[fold::FOLDS]))
-    policy = at_budget(kind(rest), rest, limit)
+    policy = kind(rest, limit)
     assert policy is not None, kind
     right, madds = outcome(observed.take(apart), policy)
     price = _price(policy, rest)
-    values[apart] = right - price * (madds - limit)
+    values[apart] = right - price * (madds - outcome(rest, policy)[1].mean())
   return values
 
 
@@ -226,10 +242,41 @@ def _price(mixture: Mixture, observed: Observed) -> float:
   if mixture.share == 1.0:
     return 0.0
   (right, madds), (more, dearer) = (
-      (float(values.mean()) for values in outcome(observed, Mixture.of(r)))
-      for r in (mixture.first, mixture.second)
+      (
+          float(values.mean())
+          for values in outcome(
+              observed, dataclasses.replace(mixture, share=share)
+          )
+      )
+      for share in (1.0, 0.0)
   )
   return max(0.0, (more - right) / (dearer - madds))
+
+
+def _look_twice(
+    observed: Observed, limit: float, *, scope: str, ends: bool
+) -> Mixture | None:
+  """Returns the most accurate policy with a second look.
+
+  Args:
+    observed: examples to make it from.
+    limit: limit on the mean MAdds.
+    scope: one of `policies.SCOPES`.
+    ends: whether to try only the cheapest subnet first and the largest second,
+      so that nothing is chosen by accuracies; otherwise all pairs.
+  """
+  subnets = uniform_subnets(scope)
+  madds = observed.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+  by_madds = subnets[np.argsort(madds, kind='stable')]
+  pairs = list(itertools.combinations(by_madds, 2))
+  if ends:
+    pairs = [(by_madds[0], by_madds[-1])]
+  best, most = None, -1.0
+  for first, second in pairs:
+    policy = second_look(observed, first, second, limit)
+    if policy and (right := outcome(observed, policy)[0].mean()) > most:
+      best, most = policy, right
+  return best
 
 
 def _fit_uniform(observed: Observed, *, scope: str) -> Solver:

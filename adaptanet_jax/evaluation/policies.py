@@ -1,6 +1,6 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Policies: which choice follows which confidence (Sec. V-C).
+"""Policies: which choice follows which confidence (Sec. V-C); second looks.
 
 All are made from observations on some examples: which subnets got each of them
 right, and how confident the gates were. From these, the outcome of a policy can
@@ -29,6 +29,8 @@ from adaptanet_jax.models.subnet import (
 
 # The choices that a policy may make.
 SCOPES = {'joint': CHOICES, 'width': WIDTH_CHOICES, 'depth': DELTA_CHOICES}
+# Steps, from none to all, of the share of examples that get a second look.
+_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Observed:
     stage_madds: `int64[4, K]`, MAdds of each stage's choices; stage 4 includes
       the head.
     gate_madds: `int64[3]`, MAdds of the gates.
+    margins: `gates.margin` of the answers of uniform subnets, by their choice,
+      `float32[K, N]`.
   """
 
   correct: np.ndarray
@@ -51,6 +55,7 @@ class Observed:
   edges: tuple[np.ndarray, ...]
   stage_madds: np.ndarray
   gate_madds: np.ndarray
+  margins: np.ndarray
 
   @classmethod
   def create(
@@ -59,6 +64,7 @@ class Observed:
       confidences: Sequence[np.ndarray],
       stage_madds: np.ndarray,
       gate_madds: np.ndarray,
+      margins: np.ndarray,
       *,
       num_bins: int,
   ) -> 'Observed':
@@ -70,7 +76,9 @@ class Observed:
         ).T.astype(np.float32)
         for values in confidences
     )
-    return cls(correct, tuple(confidences), edges, stage_madds, gate_madds)
+    return cls(
+        correct, tuple(confidences), edges, stage_madds, gate_madds, margins
+    )
 
   def __len__(self) -> int:
     """Returns N."""
@@ -87,6 +95,7 @@ class Observed:
         self,
         correct=self.correct[..., examples],
         confidences=tuple(c[..., examples] for c in self.confidences),
+        margins=self.margins[..., examples],
     )
 
   def bins(self, gate: int, prefix: np.ndarray) -> np.ndarray:
@@ -156,21 +165,46 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
+class SecondLook:
+  """Which examples are run once more: those whose first answer is least clear.
+
+  s = steps, in which the share of these examples grows from none to all.
+
+  Attributes:
+    margins: `float[s + 1]`: examples whose `gates.margin` is below are run once
+      more.
+    top1: `float[s + 1]`, the accuracy that this gives.
+  """
+
+  margins: np.ndarray
+  top1: np.ndarray
+
+  def at(self, share: float) -> int:
+    """Returns the step at which this share is not run once more, or more."""
+    return int((1.0 - share) * (len(self.margins) - 1) + 1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
 class Mixture:
   """A policy: two rules, each for a share of the examples.
 
-  Which rule an example follows is drawn independently of its content; see
-  `routing.draw`. The mean MAdds can thus be any value between those of the two.
+  Without a second look, the rule that an example follows is drawn independently
+  of its content; see `routing.draw`. The mean MAdds can thus be any value
+  between those of the two. With a second look, all examples follow the first
+  rule, and some then the second one, whose answer counts.
 
   Attributes:
     first: the rule of a share of the examples.
     second: the rule of the rest.
-    share: share of the examples that follow the first rule.
+    share: share of the examples that follow the first rule (alone).
+    look: how the rest is found; None: drawn. If given, both rules are fixed
+      subnets, the first a uniform one.
   """
 
   first: Rule
   second: Rule
   share: float = 1.0
+  look: SecondLook | None = None
 
   @classmethod
   def of(cls, rule: Rule) -> 'Mixture':
@@ -181,6 +215,60 @@ class Mixture:
   def rules(self) -> tuple[tuple[Rule, float], ...]:
     """The two rules with their shares."""
     return (self.first, self.share), (self.second, 1.0 - self.share)
+
+  @property
+  def drawn(self) -> float:
+    """The share for which the first rule is drawn."""
+    return self.share if self.look is None else 1.0
+
+  @property
+  def margin(self) -> float:
+    """The margin below which an answer leads to a second look; 0: none does."""
+    if self.look is None:
+      return 0.0
+    return float(self.look.margins[self.look.at(self.share)])
+
+
+def second_look(
+    observed: Observed,
+    first: Sequence[int],
+    second: Sequence[int],
+    limit: float,
+) -> Mixture | None:
+  """Returns a policy that runs unclear examples once more.
+
+  Args:
+    observed: examples to find its margins on.
+    first: choices of a uniform subnet, which all examples run under.
+    second: choices of the subnet for a second look, `int[4]`.
+    limit: largest mean MAdds; it decides how many examples get one.
+
+  Returns:
+    The policy; None if the first subnet alone takes more than the limit.
+  """
+  least, more = (
+      int(observed.stage_madds[np.arange(NUM_STAGES), subnet].sum())
+      for subnet in (np.asarray(first), np.asarray(second))
+  )
+  if least > limit:
+    return None
+  margins = observed.margins[first[0]]
+  counts = np.arange(_STEPS + 1) * len(margins) // _STEPS
+  # With the margin of an example, fewer than its place in the order are below.
+  # No margin exceeds 1.
+  borders = np.append(np.sort(margins), 2.0)[counts]
+  borders[0] = 0.0
+  again = margins < borders[:, None]
+  right = np.where(
+      again, observed.correct[tuple(second)], observed.correct[tuple(first)]
+  )
+  share = 1.0 - int(min(1.0, (limit - least) / more) * _STEPS) / _STEPS
+  return Mixture(
+      Rule.fixed(first, observed.num_bins),
+      Rule.fixed(second, observed.num_bins),
+      share,
+      SecondLook(borders, right.mean(-1)),
+  )
 
 
 def play(
@@ -227,31 +315,47 @@ def outcome(
     `float[N]`, the chance that each example is classified correctly, and
     `float[N]`, its mean MAdds, including those of the gates that are read.
   """
+  if mixture.look:
+    (right, madds), (second, more) = (
+        _outcome(observed, rule) for rule, _ in mixture.rules
+    )
+    again = observed.margins[mixture.first.start] < mixture.margin
+    return np.where(again, second, right) * 1.0, madds + again * more
   right, madds = np.zeros(len(observed)), np.zeros(len(observed))
-  examples = np.arange(len(observed))
   for rule, share in mixture.rules:
     if share:
-      subnets, reads = play(observed, rule)
-      right += share * observed.correct[(*subnets.T, examples)]
-      madds += share * madds_of(observed, subnets, reads)
+      own_right, own_madds = _outcome(observed, rule)
+      right += share * own_right
+      madds += share * own_madds
   return right, madds
 
 
+def _outcome(observed: Observed, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+  """Returns whether a rule gets examples right, and their MAdds."""
+  subnets, reads = play(observed, rule)
+  examples = np.arange(len(observed))
+  return (
+      observed.correct[(*subnets.T, examples)],
+      madds_of(observed, subnets[:, None], reads),
+  )
+
+
 def madds_of(
-    observed: Observed, subnets: np.ndarray, reads: np.ndarray
+    observed: Observed, ran: np.ndarray, reads: np.ndarray
 ) -> np.ndarray:
   """Returns the MAdds of examples.
 
   Args:
     observed: has the MAdds of stages and gates.
-    subnets: `int[N, 4]`, the subnet that runs each example.
+    ran: `int[N, L, 4]`, the subnets that run each example in turn, -1 where
+      none does.
     reads: `bool[N, 3]`, whether each gate is read for it.
 
   Returns:
     `int64[N]`.
   """
-  stages = observed.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
-  return stages + reads @ observed.gate_madds
+  stages = observed.stage_madds[np.arange(NUM_STAGES), ran]
+  return np.where(ran < 0, 0, stages).sum((1, 2)) + reads @ observed.gate_madds
 
 
 def start_choice(scope: str, rho: float) -> int:
@@ -313,7 +417,8 @@ def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
     )
 
   return Policy(
-      share=jnp.asarray(mixture.share, jnp.float32),
+      share=jnp.asarray(mixture.drawn, jnp.float32),
+      margin=jnp.asarray(mixture.margin, jnp.float32),
       start=jnp.asarray([first.start, second.start], jnp.int32),
       edges=tuple(jnp.asarray(e, jnp.float32) for e in edges),
       reads=both(first.reads, second.reads, bool),
@@ -353,7 +458,7 @@ def to_json(
 
 
 def _mixture_json(mixture: Mixture) -> list[dict[str, Any]]:
-  return [
+  rules: list[dict[str, Any]] = [
       {
           'share': share,
           'start': rule.start,
@@ -362,18 +467,32 @@ def _mixture_json(mixture: Mixture) -> list[dict[str, Any]]:
       }
       for rule, share in mixture.rules
   ]
+  if mixture.look:
+    rules[0]['second_look'] = {
+        name: values.tolist()
+        for name, values in dataclasses.asdict(mixture.look).items()
+    }
+  return rules
 
 
-def from_json(values: dict[str, Any], scope: str, name: str) -> Policy:
-  """Returns a policy that `to_json` wrote."""
+def from_json(values: dict[str, Any], scope: str, name: str) -> Mixture:
+  """Returns a policy that `to_json` wrote; its edges are `values['edges']`."""
+  rules = values['rules'][scope][name]
   first, second = (
       Rule(
           rule['start'],
           tuple(np.array(r, bool) for r in rule['reads']),
           tuple(np.array(c) for c in rule['choices']),
       )
-      for rule in values['rules'][scope][name]
+      for rule in rules
   )
-  edges = [np.array(e, np.float32) for e in values['edges']]
-  share = values['rules'][scope][name][0]['share']
-  return to_policy(Mixture(first, second, share), edges)
+  return Mixture(
+      first, second, rules[0]['share'], second_look_from_json(rules[0])
+  )
+
+
+def second_look_from_json(rule: dict[str, Any]) -> SecondLook | None:
+  """Returns the second look of a policy, by its first rule; None: it is drawn.
+  """
+  look = rule.get('second_look')  # Not in files of before there were any.
+  return look and SecondLook(**{key: np.array(look[key]) for key in look})

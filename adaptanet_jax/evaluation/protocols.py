@@ -25,7 +25,7 @@ from adaptanet_jax import devices, preemption, processes
 from adaptanet_jax.data import pipeline
 from adaptanet_jax.data.splits import Split
 from adaptanet_jax.models import supernet
-from adaptanet_jax.models.gates import GateSet, confidences
+from adaptanet_jax.models.gates import GateSet, confidences, margin
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet, anchor_name
 from adaptanet_jax.models.subnet import (
@@ -96,8 +96,9 @@ def subnets_predictor(
     gates: G gates to read as well, if any.
 
   Returns:
-    Maps images to `prediction`, `int32[S, B]`, and with gates to `confidence`
-    and `detected` too, `[S, G, B]` in the order of `gates.anchors`.
+    Maps images to `prediction`, `int32[S, B]`, and its `gates.margin`,
+    `float32[S, B]`; with gates to `confidence` and `detected` too, `[S, G, B]`
+    in the order of `gates.anchors`.
   """
   choices = np.stack([subnet.encode() for subnet in subnets])
 
@@ -106,7 +107,7 @@ def subnets_predictor(
   ) -> dict[str, jax.Array]:
     def one(choice: jax.Array) -> dict[str, jax.Array]:
       logits, features = supernet.forward(folded, variables, images, choice)
-      outputs = {'prediction': _classes(logits)}
+      outputs = {'prediction': _classes(logits), 'margin': margin(logits)}
       if gates:
         read = [
             gates.run(variables, n, features[anchor_name(n)])

@@ -121,18 +121,23 @@ class Gates:
       _, top = graph.add_all('TopK', 2, detection, integers(count))
       read = add('GatherElements', log_variance, top, axis=1)
       return add('Neg', add('ReduceMean', read, integers(1), keepdims=0))
+    if self.gates.confidence == 'margin':
+      return _margin(graph, detection, num_classes)
     log_shares = add('LogSoftmax', detection, axis=1)
-    shares = add('Exp', log_shares)
-    if self.gates.confidence == 'entropy':
-      product = add('Mul', shares, log_shares)
-      return add('ReduceSum', product, integers(1), keepdims=0)
-    count = min(2, num_classes)
-    best, _ = graph.add_all('TopK', 2, shares, integers(count))
-    first, second = (
-        add('Gather', best, graph.constant(n, np.int64), axis=1)
-        for n in (0, count - 1)
-    )
-    return add('Sub', first, second)
+    product = add('Mul', add('Exp', log_shares), log_shares)
+    return add('ReduceSum', product, integers(1), keepdims=0)
+
+
+def _margin(graph: Graph, logits: str, num_classes: int) -> str:
+  """Adds `gates.margin` of one image's logits; returns `float32[1]`."""
+  shares = graph.add('Softmax', logits, axis=1)
+  count = min(2, num_classes)
+  best, _ = graph.add_all('TopK', 2, shares, graph.integers(count))
+  first, second = (
+      graph.add('Gather', best, graph.constant(n, np.int64), axis=1)
+      for n in (0, count - 1)
+  )
+  return graph.add('Sub', first, second)
 
 
 class Tables:
@@ -153,6 +158,7 @@ class Tables:
     self._num_choices = num_choices
     self._num_bins = self._policies[0].edges[0].shape[1] + 1
     self._asked = ''
+    self._number = ''
     self._row = ''  # Flat index into a table `[P, 2, b, ...]`.
     self._prefix = ''
 
@@ -167,7 +173,7 @@ class Tables:
     add, graph = self._graph.add, self._graph
     zero = graph.integers(0)
     self._asked = add('GreaterOrEqual', policy, zero)
-    number = add('Max', policy, zero)
+    self._number = number = add('Max', policy, zero)
     first = add('Gather', images, graph.integers(0), axis=0)
     total = add(
         'ReduceSum',
@@ -248,6 +254,29 @@ class Tables:
         choice,
     )
     return choice
+
+  def again(self, logits: str) -> str:
+    """Adds the subnet of a second look at image 0, `int64[4]`; -1: none."""
+    add, graph = self._graph.add, self._graph
+    clear = _margin(
+        graph,
+        add('Gather', logits, graph.integers(0), axis=0),
+        self._gates.gates.num_classes,
+    )
+    borders = graph.constant([float(p.margin) for p in self._policies])
+    looks = add(
+        'And',
+        self._asked,
+        add('Less', clear, add('Gather', borders, self._number)),
+    )
+    # In a policy with a second look, both rules are fixed subnets.
+    seconds = np.array([
+        [np.asarray(leaf)[1].flat[0] for leaf in (p.start, *p.choices)]
+        for p in self._policies
+    ])
+    second = add('Gather', graph.constant(seconds, np.int64), self._number)
+    second = add('Squeeze', second, graph.integers(0))
+    return add('Where', looks, second, graph.integers(-1))
 
   def _look_up(self, table: np.ndarray) -> str:
     # Choices fit int8, and the graph computes with int64.

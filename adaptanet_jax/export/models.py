@@ -42,7 +42,9 @@ def elastic(
   Inputs are `images`, `uint8[B, H, W, C]`, and `choices`, `int64[4]`, as
   `Subnet.encode` gives them; the output is `logits`, `float32[B, K]`. With
   policies there is a third input, `policy`, `int64[1]`: the number of the one
-  that chooses, or -1; and a second output, `subnet`, `int64[4]`: what ran.
+  that chooses, or -1; and two more outputs: `subnet`, `int64[4]`, what ran, and
+  `again`, `int64[4]`, what a second look is to run, or -1 where the policy asks
+  for none.
 
   Args:
     described: the network.
@@ -54,7 +56,8 @@ def elastic(
   outputs = [_logits(described)]
   if gates:
     inputs.append(Tensor('policy', np.int64, (1,)))
-    outputs.append(Tensor('subnet', np.int64, (NUM_STAGES,)))
+    for name in ('subnet', 'again'):
+      outputs.append(Tensor(name, np.int64, (NUM_STAGES,)))
   return graph_lib.build(
       functools.partial(_describe, described, branches, gates),
       inputs,
@@ -80,9 +83,11 @@ def _describe(
     x = _switch_stage(graph, described, x, n, choices[n - 1], own)
     if tables and n < NUM_STAGES:
       choices[n] = tables.next(n, x, choices[n])
-  graph.name(network.run_head(graph, described.params, x), 'logits')
+  logits = network.run_head(graph, described.params, x)
   if tables:
     graph.name(graph.add('Concat', *choices, axis=0), 'subnet')
+    graph.name(tables.again(logits), 'again')
+  graph.name(logits, 'logits')
 
 
 def _switch_stage(

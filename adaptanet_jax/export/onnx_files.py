@@ -93,7 +93,10 @@ def _gates(net: Supernet, params: Arrays) -> Gates:
       params,
       trees.flat(net.variables['batch_stats']),
       [
-          policies.from_json(net.policy_table, *name.split('/'))
+          policies.to_policy(
+              policies.from_json(net.policy_table, *name.split('/')),
+              net.policy_table['edges'],
+          )
           for name in net.policies
       ],
   )

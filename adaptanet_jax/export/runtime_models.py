@@ -74,7 +74,12 @@ class Onnx:
 
   def route(self, image: Any, policy: int) -> Any:
     """Runs a policy, by its number; returns logits and codes of one image."""
-    return self._infer(image, (0,) * NUM_STAGES, policy)
+    logits, codes, *again = self._infer(image, (0,) * NUM_STAGES, policy)
+    # Older exports know no second look.
+    if again and again[0][0] >= 0:
+      (codes,) = again
+      logits = self(image, codes)
+    return logits, codes
 
   def _infer(self, images: Any, codes: Any, policy: int) -> Any:
     feed = {

@@ -25,6 +25,7 @@ from adaptanet_jax.evaluation import (
   policies as policies_lib,
   subnet_table,
 )
+from adaptanet_jax.evaluation.policies import Mixture
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference import pictures as pictures_lib
 from adaptanet_jax.inference.about import About, Answer
@@ -317,11 +318,12 @@ class Supernet:
     Args:
       images: as for a call.
       policy: scope and name of one of `policies`.
-      share: share of the images that follow the policy's first rule, which for
-        `budget` is the cheaper one; default: the policy's own share.
+      share: share of the images that follow the policy's first rule alone,
+        which for `budget` is the cheaper one; default: the policy's own share.
 
     Returns:
-      Logits `(B, num_classes)`, and the subnet of each image.
+      Logits `(B, num_classes)`, and the subnet that they are from, for each
+      image.
 
     Raises:
       UsageError: the images do not fit, there is no such policy, or the network
@@ -340,16 +342,24 @@ class Supernet:
           else 'The run has no policies; expected an AdaptaNet, no baseline, '
           'whose phase policies is done.'
       )
-    chosen, used = self._policies[policy]
+    mixture, chosen, used = self._policies[policy]
     if share is not None:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
-      chosen = dataclasses.replace(chosen, share=jnp.float32(share))
+      mixture = dataclasses.replace(mixture, share=float(share))
+      chosen = dataclasses.replace(
+          chosen,
+          share=jnp.float32(mixture.drawn),
+          margin=jnp.float32(mixture.margin),
+      )
+      used = used._replace(looks_again=mixture.margin > 0.0)
     run = jitted.routed(
         self.net, self.gates, used, fast_compile=self.fast_compile
     )
-    logits, subnets, _ = run(self.variables, self.check(images), chosen)
-    return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
+    logits, ran, _ = run(self.variables, self.check(images), chosen)
+    first, second = np.asarray(ran).transpose(1, 0, 2)
+    subnets = np.where(second < 0, first, second)
+    return logits, [Subnet.decode(row) for row in subnets]
 
   @property
   def policies(self) -> list[str]:
@@ -358,12 +368,13 @@ class Supernet:
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
   @functools.cached_property
-  def _policies(self) -> dict[str, tuple[Policy, Used]]:
-    found = {
-        policy: policies_lib.from_json(self.policy_table, *policy.split('/'))
-        for policy in self.policies
-    }
-    return {name: (policy, policy.used) for name, policy in found.items()}
+  def _policies(self) -> dict[str, tuple[Mixture, Policy, Used]]:
+    found = {}
+    for name in self.policies:
+      mixture = policies_lib.from_json(self.policy_table, *name.split('/'))
+      policy = policies_lib.to_policy(mixture, self.policy_table['edges'])
+      found[name] = mixture, policy, policy.used
+    return found
 
   def parse(self, subnet: str | Subnet) -> Subnet:
     """Parses a subnet; raises UsageError if the network does not have it."""

@@ -226,11 +226,22 @@ def confidences(detection: jax.Array, log_variance: jax.Array) -> jax.Array:
   _, top = jax.lax.top_k(detection, count)
   variance = jnp.take_along_axis(log_variance, top, axis=-1).mean(-1)
   log_shares = jax.nn.log_softmax(detection)
-  shares = jnp.exp(log_shares)
-  # The margin of a single class is 0.
-  best, _ = jax.lax.top_k(shares, min(2, detection.shape[-1]))
   return jnp.stack([
       -variance,
-      best[:, 0] - best[:, -1],
-      (shares * log_shares).sum(-1),
+      margin(detection),
+      (jnp.exp(log_shares) * log_shares).sum(-1),
   ])
+
+
+def margin(logits: jax.Array) -> jax.Array:
+  """Returns by how much the highest probability exceeds the second.
+
+  Args:
+    logits: `(B, K)`.
+
+  Returns:
+    `float32[B]`, from 0 to 1; 0 if there is a single class.
+  """
+  shares = jax.nn.softmax(logits.astype(jnp.float32))
+  best, _ = jax.lax.top_k(shares, min(2, logits.shape[-1]))
+  return best[:, 0] - best[:, -1]

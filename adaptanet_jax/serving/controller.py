@@ -56,6 +56,13 @@ class Entry:
     policy, at, _ = self.name.partition('@')
     return policy if at else None
 
+  @property
+  def share(self) -> float | None:
+    """The share of images that follow its policy's first rule, if it has one.
+    """
+    _, at, share = self.name.partition('@')
+    return float(share) if at else None
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Profile:

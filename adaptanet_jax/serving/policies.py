@@ -1,10 +1,10 @@
 # Copyright 2026 The adaptanet_jax Authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Policies on the menu: gates choose for each image, load chooses the budget.
+"""Policies on the menu: they choose for each image, load chooses the budget.
 
-A policy mixes a cheaper and a more expensive rule. Its rungs are the same
-policy with other shares of the two: as load rises the controller moves to
-cheaper rungs, and then to fixed subnets that are cheaper still.
+A policy has a cheaper and a more expensive rule. Its rungs are the same policy
+with other shares of the two: as load rises the controller moves to cheaper
+rungs, and then to fixed subnets that are cheaper still.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation.policies import second_look_from_json
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.serving.controller import Entry
 from adaptanet_jax.serving.engine import Engine
@@ -27,8 +28,9 @@ def rungs(
 
   One if both of its rules are the same.
 
-  Their accuracies are means over the subnets that they lead to, with all bins
-  of a gate equally likely: what gates know about an image is not counted.
+  With a second look, accuracies are those on the examples that the policy was
+  made from. Otherwise they are means over the subnets that rungs lead to, with
+  all bins of a gate equally likely: what gates know is not counted.
 
   Args:
     engine: runs the network.
@@ -44,19 +46,21 @@ def rungs(
         f'{", ".join(engine.policies) or "none, for the model has none"}.'
     )
   cheap, dear = engine.policies[policy]
-  shares = {round(cheap['share'], 2)}
+  shares = {1.0}
   if cheap | {'share': None} != dear | {'share': None}:
-    shares.update(_SHARES)
+    shares = {round(cheap['share'], 2), *_SHARES}
   tables = accuracies, engine.subnets['madds']
   first, second = ([_mean(rule, t) for t in tables] for rule in (cheap, dear))
-  return tuple(
-      Entry(
-          f'{policy}@{share:.2f}',
-          share * first[0] + (1.0 - share) * second[0],
-          round(share * first[1] + (1.0 - share) * second[1]),
-      )
-      for share in sorted(shares)
-  )
+  look = second_look_from_json(cheap)
+  found = []
+  for share in sorted(shares):
+    accuracy = share * first[0] + (1.0 - share) * second[0]
+    madds = share * first[1] + (1.0 - share) * second[1]
+    if look:
+      accuracy = float(look.top1[look.at(share)])
+      madds = first[1] + (1.0 - share) * second[1]
+    found.append(Entry(f'{policy}@{share:.2f}', accuracy, round(madds)))
+  return tuple(found)
 
 
 def _mean(rule: dict[str, Any], table: np.ndarray) -> float:

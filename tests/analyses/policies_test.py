@@ -21,20 +21,21 @@ class PoliciesTest(made_up.MeasuredTestCase):
   def test_what_a_policy_takes_by_hand(self):
     # Devices have two images each; the last one has image 4 alone. Images 0
     # and 2 run choice 1 at stage 1, and image 0 alone reads gate 3.
-    subnets = np.zeros((5, 4), int)
-    subnets[[0, 2], 0] = 1
+    ran = np.full((5, 2, 4), -1)
+    ran[:, 0] = 0
+    ran[[0, 2], 0, 0] = 1
     reads = np.zeros((5, 3), bool)
     reads[:, 0], reads[0, 2] = True, True
     outputs = {
         'prediction': np.array([1, 2, 3, 0, 0]),
-        'subnet': subnets.T,
+        'ran': ran.transpose(1, 2, 0),
         'reads': reads.T,
     }
     stage_madds = COSTS.stage_madds()
     stage_madds[-1] += 5
     observed = policies.Observed(
         np.zeros((8,) * 4 + (0,), bool), (), (np.zeros((8, 1)),) * 3,
-        stage_madds, np.array([100, 200, 400]),
+        stage_madds, np.array([100, 200, 400]), np.zeros((8, 0)),
     )
     found = analysis._policy_entry(self.work, observed, outputs)
     self.assertEqual(found['top1'], 0.6)
@@ -45,6 +46,15 @@ class PoliciesTest(made_up.MeasuredTestCase):
     # for both images of the first device.
     full, first = 8 * 1111, 8 * (1 + 2)
     executed = 3 * (full - 8) + 2 * first + 8 + 5 * 5 + 5 * 100 + 2 * 400
+    self.assertEqual(found['madds_executed'], round(executed / 5))
+    self.assertEqual(found['again'], 0.0)
+    # Image 3 is run once more, with choice 1 at all stages, for the second
+    # device a chunk and two heads.
+    ran[3, 1] = 1
+    found = analysis._policy_entry(self.work, observed, outputs)
+    self.assertEqual(found['again'], 0.2)
+    self.assertEqual(found['madds'], round(1116 + 2 / 5 + 180 + 2227 / 5))
+    executed += 8 * 2222 + 2 * 5
     self.assertEqual(found['madds_executed'], round(executed / 5))
 
   def test_policies_are_timed_in_turns(self):
@@ -104,7 +114,11 @@ class PoliciesTest(made_up.MeasuredTestCase):
     costs = COSTS.madds_by_subnet()
     subnet_table.write(self.work.workdir, {'madds': costs})
     with mock.patch.object(analysis.common, 'policy_split', lambda work: split):
-      observed, value = analysis._observe(self.work, self.work.gates, None)
+      margins = rng.random((8, 2))
+      observed, value = analysis._observe(
+          self.work, self.work.gates, None, margins
+      )
+    self.assertIs(observed.margins, margins)
     # The order of `CONFIDENCES`.
     for n in (1, 2, 3):
       np.testing.assert_array_equal(

@@ -35,6 +35,8 @@ def make_observed(num_examples, seed=1, **table):
       *_table(num_examples, seed, **table),
       STAGE_MADDS,
       GATE_MADDS,
+      # Nothing is to be learnt from them.
+      np.random.default_rng(seed).random((8, num_examples)),
       num_bins=8,
   )
 
@@ -43,13 +45,13 @@ def _other(observed, num_examples, seed=2, **table):
   """Returns other examples than a policy was made from, in its bins."""
   correct, confidences = _table(num_examples, seed, **table)
   return policies.Observed(
-      correct, tuple(confidences), observed.edges, STAGE_MADDS, GATE_MADDS
+      correct, tuple(confidences), observed.edges, STAGE_MADDS, GATE_MADDS,
+      np.zeros((8, num_examples)),
   )
 
 
 def _uniform(observed, scope, limit):
-  kind = budget.kinds(scope, 8, 1)['uniform']
-  return budget.at_budget(kind(observed), observed, limit)
+  return budget.kinds(scope, 8, 1)['uniform'](observed, limit)
 
 
 def _mean(observed, mixture):
@@ -83,12 +85,48 @@ class BudgetTest(parameterized.TestCase):
     # Other examples do not fill the bins equally.
     self.assertLess(madds, 1.05 * limit)
 
+  @parameterized.parameters(
+      ('joint', 120.0), ('width', 200.0), ('depth', 100.0)
+  )
+  def test_where_first_answers_know_their_doubts_it_looks_twice(
+      self, scope, limit
+  ):
+    def clear(num_examples, seed):
+      # Half of the examples are easy for all subnets, and their margins higher.
+      correct, confidences = _table(
+          num_examples, seed, informed=0.0, worth=_WORTH - 0.4
+      )
+      easy = np.arange(num_examples) % 2 == 0
+      rng = np.random.default_rng(seed)
+      margins = np.clip(
+          0.4 + 0.3 * easy + 0.1 * rng.normal(size=(8, num_examples)), 0.0, 1.0
+      )
+      return correct | easy, tuple(confidences), margins
+
+    correct, confidences, margins = clear(1200, 1)
+    observed = policies.Observed.create(
+        correct, confidences, STAGE_MADDS, GATE_MADDS, margins, num_bins=8
+    )
+    found = budget.budget(observed, scope, limit)
+    self.assertStartsWith(found.kind, 'second look')
+    self.assertGreater(found.gain, found.gain_error)
+    self.assertLessEqual(_mean(observed, found.mixture)[1], limit)
+    correct, confidences, margins = clear(3000, 2)
+    other = policies.Observed(
+        correct, confidences, observed.edges, STAGE_MADDS, GATE_MADDS, margins
+    )
+    actual, madds = _mean(other, found.mixture)
+    expected, _ = _mean(other, _uniform(observed, scope, limit))
+    self.assertGreater(actual, expected + 0.02)
+    self.assertLess(madds, 1.05 * limit)
+
   def test_a_fixed_subnet_that_is_far_better_than_uniform_ones_is_found(self):
     correct, confidences = _table(400, 1, informed=0.0, worth=_WORTH - 0.6)
     # This subnet is right for all examples, and within the limit.
     correct[3, 0, 3, 0] = True
     observed = policies.Observed.create(
-        correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
+        correct, confidences, STAGE_MADDS, GATE_MADDS,
+        np.zeros((8, correct.shape[-1])), num_bins=8,
     )
     found = budget.budget(observed, 'width', 260.0)
     self.assertEqual(found.kind, 'fixed')
@@ -98,7 +136,8 @@ class BudgetTest(parameterized.TestCase):
     correct, confidences = _table(400, 1, informed=0.0, worth=_WORTH - 0.6)
     correct[3, 0, 3, 0] = True
     observed = policies.Observed.create(
-        correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
+        correct, confidences, STAGE_MADDS, GATE_MADDS,
+        np.zeros((8, correct.shape[-1])), num_bins=8,
     )
     every = budget.kinds('width', 8, 400)
     # The kind of a tree whose leaves all agree gives such rules.
@@ -114,7 +153,8 @@ class BudgetTest(parameterized.TestCase):
     correct[..., :45] = True
     confidences = [np.zeros((8,) * n + (60,)) for n in (1, 2, 3)]
     observed = policies.Observed.create(
-        correct, confidences, STAGE_MADDS, GATE_MADDS, num_bins=8
+        correct, confidences, STAGE_MADDS, GATE_MADDS,
+        np.zeros((8, correct.shape[-1])), num_bins=8,
     )
     found = budget.budget(observed, 'width', limit)
     self.assertEqual(_mean(observed, found.mixture), [0.75, 100.0])
@@ -130,6 +170,7 @@ class BudgetTest(parameterized.TestCase):
         (np.zeros((8, 7)),),
         np.tile([80_000, 30, 20, 10, 40, 30, 20, 10], (4, 1)),
         GATE_MADDS,
+        np.zeros((8, 20_000)),
     )
     mixture = _uniform(observed, 'width', 4e5)
     self.assertEqual(_mean(observed, mixture), [1 / 20_000, 320_000.0])
@@ -159,12 +200,13 @@ class BudgetTest(parameterized.TestCase):
 
   def test_too_few_examples_read_no_gate(self):
     names = list(budget.kinds('joint', 8, 99))
-    self.assertEqual(names, ['uniform', 'fixed'])
+    ungated = ['uniform', 'fixed', 'second look', 'second look, any two']
+    self.assertEqual(names, ungated)
     names = list(budget.kinds('joint', 8, 400))
     self.assertEqual(
         names,
         [
-            *('uniform', 'fixed'),
+            *ungated,
             *(f'gate {g} ({b} bins)' for g in (1, 2, 3) for b in (2, 4)),
             'gates 1-3 (2 bins)',
         ],

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.evaluation.gate_trees."""
 
+import dataclasses
 import itertools
 
 from absl.testing import absltest, parameterized
@@ -11,7 +12,6 @@ from adaptanet_jax.evaluation import gate_trees, policies
 from tests.evaluation.budget_test import (
   COSTS,
   GATE_MADDS,
-  STAGE_MADDS,
   make_observed,
 )
 
@@ -57,13 +57,7 @@ class GatesTest(parameterized.TestCase):
 
   def test_a_gate_that_costs_more_than_it_brings_is_not_read(self):
     observed = make_observed(200, informed=1.0)
-    dear = policies.Observed(
-        observed.correct,
-        observed.confidences,
-        observed.edges,
-        STAGE_MADDS,
-        1000 * GATE_MADDS,
-    )
+    dear = dataclasses.replace(observed, gate_madds=1000 * GATE_MADDS)
     rules = [
         gate_trees.fit(table, scope='width', gates=(1, 2, 3), count=2)(1e-3)
         for table in (observed, dear)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.evaluation.policies."""
 
+import dataclasses
 import json
 
 from absl.testing import absltest, parameterized
@@ -17,13 +18,16 @@ _STAGE_MADDS = np.tile(np.arange(8, 0, -1) * _UNIT, (4, 1))
 _GATE_MADDS = np.array([3, 2, 1])
 
 
-def _observed(correct, confidences=None, num_bins=4):
+def _observed(correct, confidences=None, num_bins=4, margins=None):
   num_examples = correct.shape[-1]
   if confidences is None:
     rng = np.random.default_rng(0)
     confidences = [rng.random((8,) * n + (num_examples,)) for n in (1, 2, 3)]
+  if margins is None:
+    margins = np.zeros((8, num_examples))
   return policies.Observed.create(
-      correct, confidences, _STAGE_MADDS, _GATE_MADDS, num_bins=num_bins
+      correct, confidences, _STAGE_MADDS, _GATE_MADDS, margins,
+      num_bins=num_bins,
   )
 
 
@@ -161,6 +165,74 @@ class RankedTest(parameterized.TestCase):
     self.assertEqual(policies.start_choice('depth', 0.5), 6)
 
 
+class SecondLookTest(parameterized.TestCase):
+
+  def _observed(self):
+    """Subnet x1.0 is right about all of 10; x0.25d only from margin .5 on."""
+    correct = np.zeros((8, 8, 8, 8, 10), bool)
+    correct[0, 0, 0, 0] = True
+    correct[7, 7, 7, 7, 5:] = True
+    margins = np.tile(np.arange(10) / 10.0, (8, 1))
+    return _observed(correct, margins=margins)
+
+  @parameterized.parameters(
+      # x0.25d takes 40 and x1.0 another 320: 32 and a half for each tenth.
+      (40.0, 1.0, 0.5, 40.0),
+      (72.0, 0.9, 0.6, 72.0),
+      # A third less than half may go again, but examples are whole.
+      (190.0, 0.54, 0.9, 40.0 + 0.4 * 320.0),
+      (200.0, 0.5, 1.0, 200.0),
+      (1000.0, 0.0, 1.0, 360.0),
+  )
+  def test_the_least_clear_are_run_once_more_within_the_limit(
+      self, limit, share, top1, madds
+  ):
+    observed = self._observed()
+    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, limit)
+    self.assertAlmostEqual(policy.share, share)
+    right, spent = policies.outcome(observed, policy)
+    self.assertAlmostEqual(right.mean(), top1)
+    self.assertAlmostEqual(spent.mean(), madds)
+    self.assertAlmostEqual(policy.look.top1[policy.look.at(share)], top1)
+
+  def test_a_limit_below_the_first_subnet_has_no_policy(self):
+    observed = self._observed()
+    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, 39.0)
+    self.assertIsNone(policy)
+
+  @parameterized.parameters(0.0, 0.25, 0.5, 0.9, 1.0)
+  def test_other_shares_of_it(self, share):
+    observed = self._observed()
+    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, 200.0)
+    other = dataclasses.replace(policy, share=share)
+    again = np.floor(10 * (1.0 - share) + 1e-9) / 10
+    right, spent = policies.outcome(observed, other)
+    self.assertAlmostEqual(spent.mean(), 40.0 + again * 320.0)
+    self.assertAlmostEqual(right.mean(), min(1.0, 0.5 + again))
+    # No image draws the second rule.
+    self.assertEqual(float(policies.to_policy(other, []).share), 1.0)
+
+  def test_equal_margins_are_all_run_once_more_or_none(self):
+    correct = np.ones((8, 8, 8, 8, 10), bool)
+    observed = _observed(correct, margins=np.full((8, 10), 0.5))
+    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, 200.0)
+    self.assertEqual(policies.outcome(observed, policy)[1].mean(), 40.0)
+
+  def test_it_comes_back_from_json_as_it_was(self):
+    policy = policies.second_look(
+        self._observed(), (7,) * 4, (0,) * 4, 200.0
+    )
+    made = policies.to_json({'joint': {'budget': policy}}, [], 'variance')
+    again = policies.from_json(
+        json.loads(json.dumps(made)), 'joint', 'budget'
+    )
+    self.assertEqual(again.share, 0.5)
+    self.assertEqual(again.margin, policy.margin)
+    self.assertBetween(again.margin, 0.4, 0.5)
+    np.testing.assert_array_equal(again.look.margins, policy.look.margins)
+    np.testing.assert_array_equal(again.look.top1, policy.look.top1)
+
+
 class JsonTest(parameterized.TestCase):
 
   def test_a_policy_comes_back_as_it_was(self):
@@ -177,7 +249,10 @@ class JsonTest(parameterized.TestCase):
             {'joint': {'budget': mixture}}, observed.edges, 'variance'
         )
     )
-    again = policies.from_json(json.loads(text), 'joint', 'budget')
+    values = json.loads(text)
+    again = policies.to_policy(
+        policies.from_json(values, 'joint', 'budget'), values['edges']
+    )
     self.assertIsInstance(again, routing.Policy)
     chex.assert_trees_all_equal(again, policy)
     chex.assert_trees_all_equal_shapes_and_dtypes(
