@@ -149,11 +149,11 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> dict[str, Kind]:
 
   found: dict[str, Kind] = {
       'uniform': priced(_fit_uniform),
-      'fixed': priced(_fit_fixed),
       'second look': functools.partial(_look_twice, scope=scope, ends=True),
       'second look, any two': functools.partial(
           _look_twice, scope=scope, ends=False
       ),
+      'fixed': priced(_fit_fixed),
   }
   gates = [(gate,) for gate in ROUTING_GATES] + [ROUTING_GATES]
   for read, count in itertools.product(gates, _JOINED_BINS):
