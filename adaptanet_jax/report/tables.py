@@ -281,7 +281,8 @@ def table_iii(results: Row) -> Table | None:
   note = (
       'M MAdds: the mean over images, with gates. Executed: with the padding '
       'of routed chunks as well. Seconds: for the test split, the median of '
-      'three runs. Made of: what the policy budget consists of; it reads a '
+      'three runs. Made of: what the policy budget consists of; it looks '
+      'twice (some images run once more, under a larger subnet), reads a '
       'gate, or runs subnets that are not uniform, only if that helped on '
       'examples that it was not made from. Mix: two uniform subnets, mixed at '
       'random to the same MAdds, or the most expensive one if the policy takes '
