@@ -57,13 +57,19 @@ def _random_rule(rng, bins):
 
 
 def supernet():
-  """Returns a network with two policies, each a mixture of random rules."""
+  """Returns a network with policies of random rules and of a second look."""
   net = bundle_test.supernet()
   rng = np.random.default_rng(0)
   mixtures = [
       policies.Mixture(_random_rule(rng, 3), _random_rule(rng, 3), share)
       for share in (0.4, 1.0)
   ]
+  # About half of some images are clearer than that.
+  look = policies.SecondLook(np.full(101, 0.4), np.zeros(101))
+  fixed = [
+      policies.Rule.fixed(subnet, 3) for subnet in ((2,) * 4, (0, 1, 5, 7))
+  ]
+  mixtures.append(policies.Mixture(*fixed, 0.5, look))
   # The confidences of random gates lie in about this range.
   edges = [
       np.sort(rng.normal(0.0, 0.3, (8**n, 2)), -1).astype(np.float32)
@@ -72,7 +78,7 @@ def supernet():
   return dataclasses.replace(
       net,
       policy_table=policies.to_json(
-          {'joint': dict(zip(('pull_up', 'budget'), mixtures))},
+          {'joint': dict(zip(('pull_up', 'budget', 'look'), mixtures))},
           edges,
           net.gates.confidence,
       ),
@@ -122,7 +128,9 @@ class FolderTest(ExportTestCase):
   def test_it_says_what_it_is_and_that_it_was_tried(self):
     about = json.loads((self.folder / 'export.json').read_text())
     self.assertEqual(about['class_names'][3], 'three')
-    self.assertEqual(about['policies'], ['joint/pull_up', 'joint/budget'])
+    self.assertEqual(
+        about['policies'], ['joint/pull_up', 'joint/budget', 'joint/look']
+    )
     self.assertGreaterEqual(about['verified']['subnets'], 20)
     self.assertLess(about['verified']['largest_difference'], 2e-5)
     self.assertCountEqual(
@@ -152,7 +160,7 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
         atol=2e-5,
     )
 
-  @parameterized.parameters((), 'joint/budget', 'joint/pull_up')
+  @parameterized.parameters((), 'joint/budget', 'joint/pull_up', 'joint/look')
   def test_images_are_routed_as_jax_routes_them(self, *policy):
     images = np.random.default_rng(7).integers(
         0, 256, (64, 16, 16, 1), np.uint8
@@ -161,7 +169,7 @@ print(net.check() < 2e-5, net.within(madds=2000.0), net.route(images)[1][0])
     logits, subnets = self.exported.route(images, *policy)
     expected, expected_subnets = self.net.route(images, *policy)
     self.assertEqual(subnets, [str(subnet) for subnet in expected_subnets])
-    self.assertGreater(len(set(subnets)), 2)
+    self.assertGreater(len(set(subnets)), 2 - ('joint/look' in policy))
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
   def test_one_subnet_alone_runs_the_same(self):

@@ -30,6 +30,7 @@ from adaptanet_jax.evaluation import (
 from adaptanet_jax.inference import bundle, trained
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
+from adaptanet_jax.models import gates as gates_lib
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
@@ -419,6 +420,39 @@ class BundleTest(parameterized.TestCase):
     })
     about = trained._about(config, noted, 'none')
     self.assertEqual(about.trained['augmentation'], 'not recorded')
+
+  def test_a_share_of_images_is_answered_at_the_first_look(self):
+    first, second = '0.25-0.25-0.25-0.25', '1.0-0.5d-0.25-1.0'
+    some = images(4)
+    margins = np.asarray(gates_lib.margin(self.net(some, first)))
+    borders = np.append(np.sort(margins), 2.0)
+    borders[0] = 0.0
+    # As many steps as images, so every share of them is exact.
+    self.assertLen(set(borders), len(margins) + 1)
+    rules = [
+        policies.Rule.fixed(self.net.parse(name).encode(), 2)
+        for name in (first, second)
+    ]
+    look = policies.SecondLook(borders, np.zeros(len(borders)))
+    edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
+    net = dataclasses.replace(
+        self.net,
+        policy_table=policies.to_json(
+            {'width': {'look': policies.Mixture(*rules, 0.5, look)}},
+            edges,
+            _GATES.confidence,
+        ),
+    )
+    order = np.argsort(margins)
+    for share in (None, 0.0, 0.25, 1.0):
+      logits, subnets = net.route(some, 'width/look', share=share)
+      count = round((1.0 - (0.5 if share is None else share)) * len(margins))
+      names = np.where(np.argsort(order) < count, second, first)
+      self.assertEqual([*map(str, subnets)], names.tolist())
+      for n, name in enumerate(names):
+        np.testing.assert_allclose(
+            logits[n], self.net(some[n : n + 1], name)[0], atol=1e-4
+        )
 
   def test_arguments_that_do_not_do_are_refused(self):
     with self.assertRaisesRegex(UsageError, "Unknown backend 'stage'; expecte"):

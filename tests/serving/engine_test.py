@@ -289,6 +289,49 @@ class EngineTest(parameterized.TestCase):
     np.testing.assert_allclose(logits, routed, atol=1e-4)
     self.assertEqual(names, [*map(str, subnets)])
 
+  def test_rungs_of_a_second_look(self):
+    engine = JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
+    top1 = np.linspace(0.6, 0.8, 101)
+    cheap, dear = (
+        {
+            'share': share,
+            'start': choice,
+            'reads': [[False], [[False]], [[[False]]]],
+            'choices': [[choice], [[choice]], [[[choice]]]],
+        }
+        for choice, share in ((7, 0.9), (0, 0.1))
+    )
+    cheap['second_look'] = {
+        'margins': np.linspace(0.0, 1.0, 101).tolist(), 'top1': top1.tolist()
+    }
+    engine.policies['joint/budget'] = [cheap, dear]
+    # Accuracies of single subnets do not matter.
+    rungs = policies.rungs(engine, 'joint/budget', np.zeros((8,) * 4))
+    self.assertEqual(
+        [rung.name for rung in rungs],
+        [f'joint/budget@{n}' for n in ('0.00', '0.50', '0.90', '1.00')],
+    )
+    np.testing.assert_allclose(
+        [rung.accuracy for rung in rungs], [0.8, 0.7, 0.62, 0.6]
+    )
+    first, second = (int(engine.subnets['madds'][(n,) * 4]) for n in (7, 0))
+    np.testing.assert_allclose(
+        [rung.madds for rung in rungs],
+        [first + second, first + second / 2, first + second / 10, first],
+        atol=0.5,
+    )
+
+  def test_rungs_on_which_images_differ_have_mean_times(self):
+    names = [f'joint/budget@{n}' for n in ('0.00', '0.25', '1.00')]
+    entries = [controller.Entry(name, 0.5, 1) for name in (*names, _MENU[0])]
+    timed = np.array([8.0, 16.0, 4.0, 4.0, 1.0, 2.0])
+    with mock.patch.object(profile_lib, '_measure', return_value=timed) as own:
+      seconds = profile_lib._time(self.engine, entries, (1, 4))
+    self.assertLen(own.call_args.args[0], 6)
+    np.testing.assert_allclose(
+        1e3 * seconds, [[8.0, 16.0], [7.0, 13.0], [4.0, 4.0], [1.0, 2.0]]
+    )
+
   @parameterized.parameters(1, 2, 3)
   def test_what_a_device_began_is_finished(self, number):
     images = bundle_test.images(3)
