@@ -43,9 +43,8 @@ _ROUNDS = 3
 def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
   """Returns a predictor that routes images as a policy says.
 
-  It returns `prediction`, the subnets that each image `ran` under, and whether
-  it `reads` each gate. The policy is an argument, so all policies share one
-  program.
+  It returns `prediction`, the `subnet` of each image and whether it `reads`
+  each gate. The policy is an argument, so all policies share one program.
   """
 
   def predict(
@@ -54,15 +53,11 @@ def routed_predictor(net: ResNet, gates: GateSet) -> protocols.Predictor:
       images: jax.Array,
       policy: routing.Policy,
   ) -> dict[str, jax.Array]:
-    logits, ran, reads = routing.route(
+    logits, subnets, reads = routing.route(
         folded, gates, variables, images, policy
     )
     prediction = logits.argmax(-1).astype(jnp.int32)
-    return {
-        'prediction': prediction,
-        'ran': ran.transpose(1, 2, 0),
-        'reads': reads.T,
-    }
+    return {'prediction': prediction, 'subnet': subnets.T, 'reads': reads.T}
 
   return protocols.map_predictor(net, predict)
 
@@ -99,18 +94,24 @@ def measure_policies(work: Workspace) -> None:
       (scope, name): _runner(work, runs['routed'], observed, mixture)
       for scope, by_name in made.items()
       for name, mixture in by_name.items()
+      if not mixture.look
   }
   outputs = {key: run() for key, run in runners.items()}
   seconds = _median_seconds(runners)
   table = subnet_table.read(work.workdir)
   measured: dict[str, Any] = {scope: {} for scope in made}
-  for (scope, name), ran in outputs.items():
-    entry = _policy_entry(work, observed, ran)
-    entry['seconds'] = seconds[scope, name]
-    entry |= _at_equal_madds(table, scope, entry)
-    if name == 'budget':
-      entry |= found[scope]
-    measured[scope][name] = entry
+  for scope, by_name in made.items():
+    for name, mixture in by_name.items():
+      key = scope, name
+      if key in outputs:
+        entry = _policy_entry(work, observed, outputs[key])
+        entry['seconds'] = seconds[key]
+      else:
+        entry = _second_look_entry(observed, mixture, **uniform['test'])
+      entry |= _at_equal_madds(table, scope, entry)
+      if name == 'budget':
+        entry |= found[scope]
+      measured[scope][name] = entry
   write_json(
       Paths(work.workdir).policies,
       policies.to_json(made, observed.edges, gates.confidence),
@@ -303,29 +304,50 @@ def _policy_entry(
 ) -> dict[str, Any]:
   """Returns the accuracy and the cost of a policy, by its outputs."""
   test, batch_size = work.dataset.test, work.config.evaluation.batch_size
-  ran, reads = outputs['ran'].transpose(2, 0, 1), outputs['reads'].T
-  again = ran[:, 1, 0] >= 0
+  subnets, reads = outputs['subnet'].T, outputs['reads'].T
   # A stage runs padded chunks. A gate runs for all images of a device if one of
-  # them reads it, and so does the head for a second look.
+  # them reads it. The head runs once per image.
   costs = cost.cost_table(work.supernet)
   share = batch_size // jax.device_count()
-  executed = 0
+  executed = len(test) * costs.head[0].madds
   for start in range(0, len(test), share):
     part = slice(start, start + share)
-    looks = ran[part, 0], ran[part, 1][again[part]]
-    for subnets in looks[: 1 + again[part].any()]:
-      executed += len(ran[part]) * costs.head[0].madds
-      executed += routing.executed(
-          costs.stage_madds(), subnets, batch_size=share
-      )
+    executed += routing.executed(
+        costs.stage_madds(), subnets[part], batch_size=share
+    )
     read = reads[part].any(0) @ observed.gate_madds
     executed += len(reads[part]) * int(read)
-  madds = policies.madds_of(observed, ran, reads)
+  madds = policies.madds_of(observed, subnets, reads)
   return {
       'top1': float((outputs['prediction'] == test.labels).mean()),
       'madds': round(float(madds.mean())),
       'madds_gates': round(float((reads @ observed.gate_madds).mean())),
       'madds_executed': round(executed / len(test)),
+  }
+
+
+def _second_look_entry(
+    observed: policies.Observed,
+    mixture: policies.Mixture,
+    *,
+    right: np.ndarray,
+    margin: np.ndarray,
+) -> dict[str, Any]:
+  """Returns the accuracy and the cost of a policy with a second look.
+
+  Args:
+    observed: has the MAdds of stages.
+    mixture: the policy.
+    right: whether the answers of uniform subnets are right, `bool[K, N]`.
+    margin: their margins, `float32[K, N]`.
+  """
+  first, second = (rule.start for rule, _ in mixture.rules)
+  again = margin[first] < mixture.margin
+  madds = observed.stage_madds.sum(0)
+  return {
+      'top1': float(np.where(again, right[second], right[first]).mean()),
+      'madds': round(float(madds[first] + again.mean() * madds[second])),
+      'madds_gates': 0,
       'again': float(again.mean()),
   }
 

@@ -32,7 +32,6 @@ from adaptanet_jax.evaluation.policies import (
   Observed,
   Rule,
   outcome,
-  play,
   scope_indices,
   second_look,
   uniform_subnets,
@@ -108,26 +107,23 @@ def budget(
   if chosen != start:
     policy = by_name[chosen](observed, limit)
     assert policy is not None, chosen  # Includes uniform subnets.
-  made_of = _made_of(policy, observed) or chosen
+  made_of = _made_of(policy) or chosen
   if made_of == start:
     gain = error = 0.0
   return Found(policy, made_of, gain, error)
 
 
-def _made_of(mixture: Mixture, observed: Observed) -> str | None:
+def _made_of(mixture: Mixture) -> str | None:
   """Names the subnets of a policy; None if it reads a gate or looks twice.
 
   A kind of policy may do so, or run subnets that are not uniform, but what it
   gives at a budget need not.
   """
-  if mixture.margin:
+  rules = [rule for rule, share in mixture.rules if share]
+  if mixture.margin or any(rule.reads_gate for rule in rules):
     return None
-  every = [play(observed, rule) for rule, share in mixture.rules if share]
-  if any(reads.any() for _, reads in every):
-    return None
-  if all((subnets == subnets[:, :1]).all() for subnets, _ in every):
-    return 'uniform'
-  return 'fixed'
+  is_uniform = all(len(set(rule.subnet)) == 1 for rule in rules)
+  return 'uniform' if is_uniform else 'fixed'
 
 
 def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
@@ -265,9 +261,9 @@ def _look_twice(
     ends: whether to try only the cheapest subnet first and the largest second,
       so that nothing is chosen by accuracies; otherwise all pairs.
   """
-  subnets = uniform_subnets(scope)
-  madds = observed.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
-  by_madds = subnets[np.argsort(madds, kind='stable')]
+  indices = scope_indices(scope)
+  madds = observed.stage_madds.sum(0)[indices]
+  by_madds = indices[np.argsort(madds, kind='stable')].tolist()
   pairs = list(itertools.combinations(by_madds, 2))
   if ends:
     pairs = [(by_madds[0], by_madds[-1])]

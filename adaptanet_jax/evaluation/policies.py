@@ -132,6 +132,17 @@ class Rule:
   reads: tuple[np.ndarray, ...]
   choices: tuple[np.ndarray, ...]
 
+  # Of a gate that is not read, every example is in bin 0.
+  @property
+  def reads_gate(self) -> bool:
+    """Whether it reads a gate, for any example."""
+    return any(bool(reads.flat[0]) for reads in self.reads)
+
+  @property
+  def subnet(self) -> np.ndarray:
+    """Choices of the subnet that it runs if it reads no gate, `int[4]`."""
+    return np.array([self.start, *(table.flat[0] for table in self.choices)])
+
   @classmethod
   def fixed(cls, subnet: Sequence[int], num_bins: int) -> 'Rule':
     """Returns the rule that runs one subnet, `int[4]`, and reads no gate."""
@@ -197,8 +208,8 @@ class Mixture:
     first: the rule of a share of the examples.
     second: the rule of the rest.
     share: share of the examples that follow the first rule (alone).
-    look: how the rest is found; None: drawn. If given, both rules are fixed
-      subnets, the first a uniform one.
+    look: how the rest is found; None: drawn. If given, each rule runs one
+      uniform subnet.
   """
 
   first: Rule
@@ -231,28 +242,25 @@ class Mixture:
 
 def second_look(
     observed: Observed,
-    first: Sequence[int],
-    second: Sequence[int],
+    first: int,
+    second: int,
     limit: float,
 ) -> Mixture | None:
   """Returns a policy that runs unclear examples once more.
 
   Args:
     observed: examples to find its margins on.
-    first: choices of a uniform subnet, which all examples run under.
-    second: choices of the subnet for a second look, `int[4]`.
+    first: choice of the uniform subnet that all examples run under.
+    second: choice of the uniform subnet for a second look.
     limit: largest mean MAdds; it decides how many examples get one.
 
   Returns:
     The policy; None if the first subnet alone takes more than the limit.
   """
-  least, more = (
-      int(observed.stage_madds[np.arange(NUM_STAGES), subnet].sum())
-      for subnet in (np.asarray(first), np.asarray(second))
-  )
+  least, more = observed.stage_madds.sum(0)[[first, second]].tolist()
   if least > limit:
     return None
-  margins = observed.margins[first[0]]
+  margins = observed.margins[first]
   counts = np.arange(_STEPS + 1) * len(margins) // _STEPS
   # With the margin of an example, fewer than its place in the order are below.
   # No margin exceeds 1.
@@ -260,12 +268,14 @@ def second_look(
   borders[0] = 0.0
   again = margins < borders[:, None]
   right = np.where(
-      again, observed.correct[tuple(second)], observed.correct[tuple(first)]
+      again,
+      observed.correct[(second,) * NUM_STAGES],
+      observed.correct[(first,) * NUM_STAGES],
   )
   share = 1.0 - int(min(1.0, (limit - least) / more) * _STEPS) / _STEPS
   return Mixture(
-      Rule.fixed(first, observed.num_bins),
-      Rule.fixed(second, observed.num_bins),
+      Rule.fixed((first,) * NUM_STAGES, observed.num_bins),
+      Rule.fixed((second,) * NUM_STAGES, observed.num_bins),
       share,
       SecondLook(borders, right.mean(-1)),
   )
@@ -315,47 +325,36 @@ def outcome(
     `float[N]`, the chance that each example is classified correctly, and
     `float[N]`, its mean MAdds, including those of the gates that are read.
   """
-  if mixture.look:
-    (right, madds), (second, more) = (
-        _outcome(observed, rule) for rule, _ in mixture.rules
-    )
-    again = observed.margins[mixture.first.start] < mixture.margin
-    return np.where(again, second, right) * 1.0, madds + again * more
   right, madds = np.zeros(len(observed)), np.zeros(len(observed))
-  for rule, share in mixture.rules:
-    if share:
-      own_right, own_madds = _outcome(observed, rule)
-      right += share * own_right
-      madds += share * own_madds
+  examples = np.arange(len(observed))
+  follows: list[Any] = [share for _, share in mixture.rules]
+  takes = follows
+  if mixture.look:
+    again = observed.margins[mixture.first.start] < mixture.margin
+    follows, takes = [~again, again], [True, again]
+  for (rule, _), answers, runs in zip(mixture.rules, follows, takes):
+    if np.any(runs):
+      subnets, reads = play(observed, rule)
+      right += answers * observed.correct[(*subnets.T, examples)]
+      madds += runs * madds_of(observed, subnets, reads)
   return right, madds
 
 
-def _outcome(observed: Observed, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-  """Returns whether a rule gets examples right, and their MAdds."""
-  subnets, reads = play(observed, rule)
-  examples = np.arange(len(observed))
-  return (
-      observed.correct[(*subnets.T, examples)],
-      madds_of(observed, subnets[:, None], reads),
-  )
-
-
 def madds_of(
-    observed: Observed, ran: np.ndarray, reads: np.ndarray
+    observed: Observed, subnets: np.ndarray, reads: np.ndarray
 ) -> np.ndarray:
   """Returns the MAdds of examples.
 
   Args:
     observed: has the MAdds of stages and gates.
-    ran: `int[N, L, 4]`, the subnets that run each example in turn, -1 where
-      none does.
+    subnets: `int[N, 4]`, the subnet that runs each example.
     reads: `bool[N, 3]`, whether each gate is read for it.
 
   Returns:
     `int64[N]`.
   """
-  stages = observed.stage_madds[np.arange(NUM_STAGES), ran]
-  return np.where(ran < 0, 0, stages).sum((1, 2)) + reads @ observed.gate_madds
+  stages = observed.stage_madds[np.arange(NUM_STAGES), subnets].sum(-1)
+  return stages + reads @ observed.gate_madds
 
 
 def start_choice(scope: str, rho: float) -> int:
@@ -408,7 +407,10 @@ def uniform_subnets(scope: str) -> np.ndarray:
 
 
 def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
-  """Converts a mixture and the borders of bins for use by `routing.route`."""
+  """Converts a mixture and the borders of bins for use by `routing.route`.
+
+  Of a second look, this is the first one.
+  """
   first, second = mixture.first, mixture.second
 
   def both(ones: Any, others: Any, dtype: Any) -> tuple[jax.Array, ...]:
@@ -418,7 +420,6 @@ def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
 
   return Policy(
       share=jnp.asarray(mixture.drawn, jnp.float32),
-      margin=jnp.asarray(mixture.margin, jnp.float32),
       start=jnp.asarray([first.start, second.start], jnp.int32),
       edges=tuple(jnp.asarray(e, jnp.float32) for e in edges),
       reads=both(first.reads, second.reads, bool),

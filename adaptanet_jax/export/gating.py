@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 from onnx import TensorProto
 
+from adaptanet_jax.evaluation.policies import Mixture, to_policy
 from adaptanet_jax.export.graph import Graph, Tensor
 from adaptanet_jax.export.network import Arrays, Map, strided
 from adaptanet_jax.models.gates import (
@@ -21,7 +22,8 @@ from adaptanet_jax.models.gates import (
   gate_name,
   window_means,
 )
-from adaptanet_jax.models.routing import HASH_BITS, HASH_FACTOR, Policy
+from adaptanet_jax.models.routing import HASH_BITS, HASH_FACTOR
+from adaptanet_jax.models.subnet import NUM_STAGES
 
 _EPSILON = 1e-5  # The default of flax's BatchNorm.
 
@@ -34,13 +36,15 @@ class Gates:
     gates: the static part of the gates.
     params: parameters of the network.
     statistics: batch statistics of the network, as training left them.
-    policies: policies of one run, which share the edges of their bins.
+    policies: policies of one run.
+    edges: the borders of their bins, see `Observed`.
   """
 
   gates: GateSet
   params: Arrays
   statistics: Arrays
-  policies: Sequence[Policy]
+  policies: Sequence[Mixture]
+  edges: Sequence[np.ndarray]
 
   def confide(self, graph: Graph, number: int, anchor: Map) -> str:
     """Adds a gate, and returns the confidence `float32[1]` in image 0."""
@@ -154,7 +158,8 @@ class Tables:
       gates: gates and policies of the network.
       num_choices: K.
     """
-    self._graph, self._gates, self._policies = graph, gates, gates.policies
+    self._graph, self._gates = graph, gates
+    self._policies = [to_policy(m, gates.edges) for m in gates.policies]
     self._num_choices = num_choices
     self._num_bins = self._policies[0].edges[0].shape[1] + 1
     self._asked = ''
@@ -263,17 +268,15 @@ class Tables:
         add('Gather', logits, graph.integers(0), axis=0),
         self._gates.gates.num_classes,
     )
-    borders = graph.constant([float(p.margin) for p in self._policies])
+    mixtures = self._gates.policies
+    borders = graph.constant([mixture.margin for mixture in mixtures])
     looks = add(
         'And',
         self._asked,
         add('Less', clear, add('Gather', borders, self._number)),
     )
-    # In a policy with a second look, both rules are fixed subnets.
-    seconds = np.array([
-        [np.asarray(leaf)[1].flat[0] for leaf in (p.start, *p.choices)]
-        for p in self._policies
-    ])
+    none = np.full(NUM_STAGES, -1)
+    seconds = np.stack([m.second.subnet if m.look else none for m in mixtures])
     second = add('Gather', graph.constant(seconds, np.int64), self._number)
     second = add('Squeeze', second, graph.integers(0))
     return add('Where', looks, second, graph.integers(-1))

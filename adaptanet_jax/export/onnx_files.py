@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+import numpy as np
 import onnx
 
 from adaptanet_jax import trees
@@ -93,10 +94,8 @@ def _gates(net: Supernet, params: Arrays) -> Gates:
       params,
       trees.flat(net.variables['batch_stats']),
       [
-          policies.to_policy(
-              policies.from_json(net.policy_table, *name.split('/')),
-              net.policy_table['edges'],
-          )
+          policies.from_json(net.policy_table, *name.split('/'))
           for name in net.policies
       ],
+      [np.array(e, np.float32) for e in net.policy_table['edges']],
   )

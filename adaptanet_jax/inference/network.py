@@ -29,14 +29,15 @@ from adaptanet_jax.evaluation.policies import Mixture
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.inference import pictures as pictures_lib
 from adaptanet_jax.inference.about import About, Answer
-from adaptanet_jax.models import jitted, stages
-from adaptanet_jax.models.gates import GateSet
+from adaptanet_jax.models import jitted, routing, stages
+from adaptanet_jax.models.gates import GateSet, margin
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.routing import Policy, Used
 from adaptanet_jax.models.subnet import LARGEST, NUM_STAGES, Subnet
 
 BACKENDS = ('auto', 'switch', 'stages')
+_margin, _draw = jax.jit(margin), jax.jit(routing.draw)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -312,8 +313,10 @@ class Supernet:
   ) -> tuple[jax.Array, list[Subnet]]:
     """Lets a policy pick a subnet for each image.
 
-    Compiles a program for each batch shape and for each set of choices that a
-    policy may take, with either back end.
+    A policy that reads gates is one program for each batch shape and each set
+    of choices that it may take, with either back end. Others run each of their
+    two subnets on the images that it is for; a part of a batch is padded to a
+    power of two.
 
     Args:
       images: as for a call.
@@ -347,19 +350,46 @@ class Supernet:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       mixture = dataclasses.replace(mixture, share=float(share))
-      chosen = dataclasses.replace(
-          chosen,
-          share=jnp.float32(mixture.drawn),
-          margin=jnp.float32(mixture.margin),
-      )
-      used = used._replace(looks_again=mixture.margin > 0.0)
+      chosen = dataclasses.replace(chosen, share=jnp.float32(share))
+    rules = mixture.first, mixture.second
+    if not any(rule.reads_gate for rule in rules):
+      first, second = (Subnet.decode(rule.subnet) for rule in rules)
+      checked = np.asarray(self.check_shape(images))
+      return self._run_two(checked, mixture, first, second)
     run = jitted.routed(
         self.net, self.gates, used, fast_compile=self.fast_compile
     )
-    logits, ran, _ = run(self.variables, self.check(images), chosen)
-    first, second = np.asarray(ran).transpose(1, 0, 2)
-    subnets = np.where(second < 0, first, second)
-    return logits, [Subnet.decode(row) for row in subnets]
+    logits, subnets, _ = run(self.variables, self.check(images), chosen)
+    return logits, [Subnet.decode(row) for row in np.asarray(subnets)]
+
+  def _run_two(
+      self, images: np.ndarray, mixture: Mixture, first: Subnet, second: Subnet
+  ) -> tuple[jax.Array, list[Subnet]]:
+    """Runs each image under one of two subnets, or one after the other."""
+    if mixture.look:
+      logits = np.array(self(images, first))
+      follows = np.asarray(_margin(logits)) < mixture.margin
+    else:
+      logits = np.empty((len(images), len(self.class_names)), np.float32)
+      follows = np.asarray(_draw(images)) >= mixture.share
+      self._run_some(images, np.flatnonzero(~follows), first, logits)
+    self._run_some(images, np.flatnonzero(follows), second, logits)
+    return jnp.asarray(logits), [second if own else first for own in follows]
+
+  def _run_some(
+      self,
+      images: np.ndarray,
+      places: np.ndarray,
+      subnet: Subnet,
+      logits: np.ndarray,
+  ) -> None:
+    """Runs the images at some places, and writes their logits."""
+    count = len(places)
+    if count:
+      # Few shapes, because each is compiled.
+      size = min(len(images), 1 << (count - 1).bit_length())
+      padded = np.resize(places, size)
+      logits[places] = self(images[padded], subnet)[:count]
 
   @property
   def policies(self) -> list[str]:

@@ -8,9 +8,6 @@ original order is restored. Anchors make this possible after every stage: they
 have one shape whatever produced them. Padding fills up the last chunk of each
 choice, and empty chunks are skipped.
 
-A policy may also look twice (beyond the paper; as in cascades of classifiers):
-images whose first answer is not clear are run once more, by another rule.
-
 B = batch, H = height, W = width, C = channels, K = choices of a stage,
 c = images per chunk.
 """
@@ -26,7 +23,7 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.gates import GateSet, margin
+from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.resnet import ResNet, stage_numbers
 from adaptanet_jax.models.subnet import NUM_STAGES
@@ -39,10 +36,6 @@ ROUTING_GATES = tuple(range(1, NUM_STAGES))
 HASH_FACTOR, HASH_BITS = 40503, 16
 # Images per chunk. Small chunks waste less on padding, large ones run faster.
 CHUNK_SIZE = 8
-# Times that an image may be run.
-LOOKS = 2
-# In place of a choice: the image is not run.
-_IDLE = -1
 
 
 def routing_gates(gates: GateSet | None) -> GateSet | None:
@@ -58,12 +51,10 @@ class Used(NamedTuple):
   Attributes:
     choices: the indices of the choices that may occur, for each stage.
     gates: the anchors whose gates may be read.
-    looks_again: whether an image may be run twice.
   """
 
   choices: tuple[tuple[int, ...], ...]
   gates: tuple[int, ...]
-  looks_again: bool
 
 
 @flax.struct.dataclass
@@ -75,9 +66,6 @@ class Policy:
 
   Attributes:
     share: share of the images that follow the first rule, `float32[]`.
-    margin: if above 0, all images follow the first rule at first, and those
-      whose answer has a smaller `gates.margin` then follow the second one:
-      `float32[]`.
     start: each rule's choice for stage 1, which reads no gate, `int32[2]`.
     edges: for the gates of anchors 1 to 3, the inner borders of the bins of the
       confidence after each prefix of choices, `float32[K ** n, b - 1]`.
@@ -89,7 +77,6 @@ class Policy:
   """
 
   share: jax.Array
-  margin: jax.Array
   start: jax.Array
   edges: tuple[jax.Array, ...]
   reads: tuple[jax.Array, ...]
@@ -108,7 +95,6 @@ class Policy:
             for gate, reads in zip(ROUTING_GATES, self.reads)
             if np.asarray(reads).any()
         ),
-        float(self.margin) > 0.0,
     )
 
 
@@ -121,7 +107,6 @@ def run_stage_by_sample(
     *,
     chunk_size: int = CHUNK_SIZE,
     used: tuple[int, ...] = (),
-    some_idle: bool = False,
 ) -> jax.Array:
   """Runs one stage on each image, with a choice for each image.
 
@@ -133,19 +118,16 @@ def run_stage_by_sample(
     choices: `int32[B]`, indices into `net.choices`.
     chunk_size: c.
     used: the indices that occur, which alone are compiled; default: all.
-    some_idle: whether choices may be -1 for images that are not to be run; at
-      least one is run.
 
   Returns:
-    `(B, H', W', C')` anchor; zeros for images that are not run.
+    `(B, H', W', C')` anchor.
   """
   x = jnp.asarray(x)
   used = used or tuple(range(len(net.choices)))
   # From here on, choices are places among those that are used.
   places = np.zeros(len(net.choices), np.int32)
   places[list(used)] = np.arange(len(used))
-  idle = len(used)
-  choices = jnp.where(choices == _IDLE, idle, jnp.asarray(places)[choices])
+  choices = jnp.asarray(places)[choices]
   branches = [net.choices[n] for n in used]
   if x.shape[0] == 1:  # One image needs no sorting and no padding.
     return switch_stage(
@@ -157,10 +139,9 @@ def run_stage_by_sample(
       for choice in branches
   ]
   shape = net.anchor_shapes[number - 1]
+  idle = len(runs)
   runs.append(lambda _: jnp.zeros((chunk_size, *shape), net.dtype))
-  slots, takes, chunk_choices = _chunks(
-      choices, len(used) + some_idle, chunk_size
-  )
+  slots, takes, chunk_choices = _chunks(choices, len(used), chunk_size)
   anchors = lax.map(
       lambda chunk: lax.switch(chunk[0], runs, chunk[1]),
       (jnp.where(chunk_choices < 0, idle, chunk_choices), takes),
@@ -316,65 +297,12 @@ def route(
       gates.
 
   Returns:
-    Logits `(B, num_classes)`; the subnets that each image was run under in
-    turn, `int32[B, 2, 4]`, -1 where it was not run a second time; and whether
-    it read each gate, `bool[B, 3]`.
+    Logits `(B, num_classes)`, the subnets that were run, `int32[B, 4]`, and
+    whether each image read each gate, `bool[B, 3]`.
   """
   every = tuple(range(len(net.choices)))
-  used = used or Used((every,) * NUM_STAGES, ROUTING_GATES, True)
-  look = functools.partial(
-      _look, net, gates, variables, images, policy, chunk_size, used
-  )
+  used = used or Used((every,) * NUM_STAGES, ROUTING_GATES)
   rule = (draw(images) >= policy.share).astype(jnp.int32)
-  if not used.looks_again:
-    logits, taken, read = look(rule)
-    return logits, jnp.stack([taken, jnp.full_like(taken, _IDLE)], 1), read
-
-  # A loop, so that the network is compiled once for both looks.
-  def look_again(state: Any) -> Any:
-    number, rule, logits, ran, read = state
-    runs = (rule != _IDLE)[:, None]
-    new_logits, taken, new_read = look(rule)
-    ran = ran.at[:, number].set(jnp.where(runs, taken, _IDLE))
-    unclear = margin(new_logits) < policy.margin
-    return (
-        number + 1,
-        jnp.where((rule == 0) & unclear & (number == 0), 1, _IDLE),
-        jnp.where(runs, new_logits, logits),
-        ran,
-        read | (runs & new_read),
-    )
-
-  size = len(images)
-  state = (
-      jnp.int32(0),
-      jnp.where(policy.margin > 0.0, 0, rule),
-      jnp.zeros((size, net.num_classes), jnp.float32),
-      jnp.full((size, LOOKS, NUM_STAGES), _IDLE, jnp.int32),
-      jnp.zeros((size, len(ROUTING_GATES)), bool),
-  )
-  _, _, logits, ran, read = lax.while_loop(
-      lambda state: (state[1] != _IDLE).any(), look_again, state
-  )
-  return logits, ran, read
-
-
-def _look(
-    net: ResNet,
-    gates: GateSet,
-    variables: Variables,
-    images: jax.Array,
-    policy: Policy,
-    chunk_size: int,
-    used: Used,
-    rule: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Runs each image by one of the two rules, `int32[B]`; -1: not at all.
-
-  Returns:
-    Logits, the subnets `int32[B, 4]`, and the gates read, `bool[B, 3]`, none of
-    which means anything for images that are not run.
-  """
   choice = policy.start[rule]
   prefix = jnp.zeros_like(choice)
   path: tuple[jax.Array, ...] = (rule,)
@@ -387,10 +315,9 @@ def _look(
         variables,
         x,
         n,
-        jnp.where(rule == _IDLE, _IDLE, choice) if used.looks_again else choice,
+        choice,
         chunk_size=chunk_size,
         used=used.choices[n - 1],
-        some_idle=used.looks_again,
     )
     taken.append(choice)
     prefix = prefix * len(net.choices) + choice

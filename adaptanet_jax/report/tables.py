@@ -264,8 +264,8 @@ def table_iii(results: Row) -> Table | None:
           f'{scope}/{name}',
           percent(entry['top1']),
           millions(entry['madds']),
-          millions(entry['madds_executed']),
-          f'{entry["seconds"]:.2f}',
+          millions(entry.get('madds_executed')),
+          f'{entry["seconds"]:.2f}' if 'seconds' in entry else '',
           entry.get('kind', ''),
           percent(entry.get('mixture_top1')),
           percent(entry.get('uniform_top1')),
@@ -281,7 +281,8 @@ def table_iii(results: Row) -> Table | None:
   note = (
       'M MAdds: the mean over images, with gates. Executed: with the padding '
       'of routed chunks as well. Seconds: for the test split, the median of '
-      'three runs. Made of: what the policy budget consists of; it looks '
+      'three runs. A second look is not run as such: its answers are those of '
+      'the two subnets. Made of: what the policy budget consists of; it looks '
       'twice (some images run once more, under a larger subnet), reads a '
       'gate, or runs subnets that are not uniform, only if that helped on '
       'examples that it was not made from. Mix: two uniform subnets, mixed at '

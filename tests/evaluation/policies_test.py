@@ -188,7 +188,7 @@ class SecondLookTest(parameterized.TestCase):
       self, limit, share, top1, madds
   ):
     observed = self._observed()
-    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, limit)
+    policy = policies.second_look(observed, 7, 0, limit)
     self.assertAlmostEqual(policy.share, share)
     right, spent = policies.outcome(observed, policy)
     self.assertAlmostEqual(right.mean(), top1)
@@ -197,13 +197,13 @@ class SecondLookTest(parameterized.TestCase):
 
   def test_a_limit_below_the_first_subnet_has_no_policy(self):
     observed = self._observed()
-    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, 39.0)
+    policy = policies.second_look(observed, 7, 0, 39.0)
     self.assertIsNone(policy)
 
   @parameterized.parameters(0.0, 0.25, 0.5, 0.9, 1.0)
   def test_other_shares_of_it(self, share):
     observed = self._observed()
-    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, 200.0)
+    policy = policies.second_look(observed, 7, 0, 200.0)
     other = dataclasses.replace(policy, share=share)
     again = np.floor(10 * (1.0 - share) + 1e-9) / 10
     right, spent = policies.outcome(observed, other)
@@ -215,12 +215,12 @@ class SecondLookTest(parameterized.TestCase):
   def test_equal_margins_are_all_run_once_more_or_none(self):
     correct = np.ones((8, 8, 8, 8, 10), bool)
     observed = _observed(correct, margins=np.full((8, 10), 0.5))
-    policy = policies.second_look(observed, (7,) * 4, (0,) * 4, 200.0)
+    policy = policies.second_look(observed, 7, 0, 200.0)
     self.assertEqual(policies.outcome(observed, policy)[1].mean(), 40.0)
 
   def test_it_comes_back_from_json_as_it_was(self):
     policy = policies.second_look(
-        self._observed(), (7,) * 4, (0,) * 4, 200.0
+        self._observed(), 7, 0, 200.0
     )
     made = policies.to_json({'joint': {'budget': policy}}, [], 'variance')
     again = policies.from_json(
