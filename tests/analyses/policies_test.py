@@ -21,14 +21,13 @@ class PoliciesTest(made_up.MeasuredTestCase):
   def test_what_a_policy_takes_by_hand(self):
     # Devices have two images each; the last one has image 4 alone. Images 0
     # and 2 run choice 1 at stage 1, and image 0 alone reads gate 3.
-    ran = np.full((5, 2, 4), -1)
-    ran[:, 0] = 0
-    ran[[0, 2], 0, 0] = 1
+    subnets = np.zeros((5, 4), int)
+    subnets[[0, 2], 0] = 1
     reads = np.zeros((5, 3), bool)
     reads[:, 0], reads[0, 2] = True, True
     outputs = {
         'prediction': np.array([1, 2, 3, 0, 0]),
-        'ran': ran.transpose(1, 2, 0),
+        'subnet': subnets.T,
         'reads': reads.T,
     }
     stage_madds = COSTS.stage_madds()
@@ -47,15 +46,30 @@ class PoliciesTest(made_up.MeasuredTestCase):
     full, first = 8 * 1111, 8 * (1 + 2)
     executed = 3 * (full - 8) + 2 * first + 8 + 5 * 5 + 5 * 100 + 2 * 400
     self.assertEqual(found['madds_executed'], round(executed / 5))
-    self.assertEqual(found['again'], 0.0)
-    # Image 3 is run once more, with choice 1 at all stages, for the second
-    # device a chunk and two heads.
-    ran[3, 1] = 1
-    found = analysis._policy_entry(self.work, observed, outputs)
-    self.assertEqual(found['again'], 0.2)
-    self.assertEqual(found['madds'], round(1116 + 2 / 5 + 180 + 2227 / 5))
-    executed += 8 * 2222 + 2 * 5
-    self.assertEqual(found['madds_executed'], round(executed / 5))
+
+  def test_what_a_second_look_takes_by_hand(self):
+    observed = policies.Observed(
+        np.zeros((8,) * 4 + (0,), bool), (), (np.zeros((8, 1)),) * 3,
+        COSTS.stage_madds(), np.zeros(3), np.zeros((8, 0)),
+    )
+    right, margin = np.zeros((8, 5), bool), np.zeros((8, 5))
+    right[3] = [True, True, False, False, False]
+    margin[3] = [0.9, 0.1, 0.8, 0.2, 0.5]
+    right[1] = [False, True, True, True, True]
+    look = policies.SecondLook(np.full(101, 0.5), np.zeros(101))
+    mixture = policies.Mixture(
+        *(policies.Rule.fixed((n,) * 4, 2) for n in (3, 1)), 0.6, look
+    )
+    # Images 1 and 3 are less clear than 0.5. x0.25 costs 4444 and x0.75 2222.
+    found = analysis._second_look_entry(
+        observed, mixture, right=right, margin=margin
+    )
+    self.assertEqual(found, {
+        'top1': 0.6,
+        'madds': round(4444 + 2222 * 2 / 5),
+        'madds_gates': 0,
+        'again': 0.4,
+    })
 
   def test_policies_are_timed_in_turns(self):
     ran = []
