@@ -266,7 +266,7 @@ def table_iii(results: Row) -> Table | None:
           millions(entry['madds']),
           millions(entry.get('madds_executed')),
           f'{entry["seconds"]:.2f}' if 'seconds' in entry else '',
-          entry.get('kind', ''),
+          _made_of(entry),
           percent(entry.get('mixture_top1')),
           percent(entry.get('uniform_top1')),
           percent(entry.get('random_top1')),
@@ -294,6 +294,13 @@ def table_iii(results: Row) -> Table | None:
       f'Paper: ResNet-50 on {data}.'
   )
   return Table('Table III. Policies', head, rows, note, num_paper=2)
+
+
+def _made_of(policy: Row) -> str:
+  """Says what a policy consists of, and the share of second looks, if any."""
+  again = policy.get('again')
+  share = '' if again is None else f' at {percent(again)} %'
+  return policy.get('kind', '') + share
 
 
 def latency_conditions(results: Row) -> str:
