@@ -26,11 +26,12 @@ def rungs(
 ) -> tuple[Entry, ...]:
   """Returns the rungs of a policy, such as `joint/budget@0.50`.
 
-  One if both of its rules are the same.
+  One if both of its rules are the same. Of second looks, only those that are
+  more accurate than cheaper ones.
 
-  With a second look, accuracies are those on the examples that the policy was
-  made from. Otherwise they are means over the subnets that rungs lead to, with
-  all bins of a gate equally likely: what gates know is not counted.
+  Accuracies are means over the subnets that rungs lead to, with all bins of a
+  gate equally likely: what gates know is not counted. Those of second looks lie
+  between their two subnets' as on the examples that the policy was made from.
 
   Args:
     engine: runs the network.
@@ -52,15 +53,19 @@ def rungs(
   tables = accuracies, engine.subnets['madds']
   first, second = ([_mean(rule, t) for t in tables] for rule in (cheap, dear))
   look = second_look_from_json(cheap)
-  found = []
-  for share in sorted(shares):
-    accuracy = share * first[0] + (1.0 - share) * second[0]
-    madds = share * first[1] + (1.0 - share) * second[1]
+  if look:
+    shares -= {0.0}  # As accurate as the second subnet alone, and dearer.
+  found: list[Entry] = []
+  for share in sorted(shares, reverse=True):
+    rest = 1.0 - share
+    madds = (1.0 if look else share) * first[1] + rest * second[1]
     if look:
-      accuracy = float(look.top1[look.at(share)])
-      madds = first[1] + (1.0 - share) * second[1]
-    found.append(Entry(f'{policy}@{share:.2f}', accuracy, round(madds)))
-  return tuple(found)
+      gains = look.top1 - look.top1[0]
+      rest = gains[look.at(share)] / gains[-1] if gains[-1] > 0.0 else rest
+    accuracy = float(first[0] + rest * (second[0] - first[0]))
+    if not look or not found or accuracy > found[-1].accuracy:
+      found.append(Entry(f'{policy}@{share:.2f}', accuracy, round(madds)))
+  return tuple(found[::-1])
 
 
 def _mean(rule: dict[str, Any], table: np.ndarray) -> float:

@@ -198,14 +198,15 @@ def _digest(text: str) -> str:
 
 
 def warm(engine: Engine, profile: Profile) -> None:
-  """Runs every entry at every size once."""
+  """Runs every entry at every size once, a policy by either rule."""
   for entry in profile.entries:
     for size in profile.sizes:
-      _runner(engine, entry, size)()
+      for name in _ends(entry):
+        _runner(engine, name, size)()
 
 
-def _runner(engine: Engine, entry: Entry, size: int) -> Callable[[], Any]:
-  return functools.partial(engine.run, _blank(engine, size), entry.name)
+def _runner(engine: Engine, name: str, size: int) -> Callable[[], Any]:
+  return functools.partial(engine.run, _blank(engine, size), name)
 
 
 def choose_menu(
@@ -313,21 +314,29 @@ def _time(
 ) -> np.ndarray:
   """Returns seconds `float[S, B]`, which never decrease with the size.
 
-  The images that are timed all take one path. Rungs of a policy on which they
-  would take two are not timed: their times are means of those rungs on which
-  all images follow the first rule alone, and none does.
+  The images that are timed all take one path. So what is timed of a policy are
+  the rungs on which all images follow its first rule alone, and on which none
+  does; the times of those between are means of the two.
   """
-  timed = [entry for entry in entries if entry.share in (None, 0.0, 1.0)]
-  runs = [_runner(engine, entry, size) for entry in timed for size in sizes]
-  rows = 1e-3 * _measure(runs).reshape(len(timed), -1)
-  by_name = {entry.name: row for entry, row in zip(timed, rows)}
+  timed: dict[str, None] = {}  # In order, each once.
   for entry in entries:
-    if entry.name not in by_name:
-      first, rest = (by_name[f'{entry.policy}@{n}.00'] for n in (1, 0))
-      share = entry.share or 0.0
-      by_name[entry.name] = share * first + (1.0 - share) * rest
-  seconds = np.stack([by_name[entry.name] for entry in entries])
-  return np.maximum.accumulate(seconds, 1)
+    timed.update(dict.fromkeys(_ends(entry)))
+  runs = [_runner(engine, name, size) for name in timed for size in sizes]
+  rows = 1e-3 * _measure(runs).reshape(len(timed), -1)
+  by_name = dict(zip(timed, rows))
+  seconds = []
+  for entry in entries:
+    first, last = (by_name[name] for name in _ends(entry))
+    share = 1.0 if entry.share is None else entry.share
+    seconds.append(share * first + (1.0 - share) * last)
+  return np.maximum.accumulate(np.stack(seconds), 1)
+
+
+def _ends(entry: Entry) -> tuple[str, str]:
+  """Returns the names of the two entries that its time is a mean of."""
+  if entry.share in (None, 1.0):
+    return entry.name, entry.name
+  return f'{entry.policy}@1.00', f'{entry.policy}@0.00'
 
 
 def _measure(runs: Sequence[Callable[[], Any]]) -> np.ndarray:

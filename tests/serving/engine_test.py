@@ -291,7 +291,8 @@ class EngineTest(parameterized.TestCase):
 
   def test_rungs_of_a_second_look(self):
     engine = JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
-    top1 = np.linspace(0.6, 0.8, 101)
+    # Eight tenths of the gain come from the first half of the images.
+    top1 = np.interp(np.arange(101), [0, 50, 100], [0.6, 0.76, 0.8])
     cheap, dear = (
         {
             'share': share,
@@ -305,31 +306,40 @@ class EngineTest(parameterized.TestCase):
         'margins': np.linspace(0.0, 1.0, 101).tolist(), 'top1': top1.tolist()
     }
     engine.policies['joint/budget'] = [cheap, dear]
-    # Accuracies of single subnets do not matter.
-    rungs = policies.rungs(engine, 'joint/budget', np.zeros((8,) * 4))
+    accuracies = np.zeros((8,) * 4)
+    accuracies[7, 7, 7, 7], accuracies[0, 0, 0, 0] = 0.5, 0.6
+    rungs = policies.rungs(engine, 'joint/budget', accuracies)
     self.assertEqual(
         [rung.name for rung in rungs],
-        [f'joint/budget@{n}' for n in ('0.00', '0.50', '0.90', '1.00')],
+        [f'joint/budget@{n}' for n in ('0.50', '0.90', '1.00')],
     )
     np.testing.assert_allclose(
-        [rung.accuracy for rung in rungs], [0.8, 0.7, 0.62, 0.6]
+        [rung.accuracy for rung in rungs], [0.58, 0.516, 0.5]
     )
     first, second = (int(engine.subnets['madds'][(n,) * 4]) for n in (7, 0))
     np.testing.assert_allclose(
         [rung.madds for rung in rungs],
-        [first + second, first + second / 2, first + second / 10, first],
+        [first + second / 2, first + second / 10, first],
         atol=0.5,
+    )
+    # More looks are left out where they gain nothing.
+    cheap['second_look']['top1'] = np.minimum(top1, 0.63).tolist()
+    rungs = policies.rungs(engine, 'joint/budget', accuracies)
+    self.assertEqual(
+        [rung.name for rung in rungs],
+        ['joint/budget@0.90', 'joint/budget@1.00'],
     )
 
   def test_rungs_on_which_images_differ_have_mean_times(self):
-    names = [f'joint/budget@{n}' for n in ('0.00', '0.25', '1.00')]
+    names = 'joint/budget@0.25', 'joint/budget@1.00', 'width/budget@0.00'
     entries = [controller.Entry(name, 0.5, 1) for name in (*names, _MENU[0])]
-    timed = np.array([8.0, 16.0, 4.0, 4.0, 1.0, 2.0])
+    # Of joint/budget 1.00, 0.00, of width/budget the same, and of the subnet.
+    timed = np.array([4.0, 4.0, 8.0, 16.0, 3.0, 3.0, 5.0, 9.0, 1.0, 2.0])
     with mock.patch.object(profile_lib, '_measure', return_value=timed) as own:
       seconds = profile_lib._time(self.engine, entries, (1, 4))
-    self.assertLen(own.call_args.args[0], 6)
+    self.assertLen(own.call_args.args[0], 10)
     np.testing.assert_allclose(
-        1e3 * seconds, [[8.0, 16.0], [7.0, 13.0], [4.0, 4.0], [1.0, 2.0]]
+        1e3 * seconds, [[7.0, 13.0], [4.0, 4.0], [5.0, 9.0], [1.0, 2.0]]
     )
 
   @parameterized.parameters(1, 2, 3)
