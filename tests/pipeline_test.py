@@ -134,8 +134,9 @@ class PipelineTest(absltest.TestCase):
     for by_name in results['policies'].values():
       self.assertContainsSubset({'pull_up', 'pull_down'}, by_name)
       for entry in by_name.values():
-        self.assertLessEqual(entry['madds'], entry['madds_executed'])
-        self.assertGreater(entry['seconds'], 0.0)
+        if 'again' not in entry:
+          self.assertLessEqual(entry['madds'], entry['madds_executed'])
+          self.assertGreater(entry['seconds'], 0.0)
     for row in results['latency']:
       self.assertContainsSubset(
           {'network', 'norm', 'batch', 'watts', 'millijoules'}, row

@@ -103,11 +103,11 @@ def measure_policies(work: Workspace) -> None:
   for scope, by_name in made.items():
     for name, mixture in by_name.items():
       key = scope, name
-      if key in outputs:
+      if mixture.look:
+        entry = _second_look_entry(observed, mixture, **uniform['test'])
+      else:
         entry = _policy_entry(work, observed, outputs[key])
         entry['seconds'] = seconds[key]
-      else:
-        entry = _second_look_entry(observed, mixture, **uniform['test'])
       entry |= _at_equal_madds(table, scope, entry)
       if name == 'budget':
         entry |= found[scope]
@@ -241,7 +241,13 @@ def _run_uniform(
   splits['test'] = work.dataset.test
   found = {}
   for name, split in splits.items():
-    outputs = common.predict(work, program, work.variables['student'], split)
+    outputs = common.predict(
+        work,
+        program,
+        work.variables['student'],
+        split,
+        keep=('policies', f'uniform-{name}'),
+    )
     found[name] = {
         'right': outputs['prediction'] == split.labels,
         'margin': outputs['margin'],

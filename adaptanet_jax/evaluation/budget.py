@@ -110,6 +110,8 @@ def budget(
   made_of = _made_of(policy) or chosen
   if made_of == start:
     gain = error = 0.0
+  if made_of in ('uniform', 'fixed'):
+    policy = dataclasses.replace(policy, look=None)
   return Found(policy, made_of, gain, error)
 
 
@@ -146,7 +148,7 @@ def kinds(scope: str, num_bins: int, num_examples: int) -> dict[str, Kind]:
   found: dict[str, Kind] = {
       'uniform': priced(_fit_uniform),
       'second look': functools.partial(_look_twice, scope=scope, ends=True),
-      'second look, any two': functools.partial(
+      'any second look': functools.partial(
           _look_twice, scope=scope, ends=False
       ),
       'fixed': priced(_fit_fixed),
@@ -176,8 +178,8 @@ def cross_validated(
   Returns:
     `float[N]`, the chance that each example is classified correctly, minus the
     price of its MAdds beyond what the policy takes on the examples that it was
-    made from, or plus that of MAdds left below it; the price is 0 where even
-    the most accurate rule stays below the limit.
+    made from, or plus that of MAdds left below it; the price is 0 for a single
+    rule, as where even the most accurate one stays below the limit.
   """
   num_examples = len(observed)
   order = np.random.default_rng(0).permutation(num_examples)
@@ -234,9 +236,8 @@ def at_budget(
 
 
 def _price(mixture: Mixture, observed: Observed) -> float:
-  """Returns the right answers gained per MAdd from first to second rule."""
-  if mixture.share == 1.0:
-    return 0.0
+  """Returns the right answers that a policy gains per MAdd over its first rule.
+  """
   (right, madds), (more, dearer) = (
       (
           float(values.mean())
@@ -244,9 +245,9 @@ def _price(mixture: Mixture, observed: Observed) -> float:
               observed, dataclasses.replace(mixture, share=share)
           )
       )
-      for share in (1.0, 0.0)
+      for share in (1.0, mixture.share)
   )
-  return max(0.0, (more - right) / (dearer - madds))
+  return max(0.0, (more - right) / (dearer - madds)) if dearer > madds else 0.0
 
 
 def _look_twice(
@@ -264,11 +265,9 @@ def _look_twice(
   indices = scope_indices(scope)
   madds = observed.stage_madds.sum(0)[indices]
   by_madds = indices[np.argsort(madds, kind='stable')].tolist()
-  pairs = list(itertools.combinations(by_madds, 2))
-  if ends:
-    pairs = [(by_madds[0], by_madds[-1])]
+  tried = [by_madds[0], by_madds[-1]] if ends else by_madds
   best, most = None, -1.0
-  for first, second in pairs:
+  for first, second in itertools.combinations(tried, 2):
     policy = second_look(observed, first, second, limit)
     if policy and (right := outcome(observed, policy)[0].mean()) > most:
       best, most = policy, right

@@ -3,8 +3,8 @@
 """Policies: which choice follows which confidence (Sec. V-C); second looks.
 
 All are made from observations on some examples: which subnets got each of them
-right, and how confident the gates were. From these, the outcome of a policy can
-be computed exactly, without running the network.
+right, how confident the gates were, and how clear the answers. From these, the
+outcome of a policy can be computed exactly, without running the network.
 
 N = examples, K = choices of a stage, b = bins; gate n reads anchor n and
 chooses for stage n + 1.
@@ -132,10 +132,10 @@ class Rule:
   reads: tuple[np.ndarray, ...]
   choices: tuple[np.ndarray, ...]
 
-  # Of a gate that is not read, every example is in bin 0.
   @property
   def reads_gate(self) -> bool:
     """Whether it reads a gate, for any example."""
+    # Of a gate that is not read, every example is in bin 0.
     return any(bool(reads.flat[0]) for reads in self.reads)
 
   @property
@@ -191,7 +191,7 @@ class SecondLook:
   top1: np.ndarray
 
   def at(self, share: float) -> int:
-    """Returns the step at which this share is not run once more, or more."""
+    """Returns the last step that runs at most 1 - share once more."""
     return int((1.0 - share) * (len(self.margins) - 1) + 1e-9)
 
 
@@ -226,11 +226,6 @@ class Mixture:
   def rules(self) -> tuple[tuple[Rule, float], ...]:
     """The two rules with their shares."""
     return (self.first, self.share), (self.second, 1.0 - self.share)
-
-  @property
-  def drawn(self) -> float:
-    """The share for which the first rule is drawn."""
-    return self.share if self.look is None else 1.0
 
   @property
   def margin(self) -> float:
@@ -272,7 +267,7 @@ def second_look(
       observed.correct[(second,) * NUM_STAGES],
       observed.correct[(first,) * NUM_STAGES],
   )
-  share = 1.0 - int(min(1.0, (limit - least) / more) * _STEPS) / _STEPS
+  share = 1.0 - int(min(1.0, (limit - least) / more) * _STEPS + 1e-9) / _STEPS
   return Mixture(
       Rule.fixed((first,) * NUM_STAGES, observed.num_bins),
       Rule.fixed((second,) * NUM_STAGES, observed.num_bins),
@@ -327,12 +322,12 @@ def outcome(
   """
   right, madds = np.zeros(len(observed)), np.zeros(len(observed))
   examples = np.arange(len(observed))
-  follows: list[Any] = [share for _, share in mixture.rules]
-  takes = follows
-  if mixture.look:
-    again = observed.margins[mixture.first.start] < mixture.margin
-    follows, takes = [~again, again], [True, again]
-  for (rule, _), answers, runs in zip(mixture.rules, follows, takes):
+  for number, (rule, share) in enumerate(mixture.rules):
+    answers: Any = share
+    runs: Any = share
+    if mixture.look:
+      again = observed.margins[mixture.first.start] < mixture.margin
+      answers, runs = (again, again) if number else (~again, True)
     if np.any(runs):
       subnets, reads = play(observed, rule)
       right += answers * observed.correct[(*subnets.T, examples)]
@@ -419,7 +414,8 @@ def to_policy(mixture: Mixture, edges: Sequence[np.ndarray]) -> Policy:
     )
 
   return Policy(
-      share=jnp.asarray(mixture.drawn, jnp.float32),
+      # Nothing is drawn before a second look.
+      share=jnp.asarray(1.0 if mixture.look else mixture.share, jnp.float32),
       start=jnp.asarray([first.start, second.start], jnp.int32),
       edges=tuple(jnp.asarray(e, jnp.float32) for e in edges),
       reads=both(first.reads, second.reads, bool),

@@ -7,7 +7,6 @@ import json
 import os
 from typing import Any
 
-import numpy as np
 import onnx
 
 from adaptanet_jax import trees
@@ -97,5 +96,5 @@ def _gates(net: Supernet, params: Arrays) -> Gates:
           policies.from_json(net.policy_table, *name.split('/'))
           for name in net.policies
       ],
-      [np.array(e, np.float32) for e in net.policy_table['edges']],
+      net.policy_table['edges'],
   )

@@ -7,7 +7,7 @@
   net = runtime.load()                       # the folder that this file is in
   net(images, '1.0-0.5d-0.25-1.0')           # uint8[B, H, W, C] to logits
   net(images, net.within(madds=5e6))         # the best subnet within 5 M MAdds
-  logits, subnets = net.route(images)        # gates choose for each image
+  logits, subnets = net.route(images)        # a policy chooses for each image
   net.measure()                              # times subnets on this device
   net(images, net.within(milliseconds=1.0))  # the best subnet within 1 ms
 
@@ -155,14 +155,15 @@ class Network:
   def route(
       self, images: np.ndarray, policy: str = 'joint/budget'
   ) -> tuple[np.ndarray, list[str]]:
-    """Lets the gates choose a subnet for each image, one image at a time.
+    """Lets a policy choose a subnet for each image, one image at a time.
 
     Args:
       images: `uint8[B, H, W, C]`.
       policy: one of `policies`.
 
     Returns:
-      Logits `float32[B, classes]`, and the subnet of each image.
+      Logits `float32[B, classes]`, and the subnet that they are from, for each
+      image.
 
     Raises:
       ValueError: the images do not fit, or there is no such policy.

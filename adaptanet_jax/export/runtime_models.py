@@ -77,7 +77,7 @@ class Onnx:
     logits, codes, *again = self._infer(image, (0,) * NUM_STAGES, policy)
     # Older exports know no second look.
     if again and again[0][0] >= 0:
-      (codes,) = again
+      codes = again[0]
       logits = self(image, codes)
     return logits, codes
 

@@ -37,7 +37,7 @@ class Answer:
   Attributes:
     label: name of the predicted class.
     confidence: the network's probability of that class, 0 to 1.
-    subnet: the subnet that ran.
+    subnet: the subnet that the answer is from.
   """
 
   label: str

@@ -313,16 +313,18 @@ class Supernet:
   ) -> tuple[jax.Array, list[Subnet]]:
     """Lets a policy pick a subnet for each image.
 
-    A policy that reads gates is one program for each batch shape and each set
-    of choices that it may take, with either back end. Others run each of their
-    two subnets on the images that it is for; a part of a batch is padded to a
-    power of two.
+    For a policy that reads gates it compiles one program for each batch shape
+    and each set of choices that the policy may take, with either back end.
+    Others run each of their two subnets on the images that it is for. A part of
+    a batch is padded to a power of two, and each size is compiled when it first
+    occurs.
 
     Args:
       images: as for a call.
       policy: scope and name of one of `policies`.
       share: share of the images that follow the policy's first rule alone,
-        which for `budget` is the cheaper one; default: the policy's own share.
+        which for `budget` is the cheaper one; with a second look, the share on
+        the examples that the policy was made from. Default: the policy's own.
 
     Returns:
       Logits `(B, num_classes)`, and the subnet that they are from, for each
@@ -345,17 +347,18 @@ class Supernet:
           else 'The run has no policies; expected an AdaptaNet, no baseline, '
           'whose phase policies is done.'
       )
-    mixture, chosen, used = self._policies[policy]
+    mixture = self._policies[policy]
     if share is not None:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       mixture = dataclasses.replace(mixture, share=float(share))
-      chosen = dataclasses.replace(chosen, share=jnp.float32(share))
     rules = mixture.first, mixture.second
     if not any(rule.reads_gate for rule in rules):
       first, second = (Subnet.decode(rule.subnet) for rule in rules)
       checked = np.asarray(self.check_shape(images))
       return self._run_two(checked, mixture, first, second)
+    chosen, used = self._routed[policy]
+    chosen = dataclasses.replace(chosen, share=jnp.float32(mixture.share))
     run = jitted.routed(
         self.net, self.gates, used, fast_compile=self.fast_compile
     )
@@ -398,13 +401,20 @@ class Supernet:
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
   @functools.cached_property
-  def _policies(self) -> dict[str, tuple[Mixture, Policy, Used]]:
-    found = {}
-    for name in self.policies:
-      mixture = policies_lib.from_json(self.policy_table, *name.split('/'))
-      policy = policies_lib.to_policy(mixture, self.policy_table['edges'])
-      found[name] = mixture, policy, policy.used
-    return found
+  def _policies(self) -> dict[str, Mixture]:
+    return {
+        name: policies_lib.from_json(self.policy_table, *name.split('/'))
+        for name in self.policies
+    }
+
+  @functools.cached_property
+  def _routed(self) -> dict[str, tuple[Policy, Used]]:
+    edges = self.policy_table['edges']
+    found = {
+        name: policies_lib.to_policy(mixture, edges)
+        for name, mixture in self._policies.items()
+    }
+    return {name: (policy, policy.used) for name, policy in found.items()}
 
   def parse(self, subnet: str | Subnet) -> Subnet:
     """Parses a subnet; raises UsageError if the network does not have it."""

@@ -266,7 +266,7 @@ def table_iii(results: Row) -> Table | None:
           millions(entry['madds']),
           millions(entry.get('madds_executed')),
           f'{entry["seconds"]:.2f}' if 'seconds' in entry else '',
-          _made_of(entry),
+          entry.get('kind', ''),
           percent(entry.get('mixture_top1')),
           percent(entry.get('uniform_top1')),
           percent(entry.get('random_top1')),
@@ -281,10 +281,11 @@ def table_iii(results: Row) -> Table | None:
   note = (
       'M MAdds: the mean over images, with gates. Executed: with the padding '
       'of routed chunks as well. Seconds: for the test split, the median of '
-      'three runs. A second look is not run as such: its answers are those of '
-      'the two subnets. Made of: what the policy budget consists of; it looks '
-      'twice (some images run once more, under a larger subnet), reads a '
-      'gate, or runs subnets that are not uniform, only if that helped on '
+      'three runs; both by one program that routes images, which is needed '
+      'only for gates. A second look is not run as such: its answers are those '
+      'of the two subnets. Made of: what the policy budget consists of; it '
+      'looks twice (at some images, under a larger subnet), reads a gate, or '
+      'runs subnets that are not uniform, only if that helped on '
       'examples that it was not made from. Mix: two uniform subnets, mixed at '
       'random to the same MAdds, or the most expensive one if the policy takes '
       'more than that; they are chosen by the examples that policies are made '
@@ -294,13 +295,6 @@ def table_iii(results: Row) -> Table | None:
       f'Paper: ResNet-50 on {data}.'
   )
   return Table('Table III. Policies', head, rows, note, num_paper=2)
-
-
-def _made_of(policy: Row) -> str:
-  """Says what a policy consists of, and the share of second looks, if any."""
-  again = policy.get('again')
-  share = '' if again is None else f' at {percent(again)} %'
-  return policy.get('kind', '') + share
 
 
 def latency_conditions(results: Row) -> str:

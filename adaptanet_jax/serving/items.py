@@ -27,8 +27,8 @@ class Answer:
   Attributes:
     logits: `float32[classes]`.
     entry: name of the entry of the menu that ran.
-    subnet: subnet that ran: the entry, or the choice of its policy; for an
-      anchor only the stages that ran here.
+    subnet: subnet that the answer is from: the entry, or the choice of its
+      policy; for an anchor only the stages that ran here.
     accuracy: accuracy of the entry, as it was measured; None for an anchor,
       because it depends on what the device ran.
     ended: when its batch ended, on the clock of the deadlines.
@@ -92,14 +92,16 @@ class Batch:
     """
     entry, start = self.entry, self.items[0].start
     count, first = len(self.items), self.items[0].image
-    # Padded with zeros to the next size.
+    # Padded to the next size, with copies of the last image: a blank one might
+    # get a second look in every batch.
     sizes = self.profile.sizes
-    images = np.zeros(
+    images = np.empty(
         (sizes[bisect.bisect_left(sizes, count)], *first.shape),
         np.float32 if start else first.dtype,
     )
     for n, item in enumerate(self.items):
       images[n] = item.image
+    images[count:] = images[count - 1]
     logits, subnets = self.engine.run(images, entry.name, start)
     if not np.isfinite(logits[:count]).all():
       raise BatchError('The network gave numbers that are not finite.')

@@ -61,7 +61,8 @@ def rungs(
     madds = (1.0 if look else share) * first[1] + rest * second[1]
     if look:
       gains = look.top1 - look.top1[0]
-      rest = gains[look.at(share)] / gains[-1] if gains[-1] > 0.0 else rest
+      if gains[-1] > 0.0:
+        rest = min(1.0, max(0.0, gains[look.at(share)] / gains[-1]))
     accuracy = float(first[0] + rest * (second[0] - first[0]))
     if not look or not found or accuracy > found[-1].accuracy:
       found.append(Entry(f'{policy}@{share:.2f}', accuracy, round(madds)))

@@ -175,7 +175,8 @@ def _measured(
   entries = (named or choose_menu(engine, sizes[-1])) + rungs
   before = begun()
   profile = Profile(entries, sizes, _time(engine, entries, sizes))
-  ran, timed = begun() - before, _RUNS * profile.seconds.size
+  ran = begun() - before
+  timed = _RUNS * len(_runnable(entries)) * len(sizes)
   check(engine, entries, sizes[-1])
   if path and ran <= _MOST_BESIDE * timed:
     _keep(path, profile)
@@ -199,10 +200,9 @@ def _digest(text: str) -> str:
 
 def warm(engine: Engine, profile: Profile) -> None:
   """Runs every entry at every size once, a policy by either rule."""
-  for entry in profile.entries:
+  for name in _runnable(profile.entries):
     for size in profile.sizes:
-      for name in _ends(entry):
-        _runner(engine, name, size)()
+      _runner(engine, name, size)()
 
 
 def _runner(engine: Engine, name: str, size: int) -> Callable[[], Any]:
@@ -316,25 +316,57 @@ def _time(
 
   The images that are timed all take one path. So what is timed of a policy are
   the rungs on which all images follow its first rule alone, and on which none
-  does; the times of those between are means of the two.
+  does. Between them, a batch takes the time of the images that each rule has,
+  at the sizes that they are padded to.
   """
-  timed: dict[str, None] = {}  # In order, each once.
-  for entry in entries:
-    timed.update(dict.fromkeys(_ends(entry)))
+  timed = _runnable(entries)
   runs = [_runner(engine, name, size) for name in timed for size in sizes]
   rows = 1e-3 * _measure(runs).reshape(len(timed), -1)
   by_name = dict(zip(timed, rows))
   seconds = []
   for entry in entries:
     first, last = (by_name[name] for name in _ends(entry))
-    share = 1.0 if entry.share is None else entry.share
-    seconds.append(share * first + (1.0 - share) * last)
+    if entry.policy:
+      looks = 'second_look' in engine.policies[entry.policy][0]
+      first = _between(sizes, entry.share or 0.0, first, last, looks)
+    seconds.append(first)
   return np.maximum.accumulate(np.stack(seconds), 1)
 
 
+def _between(
+    sizes: Sequence[int],
+    share: float,
+    first: np.ndarray,
+    last: np.ndarray,
+    looks: bool,
+) -> np.ndarray:
+  """Returns the times of a rung, `float[B]`.
+
+  Args:
+    sizes: batch sizes.
+    share: share of the images that follow the policy's first rule alone.
+    first: times if all of them do, `float[B]`.
+    last: times if none does.
+    looks: whether the others follow the first rule as well, and then the
+      second.
+  """
+  places = np.arange(len(sizes))
+  others = np.ceil(np.round((1.0 - share) * np.array(sizes), 6))
+  to = np.minimum(np.searchsorted(sizes, others), places)
+  rest = np.where(others > 0, (last - first if looks else last)[to], 0.0)
+  alone = np.array(sizes) - others
+  at = np.minimum(np.searchsorted(sizes, alone), places)
+  return rest + (first if looks else np.where(alone > 0, first[at], 0.0))
+
+
+def _runnable(entries: Sequence[Entry]) -> list[str]:
+  """Returns the names of what is run to time some entries, each once."""
+  return list(dict.fromkeys(name for e in entries for name in _ends(e)))
+
+
 def _ends(entry: Entry) -> tuple[str, str]:
-  """Returns the names of the two entries that its time is a mean of."""
-  if entry.share in (None, 1.0):
+  """Returns the names of the rungs that an entry lies between, or its own."""
+  if not entry.policy:
     return entry.name, entry.name
   return f'{entry.policy}@1.00', f'{entry.policy}@0.00'
 

@@ -108,7 +108,7 @@ class BudgetTest(parameterized.TestCase):
         correct, confidences, STAGE_MADDS, GATE_MADDS, margins, num_bins=8
     )
     found = budget.budget(observed, scope, limit)
-    self.assertStartsWith(found.kind, 'second look')
+    self.assertIn('second look', found.kind)
     self.assertGreater(found.gain, found.gain_error)
     self.assertLessEqual(_mean(observed, found.mixture)[1], limit)
     correct, confidences, margins = clear(3000, 2)
@@ -200,7 +200,7 @@ class BudgetTest(parameterized.TestCase):
 
   def test_too_few_examples_read_no_gate(self):
     names = list(budget.kinds('joint', 8, 99))
-    ungated = ['uniform', 'second look', 'second look, any two', 'fixed']
+    ungated = ['uniform', 'second look', 'any second look', 'fixed']
     self.assertEqual(names, ungated)
     names = list(budget.kinds('joint', 8, 400))
     self.assertEqual(

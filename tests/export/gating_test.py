@@ -57,6 +57,7 @@ class GatesTest(parameterized.TestCase):
         gates,
         *(trees.flat(variables[k]) for k in ('params', 'batch_stats')),
         policies=(),
+        edges=(),
     )
     session = _session(own, number, shapes[number - 1])
     rng = np.random.default_rng(number)

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.inference.bundle and of load."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 import chex
+import jax
 import ml_collections
 import numpy as np
 from PIL import Image
@@ -30,7 +32,7 @@ from adaptanet_jax.evaluation import (
 from adaptanet_jax.inference import bundle, trained
 from adaptanet_jax.inference.about import About
 from adaptanet_jax.inference.network import Supernet
-from adaptanet_jax.models import gates as gates_lib
+from adaptanet_jax.models import gates as gates_lib, routing
 from adaptanet_jax.models.gates import GateSet
 from adaptanet_jax.models.resnet import ResNet
 from adaptanet_jax.models.subnet import Subnet
@@ -422,7 +424,7 @@ class BundleTest(parameterized.TestCase):
     self.assertEqual(about.trained['augmentation'], 'not recorded')
 
   def test_a_share_of_images_is_answered_at_the_first_look(self):
-    first, second = '0.25-0.25-0.25-0.25', '1.0-0.5d-0.25-1.0'
+    first, second = '0.25-0.25-0.25-0.25', '1.0d-1.0d-1.0d-1.0d'
     some = images(4)
     margins = np.asarray(gates_lib.margin(self.net(some, first)))
     borders = np.append(np.sort(margins), 2.0)
@@ -453,6 +455,28 @@ class BundleTest(parameterized.TestCase):
         np.testing.assert_allclose(
             logits[n], self.net(some[n : n + 1], name)[0], atol=1e-4
         )
+
+  @parameterized.parameters(0.0, 0.4, 1.0)
+  def test_a_mixture_of_two_subnets_is_drawn_as_in_a_program_that_routes(
+      self, share
+  ):
+    some = images(7)
+    first, second = (0, 3, 5, 1), (7, 2, 4, 6)
+    mixture = policies.Mixture(
+        *(policies.Rule.fixed(subnet, 2) for subnet in (first, second)), share
+    )
+    edges = [np.zeros((8**n, 1), np.float32) for n in (1, 2, 3)]
+    table = policies.to_json(
+        {'joint': {'budget': mixture}}, edges, _GATES.confidence
+    )
+    net = dataclasses.replace(self.net, policy_table=table)
+    logits, subnets = net.route(some)
+    expected, taken, _ = jax.jit(
+        functools.partial(routing.route, net.net, net.gates)
+    )(net.variables, some, policies.to_policy(mixture, edges))
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    self.assertEqual(subnets, [Subnet.decode(row) for row in np.array(taken)])
+    self.assertLen(set(subnets), 1 if share in (0.0, 1.0) else 2)
 
   def test_arguments_that_do_not_do_are_refused(self):
     with self.assertRaisesRegex(UsageError, "Unknown backend 'stage'; expecte"):

@@ -201,7 +201,9 @@ class ConsoleTest(parameterized.TestCase):
     values['delta'] = values['supernet']
     entry = {'top1': 0.5, 'madds': 1_500_000, 'madds_executed': 2_000_000,
              'seconds': 1.0, 'mixture_top1': 0.25, 'random_top1': None}
-    values['policies'] = {'joint': {'pull_up': entry}}
+    look = {'top1': 0.75, 'madds': 1_500_000, 'kind': 'any second look',
+            'again': 0.125, 'mixture_top1': 0.25, 'random_top1': None}
+    values['policies'] = {'joint': {'pull_up': entry, 'budget': look}}
     values['subnets'] = {'count': 4096, 'mean': 0.75, 'min': 0.25, 'max': 1.0}
     text = tables.console(values)
     rows = [re.split('  +', line.strip()) for line in text.splitlines()]
@@ -213,6 +215,9 @@ class ConsoleTest(parameterized.TestCase):
     # The table has the name that a loaded network's `route` accepts.
     self.assertIn(
         ['joint/pull_up', '50.00', '1.5', '2.0', '1.00', '25.00'], rows
+    )
+    self.assertIn(
+        ['joint/budget', '75.00', '1.5', 'any second look', '25.00'], rows
     )
     self.assertLessEqual(max(map(len, text.splitlines())), 80)
 

@@ -102,15 +102,16 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
   async def test_who_leaves_makes_room(self):
     batcher = self._start(queue_limit=3)
     self.engine.gate.clear()
-    (running,) = self._submit(batcher, fakes.images(1))
+    images = fakes.images(5)
+    (running,) = self._submit(batcher, images[:1])
     await _until(lambda: self.engine.batches)
     batcher._busy_until = 0.0
-    first, second, third = self._submit(batcher, fakes.images(3))
+    first, second, third = self._submit(batcher, images[1:4])
     with self.assertRaisesRegex(RefusedError, '3 images wait, and 3 is'):
       self._submit(batcher, fakes.images(1))
     second.cancel()
     await _until(lambda: batcher.waiting == 2)
-    (fourth,) = self._submit(batcher, fakes.images(1))
+    (fourth,) = self._submit(batcher, images[4:])
     # The client of the running image leaves, too; its batch goes on.
     running.cancel()
     self.engine.gate.set()

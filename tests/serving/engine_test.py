@@ -322,6 +322,12 @@ class EngineTest(parameterized.TestCase):
         [first + second / 2, first + second / 10, first],
         atol=0.5,
     )
+    # Half of the looks may be better than all, but not than both subnets.
+    peak = np.interp(np.arange(101), [0, 50, 100], [0.6, 0.9, 0.8])
+    cheap['second_look']['top1'] = peak.tolist()
+    rungs = policies.rungs(engine, 'joint/budget', accuracies)
+    self.assertEqual(rungs[0].name, 'joint/budget@0.50')
+    self.assertEqual(rungs[0].accuracy, 0.6)
     # More looks are left out where they gain nothing.
     cheap['second_look']['top1'] = np.minimum(top1, 0.63).tolist()
     rungs = policies.rungs(engine, 'joint/budget', accuracies)
@@ -330,17 +336,29 @@ class EngineTest(parameterized.TestCase):
         ['joint/budget@0.90', 'joint/budget@1.00'],
     )
 
-  def test_rungs_on_which_images_differ_have_mean_times(self):
-    names = 'joint/budget@0.25', 'joint/budget@1.00', 'width/budget@0.00'
-    entries = [controller.Entry(name, 0.5, 1) for name in (*names, _MENU[0])]
-    # Of joint/budget 1.00, 0.00, of width/budget the same, and of the subnet.
-    timed = np.array([4.0, 4.0, 8.0, 16.0, 3.0, 3.0, 5.0, 9.0, 1.0, 2.0])
-    with mock.patch.object(profile_lib, '_measure', return_value=timed) as own:
-      seconds = profile_lib._time(self.engine, entries, (1, 4))
-    self.assertLen(own.call_args.args[0], 10)
-    np.testing.assert_allclose(
-        1e3 * seconds, [[7.0, 13.0], [4.0, 4.0], [5.0, 9.0], [1.0, 2.0]]
+  def test_rungs_take_the_time_of_what_each_rule_runs(self):
+    engine = mock.Mock(
+        policies={'a/drawn': [{}], 'a/look': [{'second_look': {}}]},
+        image_shape=(1, 1, 1),
     )
+    names = ('a/drawn@0.25', 'a/drawn@1.00', 'a/look@0.75', 'a/look@0.00')
+    entries = [controller.Entry(name, 0.5, 1) for name in (*names, _MENU[0])]
+    # With sizes 1 and 4: all by the first rule of a/drawn, and by the second;
+    # the same of a/look, whose second look comes after the first; a subnet.
+    timed = np.array([4.0, 5.0, 8.0, 16.0, 3.0, 6.0, 5.0, 9.0, 1.0, 2.0])
+    with mock.patch.object(profile_lib, '_measure', return_value=timed) as own:
+      seconds = profile_lib._time(engine, entries, (1, 4))
+    self.assertLen(own.call_args.args[0], 10)
+    np.testing.assert_allclose(1e3 * seconds, [
+        # Of four images three follow the second rule, padded to four, and one
+        # the first; a single one may follow either.
+        [8.0, 4.0 + 16.0],
+        [4.0, 5.0],
+        # One of four is looked at again.
+        [5.0, 6.0 + (5.0 - 3.0)],
+        [5.0, 9.0],
+        [1.0, 2.0],
+    ])
 
   @parameterized.parameters(1, 2, 3)
   def test_what_a_device_began_is_finished(self, number):
