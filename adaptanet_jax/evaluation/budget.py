@@ -190,8 +190,8 @@ def cross_validated(
     policy = kind(rest, limit)
     assert policy is not None, kind
     right, madds = outcome(observed.take(apart), policy)
-    price = _price(policy, rest)
-    values[apart] = right - price * (madds - outcome(rest, policy)[1].mean())
+    price, taken = _price(policy, rest)
+    values[apart] = right - price * (madds - taken)
   return values
 
 
@@ -235,10 +235,12 @@ def at_budget(
   return Mixture(cheap, dear, (most - limit) / (most - least))
 
 
-def _price(mixture: Mixture, observed: Observed) -> float:
-  """Returns the right answers that a policy gains per MAdd over its first rule.
+def _price(mixture: Mixture, observed: Observed) -> tuple[float, float]:
+  """Returns the price of a MAdd under a policy, and the mean MAdds of it.
+
+  The price is what it gains over its first rule, in right answers per MAdd.
   """
-  (right, madds), (more, dearer) = (
+  (right, madds), (more, taken) = (
       (
           float(values.mean())
           for values in outcome(
@@ -247,7 +249,9 @@ def _price(mixture: Mixture, observed: Observed) -> float:
       )
       for share in (1.0, mixture.share)
   )
-  return max(0.0, (more - right) / (dearer - madds)) if dearer > madds else 0.0
+  if taken <= madds:  # A single rule.
+    return 0.0, taken
+  return max(0.0, (more - right) / (taken - madds)), taken
 
 
 def _look_twice(
