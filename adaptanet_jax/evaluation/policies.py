@@ -228,6 +228,17 @@ class Mixture:
     return (self.first, self.share), (self.second, 1.0 - self.share)
 
   @property
+  def is_single(self) -> bool:
+    """Whether both rules are the same."""
+    first, second = self.first, self.second
+    tables = zip(
+        first.reads + first.choices, second.reads + second.choices, strict=True
+    )
+    return first.start == second.start and all(
+        np.array_equal(own, other) for own, other in tables
+    )
+
+  @property
   def margin(self) -> float:
     """The margin below which an answer leads to a second look; 0: none does."""
     if self.look is None:
@@ -483,13 +494,10 @@ def from_json(values: dict[str, Any], scope: str, name: str) -> Mixture:
       )
       for rule in rules
   )
+  look = rules[0].get('second_look')  # Not in files of before there were any.
   return Mixture(
-      first, second, rules[0]['share'], second_look_from_json(rules[0])
+      first,
+      second,
+      rules[0]['share'],
+      look and SecondLook(**{key: np.array(look[key]) for key in look}),
   )
-
-
-def second_look_from_json(rule: dict[str, Any]) -> SecondLook | None:
-  """Returns the second look of a policy, by its first rule; None: it is drawn.
-  """
-  look = rule.get('second_look')  # Not in files of before there were any.
-  return look and SecondLook(**{key: np.array(look[key]) for key in look})

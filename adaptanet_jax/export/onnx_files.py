@@ -11,7 +11,6 @@ import onnx
 
 from adaptanet_jax import trees
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation import policies
 from adaptanet_jax.export import models
 from adaptanet_jax.export.gating import Gates
 from adaptanet_jax.export.network import Arrays, Network
@@ -92,9 +91,6 @@ def _gates(net: Supernet, params: Arrays) -> Gates:
       net.gates,
       params,
       trees.flat(net.variables['batch_stats']),
-      [
-          policies.from_json(net.policy_table, *name.split('/'))
-          for name in net.policies
-      ],
+      [*net.mixtures.values()],
       net.policy_table['edges'],
   )

@@ -374,9 +374,12 @@ def _origin(net: Supernet, examples: Examples | None) -> str:
   if not trained:
     return ''
   data = trained['dataset']
+  device = trained['device']
+  if isinstance(device, dict):  # Older runs did not record it.
+    device = device['kind']
   parts = [f"""- Trained on: {data['name']}, {data['train_examples']:,} images
 - By: configuration {trained['config']}, seed {trained['seed']}, commit
-  {trained['git']}, on {trained['device']['kind']}"""]
+  {trained['git']}, on {device}"""]
   more = []
   if about.accuracies:
     parts.append(f"""\

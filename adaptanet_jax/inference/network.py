@@ -160,10 +160,11 @@ class Supernet:
       raise UsageError(f'There is no anchor {number}; expected 1, 2 or 3.')
     expected = self.anchor_shapes[int(number) - 1]
     anchor = pictures_lib.as_array(anchor)
-    if anchor.shape[1:] != expected or not jnp.isrealobj(anchor):
+    fits = anchor.shape[1:] == expected and len(anchor)
+    if not (fits and jnp.issubdtype(anchor.dtype, jnp.floating)):
       raise UsageError(
           f'Anchor {number} is {anchor.dtype}{list(anchor.shape)}; expected '
-          f'float[B, {", ".join(map(str, expected))}].'
+          f'float[B, {", ".join(map(str, expected))}], B at least 1.'
       )
     x = jnp.asarray(anchor, self.net.dtype)
     for n, choice in list(enumerate(self.parse(subnet).stages, 1))[number:]:
@@ -347,7 +348,7 @@ class Supernet:
           else 'The run has no policies; expected an AdaptaNet, no baseline, '
           'whose phase policies is done.'
       )
-    mixture = self._policies[policy]
+    mixture = self.mixtures[policy]
     if share is not None:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
@@ -401,7 +402,8 @@ class Supernet:
     return [f'{scope}/{name}' for scope in rules for name in rules[scope]]
 
   @functools.cached_property
-  def _policies(self) -> dict[str, Mixture]:
+  def mixtures(self) -> dict[str, Mixture]:
+    """The policies by scope and name."""
     return {
         name: policies_lib.from_json(self.policy_table, *name.split('/'))
         for name in self.policies
@@ -412,7 +414,7 @@ class Supernet:
     edges = self.policy_table['edges']
     found = {
         name: policies_lib.to_policy(mixture, edges)
-        for name, mixture in self._policies.items()
+        for name, mixture in self.mixtures.items()
     }
     return {name: (policy, policy.used) for name, policy in found.items()}
 

@@ -216,6 +216,11 @@ class _App:
   async def _infer(self, request: Request) -> Response:
     arrived = _arrived(request)
     self._authorize(request)
+    if request.query_params:
+      raise RequestError(
+          400, f'The address has parameters ({request.url.query[:40]}); '
+          'expected those of infer in the body.'
+      )
     engine, aside = self._service.engine, self._reader.aside
     async with self._reader.body(request) as body:
       asked = await aside(

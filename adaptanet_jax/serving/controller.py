@@ -24,8 +24,8 @@ import numpy as np
 # before the server reports that it is ready.
 SIZES = (1, 2, 4, 8, 16, 32)
 # Bounds of the margin. With an upper bound of 3, on a machine that other work
-# kept busy, a third of the answers were in time and no request was refused
-# (docs/serving.md).
+# kept busy, a third of 400 requests a second were answered in time
+# (docs/serving-results.md).
 _LEAST_MARGIN, _MOST_MARGIN = 1.0, 10.0
 _QUANTILE = 0.95
 # Values, and seconds, that a percentile remembers.

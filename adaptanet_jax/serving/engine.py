@@ -9,10 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from adaptanet_jax.evaluation.policies import Mixture
 from adaptanet_jax.evaluation.subnet_table import SubnetTable
-
-# A rule of a policy, in the form of `evaluation.policies.to_json`.
-Rule = dict[str, Any]
 
 
 class Engine(Protocol):
@@ -21,7 +19,7 @@ class Engine(Protocol):
   Attributes:
     name: name of the model.
     subnets: figures of all its subnets.
-    policies: the two rules of each policy by its name, such as 'joint/budget'.
+    policies: the policies by name, such as 'joint/budget'.
     image_shape: `(H, W, C)`.
     class_names: names of the classes, by label.
     shorter_side: pixels that the shorter side is scaled to, see `About`.
@@ -33,7 +31,7 @@ class Engine(Protocol):
 
   name: str
   subnets: SubnetTable
-  policies: dict[str, list[Rule]]
+  policies: dict[str, Mixture]
   image_shape: tuple[int, int, int]
   class_names: tuple[str, ...]
   shorter_side: int

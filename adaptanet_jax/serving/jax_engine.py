@@ -13,7 +13,6 @@ import numpy as np
 
 from adaptanet_jax import compiler
 from adaptanet_jax.inference.network import Supernet
-from adaptanet_jax.serving.engine import Rule
 
 
 class JaxEngine:
@@ -32,11 +31,7 @@ class JaxEngine:
     """
     self.net, self.source = net, source
     self.name, self.subnets = net.about.name, net.subnets
-    self.policies: dict[str, list[Rule]] = {
-        name: net.policy_table['rules'][scope][own]
-        for name in net.policies
-        for scope, own in [name.split('/')]
-    }
+    self.policies = dict(net.mixtures)
     self.image_shape = net.net.image_shape
     self.class_names = net.about.class_names
     self.shorter_side = net.about.shorter_side

@@ -10,8 +10,8 @@ import numpy as np
 
 from adaptanet_jax.errors import UsageError, missing_package
 from adaptanet_jax.evaluation import subnet_table
-from adaptanet_jax.export import runtime
-from adaptanet_jax.serving.engine import Rule
+from adaptanet_jax.evaluation.policies import Mixture
+from adaptanet_jax.export import runtime, runtime_models
 
 _KINDS = ('onnx', 'stages')
 
@@ -34,22 +34,25 @@ class OnnxEngine:
         that ONNX Runtime does not run; or ONNX Runtime is not installed.
     """
     try:
+      about = runtime_models.read_about(folder)
+      if about['kind'] not in _KINDS:
+        raise UsageError(
+            f'{folder} is an export of format {about["kind"]}; expected '
+            f'{" or ".join(_KINDS)}.'
+        )
       self._net = runtime.load(folder, sess_options=_options())
     except ValueError as error:
       raise UsageError(str(error)) from error
-    about = self._net.about
     # Widths alone, or widths and deltas.
-    is_whole = len(self._net.subnets) in (4**4, 8**4)
-    if about['kind'] not in _KINDS or not is_whole:
+    if len(self._net.subnets) not in (4**4, 8**4):
       raise UsageError(
-          f'{folder} is an export of format {about["kind"]} with '
-          f'{len(self._net.subnets):,} subnets; expected one of format '
-          f'{" or ".join(_KINDS)} with all of them.'
+          f'{folder} is an export of {len(self._net.subnets):,} subnets; '
+          'expected one of all.'
       )
     self.name = about['name']
     height, width, colours = self._net.image_shape
     self.image_shape = height, width, colours
-    self.policies: dict[str, list[Rule]] = {}
+    self.policies: dict[str, Mixture] = {}
     self.class_names = tuple(self._net.class_names)
     self.shorter_side = about['shorter_side']
     self.precision = float(np.finfo(np.float32).eps)

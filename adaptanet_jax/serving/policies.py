@@ -7,12 +7,10 @@ with other shares of the two: as load rises the controller moves to cheaper
 rungs, and then to fixed subnets that are cheaper still.
 """
 
-from typing import Any
-
 import numpy as np
 
 from adaptanet_jax.errors import UsageError
-from adaptanet_jax.evaluation.policies import second_look_from_json
+from adaptanet_jax.evaluation.policies import Rule
 from adaptanet_jax.models.subnet import NUM_STAGES
 from adaptanet_jax.serving.controller import Entry
 from adaptanet_jax.serving.engine import Engine
@@ -46,13 +44,15 @@ def rungs(
         f'Unknown policy {policy!r}; expected one of '
         f'{", ".join(engine.policies) or "none, for the model has none"}.'
     )
-  cheap, dear = engine.policies[policy]
+  mixture = engine.policies[policy]
   shares = {1.0}
-  if cheap | {'share': None} != dear | {'share': None}:
-    shares = {round(cheap['share'], 2), *_SHARES}
+  if not mixture.is_single:
+    shares = {round(mixture.share, 2), *_SHARES}
   tables = accuracies, engine.subnets['madds']
-  first, second = ([_mean(rule, t) for t in tables] for rule in (cheap, dear))
-  look = second_look_from_json(cheap)
+  first, second = (
+      [_mean(rule, table) for table in tables] for rule, _ in mixture.rules
+  )
+  look = mixture.look
   if look:
     shares -= {0.0}  # As accurate as the second subnet alone, and dearer.
   found: list[Entry] = []
@@ -69,19 +69,18 @@ def rungs(
   return tuple(found[::-1])
 
 
-def _mean(rule: dict[str, Any], table: np.ndarray) -> float:
+def _mean(rule: Rule, table: np.ndarray) -> float:
   """Returns the mean of a table over the subnets that a rule leads to."""
-  bins = len(rule['choices'][0])
+  num_bins = len(rule.choices[0])
 
   def walk(codes: tuple[int, ...], path: tuple[int, ...]) -> float:
     if len(codes) == NUM_STAGES:
       return float(table[codes])
     gate = len(codes) - 1
-    reads = np.asarray(rule['reads'][gate])[path]
-    choices = np.asarray(rule['choices'][gate])
+    bins = range(num_bins) if rule.reads[gate][path] else (0,)
     return float(np.mean([
-        walk((*codes, int(choices[(*path, b)])), (*path, b))
-        for b in (range(bins) if reads else (0,))
+        walk((*codes, int(rule.choices[gate][(*path, b)])), (*path, b))
+        for b in bins
     ]))
 
-  return walk((rule['start'],), ())
+  return walk((rule.start,), ())

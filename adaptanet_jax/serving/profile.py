@@ -125,66 +125,57 @@ def create(
     rungs = policies.rungs(engine, asked.policy, _accuracies(engine))
   path, sizes = asked.path(engine), asked.sizes
   print(f'Loading the menu of {engine.name} ...', file=sys.stderr, flush=True)
-  with _alone(path) as is_alone:
+  with _alone(path):
     kept = _read(path, sizes)
     if not kept:
-      keep = path if is_alone else None
-      return _measured(engine, keep, sizes, named, rungs, begun)
+      return _measured(engine, path, sizes, named, rungs, begun)
   warm(engine, kept)
   check(engine, kept.entries, sizes[-1])
   return kept
 
 
 @contextlib.contextmanager
-def _alone(path: str) -> Iterator[bool]:
-  """Lets one process measure a menu; others wait, then read its times.
+def _alone(path: str) -> Iterator[None]:
+  """Lets one process at a time read, or measure, the times of a menu.
 
   Side by side, as replicas start, each would make the others' times longer.
-  Yields whether no other one measures beside it.
   """
-  is_alone = False
   with contextlib.ExitStack() as stack:
     try:
       os.makedirs(os.path.dirname(path), exist_ok=True)
       file = stack.enter_context(open(f'{path}.lock', 'w', encoding='utf-8'))
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_alone = True
       except BlockingIOError:
         logging.warning('Waiting for another process to measure the menu.')
         fcntl.flock(file, fcntl.LOCK_EX)
-        # If it could not keep its times, all others go on side by side.
-        fcntl.flock(file, fcntl.LOCK_UN)
     except OSError as error:
       logging.warning('%s cannot be locked (%s).', path, error.strerror)
-    yield is_alone
+    yield
 
 
 def _measured(
     engine: Engine,
-    path: str | None,
+    path: str,
     sizes: tuple[int, ...],
     named: tuple[Entry, ...],
     rungs: tuple[Entry, ...],
     begun: Callable[[], int],
 ) -> Profile:
-  """Chooses a menu and times it; keeps the times unless many batches ran.
-
-  Without a path, other processes may be measuring, and nothing is kept.
-  """
-  entries = (named or choose_menu(engine, sizes[-1])) + rungs
+  """Chooses a menu and times it; keeps the times unless many batches ran."""
   before = begun()
+  entries = (named or choose_menu(engine, sizes[-1])) + rungs
   profile = Profile(entries, sizes, _time(engine, entries, sizes))
   ran = begun() - before
   timed = _RUNS * len(_runnable(entries)) * len(sizes)
   check(engine, entries, sizes[-1])
-  if path and ran <= _MOST_BESIDE * timed:
+  if ran <= _MOST_BESIDE * timed:
     _keep(path, profile)
   else:
     logging.warning(
-        '%s while the menu was measured: its times are not kept, and the next '
-        'start measures again.',
-        f'{ran} batches ran' if path else 'Other processes may have measured',
+        '%d batches ran while the menu was measured: its times are not kept, '
+        'and the next start measures again.',
+        ran,
     )
   return profile
 
@@ -327,7 +318,7 @@ def _time(
   for entry in entries:
     first, last = (by_name[name] for name in _ends(entry))
     if entry.policy:
-      looks = 'second_look' in engine.policies[entry.policy][0]
+      looks = engine.policies[entry.policy].look is not None
       first = _between(sizes, entry.share or 0.0, first, last, looks)
     seconds.append(first)
   return np.maximum.accumulate(np.stack(seconds), 1)
@@ -383,7 +374,6 @@ def _blank(engine: Engine, size: int) -> np.ndarray:
 
 def _keep(path: str, profile: Profile) -> None:
   try:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     write_json(path, {
         'entries': [dataclasses.asdict(entry) for entry in profile.entries],
         'sizes': profile.sizes,

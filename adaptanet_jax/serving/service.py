@@ -131,16 +131,16 @@ class Service:
       DeadlineError: the deadline passed.
       BatchError: the network failed.
     """
-    profile = self.profile
-    allowed = allowed_entries(
-        self.engine.weights, profile, parameters, start
-    )
+    engine, profile = self.engine, self.profile
+    allowed = allowed_entries(engine.weights, profile, parameters, start)
     deadline = arrived + 1e-6 * parameters.get('timeout', 1e6 * self.seconds)
     self.metrics.arrived(count)
     try:
       if callable(images):
         with self.batcher.room(count, deadline, allowed):
           images = await _until(deadline, images())
+        if self.engine.shorter_side != engine.shorter_side:
+          raise RefusedError(REPLACED, 1.0)  # They are scaled for the old one.
       answers = await _all(
           self._submit(images, deadline, parameters, start, profile)
       )

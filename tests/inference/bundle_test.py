@@ -422,6 +422,13 @@ class BundleTest(parameterized.TestCase):
     })
     about = trained._about(config, noted, 'none')
     self.assertEqual(about.trained['augmentation'], 'not recorded')
+    # Nor has a model card to know everything.
+    del noted['device']
+    about = trained._about(config, noted, 'none')
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    dataclasses.replace(self.net, about=about).save(f'{folder}/bundle')
+    card = pathlib.Path(folder, 'bundle', 'README.md').read_text()
+    self.assertIn('commit\n  abc, on not recorded\n', card)
 
   def test_a_share_of_images_is_answered_at_the_first_look(self):
     first, second = '0.25-0.25-0.25-0.25', '1.0d-1.0d-1.0d-1.0d'
@@ -500,6 +507,8 @@ class BundleTest(parameterized.TestCase):
       (np.zeros((1, 2, 3)), 1, r'Anchor 1 is float64\[1, 2, 3\]; expected'),
       ([[1]], 1, r'Anchor 1 is int64\[1, 1\]; expected'),
       ('text', 1, r'Anchor 1 is <U4\[\]; expected'),
+      (np.zeros((0, 8, 8, 32)), 1, r'\[0, 8, 8, 32\]; .*at least 1'),
+      (np.full((1, 8, 8, 32), 'a'), 1, r'Anchor 1 is <U1\[1, 8, 8, 32\]; exp'),
       (np.zeros((1, 2, 3)), 0, 'no anchor 0; expected 1, 2 or 3'),
       (np.zeros((1, 2, 3)), 1.5, 'no anchor 1.5; expected 1, 2 or 3'),
       (np.zeros((1, 2, 3)), '1', 'no anchor 1; expected 1, 2 or 3'),

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.serving.app: requests and their responses."""
 
+import asyncio
 import base64
 import concurrent.futures
 import json
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -17,8 +19,9 @@ from absl.testing import absltest, parameterized
 import numpy as np
 
 from adaptanet_jax.data import images as images_lib
-from adaptanet_jax.serving import payloads
+from adaptanet_jax.serving import app as app_lib, payloads
 from adaptanet_jax.serving.controller import Entry, Profile
+from adaptanet_jax.serving.items import Answer
 from adaptanet_jax.serving.service import Service
 from tests.serving import fakes
 
@@ -293,10 +296,75 @@ class AppTest(fakes.HttpTest):
     # The first image fails, and the others are then no longer needed.
     self.running.engine.problems = [np.nan]
     self.assertEqual(self.running.infer(fakes.images(3))[0], 500)
+    self.assertEqual(self._outcomes(), {'failed': 3})
+
+  def test_a_late_answer_is_counted_as_late(self):
+    slow = time.monotonic() - 10.0
+    # Its request arrived so long ago that its deadline has passed by its end.
+    with (
+        mock.patch.object(app_lib, '_arrived', return_value=slow),
+        mock.patch.object(self.running.service.batcher, 'submit') as submit,
+    ):
+      submit.side_effect = self._answered_at_once
+      status, _ = self.running.infer(fakes.images(2))
+    self.assertEqual(status, 200)
+    self.assertEqual(self._outcomes(), {'late': 2})
+
+  def _answered_at_once(self, images, *unused, **more):
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in images]
+    for future in futures:
+      future.set_result(
+          Answer(np.zeros(5, np.float32), 'wide', 'wide', 0.9, time.monotonic())
+      )
+    return futures
+
+  def test_whose_client_left_is_counted_as_cancelled(self):
+    engine, batcher = self.running.engine, self.running.service.batcher
+    engine.gate.clear()
+    self.addCleanup(engine.gate.set)
+    body = _body().encode()
+    with socket.create_connection(('127.0.0.1', self.running.port)) as gone:
+      gone.sendall(
+          f'POST {_PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}'
+          '\r\n\r\n'.encode() + body
+      )
+      fakes.until(lambda: batcher.begun)
+    fakes.until(lambda: self._outcomes() == {'cancelled': 1})
+
+  def test_what_making_a_response_takes_is_noted(self):
+    batcher = self.running.service.batcher
+    self.assertEqual(batcher.delay.value(time.monotonic()), 0.0)
+    self.running.infer(fakes.images(1))
+    self.assertGreater(batcher.delay.value(time.monotonic()), 0.0)
+    with mock.patch.object(batcher, 'written') as written:
+      picture = fakes.png(fakes.images(1)[0, ..., 0])
+      self.running.ask('POST', '/classify', picture)
+    written.assert_called_once()
+
+  def test_what_waits_is_reported(self):
+    engine, batcher = self.running.engine, self.running.service.batcher
+    engine.gate.clear()
+    self.addCleanup(engine.gate.set)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+      first = pool.submit(self.running.infer, fakes.images(1))
+      fakes.until(lambda: batcher.begun)
+      batcher._busy_until = 0.0
+      second = pool.submit(self.running.infer, fakes.images(3))
+      fakes.until(lambda: batcher.waiting == 3)
+      lines = self._metrics()
+      engine.gate.set()
+      self.assertEqual((first.result()[0], second.result()[0]), (200, 200))
+    self.assertIn('adaptanet_queued_images 3.0', lines)
     minute = json.loads(self.running.ask('GET', '/last_minute')[2])
-    self.assertEqual(
-        {name: n for name, n in minute['outcomes'].items() if n}, {'failed': 3}
-    )
+    self.assertEqual(sum(part['arrived'] for part in minute['parts']), 4)
+
+  def _outcomes(self):
+    minute = json.loads(self.running.ask('GET', '/last_minute')[2])
+    return {name: n for name, n in minute['outcomes'].items() if n}
+
+  def _metrics(self):
+    return self.running.ask('GET', '/metrics')[2].decode().splitlines()
 
   @parameterized.parameters(
       ('gzip;q=0', None), ('br, GZIP;q=0.5', 'gzip'), ('gzip;q=0, deflate',
@@ -337,10 +405,14 @@ class AppTest(fakes.HttpTest):
     self.running.infer(fakes.images(3))
     self.running.infer(fakes.images(1), {'subnet': 'narrow'})
     self.running.infer(fakes.images(1), {'timeout': 1})
-    status, _, text = self.running.ask('GET', '/metrics')
-    self.assertEqual(status, 200)
-    lines = text.decode().splitlines()
+    batcher = self.running.service.batcher
+    with mock.patch.object(type(batcher), 'slowdown', 2.5):
+      lines = self._metrics()
     for line in (
+        'adaptanet_margin_ratio 2.5',
+        # Eight images in 3 ms, and in 0.75.
+        'adaptanet_capacity_images_per_second{subnet="wide"} '
+        '2666.6666666666665',
         'adaptanet_answered_images_total{subnet="wide"} 3.0',
         'adaptanet_answered_images_total{subnet="narrow"} 1.0',
         'adaptanet_images_total{outcome="on_time"} 4.0',

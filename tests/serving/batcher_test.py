@@ -300,6 +300,20 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.assertIsInstance(ends[0], DeadlineError)
     self.assertEqual(ends[1].entry, 'wide')
 
+  async def test_a_batch_of_anchors_says_nothing_about_the_margin(self):
+    batcher = self._start()
+    with mock.patch.object(batcher.margin, 'record') as record:
+      (anchor,) = batcher.submit(
+          fakes.images(1),
+          time.monotonic() + 5.0,
+          {'weights': self.engine.weights},
+          start=1,
+      )
+      await anchor
+      record.assert_not_called()
+      await self._submit(batcher, fakes.images(1))[0]
+      record.assert_called_once()
+
   async def test_a_thread_that_hangs_is_not_alive(self):
     with mock.patch.object(health, '_HANG_SECONDS', 0.1):
       batcher = self._start()

@@ -3,6 +3,7 @@
 """Tests of adaptanet_jax.serving.jax_engine, profile and policies."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import os
@@ -14,7 +15,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from unittest import mock
 import urllib.request
@@ -28,6 +28,7 @@ import tritonclient.http as triton
 import adaptanet_jax
 from adaptanet_jax import serve as serve_lib
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import policies as policies_lib
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import (
@@ -131,9 +132,13 @@ class EngineTest(parameterized.TestCase):
     np.testing.assert_array_equal(again.seconds, self.profile.seconds)
     # A damaged profile is measured again.
     (path,) = self.root.glob('profile-*.json')
+    kept = path.read_text()
     path.write_text('{"entries": []}')
-    again = self._create(names=_MENU[:1])
-    self.assertEqual(again.seconds.shape, (1, 3))
+    with self.assertLogs('absl', 'WARNING') as logs:
+      again = self._create(names=_MENU)
+    self.assertRegex(logs.output[0], f'{path.name} is damaged')
+    self.assertEqual(again.seconds.shape, (3, 3))
+    path.write_text(kept)
 
   @parameterized.parameters((0, True), (3, True), (4, False))
   def test_what_was_measured_beside_many_batches_is_not_kept(self, ran, kept):
@@ -145,6 +150,23 @@ class EngineTest(parameterized.TestCase):
           folder=folder, names=_MENU[:1], begun=lambda: next(counts)
       )
     self.assertLen([*pathlib.Path(folder).glob('*.json')], int(kept))
+
+  def test_batches_that_run_while_a_menu_is_chosen_count(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    ran = []
+
+    def choose_menu(*_):
+      ran.extend(range(100))
+      return self.profile.entries
+
+    with (
+        mock.patch.object(profile_lib, '_measure', return_value=np.ones(9)),
+        mock.patch.object(profile_lib, 'choose_menu', choose_menu),
+        self.assertLogs('absl', 'WARNING') as logs,
+    ):
+      self._create(folder=folder, names=(), begun=lambda: len(ran))
+    self.assertIn('100 batches ran while the menu was measured', logs.output[0])
+    self.assertEmpty([*pathlib.Path(folder).glob('*.json')])
 
   @parameterized.parameters(('uniform', 8), ('subnet', 0), ('none', 0))
   def test_statistics_decide_what_can_run(self, calibrated, count):
@@ -188,35 +210,27 @@ class EngineTest(parameterized.TestCase):
     self.assertEqual(measured, [3])
     np.testing.assert_array_equal(found[0].seconds, found[1].seconds)
 
-  def test_who_waited_in_vain_measures_beside_others(self):
+  def test_who_waited_for_one_that_failed_measures(self):
     folder = self.enter_context(tempfile.TemporaryDirectory())
-    together = threading.Barrier(2)
-    first, is_measured = threading.Event(), threading.Event()
+    measured = []
 
     def measure(runs):
-      if not first.is_set():
-        first.set()
-        time.sleep(0.3)
-      else:
-        is_measured.set()
-        together.wait(20.0)
+      measured.append(len(runs))
+      time.sleep(0.3)
+      if len(measured) == 1:
+        raise RuntimeError('out of memory')
       return np.ones(len(runs))
 
-    def begun():
-      # Batches run while the first one measures, so its times are not kept.
-      return 1000 * first.is_set() * (not is_measured.is_set())
-
-    create = functools.partial(
-        self._create, folder=folder, names=_MENU[:1], begun=begun
-    )
+    create = functools.partial(self._create, folder=folder, names=_MENU[:1])
     with (
         mock.patch.object(profile_lib, '_measure', measure),
         concurrent.futures.ThreadPoolExecutor(3) as pool,
     ):
-      for run in [pool.submit(create) for _ in range(3)]:
-        self.assertEqual(run.result().seconds.shape, (1, 3))
-    # Nor do the others keep what they measured side by side.
-    self.assertEmpty([n for n in os.listdir(folder) if n.endswith('.json')])
+      runs = [pool.submit(create) for _ in range(3)]
+      concurrent.futures.wait(runs)
+    self.assertEqual(measured, [3, 3])
+    self.assertLen([run for run in runs if run.exception()], 1)
+    self.assertLen([*pathlib.Path(folder).glob('*.json')], 1)
 
   def test_a_folder_that_cannot_be_written(self):
     file = self.enter_context(tempfile.NamedTemporaryFile())
@@ -225,7 +239,7 @@ class EngineTest(parameterized.TestCase):
         profile = self._create(folder=f'{file.name}/x', names=_MENU[:1])
     self.assertEqual(profile.entries[0].name, _MENU[0])
     self.assertIn('cannot be locked (Not a directory)', logs.output[0])
-    self.assertIn('its times are not kept', logs.output[1])
+    self.assertRegex(logs.output[1], 'cannot be written .*measures again')
 
   @parameterized.parameters(
       ({'names': ['x']}, "'x' is not a subnet"),
@@ -271,8 +285,11 @@ class EngineTest(parameterized.TestCase):
     # Both rules of the policy are the same.
     (only,) = policies.rungs(engine, 'joint/budget', accuracies)
     self.assertEqual(only.name, 'joint/budget@1.00')
-    cheap, dear = engine.policies['joint/budget']
-    engine.policies['joint/budget'] = [cheap, dear | {'other': None}]
+    mixture = engine.policies['joint/budget']
+    others = policies_lib.Rule.fixed((0, 0, 0, 0), 2)
+    engine.policies['joint/budget'] = dataclasses.replace(
+        mixture, second=others
+    )
     rungs = policies.rungs(engine, 'joint/budget', accuracies)
     self.assertEqual(
         [rung.name for rung in rungs],
@@ -282,7 +299,9 @@ class EngineTest(parameterized.TestCase):
     # of two choices counts half.
     madds = engine.net.subnets['madds']
     expected = madds[np.ix_([2], [0, 7], [4, 1], [2])].mean()
-    self.assertEqual(rungs[0].madds, round(expected))
+    self.assertEqual(rungs[-1].madds, round(expected))
+    self.assertEqual(rungs[0].madds, madds[0, 0, 0, 0])
+    self.assertEqual(rungs[1].madds, round((expected + rungs[0].madds) / 2))
     images = bundle_test.images(3)
     logits, names = engine.run(images, rungs[1].name)
     routed, subnets = self.net.route(images, 'joint/budget')
@@ -293,19 +312,13 @@ class EngineTest(parameterized.TestCase):
     engine = JaxEngine(adaptanet_jax.load(str(self.root / 'bundle')))
     # Eight tenths of the gain come from the first half of the images.
     top1 = np.interp(np.arange(101), [0, 50, 100], [0.6, 0.76, 0.8])
-    cheap, dear = (
-        {
-            'share': share,
-            'start': choice,
-            'reads': [[False], [[False]], [[[False]]]],
-            'choices': [[choice], [[choice]], [[[choice]]]],
-        }
-        for choice, share in ((7, 0.9), (0, 0.1))
+    look = policies_lib.SecondLook(np.linspace(0.0, 1.0, 101), top1)
+    mixture = policies_lib.Mixture(
+        *(policies_lib.Rule.fixed((choice,) * 4, 2) for choice in (7, 0)),
+        share=0.9,
+        look=look,
     )
-    cheap['second_look'] = {
-        'margins': np.linspace(0.0, 1.0, 101).tolist(), 'top1': top1.tolist()
-    }
-    engine.policies['joint/budget'] = [cheap, dear]
+    engine.policies['joint/budget'] = mixture
     accuracies = np.zeros((8,) * 4)
     accuracies[7, 7, 7, 7], accuracies[0, 0, 0, 0] = 0.5, 0.6
     rungs = policies.rungs(engine, 'joint/budget', accuracies)
@@ -324,12 +337,16 @@ class EngineTest(parameterized.TestCase):
     )
     # Half of the looks may be better than all, but not than both subnets.
     peak = np.interp(np.arange(101), [0, 50, 100], [0.6, 0.9, 0.8])
-    cheap['second_look']['top1'] = peak.tolist()
+    engine.policies['joint/budget'] = dataclasses.replace(
+        mixture, look=dataclasses.replace(look, top1=peak)
+    )
     rungs = policies.rungs(engine, 'joint/budget', accuracies)
     self.assertEqual(rungs[0].name, 'joint/budget@0.50')
     self.assertEqual(rungs[0].accuracy, 0.6)
     # More looks are left out where they gain nothing.
-    cheap['second_look']['top1'] = np.minimum(top1, 0.63).tolist()
+    engine.policies['joint/budget'] = dataclasses.replace(
+        mixture, look=dataclasses.replace(look, top1=np.minimum(top1, 0.63))
+    )
     rungs = policies.rungs(engine, 'joint/budget', accuracies)
     self.assertEqual(
         [rung.name for rung in rungs],
@@ -338,7 +355,7 @@ class EngineTest(parameterized.TestCase):
 
   def test_rungs_take_the_time_of_what_each_rule_runs(self):
     engine = mock.Mock(
-        policies={'a/drawn': [{}], 'a/look': [{'second_look': {}}]},
+        policies={'a/drawn': mock.Mock(look=None), 'a/look': mock.Mock()},
         image_shape=(1, 1, 1),
     )
     names = ('a/drawn@0.25', 'a/drawn@1.00', 'a/look@0.75', 'a/look@0.00')

@@ -123,7 +123,7 @@ class Running:
 
   def __init__(
       self, engine=None, *, seconds=1e-3, service=None, drain_seconds=0.3,
-      **options,
+      of_server=None, **options,
   ):
     self.engine = engine or FakeEngine()
     self.service = service or Service(
@@ -135,6 +135,7 @@ class Running:
         drain_seconds=drain_seconds,
         host='127.0.0.1',
         port=0,
+        **(of_server or {}),
     )
     self._thread = threading.Thread(target=self.server.run, daemon=True)
 

@@ -10,6 +10,7 @@ from absl.testing import absltest
 import hypothesis
 import schemathesis
 
+from adaptanet_jax.errors import UsageError
 from tests.serving import fakes
 
 _ANY = {}
@@ -87,7 +88,12 @@ _SCHEMA = {
 class FuzzTest(absltest.TestCase):
 
   def test_no_request_makes_the_server_fail(self):
-    running = self.enter_context(fakes.Running())
+
+    def load(model):
+      raise UsageError(f'There is no {model}.')
+
+    running = self.enter_context(fakes.Running(token=fakes.TOKEN, loader=load))
+    headers = {'Authorization': f'Bearer {fakes.TOKEN}'}
     statuses = set()
     schema = schemathesis.openapi.from_dict(_SCHEMA)
     for path in _SCHEMA['paths']:
@@ -99,14 +105,17 @@ class FuzzTest(absltest.TestCase):
           suppress_health_check=list(hypothesis.HealthCheck),
       )
       def ask(case):
-        response = case.call(base_url=f'http://127.0.0.1:{running.port}')
+        response = case.call(
+            base_url=f'http://127.0.0.1:{running.port}', headers=headers
+        )
         statuses.add(response.status_code)
         self.assertLess(response.status_code, 500, response.text)
         if response.status_code != 200:
           self.assertEqual(list(response.json()), ['error'])
 
       ask()
-    self.assertContainsSubset({200, 400, 401}, statuses)
+    # One of 409 is a model that cannot be loaded.
+    self.assertContainsSubset({200, 400, 409}, statuses)
     self.assertTrue(running.service.is_ready)
 
 

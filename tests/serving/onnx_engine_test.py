@@ -93,11 +93,21 @@ class OnnxEngineTest(parameterized.TestCase):
   def test_what_cannot_be_served_is_refused(self):
     folder = str(self.root / 'static')
     self.net.export(folder, format='static', verify=False)
-    with self.assertRaisesRegex(UsageError, 'format static with 1 subnets'):
+    with self.assertRaisesRegex(
+        UsageError, 'format static; expected onnx or stages'
+    ):
       load_engine(folder)
     with open(pathlib.Path(folder, 'model.onnx'), 'ab') as file:
       file.write(b'more')
     with self.assertRaisesRegex(UsageError, 'model.onnx'):
+      load_engine(folder)
+    folder = str(self.root / 'program')
+    self.net.export(folder, format='stablehlo', verify=False)
+    with self.assertRaisesRegex(UsageError, 'format stablehlo; expected onnx'):
+      load_engine(folder)
+    folder = str(self.root / 'few')
+    self.net.export(folder, subnets=[_SUBNET], policies=False, verify=False)
+    with self.assertRaisesRegex(UsageError, 'of 1 subnets; expected one of al'):
       load_engine(folder)
 
 

@@ -120,6 +120,35 @@ class LoadTest(parameterized.TestCase):
     self.assertIn(b'Another model took its place', body)
     self.assertEqual(ask()[0], 400)  # It is on no menu now.
 
+  def test_a_picture_that_was_scaled_for_the_old_one_is_not_answered(self):
+    other = fakes.FakeEngine(seed=1)
+    other.shorter_side = 6
+    self._start(lambda model: (other, fakes.profile()))
+    begun, go_on = threading.Event(), threading.Event()
+    read = payloads.read_picture
+
+    def wait(*args):
+      begun.set()
+      go_on.wait()
+      return read(*args)
+
+    encoded = fakes.png(np.zeros((300, 300), np.uint8))
+    with (
+        mock.patch.object(payloads, 'read_picture', wait),
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      first = pool.submit(
+          self.running.ask, 'POST', '/classify', encoded,
+          {'Authorization': f'Bearer {fakes.TOKEN}'},
+      )
+      self.assertTrue(begun.wait(20.0))
+      self.assertEqual(self._load('x')[0], 200)
+      go_on.set()
+      status, _, body = first.result()
+    self.assertEqual(status, 503)
+    self.assertIn(b'Another model took its place', body)
+
   def test_one_at_a_time(self):
     other, begun = fakes.FakeEngine(seed=1), threading.Event()
     go_on = threading.Event()

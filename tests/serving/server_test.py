@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import http.client
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import unittest
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -50,6 +54,32 @@ class ServerTest(parameterized.TestCase):
       answers.append(self._ask('POST', '/v2/models/fake/infer', body)[0])
     except (OSError, http.client.HTTPException) as error:
       answers.append(error)
+
+  @unittest.skipUnless(shutil.which('openssl'), 'openssl is not installed')
+  def test_it_speaks_https(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    key, certificate = f'{folder}/key.pem', f'{folder}/certificate.pem'
+    subprocess.run(
+        ['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days',
+         '1', '-subj', '/CN=localhost', '-addext',
+         'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', certificate],
+        check=True, capture_output=True,
+    )
+    options = {'ssl_keyfile': key, 'ssl_certfile': certificate}
+    running = self.enter_context(fakes.Running(of_server=options))
+    trusted = ssl.create_default_context(cafile=certificate)
+    with contextlib.closing(http.client.HTTPSConnection(
+        '127.0.0.1', running.port, timeout=20, context=trusted
+    )) as connection:
+      for _ in range(2):
+        connection.request(
+            'POST', '/v2/models/fake/infer', fakes.body(fakes.images(1))
+        )
+        response = connection.getresponse()
+        self.assertEqual(response.status, 200, response.read())
+        response.read()
+    with self.assertRaises((OSError, http.client.HTTPException)):
+      running.ask('GET', '/v2')
 
   def test_a_signal_drains(self):
     process = self._start()
