@@ -94,7 +94,7 @@ def measure_policies(work: Workspace) -> None:
       (scope, name): _runner(work, runs['routed'], observed, mixture)
       for scope, by_name in made.items()
       for name, mixture in by_name.items()
-      if not mixture.look
+      if mixture.reads_gate
   }
   outputs = {key: run() for key, run in runners.items()}
   seconds = _median_seconds(runners)
@@ -103,11 +103,13 @@ def measure_policies(work: Workspace) -> None:
   for scope, by_name in made.items():
     for name, mixture in by_name.items():
       key = scope, name
-      if mixture.look:
-        entry = _second_look_entry(observed, mixture, **uniform['test'])
-      else:
+      if mixture.reads_gate:
         entry = _policy_entry(work, observed, outputs[key])
         entry['seconds'] = seconds[key]
+      else:
+        entry = _entry_without_gates(
+            work, runs['routed'], observed, mixture, **uniform['test']
+        )
       entry |= _at_equal_madds(table, scope, entry)
       if name == 'budget':
         entry |= found[scope]
@@ -332,30 +334,49 @@ def _policy_entry(
   }
 
 
-def _second_look_entry(
+def _entry_without_gates(
+    work: Workspace,
+    program: Program,
     observed: policies.Observed,
     mixture: policies.Mixture,
     *,
     right: np.ndarray,
     margin: np.ndarray,
 ) -> dict[str, Any]:
-  """Returns the accuracy and the cost of a policy with a second look.
+  """Returns the expected accuracy and the mean cost of a policy.
+
+  Such a policy runs two subnets, so both are known without drawing which image
+  runs under which.
 
   Args:
+    work: the run.
+    program: `routed` of `programs`, for subnets that are not uniform.
     observed: has the MAdds of stages.
-    mixture: the policy.
+    mixture: the policy; reads no gate.
     right: whether the answers of uniform subnets are right, `bool[K, N]`.
     margin: their margins, `float32[K, N]`.
   """
-  first, second = (rule.start for rule, _ in mixture.rules)
-  again = margin[first] < mixture.margin
-  madds = observed.stage_madds.sum(0)
-  return {
-      'top1': float(np.where(again, right[second], right[first]).mean()),
-      'madds': round(float(madds[first] + again.mean() * madds[second])),
+
+  def follow(rule: policies.Rule) -> tuple[np.ndarray, np.ndarray]:
+    first, *others = rule.subnet
+    answers = right[first]
+    if set(others) != {first}:
+      run = _runner(work, program, observed, policies.Mixture.of(rule))
+      answers = run()['prediction'] == work.dataset.test.labels
+    unread = np.zeros((1, len(observed.gate_madds)))
+    return answers, policies.madds_of(observed, rule.subnet[None], unread)
+
+  first, second = (follow(rule) for rule, _ in mixture.rules)
+  margins = margin[mixture.first.start]
+  top1, madds = policies.mixed(mixture, first, second, margins)
+  entry = {
+      'top1': float(top1.mean()),
+      'madds': round(float(madds.mean())),
       'madds_gates': 0,
-      'again': float(again.mean()),
   }
+  if mixture.look:
+    entry['again'] = float((margins < mixture.margin).mean())
+  return entry
 
 
 def _at_equal_madds(

@@ -82,8 +82,8 @@ def measure_latency(work: Workspace) -> None:
 
   All are interleaved, so that the machine's load affects them equally. A
   subnet's latency is estimated as a sum over its stages. Random subnets, timed
-  as a whole, show the error of such sums. Up to 96 of the subnets that look
-  fastest for their accuracy are timed as a whole, too.
+  as a whole, show the error of such sums. Subnets that look fastest for their
+  accuracy are timed as a whole, too.
   """
   net, batch_size = work.nets.student, work.config.latency.batch_size
   runs = _runs(work)

@@ -145,25 +145,15 @@ def _tree(
     indices: choices of the scope.
     joined: `int[b]`, the merged bin of each bin.
   """
-  num_bins = len(joined)
-  rule = Rule.fixed((int(indices[start]),) + (0,) * 3, num_bins)
   unread = joined[-1] + 1
-
-  def fill(
-      gate: int,
-      path: tuple[int, ...],
-      bins: tuple[int, ...],
-      at: tuple[int, ...],
-  ) -> None:
-    """Fills in what follows choices (`path`), merged `bins` and bins (`at`)."""
-    is_read = bool(reads[gate - 1][(*path, *bins)])
-    rule.reads[gate - 1][at] = is_read
-    for number in range(num_bins):
-      own = joined[number] if is_read else unread
-      pick = int(picks[gate - 1][(*path, *bins, own)])
-      rule.choices[gate - 1][(*at, number)] = indices[pick]
-      if gate < ROUTING_GATES[-1]:
-        fill(gate + 1, (*path, pick), (*bins, int(own)), (*at, number))
-
-  fill(1, (start,), (), ())
-  return rule
+  # Of the paths so far: choices, merged bins, and what the rule says.
+  chosen, bins = [np.array(start)], []
+  read, choices = [], []
+  for pick, is_read in zip(picks, reads, strict=True):
+    read.append(is_read[(*chosen, *bins)])
+    own = np.where(read[-1][..., None], joined, unread)
+    chosen, bins = ([x[..., None] for x in xs] for xs in (chosen, bins))
+    bins.append(own)
+    chosen.append(pick[(*chosen, *bins)])
+    choices.append(indices[chosen[-1]])
+  return Rule(int(indices[start]), tuple(read), tuple(choices))

@@ -30,7 +30,8 @@ def measure(
 ) -> list[dict[str, float]]:
   """Times functions in rounds, so that the machine's load affects all equally.
 
-  Within a round each runs several times in a row, as it would in use.
+  Within a round each runs several times in a row, as it would in use, or once
+  if there are no more runs than rounds.
 
   Args:
     runs: functions that return arrays.

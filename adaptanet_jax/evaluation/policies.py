@@ -228,6 +228,11 @@ class Mixture:
     return (self.first, self.share), (self.second, 1.0 - self.share)
 
   @property
+  def reads_gate(self) -> bool:
+    """Whether one of its rules reads a gate."""
+    return any(rule.reads_gate for rule, _ in self.rules)
+
+  @property
   def is_single(self) -> bool:
     """Whether both rules are the same."""
     first, second = self.first, self.second
@@ -331,19 +336,40 @@ def outcome(
     `float[N]`, the chance that each example is classified correctly, and
     `float[N]`, its mean MAdds, including those of the gates that are read.
   """
-  right, madds = np.zeros(len(observed)), np.zeros(len(observed))
-  examples = np.arange(len(observed))
-  for number, (rule, share) in enumerate(mixture.rules):
-    answers: Any = share
-    runs: Any = share
-    if mixture.look:
-      again = observed.margins[mixture.first.start] < mixture.margin
-      answers, runs = (again, again) if number else (~again, True)
-    if np.any(runs):
-      subnets, reads = play(observed, rule)
-      right += answers * observed.correct[(*subnets.T, examples)]
-      madds += runs * madds_of(observed, subnets, reads)
-  return right, madds
+  def follow(rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    subnets, reads = play(observed, rule)
+    right = observed.correct[(*subnets.T, np.arange(len(observed)))]
+    return right, madds_of(observed, subnets, reads)
+
+  first = second = follow(mixture.first)
+  if mixture.second is not mixture.first:
+    second = follow(mixture.second)
+  return mixed(mixture, first, second, observed.margins[mixture.first.start])
+
+
+def mixed(
+    mixture: Mixture,
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    margins: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Computes `outcome` from what each of the two rules gives on its own.
+
+  Args:
+    mixture: the policy.
+    first: whether its first rule gets each example right, and its MAdds.
+    second: the same of its second rule.
+    margins: margins of the first rule's answers, for a second look.
+
+  Returns:
+    As `outcome` does.
+  """
+  (right, madds), (other_right, other_madds) = first, second
+  if mixture.look:
+    again = margins < mixture.margin
+    return np.where(again, other_right, right), madds + again * other_madds
+  share, rest = mixture.share, 1.0 - mixture.share
+  return share * right + rest * other_right, share * madds + rest * other_madds
 
 
 def madds_of(
@@ -466,34 +492,44 @@ def to_json(
 
 
 def _mixture_json(mixture: Mixture) -> list[dict[str, Any]]:
-  rules: list[dict[str, Any]] = [
-      {
-          'share': share,
-          'start': rule.start,
-          'reads': [r.tolist() for r in rule.reads],
-          'choices': [c.tolist() for c in rule.choices],
-      }
-      for rule, share in mixture.rules
+  rules = [
+      {'share': share} | _rule_json(rule) for rule, share in mixture.rules
   ]
   if mixture.look:
     rules[0]['second_look'] = {
         name: values.tolist()
         for name, values in dataclasses.asdict(mixture.look).items()
     }
-  return rules
+  return rules[:1] if mixture.is_single else rules
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+  if not rule.reads_gate:
+    return {'subnet': rule.subnet.tolist()}
+  return {
+      'start': rule.start,
+      'reads': [r.tolist() for r in rule.reads],
+      'choices': [c.tolist() for c in rule.choices],
+  }
+
+
+def _rule_from_json(values: dict[str, Any], num_bins: int) -> Rule:
+  if 'subnet' in values:
+    return Rule.fixed(values['subnet'], num_bins)
+  return Rule(
+      values['start'],
+      tuple(np.array(r, bool) for r in values['reads']),
+      tuple(np.array(c) for c in values['choices']),
+  )
 
 
 def from_json(values: dict[str, Any], scope: str, name: str) -> Mixture:
   """Returns a policy that `to_json` wrote; its edges are `values['edges']`."""
   rules = values['rules'][scope][name]
-  first, second = (
-      Rule(
-          rule['start'],
-          tuple(np.array(r, bool) for r in rule['reads']),
-          tuple(np.array(c) for c in rule['choices']),
-      )
-      for rule in rules
-  )
+  num_bins = len(values['edges'][0][0]) + 1
+  # A single one if both are the same.
+  first, *others = (_rule_from_json(rule, num_bins) for rule in rules)
+  second = others[0] if others else first
   look = rules[0].get('second_look')  # Not in files of before there were any.
   return Mixture(
       first,

@@ -85,8 +85,8 @@ def best_within(table: SubnetTable, madds: float) -> Subnet:
   if 'expected_top1' not in table:
     raise UsageError(
         'Accuracies on held-out examples were not measured; expected an '
-        'AdaptaNet, no baseline, whose phases evaluation and policies are '
-        'done.'
+        'AdaptaNet, no baseline, whose phase policies was run when its '
+        'evaluation was done.'
     )
   try:
     madds = float(madds)

@@ -353,9 +353,8 @@ class Supernet:
       if not isinstance(share, numbers.Real) or not 0.0 <= share <= 1.0:
         raise UsageError(f'share = {share!r}; expected a number from 0 to 1.')
       mixture = dataclasses.replace(mixture, share=float(share))
-    rules = mixture.first, mixture.second
-    if not any(rule.reads_gate for rule in rules):
-      first, second = (Subnet.decode(rule.subnet) for rule in rules)
+    if not mixture.reads_gate:
+      first, second = (Subnet.decode(r.subnet) for r, _ in mixture.rules)
       checked = np.asarray(self.check_shape(images))
       return self._run_two(checked, mixture, first, second)
     chosen, used = self._routed[policy]

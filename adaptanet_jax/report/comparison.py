@@ -248,6 +248,10 @@ def _differs(column: SeedsColumn, config: Row, section: Row) -> tuple[str, ...]:
   differing = {key: new for key, (_, new) in found.items() if key != 'seed'}
   if section['calibration'] != column.sections[0]['calibration']:
     differing['evaluation.calibration'] = section['calibration']
+  # A run may have been measured before it went through all of its phases.
+  steps = section['training']['steps']
+  if not differing and steps != column.sections[0]['training']['steps']:
+    differing['steps'] = steps
   return tuple(f'{key}={value}' for key, value in differing.items())
 
 

@@ -60,10 +60,10 @@ CAPTIONS = {
     'latency': (
         'Accuracy against latency, all subnets.',
         'Milliseconds are sums over stages, each choice of each stage measured '
-        'in the one compiled program. Up to 96 of the subnets that look '
-        'fastest for their accuracy are measured as a whole, and the front is '
-        'that of these (in older runs, that of all sums). It is chosen on the '
-        'test split, and so an upper bound.',
+        'in the one compiled program. The subnets that look fastest for their '
+        'accuracy are measured as a whole, and the front is that of these (of '
+        'all sums, if none was, as before the accuracies are known). It is '
+        'chosen on the test split, and so an upper bound.',
     ),
 }
 
@@ -106,7 +106,7 @@ def draw_all(
         'latency_ms',
         f'milliseconds ({latency_conditions(results)})',
         1.0,
-        front_of=None if front is None else list(front),
+        front_of=list(front) if front else None,
     )
   for name in CAPTIONS.keys() - drawn.keys():  # What they showed is outdated.
     for kind in ('svg', 'png'):

@@ -281,9 +281,9 @@ def table_iii(results: Row) -> Table | None:
   note = (
       'M MAdds: the mean over images, with gates. Executed: with the padding '
       'of routed chunks as well. Seconds: for the test split, the median of '
-      'three runs; both by one program that routes images, which is needed '
-      'only for gates. A second look is not run as such: its answers are those '
-      'of the two subnets. Made of: what the policy budget consists of; it '
+      'three runs. Both are of the program that routes images, which only '
+      'policies that read gates need; others are not run as such, because '
+      'the answers of their two subnets tell all. Made of: what the policy budget consists of; it '
       'looks twice (at some images, under a larger subnet), reads a gate, or '
       'runs subnets that are not uniform, only if that helped on '
       'examples that it was not made from. Mix: two uniform subnets, mixed at '

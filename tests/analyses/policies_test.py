@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.analyses.policies."""
 
+import dataclasses
 import functools
 from unittest import mock
 
@@ -61,15 +62,29 @@ class PoliciesTest(made_up.MeasuredTestCase):
         *(policies.Rule.fixed((n,) * 4, 2) for n in (3, 1)), 0.6, look
     )
     # Images 1 and 3 are less clear than 0.5. x0.25 costs 4444 and x0.75 2222.
-    found = analysis._second_look_entry(
-        observed, mixture, right=right, margin=margin
+    entry = functools.partial(
+        analysis._entry_without_gates,
+        self.work, None, observed, right=right, margin=margin,
     )
-    self.assertEqual(found, {
+    self.assertEqual(entry(mixture), {
         'top1': 0.6,
         'madds': round(4444 + 2222 * 2 / 5),
         'madds_gates': 0,
         'again': 0.4,
     })
+    # Drawn: two of five right for six tenths of the images, four for the rest.
+    drawn = dataclasses.replace(mixture, look=None)
+    found = entry(drawn)
+    self.assertAlmostEqual(found.pop('top1'), 0.6 * 0.4 + 0.4 * 0.8)
+    self.assertEqual(found, {
+        'madds': round(0.6 * 4444 + 0.4 * 2222), 'madds_gates': 0
+    })
+    # A subnet that is not uniform is run: right on one image of five.
+    mixed = policies.Mixture.of(policies.Rule.fixed((0, 1, 0, 0), 2))
+    labels = self.work.dataset.test.labels
+    answers = {'prediction': np.where(np.arange(5) == 2, labels, -1)}
+    with mock.patch.object(analysis, '_runner', return_value=lambda: answers):
+      self.assertEqual(entry(mixed)['top1'], 0.2)
 
   def test_policies_are_timed_in_turns(self):
     ran = []

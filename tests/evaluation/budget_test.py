@@ -51,7 +51,7 @@ def _other(observed, num_examples, seed=2, **table):
 
 
 def _uniform(observed, scope, limit):
-  return budget.kinds(scope, 8, 1)['uniform'](observed, limit)
+  return budget.kinds(scope, 8, 1)['uniform'].make(observed, limit)
 
 
 def _mean(observed, mixture):
@@ -141,7 +141,7 @@ class BudgetTest(parameterized.TestCase):
     )
     every = budget.kinds('width', 8, 400)
     # The kind of a tree whose leaves all agree gives such rules.
-    same = {'uniform': every['uniform'], 'gate 1 (2 bins)': every['fixed']}
+    same = {'uniform': every['uniform'], 'gate 1, 2 bins': every['fixed']}
     for limit, expected in ((260.0, 'fixed'), (100.0, 'uniform')):
       with mock.patch.object(budget, 'kinds', return_value=same):
         found = budget.budget(observed, 'width', limit)
@@ -192,6 +192,79 @@ class BudgetTest(parameterized.TestCase):
       subnets, _ = policies.play(observed, rule)
       self.assertContainsSubset(set(subnets.ravel().tolist()), indices)
 
+  @parameterized.parameters(
+      # Four of a hundred examples more are right: the standard error of that is
+      # 0.02. Two more in a hundred: 0.014.
+      (4, 'fixed', 'fixed'),
+      (2, 'fixed', 'fixed'),
+      (5, 'gate 1, 2 bins', 'gate 1, 2 bins'),
+      (4, 'gate 1, 2 bins', 'gate 1, 2 bins'),
+      (3, 'gate 1, 2 bins', 'uniform'),
+      (0, 'fixed', 'uniform'),
+      (-4, 'fixed', 'uniform'),
+  )
+  def test_what_a_gain_has_to_exceed(self, gained, name, expected):
+    observed = make_observed(100, informed=0.0)
+    every = budget.kinds('width', 8, 400)
+    kinds = {'uniform': every['uniform'], name: every[name]}
+    gains = np.zeros(100)
+    gains[: abs(gained)] = np.sign(gained)
+    by_kind = {every['uniform']: np.zeros(100), every[name]: gains}
+    with (
+        mock.patch.object(budget, 'kinds', return_value=kinds),
+        mock.patch.object(
+            budget, 'cross_validated', lambda kind, *_: by_kind[kind]
+        ),
+        mock.patch.object(budget, '_made_of', return_value=None),
+    ):
+      found = budget.budget(observed, 'width', 200.0)
+    self.assertEqual(found.kind, expected)
+    if expected == name:
+      self.assertAlmostEqual(found.gain, gained / 100)
+      self.assertAlmostEqual(found.gain_error, gains.std(ddof=1) / 10)
+
+  def test_a_fold_is_charged_for_what_it_takes_beyond_the_others(self):
+    # The policy mixes a subnet of 40 MAdds, right on a fifth of the examples
+    # that it was made from, with one of 400, right on all of them.
+    def make(observed, limit):
+      return policies.Mixture(
+          *(policies.Rule.fixed((n,) * 4, 8) for n in (7, 0)), share=0.5
+      )
+
+    correct = np.zeros((8,) * 4 + (100,), bool)
+    correct[0, 0, 0, 0] = True
+    correct[7, 7, 7, 7, ::5] = True
+    observed = policies.Observed.create(
+        correct,
+        [np.zeros((8,) * n + (100,)) for n in (1, 2, 3)],
+        STAGE_MADDS,
+        GATE_MADDS,
+        np.zeros((8, 100)),
+        num_bins=8,
+    )
+    policy = make(observed, 0.0)
+    # From the first rule alone to both: 0.2 to 0.6 for 40 to 220 MAdds.
+    price, taken = budget._price(policy, observed)
+    self.assertAlmostEqual(price, (0.6 - 0.2) / (220 - 40))
+    self.assertEqual(taken, 220.0)
+    single = policies.Mixture.of(policy.first)
+    self.assertEqual(budget._price(single, observed), (0.0, 40.0))
+    kind = budget.Kind(make)
+    plain = budget.cross_validated(kind, observed, 0.0)
+    right, _ = policies.outcome(observed, policy)
+    np.testing.assert_allclose(plain, right)
+    # Some examples take 30 MAdds more, those of the others stay as they are.
+    outcome = policies.outcome
+
+    def dearer(other, mixture):
+      right, madds = outcome(other, mixture)
+      return right, madds + 30.0 * (len(other) < 50)
+
+    with mock.patch.object(budget, 'outcome', dearer):
+      charged = budget.cross_validated(kind, observed, 0.0)
+    # The price is that of the other folds, where hardly less is right.
+    np.testing.assert_allclose(plain - charged, 30 * price, rtol=0.1)
+
   @parameterized.parameters(1, 2, 3)
   def test_hardly_any_examples_are_no_error(self, count):
     with np.errstate(all='raise'):
@@ -207,8 +280,8 @@ class BudgetTest(parameterized.TestCase):
         names,
         [
             *ungated,
-            *(f'gate {g} ({b} bins)' for g in (1, 2, 3) for b in (2, 4)),
-            'gates 1-3 (2 bins)',
+            *(f'gate {g}, {b} bins' for g in (1, 2, 3) for b in (2, 4)),
+            'gates 1-3, 2 bins',
         ],
     )
 

@@ -3,7 +3,6 @@
 """Tests of adaptanet_jax.evaluation.gate_trees."""
 
 import dataclasses
-import itertools
 
 from absl.testing import absltest, parameterized
 import numpy as np
@@ -18,42 +17,37 @@ from tests.evaluation.budget_test import (
 
 class GatesTest(parameterized.TestCase):
 
-  @parameterized.parameters(0.0, 1e-4, 1e-3, 1e-2)
-  def test_the_best_tree_at_a_price_is_the_best_of_all(self, price):
-    # Trees of one gate with two bins are few enough to try all of them.
+  @parameterized.product(
+      gates=((1,), (2,), (3,), (1, 2, 3)), price=(0.0, 1e-4, 1e-3, 1e-2)
+  )
+  def test_the_best_tree_at_a_price_is_the_best_of_all(self, gates, price):
     observed = make_observed(60, informed=1.0)
-    solve = gate_trees.fit(observed, scope='width', gates=(1,), count=2)
-
-    def value(rule):
-      right, madds = policies.outcome(observed, policies.Mixture.of(rule))
-      return (right - price * madds).sum()
-
-    actual = value(solve(price))
-    best = -np.inf
+    rule = gate_trees.fit(observed, scope='width', gates=gates, count=2)(price)
+    right, madds = policies.outcome(observed, policies.Mixture.of(rule))
     halves = np.repeat([0, 1], 4)
-    for start in range(4):
-      # After its bin an example runs a fixed subnet; takes the best of each.
-      bins = halves[
-          observed.bins(1, np.full(len(observed), start))
-      ]
-      total = 0.0
-      for number in (0, 1):
-        total += max(
-            (
-                observed.correct[(start, *rest)][bins == number]
-                - price * (COSTS[[start, *rest]].sum() + GATE_MADDS[0])
-            ).sum()
-            for rest in itertools.product(range(4), repeat=3)
-        )
-      unread = max(
-          (
-              observed.correct[(start, *rest)]
-              - price * COSTS[[start, *rest]].sum()
-          ).sum()
-          for rest in itertools.product(range(4), repeat=3)
-      )
-      best = max(best, total, unread)
-    self.assertAlmostEqual(actual, best, places=6)
+
+    def best(members, *subnet):
+      """Tries everything that some examples may do after these choices."""
+      if len(subnet) == 4:
+        right = observed.correct[subnet][members].sum()
+        return right - price * COSTS[[*subnet]].sum() * len(members)
+
+      def next_choice(members):
+        return max(best(members, *subnet, choice) for choice in range(4))
+
+      gate = len(subnet)
+      found = next_choice(members)
+      if gate in gates:
+        prefix = int('0' + ''.join(map(str, subnet)), 8)
+        bins = halves[observed.bins(gate, np.full(len(observed), prefix))]
+        cost = price * GATE_MADDS[gate - 1] * len(members)
+        parts = (members[bins[members] == number] for number in (0, 1))
+        found = max(found, sum(map(next_choice, parts)) - cost)
+      return found
+
+    every = np.arange(len(observed))
+    expected = max(best(every, start) for start in range(4))
+    self.assertAlmostEqual((right - price * madds).sum(), expected, places=6)
 
   def test_a_gate_that_costs_more_than_it_brings_is_not_read(self):
     observed = make_observed(200, informed=1.0)

@@ -222,7 +222,8 @@ class SecondLookTest(parameterized.TestCase):
     policy = policies.second_look(
         self._observed(), 7, 0, 200.0
     )
-    made = policies.to_json({'joint': {'budget': policy}}, [], 'variance')
+    edges = [np.zeros((8**n, 3)) for n in (1, 2, 3)]
+    made = policies.to_json({'joint': {'budget': policy}}, edges, 'variance')
     again = policies.from_json(
         json.loads(json.dumps(made)), 'joint', 'budget'
     )
@@ -260,6 +261,48 @@ class JsonTest(parameterized.TestCase):
     )
     self.assertEqual(policy.start.tolist(), [1, 7])
     self.assertEqual(float(policy.share), 0.25)
+
+  def test_a_policy_is_written_as_briefly_as_it_can_be(self):
+    edges = [np.zeros((8**n, 3)) for n in (1, 2, 3)]
+    rule = policies.Rule.fixed((7, 6, 5, 4), 4)
+
+    def written(mixture):
+      made = policies.to_json({'joint': {'budget': mixture}}, edges, 'variance')
+      again = policies.from_json(made, 'joint', 'budget')
+      chex.assert_trees_all_equal(
+          policies.to_policy(again, edges), policies.to_policy(mixture, edges)
+      )
+      return made['rules']['joint']['budget']
+
+    subnet = {'subnet': [7, 6, 5, 4]}
+    self.assertEqual(
+        written(policies.Mixture.of(rule)), [{'share': 1.0} | subnet]
+    )
+    other = policies.Rule.fixed((0, 0, 0, 0), 4)
+    self.assertEqual(
+        written(policies.Mixture(other, rule, 0.25)),
+        [{'share': 0.25, 'subnet': [0] * 4}, {'share': 0.75} | subnet],
+    )
+
+  def test_policies_of_before_are_read(self):
+    # Rules were written twice, and in full.
+    rule = policies.Rule.fixed((7, 6, 5, 4), 4)
+    full = {
+        'start': rule.start,
+        'reads': [reads.tolist() for reads in rule.reads],
+        'choices': [choices.tolist() for choices in rule.choices],
+    }
+    values = {
+        'edges': [np.zeros((8**n, 3)).tolist() for n in (1, 2, 3)],
+        'rules': {'joint': {'budget': [
+            {'share': 0.75} | full, {'share': 0.25} | full
+        ]}},
+    }
+    mixture = policies.from_json(values, 'joint', 'budget')
+    self.assertTrue(mixture.is_single)
+    self.assertFalse(mixture.reads_gate)
+    self.assertEqual(mixture.first.subnet.tolist(), [7, 6, 5, 4])
+    self.assertEqual((mixture.share, mixture.look), (0.75, None))
 
 
 if __name__ == '__main__':

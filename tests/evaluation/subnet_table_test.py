@@ -155,6 +155,9 @@ class ParetoFrontTest(parameterized.TestCase):
           costs[m] <= costs[n] and top1[m] >= top1[n] for m in front
       )
       self.assertTrue(beaten)
+    for before, after in zip(front, front[1:]):
+      self.assertLess(costs[before], costs[after])
+      self.assertLess(top1[before], top1[after])
 
 
 if __name__ == '__main__':

@@ -66,7 +66,7 @@ class ComparisonTest(parameterized.TestCase):
     usnet = functools.partial(figures, norm='bn', madds=90)
     self._workdir('usnet-0', usnet=usnet(0.92))
     longer = usnet(0.96)
-    longer['training'] = {'steps': 20, 'images': 1280, 'seconds': 8.0}
+    longer['training'] |= {'seconds': 8.0}
     self._workdir('usnet-1', changes={'seed': 1}, usnet=longer)
     self._workdir('gn', usnet=figures(0.5))
     return comparison.collect(
@@ -147,10 +147,23 @@ class ComparisonTest(parameterized.TestCase):
         ],
     )
 
+  def test_a_run_that_was_measured_before_it_was_done_stands_alone(self):
+    ours = self._workdir('ours-0', supernet=figures(0.9))
+    early = figures(0.5)
+    early['training'] |= {'steps': 7}
+    self._workdir('ours-1', changes={'seed': 1}, supernet=early)
+    columns = comparison.collect(
+        [ours, *comparison.find(f'{self.folder}/*')], _DATASET
+    )
+    self.assertEqual(
+        [(c.title, c.seeds) for c in columns],
+        [('ours (gn)', [0]), ('ours (gn, steps=7)', [1])],
+    )
+
   def test_training_is_the_mean_over_seeds(self):
     *_, training, _ = comparison.tables(self._columns(), _DATASET)
     self.assertEqual(
-        training.rows[2], ['USNet (bn)', '2', '15', '960', '6', '']
+        training.rows[2], ['USNet (bn)', '2', '10', '640', '6', '']
     )
 
   def test_batch_statistics_and_a_joint_phase_make_other_columns(self):

@@ -7,6 +7,7 @@ import re
 from absl.testing import absltest, parameterized
 import numpy as np
 
+from adaptanet_jax.evaluation import budget
 from adaptanet_jax.report import paper, tables
 from adaptanet_jax.training.baseline_methods import NETWORKS
 
@@ -220,6 +221,18 @@ class ConsoleTest(parameterized.TestCase):
         ['joint/budget', '75.00', '1.5', 'any second look', '25.00'], rows
     )
     self.assertLessEqual(max(map(len, text.splitlines())), 80)
+
+  def test_whatever_a_policy_is_made_of_fits_a_line(self):
+    values = _values()
+    entry = {'top1': 0.5, 'madds': 1_500_000_000, 'mixture_top1': 0.25,
+             'madds_executed': 2_000_000_000, 'seconds': 100.0}
+    for kind in budget.kinds('joint', 8, 1000):
+      values['policies'] = {
+          'joint': {'pull_down': entry, 'budget': entry | {'kind': kind}}
+      }
+      text = tables.console(values)
+      self.assertIn(kind, text)
+      self.assertLessEqual(max(map(len, text.splitlines())), 80, text)
 
   def test_a_teacher_alone_has_a_table(self):
     values = {key: _values()[key] for key in ('dataset', 'teacher')}
