@@ -35,9 +35,9 @@ from adaptanet_jax.models.subnet import NUM_STAGES, Subnet
 from adaptanet_jax.programs import Program
 
 # subnet: every subnet has its own statistics. uniform: only uniform subnets
-# have; when others are measured, each of their stages takes those of the uniform
-# subnet with the same choice, but a loaded network refuses them. none: the
-# running statistics of training.
+# have; when others are measured, each of their stages takes those of the
+# uniform subnet with the same choice, but a loaded network refuses them. none:
+# the running statistics of training.
 CALIBRATIONS = ('subnet', 'uniform', 'none')
 
 # A collection for each stage, indexed by the choices up to that stage.

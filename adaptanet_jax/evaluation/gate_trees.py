@@ -147,7 +147,8 @@ def _tree(
   """
   unread = joined[-1] + 1
   # Of the paths so far: choices, merged bins, and what the rule says.
-  chosen, bins = [np.array(start)], []
+  chosen: list[np.ndarray] = [np.array(start)]
+  bins: list[np.ndarray] = []
   read, choices = [], []
   for pick, is_read in zip(picks, reads, strict=True):
     read.append(is_read[(*chosen, *bins)])

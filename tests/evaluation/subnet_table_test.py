@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of adaptanet_jax.evaluation.subnet_table."""
 
+import itertools
 import pathlib
 import tempfile
 
@@ -155,7 +156,7 @@ class ParetoFrontTest(parameterized.TestCase):
           costs[m] <= costs[n] and top1[m] >= top1[n] for m in front
       )
       self.assertTrue(beaten)
-    for before, after in zip(front, front[1:]):
+    for before, after in itertools.pairwise(front):
       self.assertLess(costs[before], costs[after])
       self.assertLess(top1[before], top1[after])
 
