@@ -123,7 +123,9 @@ def _plan(
     config: ml_collections.ConfigDict, workdir: str, dataset: Dataset
 ) -> list[plan.Task]:
   """Plans the training phases, and checks that all processes agree."""
-  processes.check_agreed('the data', str(describe(dataset)))
+  described = describe(dataset)
+  processes.check_agreed('the data', str(described))
+  plan.check_data(described, workdir, {config.reuse} - {''})
   tasks = plan.make_plan(
       config,
       workdir,
@@ -144,9 +146,8 @@ def _plan(
       'what is to be done',
       str([config.to_dict(), [(t.phase.name, t.action) for t in tasks]]),
   )
-  plan.check_reused(
-      describe(dataset), {task.workdir for task in tasks} - {workdir}
-  )
+  plan.check_data(described, workdir, {t.workdir for t in tasks} - {workdir})
+  plan.check_taken(config, workdir, tasks)
   taken = [task.phase.name for task in tasks if task.workdir != workdir]
   if taken and processes.is_writer():
     print(f'Reusing {", ".join(taken)} of {config.reuse}.', file=sys.stderr)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan of a run: what to do with each training phase."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import os
@@ -274,17 +274,45 @@ def check_same(
     )
 
 
-def check_reused(described: dict[str, Any], workdirs: set[str]) -> None:
-  """Raises UsageError if phases to take over were trained on other data.
+def check_data(
+    described: dict[str, Any], workdir: str, reused: Collection[str]
+) -> None:
+  """Raises UsageError if a workdir was made with other data than now.
 
   Args:
     described: `dataset.describe` of this run's data.
-    workdirs: workdirs to reuse phases of.
+    workdir: folder of the run, which need not exist.
+    reused: workdirs to reuse phases of; those that are gone count as the same.
   """
-  for place in sorted(workdirs):
+  for place in (workdir, *sorted(reused)):
     old = Results(place).values.get('dataset', described)
     if other := differences(old, described):
+      made = f'config.reuse leads to {place}, which was made'
+      if place == workdir:
+        made = f'{place} was made'
       raise UsageError(
-          f'config.reuse leads to {place}, which was made with other data than '
-          f'config.data now gives ({"; ".join(other)}); expected the same data.'
+          f'{made} with other data than config.data now gives '
+          f'({"; ".join(other)}); expected the same data.'
       )
+
+
+def check_taken(
+    config: ml_collections.ConfigDict, workdir: str, tasks: Sequence[Task]
+) -> None:
+  """Raises UsageError if `config.reuse` has nothing to take over.
+
+  Otherwise hours of training might begin again unnoticed.
+
+  Args:
+    config: the whole configuration.
+    workdir: folder of the run.
+    tasks: what `make_plan` returned.
+  """
+  takes = any(task.action == 'restore' for task in tasks)
+  if config.reuse and not takes and not has_checkpoints(
+      workdir, tasks[0].phase.name
+  ):
+    raise UsageError(
+        f'Phase {tasks[0].phase.name!r} is not done in config.reuse = '
+        f'{config.reuse!r}; expected a run that has trained it to the end.'
+    )

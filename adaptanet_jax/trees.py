@@ -21,22 +21,14 @@ def split(
 
   Args:
     tree: nested dict of arrays.
-    parts: paths such as `backbone/stage1`; each must name something.
+    parts: paths such as `backbone/stage1`. A tree may lack some: a classifier
+      has parameters, but no batch statistics.
 
   Returns:
     Two nested dicts that `merge` puts together again.
-
-  Raises:
-    ValueError: a part names nothing in `tree`.
   """
   flat = traverse_util.flatten_dict(tree, sep='/')
-  below = {part: _below(flat, part) for part in parts}
-  for part, names in below.items():
-    if not names:
-      raise ValueError(
-          f'No part {part!r} in the tree; its leaves are {sorted(flat)}.'
-      )
-  chosen = set().union(*below.values())
+  chosen = {name for part in parts for name in _below(flat, part)}
   inside = {name: leaf for name, leaf in flat.items() if name in chosen}
   outside = {name: leaf for name, leaf in flat.items() if name not in chosen}
   return (
@@ -69,11 +61,6 @@ def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     if name in others and others[name].shape == leaf.shape:
       flat[name] = others[name]
   return traverse_util.unflatten_dict(flat, sep='/')
-
-
-def has(tree: Mapping[str, Any], part: str) -> bool:
-  """Returns whether a tree has leaves below a part."""
-  return bool(_below(traverse_util.flatten_dict(tree, sep='/'), part))
 
 
 def is_traced(tree: Any) -> bool:

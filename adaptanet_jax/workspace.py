@@ -12,9 +12,8 @@ import jax
 import ml_collections
 
 from adaptanet_jax import compiler, platforms, trees
-from adaptanet_jax.data.dataset import Dataset, describe, differences
+from adaptanet_jax.data.dataset import Dataset, describe
 from adaptanet_jax.devices import AXIS
-from adaptanet_jax.errors import UsageError
 from adaptanet_jax.evaluation.results import Results
 from adaptanet_jax.models import importance
 from adaptanet_jax.models.gates import GATES, GateSet
@@ -85,16 +84,7 @@ def create(
     programs: Programs,
     imported: Variables,
 ) -> Workspace:
-  """Sets up a run; raises UsageError if its workdir was made with other data.
-  """
-  results = Results(workdir)
-  described = describe(dataset)
-  other = differences(results.values.get('dataset', described), described)
-  if other:
-    raise UsageError(
-        f'{workdir} was made with other data than config.data now gives '
-        f'({"; ".join(other)}); expected the same data.'
-    )
+  """Sets up a run."""
   nets, gates = networks(config, dataset.num_classes, dataset.image_shape)
   return Workspace(
       config=config,
@@ -103,7 +93,7 @@ def create(
       nets=nets,
       gates=gates,
       variables={},
-      results=results,
+      results=Results(workdir),
       programs=programs,
       imported=imported,
   )

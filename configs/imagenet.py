@@ -38,6 +38,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     part.lock_in.epochs = 8.0
     part.lock_in.batch_size = batch_size
     part.cascade.soft_weight = part.lock_in.soft_weight = 0.5
+  c.joint.batch_size = batch_size
   c.joint.soft_weight = 0.5
   c.mdsr.soft_epochs = 1.0
   c.gates.batch_size = batch_size

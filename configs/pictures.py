@@ -23,7 +23,8 @@ without such a file:
       --workdir=/tmp/pictures --config.data.dir=DIR \
       --config.teacher.weights=resnet50.pth
 
-`:smoke` shows that all phases run, on made-up pictures if there is no DIR.
+`:smoke` shows that all phases but the joint lock-in run, on made-up pictures if
+there is no DIR.
 """
 
 import ml_collections
@@ -76,7 +77,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       part.cascade.epochs = (3.0, 5.0, 7.0, 8.0)
       part.cascade.batch_size = part.lock_in.batch_size = 128
       part.lock_in.epochs = 8.0
-    c.gates.batch_size = 128
+    c.joint.batch_size = c.gates.batch_size = 128
     c.gates.epochs = 1.0
   elif arg == 'finetune':
     # For networks trained by torchvision: a tenth of the learning rate, and

@@ -21,14 +21,21 @@ install_package() {
   fi
   ! is_installed || return 0
   echo "Installing into $venv ..." >&2
-  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+  # One of another tool, or one whose making was interrupted, may have no pip.
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
+    ! "$venv/bin/python" -m ensurepip >/dev/null 2>&1; then
+    if [[ -e "$venv/bin/python" ]] && "$venv/bin/python" -c '' 2>/dev/null; then
+      echo "$venv has no pip; expected an environment with it, or" \
+        'ADAPTANET_VENV=... with another folder.' >&2
+      exit 1
+    fi
     python="${PYTHON:-python3}"
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
       echo "Python >= 3.11 is needed; '$python' is $("$python" --version 2>&1)." \
         'Name another one with PYTHON=...' >&2
       exit 1
     fi
-    # --clear repairs a .venv whose making was interrupted.
+    # --clear, because what is there does not run.
     "$python" -m venv --clear "$venv"
   fi
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \

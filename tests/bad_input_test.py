@@ -225,6 +225,47 @@ class BadInputTest(parameterized.TestCase):
     self.assertIn(f'{place}, which was made with other data', error)
     self.assertIn('(num_classes: 7 -> 10); expected the same data.', error)
 
+  def test_reuse_of_a_run_of_more_images(self):
+    # It has as many steps as this run would not have.
+    place = self.folder / 'more_data'
+    shutil.copytree(self.trained, place)
+    results = json.loads((place / 'results.json').read_text())
+    results['dataset']['train_examples'] += 100
+    (place / 'results.json').write_text(json.dumps(results))
+    for name in ('teacher', 'nothing'):
+      if name == 'nothing':
+        shutil.rmtree(place / 'checkpoints')
+      error = self._refused_reuse(place)
+      self.assertRegex(error, r'other data .*train_examples: \d+ -> \d+')
+
+  def test_reuse_of_a_run_that_has_trained_nothing(self):
+    place = self.folder / 'nothing'
+    shutil.copytree(self.trained, place)
+    shutil.rmtree(place / 'checkpoints')
+    error = self._refused_reuse(place)
+    self.assertIn(f"'teacher' is not done in config.reuse = '{place}'", error)
+
+  def test_a_workdir_of_fewer_images(self):
+    # As when pictures were added after a run: nothing is wrong with its phases.
+    place = self.folder / 'fewer_data'
+    shutil.copytree(self.trained, place)
+    results = json.loads((place / 'results.json').read_text())
+    results['dataset']['train_examples'] -= 64
+    (place / 'results.json').write_text(json.dumps(results))
+    with self.assertRaisesRegex(
+        UsageError, f'{place} was made with other data .*train_examples: '
+    ):
+      experiment.run(testing.config(*TEACHER), str(place))
+
+  def test_a_shorter_side_below_that_of_the_images(self):
+    config = testing.config(
+        *TEACHER, '--config.data.image_size=0', '--config.data.shorter_side=7'
+    )
+    with self.assertRaisesRegex(
+        UsageError, 'shorter_side = 7; expected 0 or at least 8, the side'
+    ):
+      experiment.run(config, str(self.folder / 'y'))
+
   def test_damaged_checkpoint(self):
     workdir = self.folder / 'damaged'
     shutil.copytree(self.trained, workdir)

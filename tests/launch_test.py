@@ -507,6 +507,7 @@ class EnvironmentTest(absltest.TestCase):
             cp python activate "${@: -1}/bin"
             touch "${@: -1}/has_pip" ;;
           *"pip --version") [[ -e .venv/has_pip ]] ;;
+          *"ensurepip") [[ -e .venv/bundles_pip ]] && touch .venv/has_pip ;;
           *"pip install"*) sleep .3; exit "${FAILS:-0}" ;;
         esac""")
     self._write('activate', 'VIRTUAL_ENV="$PWD/.venv"\n')
@@ -542,6 +543,30 @@ class EnvironmentTest(absltest.TestCase):
             'Another start may be installing into .venv; waiting for it ...\n',
         ],
     )
+
+  def test_an_environment_without_pip_is_not_lost(self):
+    (self.root / '.venv' / 'bin').mkdir(parents=True)
+    for name in ('python', 'activate'):
+      shutil.copy(self.root / name, self.root / '.venv' / 'bin' / name)
+    start = self._start()
+    _, text = start.communicate(timeout=30)
+    self.assertEqual(start.returncode, 1, text)
+    self.assertIn('.venv has no pip; expected an environment with it', text)
+    # With the standard library's own copy it has one.
+    (self.root / '.venv' / 'bundles_pip').touch()
+    start = self._start()
+    _, text = start.communicate(timeout=30)
+    self.assertEqual(start.returncode, 0, text)
+    self.assertEqual(self._installed(), 1)
+    self.assertNotIn('-m venv', (self.root / 'calls').read_text())
+
+  def test_one_that_does_not_run_is_made_anew(self):
+    (self.root / '.venv' / 'bin').mkdir(parents=True)
+    self._write('.venv/bin/python', '#!/nowhere/python\n')
+    start = self._start()
+    _, text = start.communicate(timeout=30)
+    self.assertEqual(start.returncode, 0, text)
+    self.assertIn('-m venv --clear', (self.root / 'calls').read_text())
 
   def test_what_failed_is_installed_the_next_time_and_then_no_more(self):
     codes = []

@@ -16,6 +16,7 @@ from adaptanet_jax.data import folder, tfds
 from adaptanet_jax.data.dataset import Dataset, MissingDataError
 from adaptanet_jax.data.images import resize
 from adaptanet_jax.data.splits import InMemorySplit, Split
+from adaptanet_jax.errors import UsageError
 
 # Data sets that are not read from files of images.
 WITHOUT_FILES = ('digits', 'fake')
@@ -42,6 +43,12 @@ def load(config: ml_collections.ConfigDict) -> Dataset:
     dataset = _fake(data)
   else:
     dataset = _own_or_fake(data)
+  side = dataset.image_shape[0]
+  if 0 < data.shorter_side < side:
+    raise UsageError(
+        f'config.data.shorter_side = {data.shorter_side}; expected 0 or at '
+        f'least {side}, the side of the images.'
+    )
   train, held_out = _hold_out(dataset.train, data.held_out)
   return dataclasses.replace(dataset, train=train, held_out=held_out)
 

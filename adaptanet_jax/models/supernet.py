@@ -76,7 +76,7 @@ def stage_variables(
   if net.delta:
     names.append(f'{DELTA}/{stage_name(number)}')
   return {
-      collection: trees.split(tree, [n for n in names if trees.has(tree, n)])[0]
+      collection: trees.split(tree, names)[0]
       for collection, tree in variables.items()
   }
 

@@ -41,9 +41,7 @@ def split_variables(
   """Splits a network's collections into a trained part and a frozen rest."""
   trained, frozen = {}, {}
   for name, tree in variables.items():
-    # A part such as the classifier has parameters, but no batch statistics.
-    here = [t for t in trains if name == 'params' or trees.has(tree, t)]
-    trained[name], frozen[name] = trees.split(tree, here)
+    trained[name], frozen[name] = trees.split(tree, trains)
   return trained, frozen
 
 

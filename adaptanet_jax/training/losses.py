@@ -121,7 +121,9 @@ def gate_loss(
     target: jax.Array,
     divergence: str,
 ) -> jax.Array:
-  """Returns the loss of a Var Gate (Eq. 4): |KL| + soft cross-entropy.
+  """Returns the loss of a Var Gate (Eq. 4): KL + soft cross-entropy.
+
+  The paper has |KL|, which is the same: a divergence is never negative.
 
   Args:
     detection: `(B, K)` logits, also the means of the predicted distribution.
@@ -133,7 +135,7 @@ def gate_loss(
     A float32 scalar.
   """
   kl = gaussian_kl(detection, log_variance, target, divergence)
-  return jnp.abs(kl) + soft_cross_entropy(detection, target)
+  return kl + soft_cross_entropy(detection, target)
 
 
 def top1(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -220,7 +220,9 @@ class ObjectiveTest(parameterized.TestCase):
     self.assertEqual(found['soft_from'], first)
 
   def test_the_soft_loss_may_be_that_of_a_phase_of_one_step(self):
-    found = self._arguments('lock_in', **{'lock_in.epochs': 0.001})
+    found = self._arguments(
+        'lock_in', **{'lock_in.epochs': 0.001, 'mdsr.soft_epochs': 1.0}
+    )
     self.assertEqual(found['soft_from'], 0)
 
 
