@@ -64,7 +64,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   if config.tensorboard:
     check_tensorboard()
   _resolve_paths(config)
-  asked = comparison.find(config.compare)
+  asked = [] if config.compare == 'none' else comparison.find(config.compare)
   with processes.sole_user(workdir):
     _adopt_earlier_settings(config, workdir)
     if settings.selected_groups(config) == ('report',):
@@ -99,7 +99,8 @@ def _resolve_paths(config: ml_collections.ConfigDict) -> None:
   ):
     if section[key]:
       section[key] = os.path.abspath(os.path.expanduser(section[key]))
-  config.compare = comparison.absolute(config.compare)
+  if config.compare != 'none':
+    config.compare = comparison.absolute(config.compare)
 
 
 def _adopt_earlier_settings(
@@ -117,6 +118,8 @@ def _adopt_earlier_settings(
     # Otherwise a resumed run would train the phases that it had reused.
     config.reuse = config.reuse or old.get('reuse', '')
     config.compare = config.compare or old.get('compare', '')
+  if config.compare == 'none':
+    config.compare = ''
 
 
 def _plan(

@@ -3,8 +3,8 @@
 """Jobs of several processes: which of them writes, and when they wait.
 
 Every process runs the same program on its own devices. Batches are split among
-processes; everything else that they compute is the same in all of them, so one
-process writes it. Checkpoints are the exception: each process writes its share.
+processes; everything else that they compute is the same in all of them, except
+times, so one process writes it. Checkpoints are the exception: each process writes its share.
 """
 
 from collections.abc import Iterator

@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   # agrees with this one; empty: none.
   c.reuse = ''
   # Workdirs whose networks the report also shows, comma-separated; * matches
-  # any name; empty: none.
+  # any name; empty: those of the last command in this workdir; none: no others.
   c.compare = ''
   # Type of activations: float32, bfloat16, or auto: float32 on a CPU, bfloat16
   # otherwise.

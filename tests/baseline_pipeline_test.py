@@ -176,6 +176,13 @@ class PipelineTest(parameterized.TestCase):
     text = (dsnet / 'report.html').read_text()
     self.assertNotIn('all networks', text)
     self.assertIn('Not compared: config.compare names', text)
+    # They can be forgotten.
+    flags = (*flags, '--config.phases=report', '--config.compare=none')
+    experiment.run(testing.config(*flags), str(dsnet))
+    text = (dsnet / 'report.html').read_text()
+    self.assertNotIn('Not compared', text)
+    config = json.loads((dsnet / 'config.json').read_text())
+    self.assertEqual(config['compare'], '')
 
   def test_a_workdir_to_compare_that_is_none_is_refused_at_once(self):
     workdir = self.folder / 'none'

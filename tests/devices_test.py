@@ -7,6 +7,7 @@ import re
 from unittest import mock
 
 from absl.testing import absltest
+import chex
 import jax
 from jax import lax
 import numpy as np
@@ -66,6 +67,39 @@ class OverDevicesTest(absltest.TestCase):
     self.assertIn('all_reduce', text)
     self.assertIn('aliasing_output', text)  # The old state is donated.
     self.assertEqual(text, other)
+
+  def test_with_batch_statistics_four_take_the_step_that_one_takes(self):
+    objective = functools.partial(
+        objectives.label_gradients, net=NET, label_smoothing=0.1
+    )
+    tx = optax.sgd(1.0)  # Parameters then move by their gradients.
+    # On the host: the state that a step is given is donated.
+    variables = jax.device_get(trees.draw_like(NET.shapes()))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
+    labels = rng.integers(0, 10, 8).astype(np.int32)
+    found = []
+    for count in (1, 4):
+      state = TrainState(
+          step=np.zeros((), np.int32),
+          params=variables['params'],
+          batch_stats=variables['batch_stats'],
+          opt_state=tx.init(variables['params']),
+      )
+      step = map_train_step(
+          objective, tx, 'none', on=jax.local_devices()[:count]
+      )
+      batch = {
+          'image': images.reshape(count, -1, 8, 8, 1),
+          'label': labels.reshape(count, -1),
+      }
+      state, metrics = step(state, {}, {}, jax.random.key(0), batch)
+      found.append(jax.device_get((state.params, state.batch_stats, metrics)))
+    chex.assert_trees_all_close(*found, rtol=1e-3, atol=1e-4)
+    with self.assertRaises(AssertionError):  # It has taken a step.
+      chex.assert_trees_all_close(
+          found[0][0], variables['params'], rtol=1e-3, atol=1e-4
+      )
 
   def test_outputs_of_each_device_come_back_in_order(self):
     def run(x, share):

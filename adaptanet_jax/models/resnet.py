@@ -252,41 +252,30 @@ class ResNet:
     Raises:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
-    # This names the stage in profiles and compiled programs.
-    with jax.named_scope(stage_name(number)):
-      return self._run_stage(variables, x, number, choice, moving)
-
-  def _run_stage(
-      self,
-      variables: Variables,
-      x: jax.Array,
-      number: int,
-      choice: StageChoice,
-      moving: Collection[str],
-  ) -> tuple[jax.Array, Variables]:
-    if number == 1:
-      x = normalize(x)
-    x = x.astype(self.dtype)
     run: dict[str, Any] = {'rho': choice.rho, 'moving': moving}
-    in_mask = WidthMask(x.shape[-1], self._channels(number - 1))
-    stem_stats: Variables = {}
-    name = stage_name(number)
-    if number == 1:
-      path = (BACKBONE, 'stem')
-      x, stem_stats = apply_part(self._stem(), variables, path, x, **run)
-      in_mask = WidthMask.at(choice.rho, self.dimensions.stem_channels)
-    if choice.delta:
-      substitute = self._substitute(number)
-      x, stats = apply_part(
-          substitute, variables, (DELTA, name), x, in_mask, **run
-      )
-      x, anchor_stats = self._run_anchor_block(variables, x, number, **run)
-      stats = trees.merge(stats, anchor_stats)
-    else:
-      stage = self._stage(number)
-      x, stats = apply_part(
-          stage, variables, (BACKBONE, name), x, in_mask, **run
-      )
+    name, stem_stats = stage_name(number), {}
+    # The scope names the stage in profiles and compiled programs.
+    with jax.named_scope(name):
+      if number == 1:
+        x = normalize(x)
+      x = x.astype(self.dtype)
+      in_mask = WidthMask(x.shape[-1], self._channels(number - 1))
+      if number == 1:
+        path = (BACKBONE, 'stem')
+        x, stem_stats = apply_part(self._stem(), variables, path, x, **run)
+        in_mask = WidthMask.at(choice.rho, self.dimensions.stem_channels)
+      if choice.delta:
+        substitute = self._substitute(number)
+        x, stats = apply_part(
+            substitute, variables, (DELTA, name), x, in_mask, **run
+        )
+        x, anchor_stats = self._run_anchor_block(variables, x, number, **run)
+        stats = trees.merge(stats, anchor_stats)
+      else:
+        stage = self._stage(number)
+        x, stats = apply_part(
+            stage, variables, (BACKBONE, name), x, in_mask, **run
+        )
     return x, trees.merge(stem_stats, stats)
 
   def _run_anchor_block(

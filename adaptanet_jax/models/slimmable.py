@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slimmable operations: full-size parameters, computed at a static width.
 
-This is the only module that slices parameters. Every operation takes
-`WidthMask`s as static arguments and cuts its parameters to the leading active
-channels, so a narrow network does less work: nothing is computed and then
-masked away.
+This is the only module that slices parameters, except that `layers.Norm` takes
+the row of a private norm. Every operation takes `WidthMask`s as static
+arguments and cuts its parameters to the leading active channels, so a narrow
+network does less work: nothing is computed and then masked away.
 
 B = batch, H = height, W = width, C = active channels of the input, D = active
 channels of the output; upper-case names with a prime (C', D') are the totals.
