@@ -4,7 +4,8 @@
 
 Every process runs the same program on its own devices. Batches are split among
 processes; everything else that they compute is the same in all of them, except
-times, so one process writes it. Checkpoints are the exception: each process writes its share.
+times, so one process writes it. Checkpoints are the exception: each process
+writes its share.
 """
 
 from collections.abc import Iterator

@@ -253,7 +253,8 @@ class ResNet:
       ValueError: the choice is a delta substitute, which the network lacks.
     """
     run: dict[str, Any] = {'rho': choice.rho, 'moving': moving}
-    name, stem_stats = stage_name(number), {}
+    name = stage_name(number)
+    stem_stats: Variables = {}
     # The scope names the stage in profiles and compiled programs.
     with jax.named_scope(name):
       if number == 1:
