@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adaptanet_jax.errors import some
+
 Tree = dict[str, Any]
 
 
@@ -61,6 +63,35 @@ def overlay(tree: Mapping[str, Any], other: Mapping[str, Any]) -> Tree:
     if name in others and others[name].shape == leaf.shape:
       flat[name] = others[name]
   return traverse_util.unflatten_dict(flat, sep='/')
+
+
+def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of a tree's leaves, by path."""
+  flat = traverse_util.flatten_dict(dict(tree), sep='/')
+  return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def mismatches(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+) -> list[str]:
+  """Says how arrays differ from those of a network; empty: they fit.
+
+  Args:
+    found: shapes by name.
+    expected: the network's.
+  """
+  unlike = [
+      f'{name} {found[name]} against {expected[name]}'
+      for name in sorted(found.keys() & expected.keys())
+      if found[name] != expected[name]
+  ]
+  parts = {
+      'it lacks': sorted(expected.keys() - found.keys()),
+      'it has beyond the network': sorted(found.keys() - expected.keys()),
+      'shapes differ:': unlike,
+  }
+  return [f'{text} {some(names)}' for text, names in parts.items() if names]
 
 
 def is_traced(tree: Any) -> bool:

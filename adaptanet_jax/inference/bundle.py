@@ -22,7 +22,7 @@ import safetensors
 from safetensors import numpy as safetensors_numpy
 
 from adaptanet_jax import platforms, trees, versions
-from adaptanet_jax.errors import UsageError, check_count, some
+from adaptanet_jax.errors import UsageError, check_count
 from adaptanet_jax.evaluation import (
   calibration as calibration_lib,
   subnet_table,
@@ -308,10 +308,7 @@ def _shapes(
   shapes = net.shapes()
   if gates:
     shapes = trees.merge(shapes, gates.shapes(net.anchor_shapes))
-  return {
-      name: leaf.shape
-      for name, leaf in traverse_util.flatten_dict(shapes, sep='/').items()
-  }
+  return trees.shapes(shapes)
 
 
 def _read_weights(
@@ -323,17 +320,11 @@ def _read_weights(
     raise UsageError(
         f'{path} cannot be read ({error}); expected a safetensors file.'
     ) from error
-  wrong = {
-      name
-      for name in expected.keys() | found.keys()
-      if name not in found
-      or name not in expected
-      or found[name].shape != expected[name]
-  }
-  if wrong:
+  own = {name: array.shape for name, array in found.items()}
+  if problems := trees.mismatches(own, expected):
     raise UsageError(
-        f'{path} does not fit {NETWORK}: {some(sorted(wrong))} missing, too '
-        'many or of another shape; expected the weights of that network.'
+        f'{path} does not fit {NETWORK}: {"; ".join(problems)}. Expected the '
+        'weights of that network.'
     )
   return traverse_util.unflatten_dict(found, sep='/')
 

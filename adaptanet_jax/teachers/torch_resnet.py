@@ -17,6 +17,7 @@ from flax import traverse_util
 import ml_dtypes
 import numpy as np
 
+from adaptanet_jax import trees
 from adaptanet_jax.errors import UsageError, first_line, some
 from adaptanet_jax.models.layers import STDS
 from adaptanet_jax.models.parts import Variables
@@ -95,31 +96,16 @@ def _check_fits(
     expected: Mapping[str, tuple[int, ...]],
 ) -> None:
   """Raises UsageError unless arrays have the expected names and shapes."""
-  unlike = [
-      f'{name} {arrays[name].shape} against {shape}'
-      for name, shape in expected.items()
-      if name in arrays and arrays[name].shape != shape
-  ]
-  problems = [
-      f'{text} {some(found)}'
-      for text, found in (
-          ('it lacks', sorted(expected.keys() - arrays.keys())),
-          (
-              'it has beyond the network',
-              sorted(arrays.keys() - expected.keys()),
-          ),
-          ('shapes differ, as (height, width, in, out):', unlike),
-      )
-      if found
-  ]
-  if problems:
+  found = {name: array.shape for name, array in arrays.items()}
+  if problems := trees.mismatches(found, expected):
     raise UsageError(
         f'config.teacher.weights = {path!r} does not fit {net.architecture} '
         f'with stem {net.stem!r}, norm {net.norm!r} and {net.num_classes} '
         f'classes: {"; ".join(problems)}. Expected a ResNet of torchvision or '
-        'timm, and config.model.architecture, config.model.stem and '
-        'config.teacher.norm to match; with config.teacher.epochs above 0 '
-        'classes and colours may differ.'
+        'timm, whose kernels are given here as (height, width, in, out), and '
+        'config.model.architecture, config.model.stem and config.teacher.norm '
+        'to match; with config.teacher.epochs above 0 classes and colours may '
+        'differ.'
     )
 
 

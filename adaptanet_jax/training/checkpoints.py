@@ -16,14 +16,13 @@ import shutil
 from typing import Any
 
 from absl import logging
-from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from adaptanet_jax import processes, trees
-from adaptanet_jax.errors import OF_DISKS, UsageError, some
+from adaptanet_jax.errors import OF_DISKS, UsageError
 from adaptanet_jax.training.step import TrainState
 from adaptanet_jax.workdir import Paths
 
@@ -199,7 +198,11 @@ class PhaseCheckpoints:
     targets = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     try:
       found = self._manager.item_metadata(step)['variables']
-      problems = _mismatches(found, targets['variables'])
+      # Of what Orbax knows of each array, only the shape is needed.
+      problems = trees.mismatches(
+          trees.shapes(getattr(found, 'tree', found)),
+          trees.shapes(targets['variables']),
+      )
       if not problems:
         return dict(
             self._manager.restore(
@@ -232,27 +235,3 @@ def _optimizing(state: TrainState) -> Any:
 def _leaves(tree: Any) -> dict[str, Any]:
   # Keyed by position: checkpoints lose the nested tuples of optimizers.
   return {f'{n:04d}': leaf for n, leaf in enumerate(jax.tree.leaves(tree))}
-
-
-def _mismatches(found: Any, expected: trees.Tree) -> list[str]:
-  """Lists the differences between a checkpoint's shapes and a network's."""
-  have, want = (
-      jax.tree.map(
-          lambda leaf: tuple(leaf.shape),
-          traverse_util.flatten_dict(dict(tree), sep='/'),
-      )
-      for tree in (getattr(found, 'tree', found), expected)
-  )
-  problems = []
-  if missing := sorted(want.keys() - have.keys()):
-    problems.append(f'it lacks {some(missing)}')
-  if extra := sorted(have.keys() - want.keys()):
-    problems.append(f'it has {some(extra)}, which the network lacks')
-  shapes = [
-      f'{name} {have[name]} against the network\'s {want[name]}'
-      for name in sorted(have.keys() & want.keys())
-      if have[name] != want[name]
-  ]
-  if shapes:
-    problems.append(f'shapes differ: {some(shapes)}')
-  return problems

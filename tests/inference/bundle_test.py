@@ -273,7 +273,8 @@ class BundleTest(parameterized.TestCase):
     values['sha256'][path.name] = digest(path)
     (folder / 'network.json').write_text(json.dumps(values))
     with self.assertRaisesRegex(
-        UsageError, 'does not fit network.json: params/backbone/head/bias'
+        UsageError,
+        'does not fit network.json: it lacks params/backbone/head/bias. Exp',
     ):
       adaptanet_jax.load(str(folder))
 
