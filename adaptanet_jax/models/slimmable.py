@@ -24,9 +24,10 @@ import numpy as np
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d, dot
 from adaptanet_jax.models.subnet import WidthMask
 
-# Name, in policies of `jax.checkpoint`, of values that are expensive to
-# recompute: outputs of convolutions, and moments of norms (which are small).
-DEAR = 'dear'
+# Name, in policies of `jax.checkpoint`, of values to keep for the backward pass,
+# as they are expensive to recompute: outputs of convolutions, and moments of
+# norms (which are small).
+SAVED = 'saved'
 # Weight of the old value in the running statistics of a batch norm.
 MOMENTUM = 0.9
 # Added to variances by all norms, as in PyTorch.
@@ -134,7 +135,7 @@ def conv(
     y = dot(x[:, ::strides, ::strides, :], kernel[0, 0])
   else:
     y = conv2d(x, kernel, strides)
-  return checkpoint_name(y, DEAR)
+  return checkpoint_name(y, SAVED)
 
 
 def depthwise_conv(
@@ -156,7 +157,7 @@ def depthwise_conv(
   """
   _check_channels(x, mask)
   y = depthwise_conv2d(x, cut(kernel, mask, dtype=x.dtype), strides)
-  return checkpoint_name(y, DEAR)
+  return checkpoint_name(y, SAVED)
 
 
 def dense(
@@ -272,7 +273,7 @@ def _normalize_groups_fwd(
   mean = _over_groups(x.mean((1, 2)), size)
   square = _over_groups(jnp.square(x).mean((1, 2)), size)
   inverse = lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + EPSILON)
-  mean, inverse = checkpoint_name((mean, inverse), DEAR)
+  mean, inverse = checkpoint_name((mean, inverse), SAVED)
   slope = inverse * scale[None]
   offset = bias[None] - mean * slope
   y = x * slope[:, None, None] + offset[:, None, None]
@@ -369,7 +370,7 @@ def batch_norm(
     moments = jnp.stack([y.mean((0, 1, 2)), jnp.square(y).mean((0, 1, 2))])
     if axis_name is not None:
       moments = lax.pmean(moments, axis_name)
-    moments = checkpoint_name(moments, DEAR)
+    moments = checkpoint_name(moments, SAVED)
     now_mean = moments[0]
     now_var = jnp.maximum(moments[1] - jnp.square(now_mean), 0.0)
     mean = _moving_average(mean, now_mean, mask)

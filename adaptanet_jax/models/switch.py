@@ -21,7 +21,7 @@ from jax.custom_derivatives import SymbolicZero
 import jax.numpy as jnp
 
 from adaptanet_jax import platforms
-from adaptanet_jax.models.slimmable import DEAR
+from adaptanet_jax.models.slimmable import SAVED
 
 # Name, in profiles and programs, of the copying of what a gradient needs.
 KEPT = 'kept'
@@ -68,7 +68,7 @@ class _Branch:
   ) -> tuple[Any, list[jax.Array]]:
     @functools.partial(
         jax.checkpoint,
-        policy=jax.checkpoint_policies.save_only_these_names(DEAR),
+        policy=jax.checkpoint_policies.save_only_these_names(SAVED),
         prevent_cse=False,  # The backward pass is another computation.
     )
     def run(perturbed: Any) -> Any:

@@ -10,7 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
-from adaptanet_jax.models.slimmable import DEAR
+from adaptanet_jax.models.slimmable import SAVED
 from adaptanet_jax.models.switch import switch
 
 _WIDTHS = (7, 3, 0)
@@ -21,10 +21,10 @@ def _branch(width, *, half=False):
   """Returns a branch with residuals `(B, width)`, also bfloat16 if `half`."""
 
   def run(kernel, shift, x):
-    y = checkpoint_name(x @ kernel[:, :width], DEAR)
+    y = checkpoint_name(x @ kernel[:, :width], SAVED)
     y = jnp.tanh(y) + shift
     if half:
-      y = checkpoint_name(y.astype(jnp.bfloat16), DEAR)
+      y = checkpoint_name(y.astype(jnp.bfloat16), SAVED)
       y = jnp.square(y).astype(x.dtype)
     return y.sum(-1)
 
