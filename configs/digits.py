@@ -37,7 +37,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   # Without it, some mixtures of blocks and deltas fail (docs/results-notes.md).
   c.joint.epochs = 12.0
   c.gates.epochs = 10.0
-  # Where a second look gains most over a mixture (docs/results.md).
+  # Within this share, deltas may look twice (docs/results.md).
   c.policies.budget = 0.25
   c.log_every_steps = 10
   c.checkpoint.every_steps = 100

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from adaptanet_jax import preemption, processes
 from adaptanet_jax.errors import UsageError
+from adaptanet_jax.evaluation import subnet_table
 from adaptanet_jax.training.checkpoints import PhaseCheckpoints
 from adaptanet_jax.training.step import TrainState
 from tests.testing import ROOT, TINY, command, environment, run
@@ -129,6 +130,28 @@ class JobTest(parameterized.TestCase):
     )
     cls.workdir = cls.folder / 'two'
     cls.ends = Job(cls.workdir, *_TRAIN).outputs()
+
+  def test_all_that_follows_the_teacher_runs_as_well(self):
+    workdir = self.folder / 'all'
+    shutil.copytree(self.workdir, workdir)
+    flags = (*_TRAIN, '--config.phases=all')
+    (first, told), (second, silent) = Job(workdir, *flags).outputs()
+    self.assertEqual((first, second), (0, 0), told + silent)
+    self.assertIn('Done before: teacher.', told)
+    results = json.loads((workdir / 'results.json').read_text())
+    self.assertContainsSubset(
+        {'supernet', 'delta', 'gates', 'policies', 'latency'}, results
+    )
+    self.assertEqual(results['subnets']['count'], 4096)
+    table = subnet_table.read(str(workdir))
+    # Each image counts once, whichever process ran it.
+    top1 = 40 * table['top1']
+    np.testing.assert_allclose(top1, top1.round(), atol=1e-9)
+    self.assertContainsSubset({'expected_top1', 'calibration_top1'}, table)
+    self.assertTrue((workdir / 'report.html').exists())
+    # A single process finds nothing left to do.
+    done = run(workdir, *flags, num_devices=4)
+    self.assertIn('Everything is done', done.stdout, done.stderr)
 
   def test_both_end_well_and_one_of_them_tells_and_writes(self):
     (first, told), (second, silent) = self.ends

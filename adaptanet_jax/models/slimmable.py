@@ -24,9 +24,9 @@ import numpy as np
 from adaptanet_jax.models.convolution import conv2d, depthwise_conv2d, dot
 from adaptanet_jax.models.subnet import WidthMask
 
-# Name, in policies of `jax.checkpoint`, of values to keep for the backward pass,
-# as they are expensive to recompute: outputs of convolutions, and moments of
-# norms (which are small).
+# Name, in policies of `jax.checkpoint`, of values to keep for the backward
+# pass, as they are expensive to recompute: outputs of convolutions, and moments
+# of norms (which are small).
 SAVED = 'saved'
 # Weight of the old value in the running statistics of a batch norm.
 MOMENTUM = 0.9
