@@ -39,6 +39,8 @@ _TRAIN = (
     '--config.checkpoint.every_steps=2',
     # At TINY's rate, sums in another order made losses differ by 1.4e-4.
     '--config.teacher.learning_rate=0.003',
+    # Takes long, and is like the other lock-ins.
+    '--config.joint.epochs=0.',
 )
 
 
@@ -149,9 +151,6 @@ class JobTest(parameterized.TestCase):
     np.testing.assert_allclose(top1, top1.round(), atol=1e-9)
     self.assertContainsSubset({'expected_top1', 'calibration_top1'}, table)
     self.assertTrue((workdir / 'report.html').exists())
-    # A single process finds nothing left to do.
-    done = run(workdir, *flags, num_devices=4)
-    self.assertIn('Everything is done', done.stdout, done.stderr)
 
   def test_both_end_well_and_one_of_them_tells_and_writes(self):
     (first, told), (second, silent) = self.ends
