@@ -21,8 +21,8 @@ def get_config() -> ml_collections.ConfigDict:
   # gates, evaluation, policies, latency, report; for a baseline: baseline,
   # evaluation, report; or all.
   c.phases = 'all'
-  # A workdir whose trained phases are reused, as far as its configuration
-  # agrees with this one; empty: none.
+  # A workdir of the same data whose trained phases, at least the first one, are
+  # reused as far as its configuration agrees with this one; empty: none.
   c.reuse = ''
   # Workdirs whose networks the report also shows, comma-separated; * matches
   # any name; empty: those of the last command in this workdir; none: no others.

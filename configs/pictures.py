@@ -51,6 +51,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     part.cascade.batch_size = 32
     part.lock_in.epochs = 34.0
     part.lock_in.batch_size = 32
+  c.joint.batch_size = 32
   c.gates.epochs = 10.0
   c.gates.batch_size = 32
   c.policies.budget = 0.5
@@ -67,7 +68,6 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     # Without it, some mixtures of blocks and deltas fail
     # (docs/results-notes.md).
     c.joint.epochs = 12.0
-    c.joint.batch_size = 32
   if arg == 'many':
     c.data.held_out = 0.01
     c.teacher.epochs = 90.0

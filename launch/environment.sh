@@ -24,7 +24,8 @@ install_package() {
   # One of another tool, or one whose making was interrupted, may have no pip.
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
     ! "$venv/bin/python" -m ensurepip >/dev/null 2>&1; then
-    if [[ -e "$venv/bin/python" ]] && "$venv/bin/python" -c '' 2>/dev/null; then
+    # A complete one that works; making one ends with this file.
+    if [[ -e "$venv/bin/activate" ]] && "$venv/bin/python" -c '' 2>/dev/null; then
       echo "$venv has no pip; expected an environment with it, or" \
         'ADAPTANET_VENV=... with another folder.' >&2
       exit 1
@@ -35,7 +36,7 @@ install_package() {
         'Name another one with PYTHON=...' >&2
       exit 1
     fi
-    # --clear, because what is there does not run.
+    # --clear, because what is there does not run, or is not complete.
     "$python" -m venv --clear "$venv"
   fi
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \

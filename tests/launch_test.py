@@ -560,6 +560,15 @@ class EnvironmentTest(absltest.TestCase):
     self.assertEqual(self._installed(), 1)
     self.assertNotIn('-m venv', (self.root / 'calls').read_text())
 
+  def test_one_whose_making_ended_early_is_made_anew(self):
+    # As on Debian without python3-venv, which cannot put pip into it.
+    (self.root / '.venv' / 'bin').mkdir(parents=True)
+    shutil.copy(self.root / 'python', self.root / '.venv' / 'bin' / 'python')
+    start = self._start()
+    _, text = start.communicate(timeout=30)
+    self.assertEqual(start.returncode, 0, text)
+    self.assertIn('-m venv --clear', (self.root / 'calls').read_text())
+
   def test_one_that_does_not_run_is_made_anew(self):
     (self.root / '.venv' / 'bin').mkdir(parents=True)
     self._write('.venv/bin/python', '#!/nowhere/python\n')

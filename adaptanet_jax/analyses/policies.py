@@ -343,10 +343,10 @@ def _entry_without_gates(
     right: np.ndarray,
     margin: np.ndarray,
 ) -> dict[str, Any]:
-  """Returns the expected accuracy and the mean cost of a policy.
+  """Returns the accuracy and the cost of a policy that reads no gate.
 
-  Such a policy runs two subnets, so both are known without drawing which image
-  runs under which.
+  It runs at most two subnets, so both figures are known exactly, without
+  drawing which image runs under which.
 
   Args:
     work: the run.
@@ -366,7 +366,9 @@ def _entry_without_gates(
     unread = np.zeros((1, len(observed.gate_madds)))
     return answers, policies.madds_of(observed, rule.subnet[None], unread)
 
-  first, second = (follow(rule) for rule, _ in mixture.rules)
+  first = second = follow(mixture.first)
+  if not mixture.is_single:
+    second = follow(mixture.second)
   margins = margin[mixture.first.start]
   top1, madds = policies.mixed(mixture, first, second, margins)
   entry = {

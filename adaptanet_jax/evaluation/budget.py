@@ -48,9 +48,9 @@ _JOINED_BINS = (2, 4)
 # Examples that a leaf of a tree must have for its best choice to be known.
 _EXAMPLES_OF_A_LEAF = 50
 
-# Standard errors that the gain of a kind that reads gates has to exceed. Seven
-# such kinds are tried: with one error, the gates of 6 of 51 made-up tables in
-# which they know nothing were read.
+# Standard errors that the gain of a kind that reads gates has to exceed. Up to
+# eight such kinds are tried: with one error, gates that know nothing would be
+# read by chance now and then.
 _ERRORS_OF_GATES = 2.0
 
 # Maps a price, in right answers per MAdd, to the rule that is best at it.
@@ -128,6 +128,8 @@ def budget(
     gain = error = 0.0
   if made_of in ('uniform', 'fixed'):
     policy = dataclasses.replace(policy, look=None)
+    if policy.share == 1.0:
+      policy = Mixture.of(policy.first)
   return Found(policy, made_of, gain, error)
 
 

@@ -146,12 +146,13 @@ def _tree(
     joined: `int[b]`, the merged bin of each bin.
   """
   unread = joined[-1] + 1
-  # Of the paths so far: choices, merged bins, and what the rule says.
+  # The choices and merged bins of all paths so far, with an axis for each gate:
+  # at a gate, those before it get one more axis.
   chosen: list[np.ndarray] = [np.array(start)]
   bins: list[np.ndarray] = []
   read, choices = [], []
   for pick, is_read in zip(picks, reads, strict=True):
-    read.append(is_read[(*chosen, *bins)])
+    read.append(np.asarray(is_read[(*chosen, *bins)]))
     own = np.where(read[-1][..., None], joined, unread)
     chosen, bins = ([x[..., None] for x in xs] for xs in (chosen, bins))
     bins.append(own)

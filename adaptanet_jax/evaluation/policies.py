@@ -367,7 +367,8 @@ def mixed(
   (right, madds), (other_right, other_madds) = first, second
   if mixture.look:
     again = margins < mixture.margin
-    return np.where(again, other_right, right), madds + again * other_madds
+    right = np.where(again, other_right, right).astype(float)
+    return right, (madds + again * other_madds).astype(float)
   share, rest = mixture.share, 1.0 - mixture.share
   return share * right + rest * other_right, share * madds + rest * other_madds
 

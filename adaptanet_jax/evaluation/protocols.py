@@ -312,7 +312,7 @@ def _runtime_random(
   accuracies = table[drawn, np.arange(num_examples)].mean(1)
   return {
       'mean': float(accuracies.mean()),
-      'std': float(accuracies.std(ddof=1)) if passes > 1 else 0.0,
+      'std': float(accuracies.std()),
       'exact_std': float(np.sqrt((right * (1.0 - right)).sum()) / num_examples),
       'passes': passes,
       'madds_mean': round(float(madds.ravel()[drawn].mean())),

@@ -402,7 +402,7 @@ class Supernet:
 
   @functools.cached_property
   def mixtures(self) -> dict[str, Mixture]:
-    """The policies by scope and name."""
+    """The policies by scope and name, see `evaluation.policies`."""
     return {
         name: policies_lib.from_json(self.policy_table, *name.split('/'))
         for name in self.policies

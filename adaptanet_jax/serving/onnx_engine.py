@@ -46,8 +46,8 @@ class OnnxEngine:
     # Widths alone, or widths and deltas.
     if len(self._net.subnets) not in (4**4, 8**4):
       raise UsageError(
-          f'{folder} is an export of {len(self._net.subnets):,} subnets; '
-          'expected one of all.'
+          f'{folder} has {len(self._net.subnets):,} of the subnets; expected '
+          'all 4,096, or all 256 without deltas: an export without --subnets.'
       )
     self.name = about['name']
     height, width, colours = self._net.image_shape

@@ -167,7 +167,10 @@ def _measured(
   entries = (named or choose_menu(engine, sizes[-1])) + rungs
   profile = Profile(entries, sizes, _time(engine, entries, sizes))
   ran = begun() - before
-  timed = _RUNS * len(_runnable(entries)) * len(sizes)
+  runs = len(_runnable(entries)) * len(sizes)
+  if not named:
+    runs += len(latency.single_changes(len(_accuracies(engine))))
+  timed = _RUNS * runs
   check(engine, entries, sizes[-1])
   if ran <= _MOST_BESIDE * timed:
     _keep(path, profile)

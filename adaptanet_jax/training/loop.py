@@ -38,7 +38,14 @@ STEPS_AHEAD = 8
 def split_variables(
     variables: Variables, trains: tuple[str, ...]
 ) -> tuple[Variables, Variables]:
-  """Splits a network's collections into a trained part and a frozen rest."""
+  """Splits a network's collections into a trained part and a frozen rest.
+
+  Raises:
+    ValueError: a part that is to be trained has no parameters.
+  """
+  for part in trains:
+    if not trees.split(variables['params'], (part,))[0]:
+      raise ValueError(f'The network has no parameters of {part!r}.')
   trained, frozen = {}, {}
   for name, tree in variables.items():
     trained[name], frozen[name] = trees.split(tree, trains)

@@ -298,6 +298,10 @@ class AppTest(fakes.HttpTest):
     self.assertEqual(self.running.infer(fakes.images(3))[0], 500)
     self.assertEqual(self._outcomes(), {'failed': 3})
 
+  def test_parameters_of_infer_are_not_in_the_address(self):
+    answer = self.running.ask('POST', f'{_PATH}?timeout=1', _body())
+    self.refused(answer, 400, r'address has parameters \(timeout=1\); expected')
+
   def test_a_late_answer_is_counted_as_late(self):
     slow = time.monotonic() - 10.0
     # Its request arrived so long ago that its deadline has passed by its end.

@@ -300,7 +300,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
     self.assertIsInstance(ends[0], DeadlineError)
     self.assertEqual(ends[1].entry, 'wide')
 
-  async def test_a_batch_of_anchors_says_nothing_about_the_margin(self):
+  async def test_a_batch_of_anchors_does_not_make_the_server_look_fast(self):
     batcher = self._start()
     with mock.patch.object(batcher.margin, 'record') as record:
       (anchor,) = batcher.submit(
@@ -313,6 +313,13 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase, absltest.TestCase):
       record.assert_not_called()
       await self._submit(batcher, fakes.images(1))[0]
       record.assert_called_once()
+    # Unless it takes longer than a whole network should.
+    self.assertEqual(batcher.slowdown, 1.0)
+    batch = mock.Mock(
+        items=[mock.Mock(start=1)], seconds=1e-9, margin=batcher.margin
+    )
+    batcher._run(batch)
+    self.assertEqual(batcher.slowdown, 10.0)
 
   async def test_a_thread_that_hangs_is_not_alive(self):
     with mock.patch.object(health, '_HANG_SECONDS', 0.1):

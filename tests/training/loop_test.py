@@ -344,6 +344,10 @@ class LoopTest(parameterized.TestCase):
     merge = functools.reduce(trees.merge, [trained, frozen])
     chex.assert_trees_all_equal(merge, self.student)
 
+  def test_a_mistyped_part_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "parameters of 'backbone/stage'"):
+      loop.split_variables(self.student, ('backbone/stage4', 'backbone/stage'))
+
   def test_a_part_without_batch_statistics_can_train(self):
     net = dataclasses.replace(NET, norm='bn')
     variables = jax.tree.map(
