@@ -4,7 +4,6 @@
 
 import asyncio
 from concurrent import futures
-import functools
 import json
 import threading
 from unittest import mock
@@ -88,66 +87,53 @@ class LoadTest(parameterized.TestCase):
         seen[0][0], images_lib.decode(fakes.png(pixels), fakes.SHAPE, 6)
     )
 
+  def _classify_meanwhile(self, path):
+    """Asks for a picture; another model takes over while it is decoded."""
+    begun, go_on = threading.Event(), threading.Event()
+    read = payloads.read_picture
+
+    def wait(*args):
+      begun.set()
+      go_on.wait()
+      return read(*args)
+
+    with (
+        mock.patch.object(payloads, 'read_picture', wait),
+        futures.ThreadPoolExecutor(1) as pool,
+    ):
+      self.addCleanup(go_on.set)
+      first = pool.submit(self._ask_for_a_picture, path)
+      self.assertTrue(begun.wait(20.0))
+      self.assertEqual(self._load('x')[0], 200)
+      go_on.set()
+      return first.result()
+
+  def _ask_for_a_picture(self, path):
+    status, _, body = self.running.ask(
+        'POST', path, fakes.png(np.zeros((300, 300), np.uint8)),
+        {'Authorization': f'Bearer {fakes.TOKEN}'},
+    )
+    return status, body
+
   def test_a_picture_that_is_decoded_meanwhile_may_be_refused(self):
     narrow = fakes.Profile(
         fakes.ENTRIES[:1], fakes.SIZES, fakes.profile().seconds[:1]
     )
     self._start(lambda model: (fakes.FakeEngine(seed=1), narrow))
-    begun, go_on = threading.Event(), threading.Event()
-    read = payloads.read_picture
-
-    def wait(*args):
-      begun.set()
-      go_on.wait()
-      return read(*args)
-
-    encoded = fakes.png(np.zeros((300, 300), np.uint8))
-    ask = functools.partial(
-        self.running.ask, 'POST', '/classify?subnet=wide', encoded,
-        {'Authorization': f'Bearer {fakes.TOKEN}'},
-    )
-    with (
-        mock.patch.object(payloads, 'read_picture', wait),
-        futures.ThreadPoolExecutor(1) as pool,
-    ):
-      self.addCleanup(go_on.set)
-      first = pool.submit(ask)
-      self.assertTrue(begun.wait(20.0))
-      self.assertEqual(self._load('x')[0], 200)
-      go_on.set()
-      status, _, body = first.result()
+    path = '/classify?subnet=wide'
+    status, body = self._classify_meanwhile(path)
     self.assertEqual(status, 503)
     self.assertIn(b'Another model took its place', body)
-    self.assertEqual(ask()[0], 400)  # It is on no menu now.
+    self.assertEqual(self._ask_for_a_picture(path)[0], 400)  # It is on no menu now.
 
   def test_a_picture_that_was_scaled_for_the_old_one_is_not_answered(self):
     other = fakes.FakeEngine(seed=1)
     other.shorter_side = 6
     self._start(lambda model: (other, fakes.profile()))
-    begun, go_on = threading.Event(), threading.Event()
-    read = payloads.read_picture
-
-    def wait(*args):
-      begun.set()
-      go_on.wait()
-      return read(*args)
-
-    encoded = fakes.png(np.zeros((300, 300), np.uint8))
-    with (
-        mock.patch.object(payloads, 'read_picture', wait),
-        futures.ThreadPoolExecutor(1) as pool,
-    ):
-      self.addCleanup(go_on.set)
-      first = pool.submit(
-          self.running.ask, 'POST', '/classify', encoded,
-          {'Authorization': f'Bearer {fakes.TOKEN}'},
-      )
-      self.assertTrue(begun.wait(20.0))
-      self.assertEqual(self._load('x')[0], 200)
-      go_on.set()
-      status, _, body = first.result()
+    status, body = self._classify_meanwhile('/classify')
     self.assertEqual(status, 503)
     self.assertIn(b'Another model took its place', body)
+    self.assertEqual(self._ask_for_a_picture('/classify')[0], 200)
 
   def test_one_at_a_time(self):
     other, begun = fakes.FakeEngine(seed=1), threading.Event()
