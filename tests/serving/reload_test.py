@@ -124,7 +124,8 @@ class LoadTest(parameterized.TestCase):
     status, body = self._classify_meanwhile(path)
     self.assertEqual(status, 503)
     self.assertIn(b'Another model took its place', body)
-    self.assertEqual(self._ask_for_a_picture(path)[0], 400)  # It is on no menu now.
+    # It is on no menu now.
+    self.assertEqual(self._ask_for_a_picture(path)[0], 400)
 
   def test_a_picture_that_was_scaled_for_the_old_one_is_not_answered(self):
     other = fakes.FakeEngine(seed=1)
