@@ -133,7 +133,8 @@ class Network:
 
     Args:
       images: `uint8[B, H, W, C]`.
-      subnet: such as '1.0-0.5d-0.25-1.0'; '': the first of `subnets`.
+      subnet: such as '1.0-0.5d-0.25-1.0', or 'x0.5' for that choice in all
+        stages; '': the first of `subnets`.
 
     Returns:
       Logits `float32[B, classes]`.
@@ -141,7 +142,7 @@ class Network:
     Raises:
       ValueError: the images or the subnet do not fit the network.
     """
-    name = str(subnet) or self.subnets[0]
+    name = runtime_models.full_name(str(subnet)) or self.subnets[0]
     if name not in self.table:
       raise ValueError(
           f'Subnet {name!r} is not in this export; expected one of its '

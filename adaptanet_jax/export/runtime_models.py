@@ -34,6 +34,13 @@ def codes_of(subnet: str) -> tuple[int, ...]:
   return tuple(CHOICES.index(choice) for choice in subnet.split('-'))
 
 
+def full_name(subnet: str) -> str:
+  """Writes `x0.5` out as `0.5-0.5-0.5-0.5`; other names stay as they are."""
+  if not subnet.startswith('x'):
+    return subnet
+  return '-'.join([subnet[1:]] * NUM_STAGES)
+
+
 def name_of(codes: Any) -> str:
   """Returns the name of the subnet with these four codes."""
   return '-'.join(CHOICES[code] for code in codes)

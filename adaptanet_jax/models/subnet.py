@@ -117,13 +117,18 @@ class Subnet:
 
   @classmethod
   def parse(cls, text: str) -> 'Subnet':
-    """Parses `1.0-0.5d-0.25-1.0`; raises UsageError that lists the choices."""
+    """Parses `1.0-0.5d-0.25-1.0`, or `x0.5d` for that choice in all stages.
+
+    Raises:
+      UsageError: it is no subnet; the message lists the choices.
+    """
     by_name = {str(choice): choice for choice in CHOICES}
-    names = text.split('-') if isinstance(text, str) else []
+    names = full_name(text).split('-') if isinstance(text, str) else []
     if len(names) != NUM_STAGES or not set(names) <= set(by_name):
       raise UsageError(
           f'Unknown subnet {text!r}; expected {NUM_STAGES} of '
-          f'{", ".join(by_name)} joined by "-", such as "1.0-0.5d-0.25-1.0".'
+          f'{", ".join(by_name)} joined by "-", such as "1.0-0.5d-0.25-1.0", '
+          'or one for all stages, such as "x0.5d".'
       )
     return cls(tuple(by_name[name] for name in names))
 
@@ -146,6 +151,11 @@ class Subnet:
   def encode(self) -> np.ndarray:
     """Returns the branch indices of the four switches, `int32[4]`."""
     return np.array([stage.index for stage in self.stages], np.int32)
+
+
+def full_name(name: str) -> str:
+  """Writes `x0.5` out as `0.5-0.5-0.5-0.5`; other names stay as they are."""
+  return '-'.join([name[1:]] * NUM_STAGES) if name.startswith('x') else name
 
 
 LARGEST = Subnet.uniform(1.0)

@@ -4,6 +4,7 @@
 
 from typing import Any
 
+from adaptanet_jax.models.subnet import full_name
 from adaptanet_jax.serving.controller import Profile
 from adaptanet_jax.serving.refusals import RequestError, short
 
@@ -52,7 +53,7 @@ def allowed_entries(
   if 'subnet' in parameters:
     name = parameters['subnet']
     names = ', '.join(entries[n].name for n in found)
-    found = [n for n in found if entries[n].name == name]
+    found = [n for n in found if entries[n].name in (name, full_name(name))]
     if not found:
       raise RequestError(
           400, f'{short(name)} is not on the menu; expected one of {names}.'

@@ -288,6 +288,7 @@ def _accuracies(engine: Engine) -> np.ndarray:
 def _entry(engine: Engine, name: str) -> Entry:
   accuracies = _accuracies(engine)
   try:
+    name = str(Subnet.parse(name))
     code = tuple(Subnet.parse(name).encode())
     accuracy = float(accuracies[code])
   except (ValueError, IndexError) as error:

@@ -115,6 +115,12 @@ class SubnetTest(parameterized.TestCase):
         ),
     )
 
+  @parameterized.parameters((1.0, False), (0.75, True), (0.25, False))
+  def test_one_choice_for_all_stages_has_a_short_name(self, rho, delta):
+    subnet = Subnet.uniform(rho, delta=delta)
+    self.assertEqual(Subnet.parse(f'x{rho}{"d" * delta}'), subnet)
+    self.assertEqual(str(subnet), '-'.join([f'{rho}{"d" * delta}'] * 4))
+
   def test_encode_gives_the_branches_of_the_switches(self):
     # Widths have indices 0 to 3, from wide to narrow, and deltas 4 to 7.
     code = Subnet.parse('1.0-0.5d-0.25-0.75d').encode()
@@ -132,6 +138,10 @@ class SubnetTest(parameterized.TestCase):
       '1.0-1.0-1.0-0.5dd',
       '1.0 -1.0-1.0-1.0',
       '1.0--1.0-1.0',
+      'x',
+      'x0.3',
+      'xx0.5',
+      'x1.0-1.0-1.0-1.0',
   )
   def test_a_bad_name_raises_naming_it_and_the_choices(self, text):
     with self.assertRaisesRegex(

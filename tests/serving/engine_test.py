@@ -32,6 +32,7 @@ from adaptanet_jax.evaluation import policies as policies_lib
 from adaptanet_jax.inference.load import load
 from adaptanet_jax.models.subnet import UNIFORM
 from adaptanet_jax.serving import (
+  allowed,
   controller,
   flags,
   items,
@@ -139,6 +140,15 @@ class EngineTest(parameterized.TestCase):
     self.assertRegex(logs.output[0], f'{path.name} is damaged')
     self.assertEqual(again.seconds.shape, (3, 3))
     path.write_text(kept)
+
+  def test_a_menu_may_have_short_names(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    with mock.patch.object(profile_lib, '_measure', return_value=np.ones(3)):
+      profile = self._create(folder=folder, names=['x0.25d'])
+    self.assertEqual([entry.name for entry in profile.entries], [_MENU[0]])
+    # So may a request.
+    asked = {'subnet': 'x0.25d'}
+    self.assertEqual(allowed.allowed_entries('', profile, asked, 0), (0,))
 
   @parameterized.parameters((0, True), (3, True), (4, False))
   def test_what_was_measured_beside_many_batches_is_not_kept(self, ran, kept):
