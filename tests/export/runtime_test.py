@@ -177,6 +177,12 @@ class RuntimeTest(folder_test.ExportTestCase):
     self.assertEqual(few.policies, [])
     self.assertCountEqual(few.measure(rounds=1, runs=1), SUBNETS)
 
+  def test_one_choice_for_all_stages_has_a_short_name(self):
+    np.testing.assert_array_equal(
+        self.exported(self.images, 'x0.5d'),
+        self.exported(self.images, '0.5d-0.5d-0.5d-0.5d'),
+    )
+
   @parameterized.named_parameters(
       ('unknown subnet', lambda net, x: net(x, '1.0-1.0'), 'is not in this ex'),
       ('floats', lambda net, x: net(x / 255.0), r'are float64\[8, 16, 16, 1\]'),
