@@ -123,6 +123,8 @@ def parse_flags(argv: list[str]) -> list[str]:
     # Only the last line: a config's own error includes its traceback as text.
     problem = str(error).strip().splitlines()[-1].strip().rstrip('.')
     problem = problem.removeprefix('ValueError: ')
+    if isinstance(error, OSError):
+      problem += f'; expected a file such as {", ".join(_configurations())}'
     problem += '. Usage: --config=configs/FILE.py[:VARIANT] --workdir=DIR'
   sys.exit(f'adaptanet_jax: {problem}')
 
@@ -139,6 +141,17 @@ def _check_settings(given: Mapping[str, Any]) -> None:
           f'--config.{key} is a section; expected one of its settings, such as '
           '--config.data.name=digits'
       )
+
+
+def _configurations() -> list[str]:
+  """Returns the configurations that are installed."""
+  spec = importlib.util.find_spec('configs')
+  folder = os.path.dirname(spec.origin) if spec and spec.origin else 'configs'
+  return [
+      f'configs/{name}'
+      for name in sorted(os.listdir(folder))
+      if name.endswith('.py') and name not in ('__init__.py', 'common.py')
+  ]
 
 
 def _installed(arg: str) -> str:
