@@ -44,8 +44,8 @@ class BadInputTest(parameterized.TestCase):
       (
           'file',
           ['--config=configs/mnist.py'],
-          ["No such file or directory: 'configs/mnist.py'; expected a file such "
-           'as configs/baselines.py, configs/cifar100.py, configs/digits.py, ',
+          ["No such file or directory: 'configs/mnist.py'; expected a file such"
+           ' as configs/baselines.py, configs/cifar100.py, configs/digits.py, ',
            '--config=configs'],
       ),
       (
