@@ -94,11 +94,11 @@ class Job:
       process.kill()
       process.communicate()
 
-  def outputs(self):
+  def outputs(self, seconds=300):
     """Waits for the processes; returns exit status and output of each."""
     found = []
     for process in self.processes:
-      text = process.communicate(timeout=300)[0]
+      text = process.communicate(timeout=seconds)[0]
       found.append((process.returncode, text))
     return found
 
@@ -137,7 +137,8 @@ class JobTest(parameterized.TestCase):
     workdir = self.folder / 'all'
     shutil.copytree(self.workdir, workdir)
     flags = (*_TRAIN, '--config.phases=all')
-    (first, told), (second, silent) = Job(workdir, *flags).outputs()
+    # Compiling takes minutes beside other tests.
+    (first, told), (second, silent) = Job(workdir, *flags).outputs(1800)
     self.assertEqual((first, second), (0, 0), told + silent)
     self.assertIn('Done before: teacher.', told)
     results = json.loads((workdir / 'results.json').read_text())
