@@ -366,11 +366,8 @@ def _entry_without_gates(
     unread = np.zeros((1, len(observed.gate_madds)))
     return answers, policies.madds_of(observed, rule.subnet[None], unread)
 
-  first = second = follow(mixture.first)
-  if not mixture.is_single:
-    second = follow(mixture.second)
   margins = margin[mixture.first.start]
-  top1, madds = policies.mixed(mixture, first, second, margins)
+  top1, madds = policies.mixed(mixture, follow, margins)
   entry = {
       'top1': float(top1.mean()),
       'madds': round(float(madds.mean())),

@@ -10,7 +10,7 @@ N = examples, K = choices of a stage, b = bins; gate n reads anchor n and
 chooses for stage n + 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -341,30 +341,27 @@ def outcome(
     right = observed.correct[(*subnets.T, np.arange(len(observed)))]
     return right, madds_of(observed, subnets, reads)
 
-  first = second = follow(mixture.first)
-  if mixture.second is not mixture.first:
-    second = follow(mixture.second)
-  return mixed(mixture, first, second, observed.margins[mixture.first.start])
+  return mixed(mixture, follow, observed.margins[mixture.first.start])
 
 
 def mixed(
     mixture: Mixture,
-    first: tuple[np.ndarray, np.ndarray],
-    second: tuple[np.ndarray, np.ndarray],
+    follow: Callable[[Rule], tuple[np.ndarray, np.ndarray]],
     margins: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Computes `outcome` from what each of the two rules gives on its own.
 
   Args:
     mixture: the policy.
-    first: whether its first rule gets each example right, and its MAdds.
-    second: the same of its second rule.
+    follow: returns whether a rule gets each example right, and its MAdds.
     margins: margins of the first rule's answers, for a second look.
 
   Returns:
     As `outcome` does.
   """
-  (right, madds), (other_right, other_madds) = first, second
+  right, madds = other_right, other_madds = follow(mixture.first)
+  if not mixture.is_single:
+    other_right, other_madds = follow(mixture.second)
   if mixture.look:
     again = margins < mixture.margin
     right = np.where(again, other_right, right).astype(float)

@@ -320,8 +320,7 @@ def _read_weights(
     raise UsageError(
         f'{path} cannot be read ({error}); expected a safetensors file.'
     ) from error
-  own = {name: array.shape for name, array in found.items()}
-  if problems := trees.mismatches(own, expected):
+  if problems := trees.mismatches(trees.shapes(found), expected):
     raise UsageError(
         f'{path} does not fit {NETWORK}: {"; ".join(problems)}. Expected the '
         'weights of that network.'

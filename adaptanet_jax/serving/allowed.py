@@ -53,7 +53,7 @@ def allowed_entries(
   if 'subnet' in parameters:
     name = parameters['subnet']
     names = ', '.join(entries[n].name for n in found)
-    found = [n for n in found if entries[n].name in (name, full_name(name))]
+    found = [n for n in found if entries[n].name == full_name(name)]
     if not found:
       raise RequestError(
           400, f'{short(name)} is not on the menu; expected one of {names}.'

@@ -288,8 +288,8 @@ def _accuracies(engine: Engine) -> np.ndarray:
 def _entry(engine: Engine, name: str) -> Entry:
   accuracies = _accuracies(engine)
   try:
-    name = str(Subnet.parse(name))
-    code = tuple(Subnet.parse(name).encode())
+    subnet = Subnet.parse(name)
+    name, code = str(subnet), tuple(subnet.encode())
     accuracy = float(accuracies[code])
   except (ValueError, IndexError) as error:
     raise UsageError(

@@ -96,8 +96,7 @@ def _check_fits(
     expected: Mapping[str, tuple[int, ...]],
 ) -> None:
   """Raises UsageError unless arrays have the expected names and shapes."""
-  found = {name: array.shape for name, array in arrays.items()}
-  if problems := trees.mismatches(found, expected):
+  if problems := trees.mismatches(trees.shapes(arrays), expected):
     raise UsageError(
         f'config.teacher.weights = {path!r} does not fit {net.architecture} '
         f'with stem {net.stem!r}, norm {net.norm!r} and {net.num_classes} '
