@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # CIFAR-100 with the medium net: the paper's way, ours, ours before its joint lock-in,
-# ours with the error of the anchors alone, USNet, DSNet, USNet*, DSNet*, then deltas
-# of each kind, sorted channels and the paper's norm with a shorter schedule, one after
-# the other, on a machine that is available for some hours at a time. Works through the
-# parts that are not done yet, until all are done or it is asked to stop:
+# ours with the error of the anchors alone, USNet, DSNet, ours with sorted channels,
+# USNet*, DSNet*, then deltas of each kind on ours' backbone, and the paper's norm, one
+# after the other, on a machine that is available for some hours at a time. Works
+# through the parts that are not done yet, until all are done or it is asked to stop:
 #   nice -n 19 benchmarks/cifar100_medium.sh --config.data.dir=DIR [--config.KEY=VALUE]
 #
 # RUNS    folder of the workdirs (runs/cifar100_medium); one outside of the
@@ -141,12 +141,7 @@ network no_joint "$ours" '' evaluation,report "$from_ours" \
   --config.joint.epochs=0.0 "$@"
 network anchors "$ours" 'delta joint gates' evaluation,policies,report \
   "$from_paper" "${anchors[@]}" "$@"
-for name in usnet dsnet usnet_random dsnet_random; do
-  network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
-done
-# Kinds of deltas on ours' backbone, and the paper's kind with sorted channels and with
-# the paper's norm: all with the same short schedule for the deltas, a sixth of the
-# paper's steps.
+# With a sixth of the paper's steps for the deltas.
 short=('--config.delta.cascade.epochs=0.5,0.5,0.5,0.5'
   --config.delta.lock_in.epochs=3.0 --config.joint.epochs=0.0)
 variant() {
@@ -154,11 +149,21 @@ variant() {
   shift 2
   network "$name" "$ours" "$groups" evaluation,report "${short[@]}" "$@"
 }
+baseline() {
+  local name="$1"
+  shift
+  network "$name" "configs/baselines.py:$name,$base" baseline evaluation,report "$@"
+}
+
+baseline usnet "$@"
+baseline dsnet "$@"
+variant sorted 'cascade lock_in delta' "$from_paper" --config.delta.kind=conv3x3 \
+  --config.model.sort_channels=True "$@"
+baseline usnet_random "$@"
+baseline dsnet_random "$@"
 for kind in conv3x3 stream separable bottleneck; do
   variant "$kind" delta "$from_ours" --config.delta.kind="$kind" "$@"
 done
-variant sorted 'cascade lock_in delta' "$from_paper" --config.delta.kind=conv3x3 \
-  --config.model.sort_channels=True "$@"
 variant plain_gn 'teacher cascade lock_in delta' --config.delta.kind=conv3x3 \
   --config.model.norm=gn --config.teacher.norm=gn "$@"
 rm -rf "$results/checkpoints/"*"-$seed"
