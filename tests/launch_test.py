@@ -293,34 +293,37 @@ class Cifar100MediumTest(parameterized.TestCase):
         f'anchors-0 {ours} {phases} {from_paper} {anchors} --more'
         for phases in ('delta', 'joint', 'gates', *measured)
     ]
-    for name in ('usnet', 'dsnet', 'usnet_random', 'dsnet_random'):
+    def baseline(name):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
-      expected += [
+      return [
           f'{name}-0 {config} {phases} --more'
           for phases in ('baseline', 'evaluation,report')
       ]
-    for name, groups, settings in (
-        *(
-            (kind, ['delta'], f'{from_ours} --config.delta.kind={kind}')
-            for kind in ('conv3x3', 'stream', 'separable', 'bottleneck')
-        ),
-        (
-            'sorted',
-            ['cascade', 'lock_in', 'delta'],
-            f'{from_paper} --config.delta.kind=conv3x3 '
-            '--config.model.sort_channels=True',
-        ),
-        (
-            'plain_gn',
-            ['teacher', 'cascade', 'lock_in', 'delta'],
-            '--config.delta.kind=conv3x3 --config.model.norm=gn '
-            '--config.teacher.norm=gn',
-        ),
-    ):
-      expected += [
+
+    def variant(name, groups, settings):
+      return [
           f'{name}-0 {ours} {phases} {short} {settings} --more'
           for phases in (*groups, 'evaluation,report')
       ]
+
+    expected += baseline('usnet') + baseline('dsnet')
+    expected += variant(
+        'sorted',
+        ['cascade', 'lock_in', 'delta'],
+        f'{from_paper} --config.delta.kind=conv3x3 '
+        '--config.model.sort_channels=True',
+    )
+    expected += baseline('usnet_random') + baseline('dsnet_random')
+    for kind in ('conv3x3', 'stream', 'separable', 'bottleneck'):
+      expected += variant(
+          kind, ['delta'], f'{from_ours} --config.delta.kind={kind}'
+      )
+    expected += variant(
+        'plain_gn',
+        ['teacher', 'cascade', 'lock_in', 'delta'],
+        '--config.delta.kind=conv3x3 --config.model.norm=gn '
+        '--config.teacher.norm=gn',
+    )
     self.assertEqual(done.stdout.splitlines(), expected)
     # Checkpoints are removed once there are results.
     found = sorted(path.name for path in self.results.iterdir())
