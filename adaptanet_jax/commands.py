@@ -17,7 +17,7 @@ from absl import flags, logging
 import ml_collections
 from ml_collections import config_flags
 
-from adaptanet_jax.errors import OF_DISKS, UsageError
+from adaptanet_jax.errors import UsageError, file_problem
 
 
 @contextlib.contextmanager
@@ -37,11 +37,10 @@ def one_line_errors(command: str) -> Iterator[None]:
   except UsageError as error:
     sys.exit(f'{command}: {error}')
   except OSError as error:
-    if error.filename:
-      sys.exit(f'{command}: {error.filename}: {error.strerror}.')
-    if error.errno not in OF_DISKS:
+    problem = file_problem(error)
+    if problem is None:
       raise
-    sys.exit(f'{command}: {error.strerror}.')
+    sys.exit(f'{command}: {problem}')
   except KeyboardInterrupt:
     print(f'{command}: Interrupted.', file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
@@ -143,13 +142,17 @@ def _check_settings(given: Mapping[str, Any]) -> None:
       )
 
 
+def _folder_of_configs() -> str:
+  """Returns the folder of the installed configurations."""
+  spec = importlib.util.find_spec('configs')
+  return os.path.dirname(spec.origin) if spec and spec.origin else 'configs'
+
+
 def _configurations() -> list[str]:
   """Returns the configurations that are installed."""
-  spec = importlib.util.find_spec('configs')
-  folder = os.path.dirname(spec.origin) if spec and spec.origin else 'configs'
   return [
       f'configs/{name}'
-      for name in sorted(os.listdir(folder))
+      for name in sorted(os.listdir(_folder_of_configs()))
       if name.endswith('.py') and name not in ('__init__.py', 'common.py')
   ]
 
@@ -160,11 +163,10 @@ def _installed(arg: str) -> str:
   Args:
     arg: an argument of the command line, such as `--config=configs/digits.py`.
   """
-  found = re.fullmatch(r'(--?config=)?(configs/[^:]*\.py)(:.*)?', arg)
-  spec = importlib.util.find_spec('configs')
-  if not found or os.path.exists(found[2]) or not spec or not spec.origin:
+  found = re.fullmatch(r'(--?config=)?configs/([^:]*\.py)(:.*)?', arg)
+  if not found or os.path.exists(os.path.join('configs', found[2])):
     return arg
-  path = os.path.join(os.path.dirname(os.path.dirname(spec.origin)), found[2])
+  path = os.path.join(_folder_of_configs(), found[2])
   if not os.path.exists(path):
     return arg
   return f'{found[1] or ""}{path}{found[3] or ""}'

@@ -17,6 +17,23 @@ class UsageError(ValueError):
   """
 
 
+def file_problem(error: OSError, place: str = '') -> str | None:
+  """Returns what is wrong with a file or disk, for a message.
+
+  Args:
+    error: an error of the operating system.
+    place: path to name if the error names none.
+
+  Returns:
+    The path and the problem; None if the error is of neither a file nor a disk,
+    so that it says nothing that a user could correct.
+  """
+  if not error.filename and error.errno not in OF_DISKS:
+    return None
+  found = [str(error.filename or place), str(error.strerror)]
+  return f'{": ".join(filter(None, found))}.'
+
+
 def some(names: list[str]) -> str:
   """Lists names for a message: the first three and the number of others."""
   rest = f' and {len(names) - 3} more' if len(names) > 3 else ''

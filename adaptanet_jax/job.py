@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import traceback
+from typing import NoReturn
 
 import jax
 import ml_collections
 
 from adaptanet_jax import experiment, preemption, processes
-from adaptanet_jax.errors import OF_DISKS, UsageError
+from adaptanet_jax.errors import OF_DISKS, UsageError, file_problem
 
 _RESUME = 'Run the same command again to resume.'
 # What a run that was asked to stop says, and its exit status.
@@ -51,19 +52,15 @@ def run(
   except UsageError as error:
     _leave(str(error), 1, told_by_all=True)
   except OSError as error:
-    again = ''
+    problem = file_problem(error, workdir)
+    if problem is None:
+      _crash(error)
     if error.errno in OF_DISKS:
-      again = (
+      problem += (
           ' Once the disk can be written to, the same command resumes from the '
           'newest checkpoint.'
       )
-    elif not error.filename:
-      _crash(error)
-    _leave(
-        f'{error.filename or workdir}: {error.strerror}.{again}',
-        1,
-        told_by_all=True,
-    )
+    _leave(problem, 1, told_by_all=True)
   except KeyboardInterrupt:
     why, code = _STOPS[signal.SIGINT]
     _leave(f'{why} {_RESUME}', code)
@@ -74,7 +71,7 @@ def run(
     _crash(error)
 
 
-def _crash(error: Exception) -> None:
+def _crash(error: Exception) -> NoReturn:
   """Raises an error that nobody expected; with several processes, exits.
 
   At a normal exit JAX would wait five minutes for the other processes, which
@@ -86,7 +83,7 @@ def _crash(error: Exception) -> None:
   _leave(f'Process {jax.process_index()} failed.', 1, told_by_all=True)
 
 
-def _leave(reason: str, code: int, *, told_by_all: bool = False) -> None:
+def _leave(reason: str, code: int, *, told_by_all: bool = False) -> NoReturn:
   """Ends this process with a line that gives the reason."""
   # `timeout`, for one, asks twice: the line and the code still count.
   for number in (signal.SIGTERM, signal.SIGINT):

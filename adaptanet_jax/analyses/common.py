@@ -164,7 +164,7 @@ def check_held_out(
 
 
 def training_share(work: Workspace) -> Split:
-  """Returns the share of the training examples that the paper calibrates on."""
+  """Returns the training examples that the paper makes policies from."""
   train, config = work.dataset.train, work.config
   count = max(1, round(config.policies.training_share * len(train)))
   rng = np.random.default_rng((config.seed, count))

@@ -201,8 +201,8 @@ def draw_training(metrics: list[Row]) -> Figure:
 def draw_confidence(gates: Row) -> Figure:
   """Draws accuracy against confidence, gates by subnets (Fig. 4).
 
-  The upper row shows the calibration examples, as in the paper, and the lower
-  row the test split.
+  The upper row shows the images that policies are made from, as in the paper,
+  and the lower row the test split.
   """
   figure = Figure(figsize=(2.6 * len(gates) + 1.2, 5.2), layout='constrained')
   grid = figure.subplots(2, len(gates), squeeze=False, sharey='row')
@@ -224,8 +224,8 @@ def draw_confidence(gates: Row) -> Figure:
       _style(axes)
     grid[0, column].set_title(f'gate {anchor}', fontsize=10, color=_INK)
     grid[1, column].set_xlabel('confidence', fontsize=9)
-  grid[0, 0].set_ylabel('accuracy, calibration')
-  grid[1, 0].set_ylabel('accuracy, test')
+  grid[0, 0].set_ylabel('accuracy, policy images')
+  grid[1, 0].set_ylabel('accuracy, test images')
   lines, labels = grid[0, 0].get_legend_handles_labels()
   figure.legend(lines, labels, fontsize=8, frameon=False,
                 loc='outside right center')

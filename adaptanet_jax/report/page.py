@@ -254,11 +254,12 @@ def _gates(results: Row) -> Table | None:
       ]
       for anchor, gate in results['gates'].items()
   ]
-  head = ['', 'detection top-1, %', 'M MAdds', 'calibration', 'test']
+  head = ['', 'detection top-1, %', 'M MAdds', 'policy images', 'test images']
   note = (
       'Detection: the classes that a gate itself names, reading the largest '
-      'subnet. Calibration and test: rank correlation (Spearman) of accuracy '
-      'and confidence, by its variance, over bins, mean of the uniform subnets.'
+      'subnet. Policy images, from which policies are made, and test images: '
+      'rank correlation (Spearman) of accuracy and confidence, by its '
+      'variance, over bins, mean of the uniform subnets.'
   )
   return Table('Var Gates', head, rows, note)
 

@@ -73,7 +73,7 @@ class FiguresTest(absltest.TestCase):
     above, _, below, _ = figure.axes
     self.assertEqual(
         [a.get_ylabel() for a in (above, below)],
-        ['accuracy, calibration', 'accuracy, test'],
+        ['accuracy, policy images', 'accuracy, test images'],
     )
     for axes, shift in ((above, 0.1), (below, 0.5)):
       self.assertEqual(
