@@ -10,6 +10,9 @@
 #         checkout outlives it
 # SEED    seed of all runs (0)
 # BASE    what to run (cifar100:medium)
+# ONLY    names of the networks to run, separated by spaces (all). Two that do not
+#         start from each other can run at a time, each on one device of its own
+#         (JAX_NUM_CPU_DEVICES=1), which takes less time than one after the other
 #
 # On SIGTERM the running part saves and the script ends with 75; the same command
 # resumes. RUNS/slices.csv says when each part ran, for how long, and how it ended.
@@ -99,6 +102,7 @@ publish() {
 network() {
   local name="$1" run="$1-$seed" config="$2" groups="$3" last="$4" phases setting
   shift 4
+  [[ " ${ONLY:-$name} " == *" $name "* ]] || return 0
   if [[ ! -e "$runs/$run" && -e "$results/checkpoints/$run" ]]; then
     rm -rf "$runs/$run.part"
     cp -r "$results/checkpoints/$run" "$runs/$run.part"
@@ -166,5 +170,6 @@ for kind in conv3x3 stream separable bottleneck; do
 done
 variant plain_gn 'teacher cascade lock_in delta' --config.delta.kind=conv3x3 \
   --config.model.norm=gn --config.teacher.norm=gn "$@"
+[[ -z "${ONLY:-}" ]] || exit 0
 rm -rf "$results/checkpoints/"*"-$seed"
 rmdir "$results/checkpoints" 2> /dev/null || true  # Other seeds may have some.

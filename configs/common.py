@@ -173,7 +173,8 @@ def get_config() -> ml_collections.ConfigDict:
   # Number of training images that these statistics are taken from.
   c.evaluation.calibration_examples = 5120
   # Whether to measure test accuracies after each epoch of the teacher, of all
-  # lock-ins and of a baseline, with the batch statistics of training.
+  # lock-ins and of a baseline; not if the widths share batch statistics (bn),
+  # because before these are calibrated, accuracies are near chance.
   c.evaluation.every_epoch = True
 
   c.policies = ml_collections.ConfigDict()

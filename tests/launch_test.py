@@ -368,6 +368,19 @@ class Cifar100MediumTest(parameterized.TestCase):
     self.assertEqual(last.returncode, 0, last.stderr)
     self.assertIn(' lock_in ', last.stdout.splitlines()[0])
 
+  def test_only_some_networks(self):
+    with mock.patch.dict(os.environ, ONLY='dsnet paper usnet_random'):
+      done = self._run()
+      self.assertEqual(done.returncode, 0, done.stderr)
+      runs = [line.split()[0] for line in done.stdout.splitlines()]
+      self.assertEqual(
+          list(dict.fromkeys(runs)), ['paper-0', 'dsnet-0', 'usnet_random-0']
+      )
+    # What the others start from stays.
+    kept = self.results / 'checkpoints'
+    self.assertEqual([path.name for path in kept.iterdir()], ['paper-0'])
+    self.assertStartsWith(self._run().stdout, 'ours-0 ')
+
   def test_what_other_seeds_have_kept_stays(self):
     other = self.results / 'checkpoints' / 'paper-1'
     other.mkdir(parents=True)

@@ -19,7 +19,7 @@ from adaptanet_jax.evaluation import (
 )
 from adaptanet_jax.models import routing
 from adaptanet_jax.models.gates import GATES
-from adaptanet_jax.models.layers import BATCH_NORMS
+from adaptanet_jax.models.layers import BATCH_NORMS, NORMS
 from adaptanet_jax.models.parts import Variables
 from adaptanet_jax.models.subnet import (
   EVERY_UNIFORM,
@@ -58,7 +58,9 @@ def validator(
 
   Returns:
     Maps the network's variables to test accuracies by name; None for a phase
-    that trains a single module, or if `evaluation.every_epoch` is off.
+    that trains a single module, for widths that share batch statistics, which
+    say nothing before they are calibrated, or if `evaluation.every_epoch` is
+    off.
   """
   if not _is_validated(work, phase):
     return None
@@ -77,7 +79,11 @@ def validator(
 
 
 def _is_validated(work: Workspace, phase: Phase) -> bool:
-  return work.config.evaluation.every_epoch and phase.name in _VALIDATED
+  if not work.config.evaluation.every_epoch or phase.name not in _VALIDATED:
+    return False
+  kind = NORMS[phase.network_of(work.nets).norm]
+  shares = kind.family == 'batch' and not kind.own_statistics
+  return phase.network == 'teacher' or not shares
 
 
 def validation_program(work: Workspace, phase: Phase) -> Program | None:
