@@ -27,8 +27,8 @@ _CONFIGS = {
     'cifar100': cifar100,
     'imagenet': imagenet,
 }
-# With few steps and a high rate DSNet stays at chance, because its moving average
-# first knows nothing and teaches just that (docs/results-notes.md).
+# With few steps and a high rate DSNet stays at chance, because its moving
+# average first knows nothing and teaches just that (docs/results-notes.md).
 _WITH_FEW_STEPS = {
     'dsnet': {'learning_rate': 0.01},
     'dsnet_random': {'optimizer': 'adam', 'learning_rate': 1e-3},
