@@ -81,9 +81,9 @@ def validator(
 def _is_validated(work: Workspace, phase: Phase) -> bool:
   if not work.config.evaluation.every_epoch or phase.name not in _VALIDATED:
     return False
-  kind = NORMS[phase.network_of(work.nets).norm]
-  shares = kind.family == 'batch' and not kind.own_statistics
-  return phase.network == 'teacher' or not shares
+  kind = NORMS[work.nets.student.norm]
+  widths_share = kind.family == 'batch' and not kind.own_statistics
+  return phase.network == 'teacher' or not widths_share
 
 
 def validation_program(work: Workspace, phase: Phase) -> Program | None:

@@ -154,6 +154,23 @@ class AccuracyTest(absltest.TestCase):
             },
         )
 
+  def test_widths_that_share_statistics_are_not_measured_in_training(self):
+    self.work.config.evaluation.every_epoch = True
+    validated = {}
+    for norm in ('gn', 'bn', 'bn_private', 'bn_switchable'):
+      self.work.nets.student.norm = norm
+      validated[norm] = [
+          name
+          for name, phase in self.phases.items()
+          if accuracy._is_validated(self.work, phase)
+      ]
+    self.assertEqual(
+        validated['gn'], ['teacher', 'lock_in', 'delta_lock_in']
+    )
+    self.assertEqual(validated['bn'], ['teacher'])
+    self.assertEqual(validated['bn_private'], validated['gn'])
+    self.assertEqual(validated['bn_switchable'], validated['gn'])
+
 
 if __name__ == '__main__':
   absltest.main()
