@@ -63,10 +63,13 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
   check_path(workdir)
   if config.tensorboard:
     check_tensorboard()
+  forgets = config.compare == 'none'
+  if forgets:
+    config.compare = ''
   _resolve_paths(config)
-  asked = [] if config.compare == 'none' else comparison.find(config.compare)
+  asked = comparison.find(config.compare)
   with processes.sole_user(workdir):
-    _adopt_earlier_settings(config, workdir)
+    _adopt_earlier_settings(config, workdir, forgets=forgets)
     if settings.selected_groups(config) == ('report',):
       _report(config, workdir, asked)
       return
@@ -99,14 +102,18 @@ def _resolve_paths(config: ml_collections.ConfigDict) -> None:
   ):
     if section[key]:
       section[key] = os.path.abspath(os.path.expanduser(section[key]))
-  if config.compare != 'none':
-    config.compare = comparison.absolute(config.compare)
+  config.compare = comparison.absolute(config.compare)
 
 
 def _adopt_earlier_settings(
-    config: ml_collections.ConfigDict, workdir: str
+    config: ml_collections.ConfigDict, workdir: str, *, forgets: bool
 ) -> None:
   """Takes over `reuse` and `compare` from an earlier command in a workdir.
+
+  Args:
+    config: the whole configuration.
+    workdir: folder of the run.
+    forgets: whether the runs to compare are to be forgotten.
 
   Raises:
     UsageError: the workdir was made by another configuration.
@@ -117,9 +124,8 @@ def _adopt_earlier_settings(
     plan.check_same(old, config, workdir)
     # Otherwise a resumed run would train the phases that it had reused.
     config.reuse = config.reuse or old.get('reuse', '')
-    config.compare = config.compare or old.get('compare', '')
-  if config.compare == 'none':
-    config.compare = ''
+    if not forgets:
+      config.compare = config.compare or old.get('compare', '')
 
 
 def _plan(
