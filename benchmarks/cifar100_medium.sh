@@ -35,6 +35,7 @@ log="$runs/slices.csv"
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_cpu_collective_call_terminate_timeout_seconds=86400"
 # shellcheck source=benchmarks/stoppable.sh
 source benchmarks/stoppable.sh
+known=''  # Names of the networks in the list.
 mkdir -p "$runs"
 [[ -e "$log" ]] || echo 'started,run,phases,seconds,exit_code' > "$log"
 
@@ -102,6 +103,7 @@ publish() {
 network() {
   local name="$1" run="$1-$seed" config="$2" groups="$3" last="$4" phases setting
   shift 4
+  known+=" $name"
   [[ " ${ONLY:-$name} " == *" $name "* ]] || return 0
   if [[ ! -e "$runs/$run" && -e "$results/checkpoints/$run" ]]; then
     rm -rf "$runs/$run.part"
@@ -170,6 +172,12 @@ for kind in conv3x3 stream separable bottleneck; do
 done
 variant plain_gn 'teacher cascade lock_in delta' --config.delta.kind=conv3x3 \
   --config.model.norm=gn --config.teacher.norm=gn "$@"
+for name in ${ONLY:-}; do
+  if [[ "$known " != *" $name "* ]]; then
+    echo "ONLY='$ONLY'; expected some of$known." >&2
+    exit 2
+  fi
+done
 [[ -z "${ONLY:-}" ]] || exit 0
 rm -rf "$results/checkpoints/"*"-$seed"
 rmdir "$results/checkpoints" 2> /dev/null || true  # Other seeds may have some.

@@ -19,7 +19,7 @@ change --config.teacher.epochs, change --config.baseline.epochs accordingly.
 
 import ml_collections
 
-from configs import cifar100, digits, imagenet, pictures
+from configs import cifar100, common, digits, imagenet, pictures
 
 _CONFIGS = {
     'digits': digits,
@@ -62,8 +62,5 @@ def get_config(arg: str = 'usnet,digits') -> ml_collections.ConfigDict:
   if network == 'usnet_random' and c.baseline.optimizer == 'adam':
     # With SGD it gains three points on digits, while the others lose or gain
     # little (docs/results-notes.md).
-    c.baseline.optimizer = 'sgd'
-    c.baseline.learning_rate = 0.1
-    c.baseline.weight_decay = c.teacher.weight_decay
-    c.baseline.warmup_epochs = 1.0
+    common.train_baseline_with_sgd(c)
   return c

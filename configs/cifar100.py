@@ -57,10 +57,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     # With Adam and without weight decay, as in the other short schedules, a
     # baseline overfits: USNet's x1.0 ended with 82% of the training images
     # right, like the teacher, but with 53% of the test images (2026-11-30).
-    c.baseline.optimizer = 'sgd'
-    c.baseline.learning_rate = 0.1
-    c.baseline.weight_decay = c.teacher.weight_decay
-    c.baseline.warmup_epochs = c.teacher.warmup_epochs
+    common.train_baseline_with_sgd(c)
     c.policies.budget = 0.5
   elif arg == 'smoke':
     c = common.smoke(c)

@@ -271,6 +271,14 @@ def short_schedule(c: ml_collections.ConfigDict) -> None:
   c.baseline.schedule = 'cosine'
 
 
+def train_baseline_with_sgd(c: ml_collections.ConfigDict) -> None:
+  """Trains the baseline as the teacher, with SGD and its weight decay."""
+  c.baseline.optimizer = 'sgd'
+  c.baseline.learning_rate = 0.1
+  c.baseline.weight_decay = c.teacher.weight_decay
+  c.baseline.warmup_epochs = 1.0
+
+
 def smoke(c: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Shrinks a configuration to a few minutes, most of them compiling."""
   c.fast_compile = True

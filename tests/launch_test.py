@@ -293,6 +293,7 @@ class Cifar100MediumTest(parameterized.TestCase):
         f'anchors-0 {ours} {phases} {from_paper} {anchors} --more'
         for phases in ('delta', 'joint', 'gates', *measured)
     ]
+
     def baseline(name):
       config = f'--config=configs/baselines.py:{name},cifar100:medium'
       return [
@@ -380,6 +381,12 @@ class Cifar100MediumTest(parameterized.TestCase):
     kept = self.results / 'checkpoints'
     self.assertEqual([path.name for path in kept.iterdir()], ['paper-0'])
     self.assertStartsWith(self._run().stdout, 'ours-0 ')
+
+  def test_a_network_that_is_not_in_the_list_is_refused(self):
+    with mock.patch.dict(os.environ, ONLY='usnett'):
+      done = self._run()
+    self.assertEqual((done.returncode, done.stdout), (2, ''))
+    self.assertRegex(done.stderr, "ONLY='usnett'; expected .* paper ours .*gn")
 
   def test_what_other_seeds_have_kept_stays(self):
     other = self.results / 'checkpoints' / 'paper-1'
