@@ -22,12 +22,12 @@ from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.subnet import NUM_STAGES, WIDTHS
 from adaptanet_jax.report import claims, paper
 from adaptanet_jax.report.tables import (
-  NETWORKS,
   Column,
   Table,
   over_seeds,
   table_ii,
 )
+from adaptanet_jax.training.baseline_methods import NETWORKS
 from adaptanet_jax.workdir import Paths, read_json
 
 Row = dict[str, Any]

@@ -15,14 +15,8 @@ from adaptanet_jax.evaluation.subnet_table import SubnetTable
 from adaptanet_jax.models.gates import CONFIDENCES
 from adaptanet_jax.progress import MetricsLog
 from adaptanet_jax.report import comparison, tables
-from adaptanet_jax.report.tables import (
-  NETWORKS,
-  Table,
-  millions,
-  percent,
-  quiet,
-)
-from adaptanet_jax.training.baseline_methods import METHODS
+from adaptanet_jax.report.tables import Table, millions, percent, quiet
+from adaptanet_jax.training.baseline_methods import METHODS, NETWORKS
 from adaptanet_jax.workdir import Paths, read_json, write_text
 
 Row = dict[str, Any]

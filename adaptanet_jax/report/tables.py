@@ -12,14 +12,9 @@ import numpy as np
 from adaptanet_jax.models.subnet import LARGEST
 from adaptanet_jax.report import paper
 from adaptanet_jax.report.paper import RANDOM
-from adaptanet_jax.training.baseline_methods import METHODS
+from adaptanet_jax.training.baseline_methods import NETWORKS
 
 Row = dict[str, Any]
-
-# The sections of results.json with rows of Table II, and their names in tables.
-NETWORKS = {'supernet': 'ours', 'delta': 'ours, delta'} | {
-    name: method.title for name, method in METHODS.items()
-}
 
 
 @dataclasses.dataclass(frozen=True)

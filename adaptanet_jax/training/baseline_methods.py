@@ -89,3 +89,7 @@ METHODS = {
     'dsnet': Method('DSNet', draw_sandwich, moving_average=True),
     'dsnet_random': Method('DSNet*', draw_any, moving_average=True),
 }
+# The sections of results.json with rows of Table II, and their names in tables.
+NETWORKS = {'supernet': 'ours', 'delta': 'ours, delta'} | {
+    name: method.title for name, method in METHODS.items()
+}

@@ -9,6 +9,7 @@ import numpy as np
 
 from adaptanet_jax.evaluation import budget
 from adaptanet_jax.report import paper, tables
+from adaptanet_jax.training.baseline_methods import NETWORKS
 
 
 def _values():
@@ -138,7 +139,7 @@ class PaperTest(parameterized.TestCase):
   @parameterized.parameters(*paper.TABLE_II)
   def test_every_network_has_every_row(self, data):
     self.assertIn(data, paper.TEACHER)
-    self.assertSameElements(paper.TABLE_II[data], tables.NETWORKS)
+    self.assertSameElements(paper.TABLE_II[data], NETWORKS)
     for rows in paper.TABLE_II[data].values():
       self.assertLen(rows, 9)
       self.assertRegex(rows['runtime-random'], r'^\d\d\.\d ± \d')
