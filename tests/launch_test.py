@@ -261,7 +261,9 @@ class Cifar100MediumTest(parameterized.TestCase):
     done = self._run()
     self.assertEqual(done.returncode, 0, done.stderr)
     ours = '--config=configs/cifar100.py:medium'
-    anchors = ' '.join(
+    anchors = (
+        '--config.lock_in.optimizer=adam --config.lock_in.learning_rate=0.001 '
+    ) + ' '.join(
         f'--config.{section}.soft_weight=0.0'
         for section in ('lock_in', 'delta.lock_in', 'joint')
     )
