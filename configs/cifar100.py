@@ -50,8 +50,9 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     c.delta.cascade.epochs = (1.5, 2.0, 2.5, 3.0)
     c.delta.lock_in.epochs = 14.0
     c.joint.epochs = 6.0
-    # With the error of the anchors alone, x0.25 ended at 35.3% in place of
-    # 42.6%, and x1.0 at 62.1 in place of 62.0% (2 CPU cores, 2026-11-30).
+    # With Adam in all lock-ins, the error of the anchors alone had x0.25 end at
+    # 35.3% in place of 42.6%, and x1.0 at 62.1 in place of 62.0% (2 CPU cores,
+    # 2026-11-30).
     for section in (c.lock_in, c.delta.lock_in, c.joint):
       section.soft_weight = 0.9
     # With Adam x0.25 ended the lock-in at 41.7% in place of 45.5%, and x1.0 at
